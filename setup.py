@@ -1,0 +1,56 @@
+"""Install with `pip install -e .`; see README.md for the extras."""
+
+import pathlib
+
+import setuptools
+
+_README = pathlib.Path(__file__).parent / "README.md"
+
+setuptools.setup(
+  name="vae_jax",
+  version="0.1.0",
+  description="Variational autoencoders in JAX: readable, exact and fast.",
+  long_description=_README.read_text() if _README.exists() else "",
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  packages=setuptools.find_packages(include=["vae_jax", "vae_jax.*"]),
+  python_requires=">=3.11",
+  install_requires=[
+    "absl-py>=2.3",
+    # Reads and writes ArrayRecord files; tensorflow-datasets asks for it on
+    # some platforms only.
+    "array_record>=0.8.3",
+    "etils[epath,epy]>=1.13",
+    "flax>=0.12.8",
+    # tensorflow-datasets imports it without declaring it.
+    "importlib_resources>=6.5",
+    "jax>=0.10",
+    "jaxtyping>=0.3.3",
+    "matplotlib>=3.10",
+    "ml_collections>=1.1",
+    "numpy>=2.1",
+    # tensorflow-datasets decodes with it several times faster than with PIL.
+    "opencv-python-headless>=4.11",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "pillow>=11.2",
+    "tensorboardX>=2.6.4",
+    "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.67",
+  ],
+  extras_require={
+    "cuda": ["jax[cuda12]>=0.10"],
+    "cuda13": ["jax[cuda13]>=0.10"],
+    "tpu": ["jax[tpu]>=0.10"],
+    # Most data sets of tensorflow-datasets need TensorFlow once, to be
+    # downloaded and prepared; nothing here needs it afterwards.
+    "prepare": ["tensorflow>=2.19"],
+    "test": [
+      "beartype>=0.20",
+      "pytest>=8.3",
+      "pytest-xdist>=3.6",
+      "ruff>=0.12",
+      "scipy>=1.15",
+    ],
+  },
+)

@@ -1,0 +1,1 @@
+"""Variational autoencoders in JAX: readable, exact and fast."""

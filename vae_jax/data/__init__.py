@@ -1,0 +1,1 @@
+"""From a data set name to batches of `uint8` images."""
