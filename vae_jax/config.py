@@ -1,0 +1,366 @@
+"""The whole schema of a run: every setting, its default, unit and limits.
+
+`default()` is the only place where a setting is born; a file in `configs/`
+starts from it and overrides a few lines. The dictionary is locked, so that a
+misspelt setting stops the run. Only the `args` nodes are open: they hold the
+keyword arguments of what is named beside them and are checked against its
+signature by `check_arguments`.
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# Where things lie on one machine, how fast they go there, or what is evaluated
+# afterwards: a run may go on with other values, since none changes a number.
+FREE_FIELDS = frozenset({
+  "data.dir",
+  "data.manual_dir",
+  "data.cache",
+  "data.cache_dir",
+  "data.num_threads",
+  "eval.batch_size",
+  "eval.split",
+  "train.compilation_cache_dir",
+})
+
+_CHOICES = {
+  "data.cache": ("none", "host"),
+  "data.binarization": ("none", "static", "dynamic"),
+  "model.dtype": ("float32", "bfloat16"),
+  "model.init": ("flax", "torch"),
+  "eval.split": ("train", "validation", "test"),
+}
+# Least allowed values; "above" is exclusive.
+_AT_LEAST = {
+  "seed": 0,
+  "data.crop": 0,
+  "data.resize": 0,
+  "data.num_threads": 1,
+  "model.latent_dim": 1,
+  "optim.warmup_steps": 0,
+  "optim.clip_norm": 0,
+  "optim.ema_decay": 0,
+  "optim.skip_norm": 0,
+  "train.num_steps": 0,
+  "train.num_epochs": 0,
+  "train.batch_size": 1,
+  "train.accumulate": 1,
+  "train.steps_per_call": 1,
+  "train.log_every_steps": 1,
+  "train.validate_every_steps": 0,
+  "train.max_skips_in_row": 1,
+  "checkpoint.every_steps": 1,
+  "checkpoint.keep_latest": 1,
+  "checkpoint.keep_best": 0,
+  "eval.batch_size": 1,
+  "eval.seed": 0,
+  "sample.seed": 0,
+}
+_ABOVE = {"optim.learning_rate": 0, "sample.temperature": 0}
+
+
+class ConfigError(ValueError):
+  """A setting is wrong; the message is one sentence for the person."""
+
+
+def _named(name: str, **args: Any) -> dict[str, Any]:
+  return {"name": name, "args": ConfigDict(args)}
+
+
+def default() -> ConfigDict:
+  """Returns the locked schema with its defaults."""
+  c = ConfigDict()
+  c.seed = 0  # of parameters, order of examples and all sampling in training
+
+  c.data = ConfigDict()
+  c.data.name = "synthetic_faces"  # TFDS name[/config][:version]
+  c.data.dir = ""  # TFDS data dir; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
+  c.data.manual_dir = ""  # folder with CelebA's official files; "" = none
+  c.data.train_split = ""  # TFDS split; "" = train without what is held out
+  c.data.validation_split = ""  # TFDS split; "" = its own, or end of train
+  c.data.test_split = ""  # TFDS split; "" = its own, or end of train
+  c.data.label = ""  # feature path, as attributes/Smiling; "" = automatic
+  c.data.crop = 0  # side of a centred square crop, pixels; 0 = none
+  c.data.resize = 0  # side after resizing, pixels; 0 = none
+  c.data.grayscale = False  # one channel (luma)
+  c.data.image_shape = ()  # height, width, channels; () = ask the data set
+  c.data.binarization = "none"  # none | static | dynamic, on the device
+  c.data.cache = "host"  # none | host: decode once into a memory map
+  c.data.cache_dir = ""  # "" = $VAE_JAX_CACHE_DIR or ~/.cache/vae_jax
+  c.data.num_threads = 4  # threads that decode images
+
+  c.model = ConfigDict()
+  c.model.encoder = _named("conv")  # class of vae_jax.models.encoders
+  c.model.decoder = _named("conv")  # class of vae_jax.models.decoders
+  c.model.posterior = _named("diagonal_normal")  # of vae_jax.models.posteriors
+  c.model.prior = _named("standard_normal")  # class of vae_jax.models.priors
+  c.model.likelihood = _named("bernoulli")  # of vae_jax.models.likelihoods
+  c.model.latent_dim = 32  # numbers per image
+  c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
+  c.model.init = "flax"  # flax | torch, initial weights
+
+  c.objective = ConfigDict(_named("elbo"))  # function of vae_jax.objectives
+
+  c.optim = ConfigDict()
+  c.optim.optimizer = _named("adam")  # function of optax
+  c.optim.learning_rate = 1e-3  # its highest value
+  c.optim.schedule = _named("constant")  # function of vae_jax.optim
+  c.optim.warmup_steps = 0  # steps of linear warm-up from 0
+  c.optim.clip_norm = 0.0  # global gradient norm, nats per weight; 0 = off
+  c.optim.skip_norm = 0.0  # skip a step whose norm is higher; 0 = off
+  c.optim.ema_decay = 0.0  # of the averaged weights, per step; 0 = off
+
+  c.train = ConfigDict()
+  c.train.num_steps = 0  # optimiser steps; 0 = use num_epochs
+  c.train.num_epochs = 0.0  # passes over the training split; 0 = use num_steps
+  c.train.batch_size = 128  # images per step over all devices
+  c.train.accumulate = 1  # parts a batch is computed in, to save memory
+  c.train.steps_per_call = 50  # steps per dispatch to the devices
+  c.train.log_every_steps = 100  # steps per row of metrics.jsonl
+  c.train.validate_every_steps = 0  # steps; 0 = once an epoch
+  c.train.max_skips_in_row = 20  # skipped steps in a row that end the run
+  c.train.compilation_cache_dir = ""  # "" = beside the data cache; "none" = off
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every_steps = 1000  # steps; also at the end and on a signal
+  c.checkpoint.keep_latest = 1  # checkpoints
+  c.checkpoint.keep_best = 1  # checkpoints, by validation neg_elbo
+
+  c.eval = ConfigDict()
+  c.eval.split = "test"  # train | validation | test
+  c.eval.batch_size = 500  # images over all devices; changes no number
+  c.eval.seed = 0  # of sampling in evaluation; apart from `seed`
+
+  c.sample = ConfigDict()
+  c.sample.seed = 0  # of the prior samples in pictures
+  c.sample.temperature = 1.0  # factor on the prior's standard deviation
+
+  c.lock()
+  for path, value in _nodes(c):
+    if path.rpartition(".")[2] == "args":
+      value.unlock()
+  return c
+
+
+def _nodes(
+  config: ConfigDict, prefix: str = ""
+) -> Iterator[tuple[str, ConfigDict]]:
+  for key in config:
+    value = config[key]
+    if isinstance(value, ConfigDict):
+      yield prefix + key, value
+      yield from _nodes(value, prefix + key + ".")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+  """Returns {dotted path: value} of every setting."""
+  flat = {}
+  for key in config:
+    value = config[key]
+    if isinstance(value, ConfigDict):
+      flat.update({f"{key}.{k}": v for k, v in flatten(value).items()})
+    else:
+      flat[key] = value
+  return flat
+
+
+def get(config: ConfigDict, path: str) -> Any:
+  """Returns the value at a dotted path."""
+  for key in path.split("."):
+    config = config[key]
+  return config
+
+
+def update(config: ConfigDict, path: str, value: Any) -> None:
+  """Sets the value at a dotted path, which must exist or lie in `args`."""
+  parent, _, key = path.rpartition(".")
+  node = get(config, parent) if parent else config
+  node[key] = value
+
+
+def validate(config: ConfigDict) -> None:
+  """Stops with one sentence at a value that no run could use.
+
+  Raises:
+    ConfigError: naming the field, its value and what is allowed.
+  """
+  for path, allowed in _CHOICES.items():
+    if get(config, path) not in allowed:
+      raise ConfigError(
+        f"config.{path} is {get(config, path)!r}; allowed are "
+        f"{', '.join(allowed)}."
+      )
+  for bounds, word in ((_AT_LEAST, "at least"), (_ABOVE, "above")):
+    for path, least in bounds.items():
+      value = get(config, path)
+      good = value >= least if word == "at least" else value > least
+      if not (good and math.isfinite(value)):
+        raise ConfigError(
+          f"config.{path} is {value}; it must be a finite number {word} "
+          f"{least}."
+        )
+  if (config.train.num_steps > 0) == (config.train.num_epochs > 0):
+    raise ConfigError(
+      f"config.train.num_steps is {config.train.num_steps} and "
+      f"config.train.num_epochs is {config.train.num_epochs}; exactly one of "
+      "them must be above 0."
+    )
+  if config.optim.ema_decay >= 1:
+    raise ConfigError(
+      f"config.optim.ema_decay is {config.optim.ema_decay}; it must be below 1."
+    )
+  if config.train.batch_size % config.train.accumulate:
+    raise ConfigError(
+      f"config.train.batch_size is {config.train.batch_size}; it must be a "
+      f"multiple of config.train.accumulate, {config.train.accumulate}."
+    )
+
+
+def public_names(module: ModuleType) -> list[str]:
+  """Returns the sorted names of what a module itself defines for others."""
+  return sorted(
+    name
+    for name, value in vars(module).items()
+    if callable(value)
+    and getattr(value, "__module__", "") == module.__name__
+    and not name.startswith("_")
+  )
+
+
+def resolve(
+  field: str,
+  name: str,
+  modules: list[ModuleType],
+  names: list[str] | None = None,
+) -> Any:
+  """Returns what `config.<field>.name` says: the modules are the registry.
+
+  Args:
+    field: dotted path of the node that holds `name`.
+    name: a public name of one of the modules, or a dotted path to anything
+      that can be imported, as my_package.my_module.my_loss.
+    modules: where plain names are looked up.
+    names: the allowed ones among their public names; None = all.
+
+  Raises:
+    ConfigError: there is no such name.
+  """
+  if "." in name:
+    path, _, attribute = name.rpartition(".")
+    try:
+      return getattr(importlib.import_module(path), attribute)
+    except ModuleNotFoundError as error:
+      if not path.startswith(str(error.name)):
+        raise
+      raise ConfigError(
+        f"config.{field}.name is {name!r}, but {error.name} cannot be "
+        "imported; is its folder on PYTHONPATH?"
+      ) from error
+    except AttributeError as error:
+      raise ConfigError(
+        f"config.{field}.name is {name!r}, but {path} has no {attribute}."
+      ) from error
+  known = {
+    n: m
+    for m in modules
+    for n in public_names(m)
+    if names is None or n in names
+  }
+  if name not in known:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+      f"config.{field}.name is {name!r}; allowed are "
+      f"{', '.join(sorted(known))}, or a dotted path.{hint}"
+    )
+  return getattr(known[name], name)
+
+
+def keyword_arguments(function: Callable[..., Any]) -> dict[str, Any]:
+  """Returns {name: default} of a function's keyword-only parameters."""
+  return {
+    p.name: p.default
+    for p in inspect.signature(function).parameters.values()
+    if p.kind is p.KEYWORD_ONLY
+  }
+
+
+def check_arguments(
+  field: str, name: str, args: ConfigDict, known: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns `config.<field>.args` as a dict, checked against `known`.
+
+  Args:
+    field: dotted path of the node that holds `name` and `args`.
+    name: what the arguments are for.
+    args: the arguments.
+    known: {argument: default}, what `name` takes; a number is not accepted
+      for a string, nor the other way round.
+
+  Raises:
+    ConfigError: an argument is unknown or of another type than its default.
+  """
+  given = args.to_dict()
+  takes = ", ".join(sorted(known)) or "no arguments"
+  for key, value in given.items():
+    if key not in known:
+      raise ConfigError(
+        f"config.{field}.args.{key} is unknown to {name}, which takes {takes}."
+      )
+    if not _same_kind(value, known[key]):
+      raise ConfigError(
+        f"config.{field}.args.{key} is {value!r}; {name} takes a "
+        f"{type(known[key]).__name__} there, as {known[key]!r}."
+      )
+  return given
+
+
+def _same_kind(value: Any, example: Any) -> bool:
+  if example is None or example is inspect.Parameter.empty:
+    return True
+  if isinstance(example, bool) or isinstance(value, bool):
+    return isinstance(value, bool) and isinstance(example, bool)
+  if isinstance(example, float):
+    return isinstance(value, int | float)
+  if isinstance(example, tuple):
+    return isinstance(value, tuple | list)
+  return isinstance(value, type(example))
+
+
+def to_json(config: ConfigDict) -> str:
+  """Returns the resolved config as JSON, from which `from_json` rebuilds it."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+  """Returns the config that `to_json` wrote."""
+  config = default()
+  _overwrite(config, json.loads(text))
+  return config
+
+
+def _overwrite(config: ConfigDict, tree: dict[str, Any]) -> None:
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      _overwrite(config[key], value)
+    else:
+      config[key] = tuple(value) if isinstance(value, list) else value
+
+
+def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+  """Returns a line for each field that makes two configs different runs."""
+  a, b = flatten(ours), flatten(theirs)
+  return [
+    f"config.{path}: {a.get(path, 'not set')} here, "
+    f"{b.get(path, 'not set')} there"
+    for path in sorted(a.keys() | b.keys())
+    if a.get(path) != b.get(path) and path not in FREE_FIELDS
+  ]

@@ -1,0 +1,98 @@
+"""What one does with a trained model: arrays in, arrays out.
+
+Images are `uint8` [b h w c], codes are tuples of groups [b d].
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from vae_jax import models
+from vae_jax.data import preprocess
+
+Codes = tuple[Float[Array, "b _"], ...]
+
+
+def _to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+  return jnp.round(image * 255).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode(
+  vae: models.Vae, variables: Any, image: UInt8[Array, "b h w c"]
+) -> Codes:
+  """Returns posterior means, which unlike samples are the same each time."""
+  return nn.apply(lambda vae: vae.encode(image).mean, vae)(variables)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(
+  vae: models.Vae, variables: Any, codes: Codes
+) -> UInt8[Array, "b h w c"]:
+  """Returns the means of the likelihood as images."""
+  mean = nn.apply(lambda vae: vae.decode(codes).mean, vae)(variables)
+  return _to_uint8(mean)
+
+
+def reconstruct(
+  vae: models.Vae, variables: Any, image: UInt8[Array, "b h w c"]
+) -> UInt8[Array, "b h w c"]:
+  """Returns decode(encode(image))."""
+  return decode(vae, variables, encode(vae, variables, image))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def sample(
+  vae: models.Vae,
+  variables: Any,
+  count: int,
+  seed: jax.Array,
+  temperature: jax.Array,
+) -> UInt8[Array, "b h w c"]:
+  """Returns decoded draws from the prior.
+
+  Draw i depends on the seed and i alone, not on `count`.
+  """
+  root = jax.random.key(seed)
+  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
+
+  def run(vae: models.Vae) -> Float[Array, "b h w c"]:
+    codes = vae.prior().sample(key, temperature=temperature)
+    return vae.decode(codes).mean
+
+  return _to_uint8(nn.apply(run, vae)(variables))
+
+
+@functools.partial(jax.jit, static_argnames=("mode",))
+def as_model_input(
+  image: UInt8[Array, "b h w c"], index: jax.Array, seed: jax.Array, *, mode: str
+) -> UInt8[Array, "b h w c"]:
+  """Returns images as the model is given them: binarised, if `mode` says so."""
+  root = jax.random.key(seed)
+  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+  return preprocess.binarize(image, index, key, mode=mode)
+
+
+def prior_quantile_grid(rows: int) -> np.ndarray:
+  """Returns codes [rows * rows, 2] at quantiles of N(0, I), top row first.
+
+  Quantiles (i + 1/2) / rows, so that every cell of the grid stands for the
+  same prior probability.
+
+  References:
+    Kingma and Welling, arXiv 1312.6114, appendix A.
+  """
+  ticks = prior_quantiles(rows)
+  first, second = np.meshgrid(ticks, ticks[::-1])
+  return np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
+
+
+def prior_quantiles(count: int) -> np.ndarray:
+  """Returns `count` quantiles of N(0, 1), ascending."""
+  probability = (np.arange(count) + 0.5) / count
+  return np.asarray(jax.scipy.special.ndtri(probability))

@@ -1,0 +1,136 @@
+"""Means over examples, the only nats -> bits/dim, and the writers."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+from absl import logging
+
+
+def bits_per_dim(nats: float, dims: int, *, is_density: bool) -> float:
+  """Returns nats per image as bits per pixel and channel.
+
+  A probability of pixel values gives nats / (dims ln 2). A density of pixels
+  in [0, 1] is first expressed per grey level (x 1/255), which adds ln 255
+  nats per dimension: comparable in size with a probability, but only an
+  approximation of one, and no bound.
+
+  Args:
+    nats: -log p of an image, or a bound on it.
+    dims: height x width x channels.
+    is_density: whether p is a density of pixels in [0, 1].
+  """
+  per_dim = nats / dims + (math.log(255) if is_density else 0.0)
+  return per_dim / math.log(2)
+
+
+class StepMeans:
+  """Means over optimiser steps of what each step reported.
+
+  A skipped step is counted under "skipped" and left out of the other means,
+  which may be nan in it.
+  """
+
+  def __init__(self):
+    self._steps: list[dict[str, np.ndarray]] = []
+
+  def add(self, metrics: Mapping[str, np.ndarray]) -> None:
+    """Takes per-step values [n] by name."""
+    self._steps.append({k: np.asarray(v) for k, v in metrics.items()})
+
+  def result(self) -> dict[str, float | None]:
+    """Returns the means since the last call; None where no step counted."""
+    joined = {
+      k: np.concatenate([s[k] for s in self._steps]).astype(np.float64)
+      for k in (self._steps[0] if self._steps else {})
+    }
+    self._steps = []
+    taken = joined.get("skipped", np.zeros(0)) == 0
+    row: dict[str, float | None] = {}
+    for name, values in joined.items():
+      if name == "skipped":
+        row[name] = int(values.sum())
+      else:
+        mean = float(values[taken].mean()) if taken.any() else math.nan
+        row[name] = mean if math.isfinite(mean) else None
+    return row
+
+
+class MaskedMeans:
+  """Means over examples, each counted once, from sums over batches."""
+
+  def __init__(self):
+    self._sums: dict[str, float] = {}
+
+  def add(self, sums: Mapping[str, np.ndarray]) -> None:
+    """Takes sums over a batch's examples by name, their number as "count"."""
+    for name, value in sums.items():
+      # Python floats: the sum over many batches is in float64.
+      self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+  def result(self) -> dict[str, float]:
+    """Returns the means by name, and "num_examples"."""
+    count = self._sums["count"]
+    means = {k: v / count for k, v in self._sums.items() if k != "count"}
+    return {**means, "num_examples": int(count)}
+
+
+def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Returns the rows of `metrics.jsonl`; a line cut short is left out."""
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  rows = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        rows.append(json.loads(line))
+      except json.JSONDecodeError:
+        logging.warning("%s: dropping the unreadable line %r", path, line[:60])
+  return rows
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+  """Writes JSON so that a reader never sees half of it."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+  os.replace(partial, path)
+
+
+class Writer:
+  """Writes rows to `metrics.jsonl` and `tensorboard/` of a workdir."""
+
+  def __init__(self, workdir: str | os.PathLike[str], *, step: int):
+    """Opens both; rows after `step`, of a run that is gone, are removed."""
+    workdir = pathlib.Path(workdir)
+    path = workdir / "metrics.jsonl"
+    rows = [r for r in read_rows(workdir) if r["step"] <= step]
+    partial = path.with_name(".metrics.jsonl")
+    partial.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    os.replace(partial, path)
+    self._file = path.open("a", buffering=1)
+    self._tensorboard = tensorboardX.SummaryWriter(
+      str(workdir / "tensorboard"), purge_step=step + 1
+    )
+
+  def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+    """Writes one row of a split's values."""
+    row = {"step": step, "split": split, **values}
+    self._file.write(json.dumps(row, allow_nan=False) + "\n")
+    for name, value in values.items():
+      if value is not None:
+        self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+
+  def image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Shows a picture uint8 [h w c] in TensorBoard."""
+    self._tensorboard.add_image(name, image, step, dataformats="HWC")
+
+  def close(self) -> None:
+    """Writes out what is buffered."""
+    self._file.close()
+    self._tensorboard.close()

@@ -1,0 +1,66 @@
+"""Losses: each one a pure function `(vae, batch, *, step, ...) -> Terms`.
+
+The modules of this package are the registry: a public function in one of
+them whose first parameters are `vae` and `batch` is an objective, and
+`config.objective.name` takes its name. Nothing else needs an edit.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+from vae_jax.objectives.terms import Terms
+
+__all__ = ["Terms", "from_config", "names"]
+
+Objective = Callable[..., Terms]
+
+
+def _is_objective(value: object) -> bool:
+  return callable(value) and not isinstance(value, type) and (
+    list(inspect.signature(value).parameters)[:2] == ["vae", "batch"]
+  )
+
+
+def _modules() -> list[ModuleType]:
+  return [
+    importlib.import_module(f"{__name__}.{info.name}")
+    for info in pkgutil.iter_modules(__path__)
+  ]
+
+
+def names() -> list[str]:
+  """Returns the names of all objectives of this package, sorted."""
+  return sorted(
+    name
+    for module in _modules()
+    for name in config_lib.public_names(module)
+    if _is_objective(getattr(module, name))
+  )
+
+
+def from_config(config: ConfigDict) -> Objective:
+  """Returns `config.objective` as a function `(vae, batch, *, step)`.
+
+  Raises:
+    ConfigError: the name is unknown, is no objective, or its arguments are
+      not those of its signature.
+  """
+  node = config.objective
+  function = config_lib.resolve("objective", node.name, _modules(), names())
+  if not _is_objective(function):
+    raise ConfigError(
+      f"config.objective.name is {node.name!r}, which is no function of "
+      "(vae, batch, *, step, ...)."
+    )
+  known = config_lib.keyword_arguments(function)
+  known.pop("step", None)
+  args = config_lib.check_arguments("objective", node.name, node.args, known)
+  return functools.partial(function, **args)

@@ -1,0 +1,135 @@
+"""Learning-rate schedules, the optax chain, and averaged weights."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+
+T = TypeVar("T")
+
+# {schedule: its factor on the learning rate after the warm-up}. A factor is a
+# function of the fraction of the run that has passed, so that a longer run
+# stretches it.
+Factor = Callable[[jax.Array], jax.Array]
+
+
+def _constant() -> Factor:
+  return lambda fraction: jnp.ones_like(fraction)
+
+
+def _cosine(*, final: float = 0.0) -> Factor:
+  def factor(fraction: jax.Array) -> jax.Array:
+    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * fraction))
+
+  return factor
+
+
+def _step(
+  *, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1
+) -> Factor:
+  def factor(fraction: jax.Array) -> jax.Array:
+    passed = sum((fraction >= f).astype(jnp.float32) for f in at)
+    return decay**passed
+
+  return factor
+
+
+_FACTORS = {"constant": _constant, "cosine": _cosine, "step": _step}
+
+
+def learning_rate(
+  config: ConfigDict, num_steps: int
+) -> Callable[[jax.Array], Float[Array, ""]]:
+  """Returns the learning rate as a function of the optimiser's step.
+
+  Linear warm-up from 0 over `optim.warmup_steps`, then
+    constant  the rate itself
+    cosine    down to `final` times the rate at the last step
+    step      times `decay` at each fraction of the run in `at`
+
+  Args:
+    config: the resolved config.
+    num_steps: steps of the whole run.
+
+  Raises:
+    ConfigError: an unknown schedule, or an argument it does not take.
+  """
+  optim = config.optim
+  name = optim.schedule.name
+  if name not in _FACTORS:
+    raise ConfigError(
+      f"config.optim.schedule.name is {name!r}; allowed are "
+      f"{', '.join(_FACTORS)}."
+    )
+  known = config_lib.keyword_arguments(_FACTORS[name])
+  factor = _FACTORS[name](
+    **config_lib.check_arguments(
+      "optim.schedule", name, optim.schedule.args, known
+    )
+  )
+
+  def schedule(step: jax.Array) -> Float[Array, ""]:
+    step = jnp.asarray(step, jnp.float32)
+    warmup = jnp.minimum(1.0, (step + 1) / max(optim.warmup_steps, 1))
+    rest = max(num_steps - optim.warmup_steps, 1)
+    fraction = jnp.clip((step - optim.warmup_steps) / rest, 0, 1)
+    return optim.learning_rate * warmup * factor(fraction)
+
+  return schedule
+
+
+def optimizer(
+  config: ConfigDict, num_steps: int
+) -> optax.GradientTransformation:
+  """Returns gradient clipping and the optimiser named in the config.
+
+  `config.optim.optimizer.name` is any optimiser of optax (adam, adamw,
+  adamax, ...); `args` are its further arguments.
+
+  Raises:
+    ConfigError: no such optimiser, or an argument it does not take.
+  """
+  node = config.optim.optimizer
+  function = getattr(optax, node.name, None)
+  takes = (
+    inspect.signature(function).parameters if callable(function) else {}
+  )
+  if "learning_rate" not in takes:
+    raise ConfigError(
+      f"config.optim.optimizer.name is {node.name!r}; it must be an optimiser "
+      "of optax, such as adam, adamw or adamax."
+    )
+  known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
+  args = config_lib.check_arguments(
+    "optim.optimizer", node.name, node.args, known
+  )
+  transforms = [function(learning_rate(config, num_steps), **args)]
+  if config.optim.clip_norm:
+    transforms.insert(0, optax.clip_by_global_norm(config.optim.clip_norm))
+  return optax.chain(*transforms)
+
+
+def update_ema(average: T, params: T, decay: float) -> T:
+  """Returns decay * average + (1 - decay) * params, started from zeros."""
+  return jax.tree.map(
+    lambda a, p: decay * a + (1 - decay) * p, average, params
+  )
+
+
+def debias_ema(average: Any, decay: float, count: int) -> Any:
+  """Returns the weighted mean of the weights seen: average / (1 - decay^t).
+
+  The zeros that the average started from still weigh decay^t after t updates.
+
+  References:
+    Kingma and Ba, arXiv 1412.6980, section 3, on bias correction.
+  """
+  return jax.tree.map(lambda a: a / (1 - decay**count), average)

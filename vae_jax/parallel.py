@@ -1,0 +1,152 @@
+"""Devices: the only module that says `pmap`.
+
+One mesh axis, `AXIS`, runs over all devices of all processes. A train or
+evaluation step is written for the part of the batch that one device holds;
+`psum`, `pmean` and `all_gather` make of it statistics of the global batch.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from absl import logging
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vae_jax.config import ConfigError
+
+# The axis name of every collective.
+AXIS = "batch"
+
+T = TypeVar("T")
+
+
+def initialize(compilation_cache_dir: str = "") -> None:
+  """Starts JAX: where compiled programs are kept between runs.
+
+  Args:
+    compilation_cache_dir: folder; "" = `~/.cache/vae_jax/compiled`, "none" =
+      compile anew in each process.
+  """
+  if compilation_cache_dir == "none":
+    return
+  folder = compilation_cache_dir or os.path.join(cache_root(), "compiled")
+  try:
+    pathlib.Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    logging.warning("No compilation cache: %s", error)
+    return
+  jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+  # A second start is fast only if the many small programs are kept too.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def cache_root() -> str:
+  """Returns the folder of what can be made again: $VAE_JAX_CACHE_DIR."""
+  default = os.path.join("~", ".cache", "vae_jax")
+  return os.path.expanduser(os.environ.get("VAE_JAX_CACHE_DIR") or default)
+
+
+def device_count() -> int:
+  """Returns the number of devices of all processes."""
+  return jax.device_count()
+
+
+def is_lead() -> bool:
+  """Returns whether this process writes metrics and pictures."""
+  return jax.process_index() == 0
+
+
+def describe_devices() -> str:
+  """Returns the devices in words, as "8 x cpu (cpu)"."""
+  first = jax.devices()[0]
+  return f"{device_count()} x {first.device_kind} ({first.platform})"
+
+
+def check_batch(field: str, size: int, parts: int = 1) -> None:
+  """Stops with one sentence if a batch cannot be divided among the devices.
+
+  Args:
+    field: name of the setting, for the message.
+    size: images in the global batch.
+    parts: parts that each batch is computed in, one after another.
+
+  Raises:
+    ConfigError: `size` is no multiple of devices times parts.
+  """
+  unit = device_count() * parts
+  if size % unit:
+    raise ConfigError(
+      f"config.{field} is {size}; it must be a multiple of {unit} "
+      f"({device_count()} devices x {parts} parts), such as "
+      f"{max(size // unit, 1) * unit}."
+    )
+
+
+def _sharding() -> NamedSharding:
+  # The mesh axis must carry pmap's axis name: with any other, the first call
+  # gets another input layout than the second, and everything compiles twice.
+  mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
+  return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def pmap(
+  function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+  """Maps a function of one device's arguments over all devices.
+
+  Every argument and result has a leading axis of local devices.
+  """
+  return jax.pmap(function, axis_name=AXIS, donate_argnums=donate_argnums)
+
+
+def shard(tree: T) -> T:
+  """Places host arrays with a leading axis of local devices on them."""
+  return jax.device_put(tree, _sharding())
+
+
+def replicate(tree: T) -> T:
+  """Returns the tree on every device, with a leading axis of local devices."""
+  count = jax.local_device_count()
+
+  def copy(leaf: Any) -> np.ndarray:
+    leaf = np.asarray(leaf)
+    return np.broadcast_to(leaf[None], (count, *leaf.shape))
+
+  return shard(jax.tree.map(copy, tree))
+
+
+def read_one(tree: T) -> T:
+  """Returns a host copy of the first device's part of each leaf."""
+  # Copies, since the buffers of a donated state are written over.
+  return jax.tree.map(
+    lambda v: np.array(np.asarray(v.addressable_data(0))[0]), tree
+  )
+
+
+def axis_index() -> jax.Array:
+  """Returns this device's position among all, inside a mapped function."""
+  return lax.axis_index(AXIS)
+
+
+def psum(tree: T) -> T:
+  """Returns sums over all devices, inside a mapped function."""
+  return lax.psum(tree, AXIS)
+
+
+def pmean(tree: T) -> T:
+  """Returns means over all devices, inside a mapped function."""
+  return lax.pmean(tree, AXIS)
+
+
+def all_gather(tree: T) -> T:
+  """Returns the global batch from each device's part of it, [b ...].
+
+  For losses with a statistic of the batch (total correlation, MMD): taken
+  over one device's part, they would depend on the number of devices.
+  """
+  return lax.all_gather(tree, AXIS, tiled=True)

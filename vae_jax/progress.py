@@ -1,0 +1,62 @@
+"""One line that says how far a long run is."""
+
+import sys
+import time
+
+import tqdm
+from absl import logging
+
+# Seconds between lines where the output is no terminal.
+_LINE_EVERY = 30.0
+
+
+class Progress:
+  """Step, epoch, images/s, time left and neg_elbo of a training run."""
+
+  def __init__(self, *, start: int, stop: int, batch_size: int, epoch: float):
+    """Starts at step `start` of `stop`; `epoch` is steps per epoch."""
+    self._stop, self._batch, self._epoch = stop, batch_size, epoch
+    self._terminal = sys.stderr.isatty()
+    self._bar = tqdm.tqdm(
+      total=stop * batch_size,
+      initial=start * batch_size,
+      unit="img",
+      unit_scale=True,
+      dynamic_ncols=True,
+      disable=not self._terminal,
+      bar_format=(
+        "{desc} {percentage:3.0f}%|{bar:24}| {rate_fmt}, "
+        "{remaining} left{postfix}"
+      ),
+    )
+    self._value = ""
+    self._started = self._last = time.monotonic()
+    self._first = start
+
+  def value(self, text: str) -> None:
+    """Sets what is shown beside the speed, as "neg_elbo 101.2"."""
+    self._value = text
+
+  def update(self, step: int) -> None:
+    """Shows that `step` steps are done."""
+    done = f"step {step}/{self._stop}, epoch {step / self._epoch:.1f}"
+    now = time.monotonic()
+    if self._terminal:
+      self._bar.set_description_str(done, refresh=False)
+      self._bar.set_postfix_str(self._value, refresh=False)
+      self._bar.update(step * self._batch - self._bar.n)
+    elif now - self._last >= _LINE_EVERY:
+      self._last = now
+      rate = (step - self._first) / (now - self._started)
+      left = tqdm.tqdm.format_interval((self._stop - step) / max(rate, 1e-9))
+      logging.info(
+        "%s, %.0f img/s, %s left, %s",
+        done,
+        rate * self._batch,
+        left,
+        self._value,
+      )
+
+  def close(self) -> None:
+    """Leaves the last line standing."""
+    self._bar.close()
