@@ -1,0 +1,228 @@
+"""Grids of images, tiled pixel by pixel.
+
+A plotting library would resample the images; here every pixel becomes a square
+of `scale * scale` pixels of the same value.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+from PIL import ImageDraw, ImageFont
+
+from vae_jax.figures import png
+
+_WHITE = 255
+_GAP = 2  # Pixels between neighbouring images.
+_GRID_SIZE = 1000  # Pixels that the longer side of a grid is scaled towards.
+_FONT_SIZE = 16
+
+
+def image_grid(
+  images: UInt8[np.ndarray, "n h w c"],
+  path: epath.PathLike | None = None,
+  *,
+  columns: int = 10,
+  scale: int | None = None,
+) -> UInt8[np.ndarray, "grid_h grid_w c"]:
+  """Draws images row by row, separated by thin white gaps.
+
+  Image `i` starts at row `gap + (i // columns) * (h * scale + gap)` and column
+  `gap + (i % columns) * (w * scale + gap)` with a gap of 2 pixels; cells of a
+  last row that is not full stay white.
+
+  Args:
+    images: `[n h w c]`, grey (c = 1) or RGB (c = 3), in 0..255.
+    path: Where to write the PNG; None only draws.
+    columns: Images per row; fewer than that make one shorter row.
+    scale: Pixels per side that each pixel becomes; None brings the longer
+      side of the grid close to 1,000 pixels.
+
+  Returns:
+    The picture, with the channels of `images`.
+
+  Raises:
+    ValueError: If `images` is empty or neither grey nor RGB `uint8`, or if
+      `columns` or `scale` is below 1.
+  """
+  _check("images", images, columns=columns, scale=scale)
+  columns = min(columns, len(images))
+  scale = scale or _fitting_scale(images, columns, -(-len(images) // columns))
+  picture = _tile(images, columns, scale, gap=_GAP)
+  png.save(picture, path)
+  return picture
+
+
+def reconstruction_grid(
+  originals: UInt8[np.ndarray, "n h w c"],
+  reconstructions: UInt8[np.ndarray, "n h w c"],
+  path: epath.PathLike | None = None,
+  *,
+  columns: int = 15,
+  scale: int | None = None,
+) -> UInt8[np.ndarray, "grid_h grid_w c"]:
+  """Draws each original above its reconstruction, in labelled pairs of rows.
+
+  Args:
+    originals: `[n h w c]`, grey (c = 1) or RGB (c = 3), in 0..255.
+    reconstructions: `[n h w c]`, in the order of `originals`.
+    path: Where to write the PNG; None only draws.
+    columns: Images per row; more than that go on in a further pair of rows.
+    scale: As in `image_grid`.
+
+  Returns:
+    The picture, with the channels of `originals`.
+
+  Raises:
+    ValueError: As in `image_grid`, or if the two shapes differ.
+  """
+  _check("originals", originals, columns=columns, scale=scale)
+  _check("reconstructions", reconstructions)
+  if originals.shape != reconstructions.shape:
+    raise ValueError(
+      f"reconstructions has shape {list(reconstructions.shape)}; allowed is "
+      f"the shape of originals, {list(originals.shape)}."
+    )
+  n, *shape = originals.shape
+  columns = min(columns, n)
+  pairs = -(-n // columns)
+  scale = scale or _fitting_scale(originals, columns, 2 * pairs)
+
+  blank = np.full((pairs * columns - n, *shape), _WHITE, np.uint8)
+  both = np.stack(
+    [np.concatenate([x, blank]) for x in (originals, reconstructions)]
+  ).reshape(2, pairs, columns, *shape)
+  blocks = [
+    _tile(both[:, i].reshape(-1, *shape), columns, scale, gap=_GAP)
+    for i in range(pairs)
+  ]
+  # Wider than the gap within a pair, so that the pairs are seen as pairs.
+  apart = 4 * _GAP
+  blocks = [_pad(x, below=apart) for x in blocks[:-1]] + blocks[-1:]
+
+  pitch = shape[0] * scale + _GAP
+  font = ImageFont.load_default(min(_FONT_SIZE, pitch))
+  labels = ("data", "reconstruction")
+  margin = 8 + _text_width(font, *labels) + 8
+  image = png.to_image(_pad(np.concatenate(blocks), left=margin))
+  draw = ImageDraw.Draw(image)
+  for row in range(2 * pairs):
+    top = _GAP + (row // 2) * (2 * pitch + _GAP + apart) + (row % 2) * pitch
+    middle = top + shape[0] * scale // 2
+    draw.text((margin - 8, middle), labels[row % 2], 0, font, anchor="rm")
+  picture = png.to_array(image)
+  png.save(picture, path)
+  return picture
+
+
+def manifold(
+  images: UInt8[np.ndarray, "n h w c"],
+  path: epath.PathLike | None = None,
+  *,
+  z1: Sequence[float] | Float[np.ndarray, " columns"],
+  z2: Sequence[float] | Float[np.ndarray, " rows"],
+  scale: int | None = None,
+) -> UInt8[np.ndarray, "grid_h grid_w c"]:
+  """Draws images decoded from a 2-D lattice of latents, without gaps.
+
+  Tick labels give the latent coordinates at the middle of the images, as many
+  as fit without touching.
+
+  Args:
+    images: `[n h w c]`, n = rows * columns, row by row from the top left; grey
+      (c = 1) or RGB (c = 3), in 0..255.
+    path: Where to write the PNG; None only draws.
+    z1: First latent coordinate of each column, from left to right.
+    z2: Second latent coordinate of each row, from top to bottom.
+    scale: As in `image_grid`.
+
+  Returns:
+    The picture, with the channels of `images`.
+
+  Raises:
+    ValueError: As in `image_grid`, or if there are not `len(z1) * len(z2)`
+      images.
+  """
+  _check("images", images, scale=scale)
+  if len(images) != len(z1) * len(z2):
+    raise ValueError(
+      f"images holds {len(images)} images; allowed is len(z2) * len(z1) = "
+      f"{len(z2)} * {len(z1)} = {len(z1) * len(z2)}."
+    )
+  scale = scale or _fitting_scale(images, len(z1), len(z2))
+  tile_h, tile_w = images.shape[1] * scale, images.shape[2] * scale
+  grid = _tile(images, len(z1), scale, gap=0)
+
+  font = ImageFont.load_default(_FONT_SIZE)
+  # "z" turns the "-0.00" of a tiny negative number into "0.00".
+  ticks1, ticks2 = ([f"{v:z.2f}" for v in z] for z in (z1, z2))
+  tick, space = 6, 6
+  name_w = _text_width(font, "z1", "z2")
+  width1, width2 = _text_width(font, *ticks1), _text_width(font, *ticks2)
+  # The outermost labels reach beyond the grid by at most half their size.
+  left = max(space + name_w + 2 * space + width2 + space + tick, width1 // 2)
+  below = tick + space + _FONT_SIZE + space + _FONT_SIZE + space
+  above, right = _FONT_SIZE // 2 + space, width1 // 2 + space
+  grid = _pad(grid, above=above, below=below, left=left, right=right)
+  image = png.to_image(grid)
+  draw = ImageDraw.Draw(image)
+
+  bottom = above + tile_h * len(z2)
+  for i in range(0, len(z1), -(-(width1 + 2 * space) // tile_w)):
+    x = left + i * tile_w + tile_w // 2
+    draw.line([(x, bottom), (x, bottom + tick - 1)], 0)
+    draw.text((x, bottom + tick + space), ticks1[i], 0, font, anchor="mt")
+  for i in range(0, len(z2), -(-(_FONT_SIZE + space) // tile_h)):
+    y = above + i * tile_h + tile_h // 2
+    draw.line([(left - tick, y), (left - 1, y)], 0)
+    draw.text((left - tick - space, y), ticks2[i], 0, font, anchor="rm")
+  x, y = left + tile_w * len(z1) // 2, above + tile_h * len(z2) // 2
+  draw.text((x, grid.shape[0] - space), "z1", 0, font, anchor="mb")
+  draw.text((space, y), "z2", 0, font, anchor="lm")
+  picture = png.to_array(image)
+  png.save(picture, path)
+  return picture
+
+
+def _check(name, images, *, columns=1, scale=None):
+  if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+    raise ValueError(
+      f"{name} is {images.dtype}{list(images.shape)}; allowed is "
+      "uint8[n h w c] with at least one image."
+    )
+  if images.shape[-1] not in (1, 3):
+    raise ValueError(
+      f"{name} has {images.shape[-1]} channels; allowed is 1 (grey) or 3 (RGB)."
+    )
+  if columns < 1:
+    raise ValueError(f"columns is {columns}; allowed is 1 or more.")
+  if scale is not None and scale < 1:
+    raise ValueError(f"scale is {scale}; allowed is None, 1 or more.")
+
+
+def _fitting_scale(images, columns, rows):
+  _, h, w, _ = images.shape
+  return max(1, round(_GRID_SIZE / max(columns * w, rows * h)))
+
+
+def _tile(images, columns, scale, *, gap):
+  tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
+  n, h, w, c = tiles.shape
+  rows = -(-n // columns)
+  shape = (rows * (h + gap) + gap, columns * (w + gap) + gap, c)
+  canvas = np.full(shape, _WHITE, np.uint8)
+  for i, tile in enumerate(tiles):
+    row, column = divmod(i, columns)
+    top, left = gap + row * (h + gap), gap + column * (w + gap)
+    canvas[top : top + h, left : left + w] = tile
+  return canvas
+
+
+def _pad(picture, *, above=0, below=0, left=0, right=0):
+  widths = ((above, below), (left, right), (0, 0))
+  return np.pad(picture, widths, constant_values=_WHITE)
+
+
+def _text_width(font, *texts):
+  return int(np.ceil(max(font.getlength(text) for text in texts)))
