@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -184,6 +185,56 @@ def update(config: ConfigDict, path: str, value: Any) -> None:
   parent, _, key = path.rpartition(".")
   node = get(config, parent) if parent else config
   node[key] = value
+
+
+def check_path(path: str) -> None:
+  """Stops with one sentence if no setting has this dotted path.
+
+  Raises:
+    ConfigError: with the nearest names.
+  """
+  if re.search(r"(^|\.)args(\.|$)", path):
+    path = path[: re.search(r"(^|\.)args(\.|$)", path).end()].rstrip(".")
+  node, known = default(), []
+  for key in path.split("."):
+    known = [f"{k}" for k in node] if isinstance(node, ConfigDict) else []
+    if key not in known:
+      everything = list(flatten(default()))
+      near = difflib.get_close_matches(path, everything, n=1, cutoff=0.5)
+      near += [k for k in everything if k.rpartition(".")[2] == key]
+      hint = f" Did you mean config.{near[0]}?" if near else ""
+      raise ConfigError(f"There is no setting config.{path}.{hint}")
+    node = node[key]
+
+
+def file_error(path: str, error: Exception) -> str:
+  """Returns ml_collections' complaint about a config file in one sentence."""
+  text = str(error)
+  key = re.search(r'Key "(\w+)" does not exist', text)
+  near = re.search(r'Did you mean "(\w+)"', text)
+  if not key:
+    return f"{path}: {text.splitlines()[0]}"
+  hint = f"; did you mean {near.group(1)!r}" if near else ""
+  return f"{path} sets {key.group(1)!r}, which is no setting{hint}."
+
+
+def override_for_use(config: ConfigDict, overrides: dict[str, Any]) -> None:
+  """Applies command-line overrides to the saved config of a trained model.
+
+  Raises:
+    ConfigError: an override would make it another model than was trained.
+  """
+  flat = flatten(config)
+  for path, value in overrides.items():
+    free = path in FREE_FIELDS or path.startswith(("eval.", "sample."))
+    if free:
+      update(config, path, value)
+    elif flat.get(path) != value:
+      raise ConfigError(
+        f"config.{path} is {value!r} here, but the model was trained with "
+        f"{flat.get(path)!r}; only eval.*, sample.* and where data lies may "
+        "change."
+      )
 
 
 def validate(config: ConfigDict) -> None:

@@ -9,7 +9,7 @@ likelihood reads `uint8` images, does its own scaling, and has
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -167,9 +167,6 @@ class Bernoulli:
   negative cross-entropy, common but no likelihood of the grey image.
   """
 
-  # Whether log_prob is a density of pixels in [0, 1], not a probability.
-  is_density: ClassVar[bool] = False
-
   logits: Float[Array, "b h w c"]
 
   @property
@@ -203,8 +200,6 @@ class Normal:
   density of x in [0, 1]^D. With sigma^2 = 1/2 it is minus the summed squared
   error, up to D/2 log pi.
   """
-
-  is_density: ClassVar[bool] = True
 
   mean: Float[Array, "b h w c"]
   log_sigma: Float[Array, ""]
@@ -255,8 +250,6 @@ class CalibratedNormal:
   References:
     Rybkin et al., arXiv 2006.13202, equation 5.
   """
-
-  is_density: ClassVar[bool] = True
 
   mean: Float[Array, "b h w c"]
   running_variance: Float[Array, ""]

@@ -47,7 +47,7 @@ _FACTORS = {"constant": _constant, "cosine": _cosine, "step": _step}
 
 def learning_rate(
   config: ConfigDict, num_steps: int
-) -> Callable[[jax.Array], Float[Array, ""]]:
+) -> Callable[[jax.Array | int], Float[Array, ""]]:
   """Returns the learning rate as a function of the optimiser's step.
 
   Linear warm-up from 0 over `optim.warmup_steps`, then
@@ -76,7 +76,7 @@ def learning_rate(
     )
   )
 
-  def schedule(step: jax.Array) -> Float[Array, ""]:
+  def schedule(step: jax.Array | int) -> Float[Array, ""]:
     step = jnp.asarray(step, jnp.float32)
     warmup = jnp.minimum(1.0, (step + 1) / max(optim.warmup_steps, 1))
     rest = max(num_steps - optim.warmup_steps, 1)

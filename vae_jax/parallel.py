@@ -128,6 +128,11 @@ def read_one(tree: T) -> T:
   )
 
 
+def wait(tree: Any) -> None:
+  """Returns when the arrays are computed."""
+  jax.block_until_ready(tree)
+
+
 def axis_index() -> jax.Array:
   """Returns this device's position among all, inside a mapped function."""
   return lax.axis_index(AXIS)

@@ -1,7 +1,9 @@
-"""One line that says how far a long run is."""
+"""How far a long run is, and where its time goes."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 import tqdm
 from absl import logging
@@ -10,8 +12,44 @@ from absl import logging
 _LINE_EVERY = 30.0
 
 
+class Stopwatch:
+  """Wall time of a loop, with what is spent waiting and what beside it.
+
+  Attributes:
+    images: images trained on since `restart`.
+    waited: seconds spent in `waiting`.
+  """
+
+  def __init__(self):
+    self.restart()
+
+  def restart(self) -> None:
+    """Starts from zero."""
+    self._begin, self._beside = time.monotonic(), 0.0
+    self.images, self.waited = 0, 0.0
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts the time inside as spent waiting for data."""
+    begin = time.monotonic()
+    yield
+    self.waited += time.monotonic() - begin
+
+  @contextlib.contextmanager
+  def beside(self) -> Iterator[None]:
+    """Leaves the time inside out, as validation and pictures."""
+    begin = time.monotonic()
+    yield
+    self._beside += time.monotonic() - begin
+
+  @property
+  def seconds(self) -> float:
+    """Seconds since `restart`, less what was beside."""
+    return time.monotonic() - self._begin - self._beside
+
+
 class Progress:
-  """Step, epoch, images/s, time left and neg_elbo of a training run."""
+  """One line: step, epoch, images/s, time left and a value of a run."""
 
   def __init__(self, *, start: int, stop: int, batch_size: int, epoch: float):
     """Starts at step `start` of `stop`; `epoch` is steps per epoch."""

@@ -4,8 +4,16 @@ from vae_jax.models.build import (
   build,
   image_shape,
   init_variables,
+  likelihood_class,
   parameter_count,
 )
 from vae_jax.models.vae import Vae
 
-__all__ = ["Vae", "build", "image_shape", "init_variables", "parameter_count"]
+__all__ = [
+  "Vae",
+  "build",
+  "image_shape",
+  "init_variables",
+  "likelihood_class",
+  "parameter_count",
+]

@@ -63,6 +63,12 @@ def _module(field: str, node: ConfigDict, where: list, common: dict) -> Any:
   return cls(**{k: v for k, v in common.items() if k in fields}, **args)
 
 
+def likelihood_class(config: ConfigDict) -> type[nn.Module]:
+  """Returns the class of `config.model.likelihood`."""
+  node = config.model.likelihood
+  return config_lib.resolve("model.likelihood", node.name, [likelihoods])
+
+
 def build(
   config: ConfigDict, shape: tuple[int, int, int], *, train: bool
 ) -> Vae:

@@ -1,8 +1,8 @@
 """From a decoder's outputs to p(x | z), selected by name.
 
 Class names are what `config.model.likelihood.name` takes. Each says by
-`outputs_per_channel` how many numbers per pixel and channel it needs. The
-mean of a normal likelihood is sigmoid(output), since pixels lie in [0, 1].
+`outputs_per_channel` how many numbers per pixel and channel it needs, and by
+`is_density` whether it gives a density of pixels in [0, 1]. The mean of a normal likelihood is sigmoid(output), since pixels lie in [0, 1].
 """
 
 import math
@@ -31,6 +31,7 @@ class bernoulli(nn.Module):  # noqa: N801
   """Independent binary pixels, by logits."""
 
   outputs_per_channel: ClassVar[int] = 1
+  is_density: ClassVar[bool] = False
 
   def __call__(
     self, outputs: Float[Array, "b h w c"]
@@ -48,6 +49,7 @@ class gaussian(nn.Module):  # noqa: N801
   """
 
   outputs_per_channel: ClassVar[int] = 1
+  is_density: ClassVar[bool] = True
 
   sigma: float = math.sqrt(0.5)
 
@@ -66,6 +68,7 @@ class gaussian_learned(nn.Module):  # noqa: N801
   """
 
   outputs_per_channel: ClassVar[int] = 1
+  is_density: ClassVar[bool] = True
 
   sigma: float = 0.3
 
@@ -88,6 +91,7 @@ class gaussian_optimal(nn.Module):  # noqa: N801
   """
 
   outputs_per_channel: ClassVar[int] = 1
+  is_density: ClassVar[bool] = True
 
   train: bool = False
   axis_name: str | None = None

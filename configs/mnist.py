@@ -1,0 +1,25 @@
+"""A VAE of digits: MLP 784-400-20, dynamically binarised MNIST.
+
+Command:   python -m vae_jax.main --config=configs/mnist.py
+Hardware:  2 CPU cores.
+Time:      not measured
+Expect:    not measured
+"""
+
+from vae_jax import config
+
+
+def get_config():
+  c = config.default()
+  c.data.name = "mnist"
+  c.data.image_shape = (28, 28, 1)
+  c.data.binarization = "dynamic"
+  c.model.encoder.name = "mlp"
+  c.model.encoder.args.hidden = (400,)
+  c.model.decoder.name = "mlp"
+  c.model.decoder.args.hidden = (400,)
+  c.model.latent_dim = 20
+  c.train.num_epochs = 20.0
+  c.checkpoint.every_steps = 2000
+  c.train.validate_every_steps = 2000
+  return c

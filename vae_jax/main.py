@@ -1,0 +1,167 @@
+"""Trains and evaluates variational autoencoders.
+
+Modes:
+  train      train a model, or go on where the same command stopped
+  evaluate   held-out neg_elbo, distortion and rate, to <workdir>/eval/
+  sample     decoded draws from the prior, to <workdir>/figures/
+  benchmark  speed, compile time and memory of a config, to benchmark.json
+
+Examples:
+  python -m vae_jax.main --config=configs/faces.py
+  python -m vae_jax.main --config=configs/mnist.py --config.objective.name=beta_vae --config.objective.args.beta=2
+  python -m vae_jax.main --config=configs/mnist.py --mode=evaluate
+
+Every setting of the config can be set as --config.<name>=<value>; they are
+listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
+Ctrl-C saves itself and exits with code 75; the same command goes on.
+"""  # noqa: E501
+
+import logging as std_logging
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from vae_jax import config as config_lib
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "File with get_config(), such as configs/faces.py.",
+  # Keys that `args` nodes lack are new; all others are checked below.
+  lock_config=False,
+  accept_new_attributes=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; default runs/<name of the config file>."
+)
+_MODE = flags.DEFINE_enum(
+  "mode",
+  "train",
+  ["train", "evaluate", "sample", "benchmark"],
+  "What to do; see above.",
+)
+
+# What the shell's own commands use for wrong usage.
+EXIT_WRONG_INPUT = 2
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; whatever is wrong with them is said in one sentence."""
+  try:
+    for word in argv[1:]:
+      path = re.match(r"--(?:no)?config\.([\w.]+)", word)
+      if path:
+        config_lib.check_path(path.group(1))
+    file = _config_path(argv)
+    if file and not pathlib.Path(file).is_file():
+      raise config_lib.ConfigError(f"There is no config file {file}.")
+    rest = flags.FLAGS(argv)
+    if len(rest) > 1:
+      raise config_lib.ConfigError(
+        f"{rest[1]!r} is no flag; settings are given as --config.name=value."
+      )
+    return rest
+  except config_lib.ConfigError as error:
+    _leave(str(error), EXIT_WRONG_INPUT)
+  except flags.Error as error:
+    _leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
+  except (KeyError, AttributeError, TypeError) as error:
+    # Of ml_collections; anything else is a defect of the config file's code.
+    if not re.search("config is locked|override field|Field .* type", str(error)):
+      raise
+    _leave(config_lib.file_error(_config_path(argv), error), EXIT_WRONG_INPUT)
+
+
+def _config_path(argv: list[str]) -> str:
+  for i, word in enumerate(argv):
+    if word.startswith("--config="):
+      return word.partition("=")[2]
+    if word == "--config" and i + 1 < len(argv):
+      return argv[i + 1]
+  return ""
+
+
+def _leave(message: str, code: int) -> None:
+  print(message, file=sys.stderr)
+  sys.exit(code)
+
+
+def _settings() -> tuple[ConfigDict, str]:
+  """Returns the config and the workdir that the flags mean."""
+  if _CONFIG.value is None and _WORKDIR.value is None:
+    raise config_lib.ConfigError(
+      "Name a config, as --config=configs/faces.py, or --help."
+    )
+  if _CONFIG.value is None and _MODE.value in ("train", "benchmark"):
+    raise config_lib.ConfigError(
+      f"--mode={_MODE.value} needs a config, as --config=configs/faces.py."
+    )
+  workdir = _WORKDIR.value
+  if workdir is None:
+    name = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+    workdir = str(pathlib.Path("runs") / name)
+  if _MODE.value in ("train", "benchmark"):
+    return _CONFIG.value, workdir
+  from vae_jax import checkpoint
+
+  config = checkpoint.load_config(workdir)
+  overrides = (
+    config_flags.get_override_values(flags.FLAGS["config"])
+    if _CONFIG.value is not None
+    else {}
+  )
+  config_lib.override_for_use(config, overrides)
+  config_lib.validate(config)
+  return config, workdir
+
+
+def _run() -> None:
+  # Imported here so that --help and a misspelt flag answer at once.
+  from vae_jax import parallel
+
+  config, workdir = _settings()
+  parallel.initialize(config.train.compilation_cache_dir)
+  if _MODE.value == "train":
+    from vae_jax import train
+
+    train.train(config, workdir)
+  elif _MODE.value == "evaluate":
+    from vae_jax.evaluate import bounds
+
+    print(bounds.table(bounds.evaluate(config, workdir)))
+  elif _MODE.value == "sample":
+    from vae_jax import pictures
+
+    print(pictures.write_samples(config, workdir))
+  else:
+    from vae_jax import benchmark
+
+    print(benchmark.table(benchmark.benchmark(config, workdir)))
+
+
+def main(argv: list[str]) -> None:
+  """Runs the mode that the flags name."""
+  del argv
+  logging.set_verbosity(logging.INFO)
+  try:
+    _run()
+  except config_lib.ConfigError as error:
+    _leave(str(error), EXIT_WRONG_INPUT)
+  except Exception as error:
+    code = getattr(error, "exit_code", None)
+    if code is None:
+      raise
+    _leave(str(error), code)
+
+
+def _main() -> None:
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
+  app.run(main, flags_parser=_parse_flags)
+
+
+if __name__ == "__main__":
+  _main()

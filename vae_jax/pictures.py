@@ -1,0 +1,142 @@
+"""What a run shows of itself: the model's outputs, drawn."""
+
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import checkpoint, figures, latents, metrics, models, train_step
+from vae_jax.train_step import TrainState
+
+_RECONSTRUCTIONS = 30
+_SAMPLE_ROWS = 10
+_MANIFOLD_ROWS = 20
+_SCATTER = 10_000
+# Images encoded or decoded at a time.
+_CHUNK = 500
+
+
+def model_for_use(
+  config: ConfigDict, state: TrainState
+) -> tuple[models.Vae, Any]:
+  """Returns the model in evaluation mode and its variables."""
+  vae = models.build(config, tuple(config.data.image_shape), train=False)
+  params = train_step.eval_params(config, state)
+  return vae, {"params": params, **state.model_state}
+
+
+def reconstructions(
+  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
+) -> np.ndarray:
+  """Draws the split's first images above their reconstructions."""
+  vae, variables = model_for_use(config, state)
+  index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
+  image = latents.as_model_input(
+    source.fetch(index)["image"],
+    index,
+    config.eval.seed,
+    mode=config.data.binarization,
+  )
+  decoded = latents.reconstruct(vae, variables, image)
+  return figures.reconstruction_grid(
+    np.asarray(image), np.asarray(decoded), path, columns=15
+  )
+
+
+def samples(
+  config: ConfigDict, state: TrainState, path: pathlib.Path
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws 10 x 10 decoded prior samples; returns the picture and them."""
+  vae, variables = model_for_use(config, state)
+  images = np.asarray(
+    latents.sample(
+      vae,
+      variables,
+      _SAMPLE_ROWS**2,
+      config.sample.seed,
+      config.sample.temperature,
+    )
+  )
+  return figures.image_grid(images, path, columns=_SAMPLE_ROWS), images
+
+
+def write_samples(config: ConfigDict, workdir: str) -> str:
+  """Draws prior samples of a run's newest checkpoint; returns where to.
+
+  Writes `figures/samples.png` and the same images as `figures/samples.npz`.
+  """
+  state = checkpoint.load_state(workdir)
+  path = pathlib.Path(workdir) / "figures" / "samples.png"
+  _, images = samples(config, state, path)
+  np.savez(path.with_suffix(".npz"), images=images)
+  return str(path)
+
+
+def validation(
+  config: ConfigDict,
+  state: TrainState,
+  source: Any,
+  folder: pathlib.Path,
+  writer: metrics.Writer,
+) -> None:
+  """Draws reconstructions and samples, to files and to TensorBoard."""
+  step = int(state.step)
+  for name, picture in (
+    (
+      "reconstructions",
+      reconstructions(config, state, source, folder / "reconstructions.png"),
+    ),
+    ("samples", samples(config, state, folder / "samples.png")[0]),
+  ):
+    writer.image(step, name, picture)
+
+
+def at_the_end(
+  config: ConfigDict,
+  workdir: str,
+  state: TrainState,
+  source: Any,
+  epoch: float,
+) -> None:
+  """Draws the loss curves and, for two latents, the map of the codes."""
+  folder = pathlib.Path(workdir) / "figures"
+  figures.loss_curves(
+    metrics.read_rows(workdir), folder / "curves.png", steps_per_epoch=epoch
+  )
+  if config.model.latent_dim == 2:
+    _scatter(config, state, source, folder / "latents.png")
+    _manifold(config, state, folder / "manifold.png")
+
+
+def _scatter(
+  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
+) -> None:
+  vae, variables = model_for_use(config, state)
+  codes, labels = [], []
+  for begin in range(0, min(_SCATTER, len(source)), _CHUNK):
+    index = np.arange(begin, min(begin + _CHUNK, len(source)), dtype=np.int32)
+    data = source.fetch(index)
+    image = latents.as_model_input(
+      data["image"], index, config.eval.seed, mode=config.data.binarization
+    )
+    codes.append(np.asarray(latents.encode(vae, variables, image)[0]))
+    labels.append(data.get("label"))
+  classes = source.label_shape == ()
+  figures.latent_scatter(
+    np.concatenate(codes),
+    np.concatenate(labels) if classes else None,
+    path,
+    class_names=source.label_names if classes else None,
+  )
+
+
+def _manifold(
+  config: ConfigDict, state: TrainState, path: pathlib.Path
+) -> None:
+  vae, variables = model_for_use(config, state)
+  codes = latents.prior_quantile_grid(_MANIFOLD_ROWS)
+  ticks = latents.prior_quantiles(_MANIFOLD_ROWS)
+  images = latents.decode(vae, variables, (jnp.asarray(codes),))
+  figures.manifold(np.asarray(images), path, z1=ticks, z2=ticks[::-1])

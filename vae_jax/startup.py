@@ -1,0 +1,122 @@
+"""From a config to a run: what the data decides, compiling, and the report."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import parallel, train_step
+from vae_jax.config import ConfigError
+from vae_jax.data import datasets
+
+
+@dataclasses.dataclass
+class Costs:
+  """What a run cost.
+
+  Attributes:
+    compile_seconds: wall time to trace and compile the train step.
+    flops_per_image: of one training step, forward and backward, as XLA
+      counts them.
+    images: training images after the first dispatch.
+    seconds: wall time they took, validation, pictures and saves left out.
+    waited: the part of it spent waiting for data.
+  """
+
+  compile_seconds: float
+  flops_per_image: float
+  images: int = 0
+  seconds: float = 0.0
+  waited: float = 0.0
+
+
+def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
+  """Returns the config with all that the data set decides written out.
+
+  Raises:
+    ConfigError: the images are not of the size that the config names.
+  """
+  config = config.copy_and_resolve_references()
+  named = tuple(config.data.image_shape)
+  if named and named != splits.image_shape:
+    raise ConfigError(
+      f"config.data.image_shape is {named}, but {splits.name} has images of "
+      f"{splits.image_shape} after crop, resize and grayscale."
+    )
+  config.data.name = splits.name
+  config.data.image_shape = splits.image_shape
+  config.data.train_split = splits.split_strings["train"]
+  config.data.validation_split = splits.split_strings["validation"]
+  config.data.test_split = splits.split_strings["test"]
+  return config
+
+
+def total_steps(config: ConfigDict, examples: int) -> int:
+  """Returns the optimiser steps of the whole run."""
+  if config.train.num_steps:
+    return config.train.num_steps
+  images = round(config.train.num_epochs * examples)
+  return max(1, images // config.train.batch_size)
+
+
+def compile_step(
+  step: Callable[..., Any], arguments: tuple[Any, ...], *, images_per_step: int
+) -> tuple[Callable[..., Any], Costs]:
+  """Compiles a mapped step for these arguments; returns it and its costs."""
+  begin = time.monotonic()
+  compiled = step.lower(*arguments).compile()
+  seconds = time.monotonic() - begin
+  # XLA counts the body of a loop once, here one step on one device.
+  analysis = compiled.cost_analysis() or {}
+  return compiled, Costs(
+    compile_seconds=seconds,
+    flops_per_image=analysis.get("flops", math.nan) / images_per_step,
+  )
+
+
+def describe(
+  config: ConfigDict,
+  workdir: str,
+  splits: datasets.Splits,
+  state: train_step.TrainState,
+  *,
+  num_steps: int,
+  costs: Costs,
+) -> None:
+  """Logs once what a researcher wants to see of a run."""
+  sizes = {k: len(getattr(splits, k)) for k in splits.split_strings}
+  data = ", ".join(
+    f"{k} {sizes[k]:,} ({v})" for k, v in splits.split_strings.items()
+  )
+  lines = [
+    f"devices     {parallel.describe_devices()}",
+    f"data        {splits.name}, {config.data.image_shape}: {data}",
+    *parameter_table(state.params),
+    f"objective   {config.objective.name} {config.objective.args.to_dict()}",
+    f"likelihood  {config.model.likelihood.name}, "
+    f"binarization {config.data.binarization}",
+    f"run         {num_steps:,} steps of {config.train.batch_size} images, "
+    f"{num_steps * config.train.batch_size / sizes['train']:.1f} epochs",
+    f"compute     {costs.flops_per_image / 1e6:.2f} MFLOP per image, "
+    f"compiled in {costs.compile_seconds:.1f} s",
+    f"output      {workdir}",
+  ]
+  logging.info("%s", "\n".join(lines))
+
+
+def parameter_table(params: Any) -> list[str]:
+  """Returns a line for each part of the model, and one for all of it."""
+  lines = []
+  total = 0
+  for name, part in params.items():
+    count = sum(math.prod(np.shape(v)) for v in jax.tree.leaves(part))
+    total += count
+    lines.append(f"  {name:<14}{count:>14,} parameters")
+  lines.append(f"  {'all':<14}{total:>14,} parameters")
+  return ["model", *lines]

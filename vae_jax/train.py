@@ -1,0 +1,360 @@
+"""The training run: `train(config, workdir)`, to be read top to bottom."""
+
+import collections
+import contextlib
+import pathlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import checkpoint, metrics, parallel, pictures, startup, train_step
+from vae_jax import config as config_lib
+from vae_jax import progress as progress_lib
+from vae_jax import workdir as workdir_lib
+from vae_jax.data import cache, datasets, pipeline
+from vae_jax.evaluate import bounds
+
+# Dispatches that may wait for the device. Without a bound the host runs ahead
+# until simulated devices starve one another and deadlock.
+_RUN_AHEAD = 2
+
+
+class Interrupted(Exception):
+  """A signal ended the run after a checkpoint; the same command goes on."""
+
+  # Distinct from failure, so that a launcher knows to start it again.
+  exit_code = 75
+
+
+class Diverged(Exception):
+  """Too many steps in a row were skipped; says which and why."""
+
+  exit_code = 3
+
+
+def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
+  """Trains, or goes on training, a model; returns a host copy of its state.
+
+  The same config on the same workdir resumes, and ends in the same bits as
+  if it had never been stopped. Under `workdir` it writes `config.json`,
+  `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`.
+
+  Args:
+    config: of `vae_jax.config.default()`, changed at will.
+    workdir: folder of the run.
+
+  Raises:
+    ConfigError: a setting is wrong, in one sentence, before any work.
+    Interrupted: on SIGTERM or Ctrl-C, after saving.
+    Diverged: too many steps in a row were not finite.
+  """
+  return fit(config, workdir)[0]
+
+
+def fit(
+  config: ConfigDict, workdir: str
+) -> tuple[train_step.TrainState, startup.Costs]:
+  """Returns `train`'s state, and what the run cost."""
+  config_lib.validate(config)
+  parallel.check_batch(
+    "train.batch_size", config.train.batch_size, config.train.accumulate
+  )
+  parallel.check_batch("eval.batch_size", config.eval.batch_size)
+  splits = datasets.open_splits(config.data)
+  config = startup.resolve(config, splits)
+  train_step.abstract_check(config, config.data.image_shape)
+  with workdir_lib.claim(workdir, config):
+    return _Run(config, workdir, splits).go()
+
+
+class _StepLog:
+  """Turns what steps report into rows, and stops a run that diverges."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    writer: metrics.Writer,
+    watch: progress_lib.Stopwatch,
+    bar: progress_lib.Progress,
+    steps_per_epoch: float,
+  ):
+    self._config, self._writer = config, writer
+    self._watch, self._bar = watch, bar
+    self._epoch = steps_per_epoch
+    self._means = metrics.StepMeans()
+    self._since = (0, 0.0)
+    self._in_row = 0
+
+  def add(self, first: int, count: int, history: dict[str, jax.Array]) -> None:
+    """Takes the history of a dispatch, waiting until it is computed."""
+    host = {k: v[:count] for k, v in parallel.read_one(history).items()}
+    self._check(first, host)
+    every = self._config.train.log_every_steps
+    begin = 0
+    while begin < count:
+      end = min(count, begin + every - (first + begin) % every)
+      self._means.add({k: v[begin:end] for k, v in host.items()})
+      begin = end
+      if (first + end) % every == 0:
+        self.flush(first + end)
+
+  def flush(self, step: int) -> None:
+    """Writes a row of the means since the last one, if there was a step."""
+    row = self._means.result()
+    if not row:
+      return
+    images, seconds = self._watch.images, self._watch.seconds
+    if seconds > self._since[1] and images > self._since[0]:
+      row["images_per_second"] = (images - self._since[0]) / (
+        seconds - self._since[1]
+      )
+    self._since = (images, seconds)
+    row["epoch"] = step / self._epoch
+    self._writer.row(step, "train", row)
+    name = "neg_elbo" if "neg_elbo" in row else "loss"
+    if row[name] is not None:
+      self._bar.value(f"{name} {row[name]:.2f}")
+
+  def _check(self, first: int, host: dict[str, np.ndarray]) -> None:
+    for offset, skipped in enumerate(host["skipped"]):
+      self._in_row = self._in_row + 1 if skipped else 0
+      if self._in_row < self._config.train.max_skips_in_row:
+        continue
+      now = {k: float(v[offset]) for k, v in host.items()}
+      broken = [k for k, v in now.items() if not np.isfinite(v)]
+      cause = (
+        f"not finite: {', '.join(broken)}"
+        if broken
+        else f"gradient norm {now['grad_norm']:.3g} above config.optim."
+        f"skip_norm, {self._config.optim.skip_norm}"
+      )
+      raise Diverged(
+        f"{self._in_row} steps in a row were skipped, the last one step "
+        f"{first + offset + 1} ({cause}); the last checkpoint is from before "
+        "them. A lower config.optim.learning_rate, config.optim.clip_norm or "
+        "a longer config.optim.warmup_steps may help."
+      )
+
+
+class _Run:
+  """One run from its start, or from its last checkpoint, to its end."""
+
+  def __init__(
+    self, config: ConfigDict, workdir: str, splits: datasets.Splits
+  ):
+    self.config, self.workdir, self.splits = config, workdir, splits
+    self.source = cache.open_source(splits.train, config.data)
+    self.held_out = cache.open_source(splits.validation, config.data)
+    self.batch_size = config.train.batch_size
+    self.steps_per_epoch = len(self.source) / self.batch_size
+    self.num_steps = startup.total_steps(config, len(self.source))
+    self.validate_every = config.train.validate_every_steps or max(
+      1, round(self.steps_per_epoch)
+    )
+
+  def go(self) -> tuple[train_step.TrainState, startup.Costs]:
+    """Restores or initialises, compiles, and runs the loop."""
+    config, shape = self.config, self.config.data.image_shape
+    with contextlib.ExitStack() as stack:
+      self.checkpoints = checkpoint.Checkpoints(
+        self.workdir,
+        keep_latest=config.checkpoint.keep_latest,
+        keep_best=config.checkpoint.keep_best,
+      )
+      stack.callback(self.checkpoints.close)
+      fresh = jax.tree.map(
+        np.asarray, train_step.init_state(config, shape, self.num_steps)
+      )
+      host_state = self.checkpoints.restore(fresh, set_aside=True)
+      resumed = host_state is not None
+      host_state = host_state if resumed else fresh
+      start = int(host_state.step)
+
+      state = parallel.replicate(host_state)
+      self.seeds = parallel.replicate(np.uint32(config.seed))
+      example = self._load((start, 0))[2]
+      train_steps, costs = startup.compile_step(
+        train_step.make_train_steps(config, shape, self.num_steps),
+        (state, example, parallel.replicate(np.int32(0)), self.seeds),
+        images_per_step=self.batch_size // parallel.device_count(),
+      )
+      self.eval_step = train_step.make_eval_step(config, shape)
+      startup.describe(
+        config,
+        self.workdir,
+        self.splits,
+        host_state,
+        num_steps=self.num_steps,
+        costs=costs,
+      )
+      if resumed:
+        logging.info("Going on from step %d of %d.", start, self.num_steps)
+      self.writer = metrics.Writer(self.workdir, step=start)
+      stack.callback(self.writer.close)
+      stop_requested = stack.enter_context(_signals())
+      if start < self.num_steps:
+        host_state = self._loop(train_steps, state, start, stop_requested, costs)
+    self._finish(host_state)
+    return host_state, costs
+
+  def _loop(
+    self,
+    train_steps: Callable[..., Any],
+    state: train_step.TrainState,
+    start: int,
+    stop_requested: Callable[[], bool],
+    costs: startup.Costs,
+  ) -> train_step.TrainState:
+    watch = progress_lib.Stopwatch()
+    bar = progress_lib.Progress(
+      start=start,
+      stop=self.num_steps,
+      batch_size=self.batch_size,
+      epoch=self.steps_per_epoch,
+    )
+    log = _StepLog(self.config, self.writer, watch, bar, self.steps_per_epoch)
+    running: collections.deque[Any] = collections.deque()
+    data = pipeline.prefetch(self._load, self._dispatches(start))
+    with contextlib.closing(bar), contextlib.closing(data):
+      while True:
+        with watch.waiting():
+          first, count, arrays = next(data)
+        state, history = train_steps(
+          state, arrays, parallel.replicate(np.int32(count)), self.seeds
+        )
+        running.append((first, count, history))
+        watch.images += count * self.batch_size
+        step = first + count
+        stopping = stop_requested() and step < self.num_steps
+        validating = not stopping and self._due(step, self.validate_every)
+        saving = self._due(step, self.config.checkpoint.every_steps)
+        pause = stopping or validating or saving
+        while len(running) >= (1 if pause else _RUN_AHEAD):
+          log.add(*running.popleft())
+        bar.update(step)
+        if first == start:
+          # The first dispatch also loads the program and fills the queue.
+          parallel.wait(history)
+          watch.restart()
+        if not pause:
+          continue
+
+        log.flush(step)
+        with watch.beside():
+          host_state = parallel.read_one(state)
+          score = self._validate(host_state, bar) if validating else None
+          self.checkpoints.save(host_state, self.config, score=score)
+          if stopping:
+            self.checkpoints.wait()
+            raise Interrupted(
+              f"Stopped at step {step} of {self.num_steps} and saved it; the "
+              "same command goes on from there."
+            )
+        if step == self.num_steps:
+          break
+    costs.images, costs.seconds = watch.images, watch.seconds
+    costs.waited = watch.waited
+    self.checkpoints.wait()
+    return host_state
+
+  def _due(self, step: int, every: int) -> bool:
+    return step % every == 0 or step == self.num_steps
+
+  def _dispatches(self, start: int) -> Iterator[tuple[int, int]]:
+    """Yields (first step, steps), cut where validation or a save is due."""
+    first = start
+    while first < self.num_steps:
+      last = min(first + self.config.train.steps_per_call, self.num_steps)
+      for every in (self.validate_every, self.config.checkpoint.every_steps):
+        last = min(last, (first // every + 1) * every)
+      yield first, last - first
+      first = last
+
+  def _load(self, call: tuple[int, int]) -> tuple[int, int, Any]:
+    first, count = call
+    arrays = pipeline.train_data(
+      self.source,
+      first,
+      count,
+      seed=self.config.seed,
+      batch_size=self.batch_size,
+      parts=self.config.train.accumulate,
+      steps_per_call=self.config.train.steps_per_call,
+    )
+    return first, count, parallel.shard(arrays)
+
+  def _validate(
+    self, state: train_step.TrainState, bar: progress_lib.Progress
+  ) -> float:
+    """Writes a validation row and pictures; returns what ranks checkpoints."""
+    variables = parallel.replicate({
+      "params": train_step.eval_params(self.config, state),
+      **state.model_state,
+    })
+    step = int(state.step)
+    row = bounds.mean_terms(
+      self.eval_step,
+      variables,
+      self.held_out,
+      batch_size=self.config.eval.batch_size,
+      step=step,
+      seed=self.config.eval.seed,
+    )
+    self.writer.row(
+      step, "validation", {**row, "epoch": step / self.steps_per_epoch}
+    )
+    folder = pathlib.Path(self.workdir) / "figures"
+    pictures.validation(
+      self.config, state, self.held_out, folder, self.writer
+    )
+    name = "neg_elbo" if "neg_elbo" in row else "loss"
+    bar.value(f"{name} {row[name]:.2f} (validation)")
+    return row[name]
+
+  def _finish(self, state: train_step.TrainState) -> None:
+    pictures.at_the_end(
+      self.config, self.workdir, state, self.held_out, self.steps_per_epoch
+    )
+    rows = metrics.read_rows(self.workdir)
+    last = [r for r in rows if r["split"] == "validation"][-1:]
+    for row in last:
+      terms = ", ".join(
+        f"{k} {row[k]:.3f}"
+        for k in ("loss", "neg_elbo", "distortion", "rate")
+        if k in row
+      )
+      logging.info("Step %d, validation: %s", row["step"], terms)
+    logging.info("Results are in %s", self.workdir)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+  """Yields whether SIGTERM or Ctrl-C came; a second one acts at once."""
+  came: list[int] = []
+  previous: dict[int, Any] = {}
+
+  def restore() -> None:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+  def handle(number: int, frame: Any) -> None:
+    del frame
+    came.append(number)
+    restore()
+    logging.info("Saving after the current steps; a second signal stops now.")
+
+  try:
+    for number in (signal.SIGTERM, signal.SIGINT):
+      previous[number] = signal.signal(number, handle)
+  except ValueError:
+    # Only the main thread may handle signals; a notebook's worker may not.
+    pass
+  try:
+    yield lambda: bool(came)
+  finally:
+    restore()

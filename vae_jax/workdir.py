@@ -1,0 +1,60 @@
+"""The folder of a run: who may write to it, and what it was started with."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+
+
+@contextlib.contextmanager
+def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
+  """Holds a workdir for one training run with one config.
+
+  Writes `config.json` if it is new there.
+
+  Raises:
+    ConfigError: another process trains there, another config was used there,
+      or nothing can be written there.
+  """
+  folder = pathlib.Path(workdir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
+  except OSError as error:
+    raise ConfigError(
+      f"The workdir {workdir} cannot be written ({error.strerror}); name "
+      "another folder with --workdir."
+    ) from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise ConfigError(
+        f"Another process is training in {workdir}; wait for it, or name "
+        "another folder with --workdir."
+      ) from error
+    _keep_config(folder, config)
+    yield
+
+
+def _keep_config(folder: pathlib.Path, config: ConfigDict) -> None:
+  path = folder / "config.json"
+  if path.exists():
+    differing = config_lib.differences(
+      config, config_lib.from_json(path.read_text())
+    )
+    if differing:
+      raise ConfigError(
+        f"{folder} holds a run with another config; name another folder with "
+        "--workdir, or use the same settings:\n  " + "\n  ".join(differing)
+      )
+    return
+  partial = folder / f".config.json.{os.getpid()}"
+  partial.write_text(config_lib.to_json(config) + "\n")
+  os.replace(partial, path)
