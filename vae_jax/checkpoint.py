@@ -6,7 +6,6 @@ without pickle.
 """
 
 import json
-import logging as std_logging
 import os
 import pathlib
 import time
@@ -25,15 +24,6 @@ from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
 _SCORE = "score"
-
-
-def _keep(record: std_logging.LogRecord) -> bool:
-  orbax = f"{os.sep}orbax{os.sep}" in record.pathname
-  return not orbax or record.levelno >= std_logging.ERROR
-
-
-# Orbax comments on all it does through absl's logger, as this package does.
-std_logging.getLogger("absl").addFilter(_keep)
 
 
 class Checkpoints:

@@ -157,9 +157,19 @@ def main(argv: list[str]) -> None:
     _leave(str(error), code)
 
 
+def _is_worth_reading(record: std_logging.LogRecord) -> bool:
+  """Keeps other packages' running commentary out of the terminal."""
+  parts = pathlib.PurePath(record.pathname).parts
+  if "orbax" in parts:
+    return record.levelno >= std_logging.ERROR
+  return "vae_jax" in parts or record.levelno >= std_logging.WARNING
+
+
 def _main() -> None:
   logging.use_absl_handler()
-  logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
+  handler = logging.get_absl_handler()
+  handler.setFormatter(std_logging.Formatter("%(message)s"))
+  handler.addFilter(_is_worth_reading)
   app.run(main, flags_parser=_parse_flags)
 
 
