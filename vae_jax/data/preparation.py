@@ -1,0 +1,226 @@
+"""Finds a prepared data set on disk, or prepares it once.
+
+Reading needs the files alone: neither TensorFlow, nor the code that wrote
+them, nor the network.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import re
+
+import tensorflow_datasets as tfds
+from absl import logging
+from ml_collections import config_dict
+
+from vae_jax.data import celeba_files, errors, locks
+
+_NAME = re.compile(
+  r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?"
+  r"(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?"
+)
+_FACES = "synthetic_faces"
+
+
+def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
+  """Opens the data set that `data.name` says, preparing it if need be.
+
+  Args:
+    data: `name` as `mnist`, `mnist:3.0.1`, `emnist/balanced` or
+      `emnist/balanced:3.0.0`; `dir`, the root of the prepared data sets ("":
+      $TFDS_DATA_DIR, else ~/tensorflow_datasets); `manual_dir`, a folder with
+      files fetched by hand ("": none).
+
+  Returns:
+    A builder that reads ArrayRecord files.
+
+  Raises:
+    DataError: the data set is unknown, cannot be prepared here, or stands
+      there in another version or file format.
+  """
+  match = _NAME.fullmatch(data.name)
+  if not match:
+    raise errors.DataError(
+      f"--config.data.name={data.name!r} must be NAME, NAME:VERSION, "
+      "NAME/CONFIG or NAME/CONFIG:VERSION, such as mnist or mnist:3.0.1"
+    )
+  name, config, version = match.group("name", "config", "version")
+  root = _root(data.dir)
+  folder = _find(root, name, config, version)
+  if folder is None:
+    try:
+      root.mkdir(parents=True, exist_ok=True)
+      with locks.exclusive(root / f".{name}.lock", f"preparing {name}"):
+        folder = _find(root, name, config, version)
+        if folder is None:
+          _prepare(data, root, name, config)
+          folder = _find(root, name, config, version)
+    except PermissionError as error:
+      raise errors.DataError(
+        f"{data.name} is not prepared in {root}, which cannot be written "
+        f"({error}): name another folder with --config.data.dir"
+      ) from error
+  if folder is None:
+    raise errors.DataError(
+      f"{data.name} was prepared but is not in {root}: remove {root / name} "
+      "and try again"
+    )
+  return _open(folder)
+
+
+def _root(folder: str) -> pathlib.Path:
+  """The root of the prepared data sets."""
+  if "://" in folder:
+    raise errors.DataError(
+      f"--config.data.dir={folder} is a remote address, which ArrayRecord "
+      "cannot read: mount it (gcsfuse) or copy it, and name the local folder"
+    )
+  default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  root = pathlib.Path(folder or default).expanduser()
+  if folder and not root.is_dir():
+    raise errors.DataError(
+      f"--config.data.dir={folder} does not exist: correct it, or make it with "
+      f"`mkdir -p {folder}`"
+    )
+  return root
+
+
+def _versions(folder: pathlib.Path) -> list[tfds.core.Version]:
+  """Versions prepared in `folder`, lowest first."""
+  return sorted(
+    tfds.core.Version(path.parent.name)
+    for path in folder.glob("*/features.json")
+    if tfds.core.Version.is_valid(path.parent.name)
+    and (path.parent / "dataset_info.json").exists()
+  )
+
+
+def _find(
+  root: pathlib.Path, name: str, config: str | None, version: str | None
+) -> pathlib.Path | None:
+  """The folder of the prepared data set, of its highest matching version."""
+  base = root / name
+  folder = base / (config or _default_config(base))
+  versions = _versions(folder)
+  matching = [v for v in versions if version is None or v.match(version)]
+  if versions and not matching:
+    raise errors.DataError(
+      f"{folder} does not hold version {version} but "
+      f"{', '.join(map(str, versions))}: correct --config.data.name"
+    )
+  return folder / str(matching[-1]) if matching else None
+
+
+def _default_config(base: pathlib.Path) -> str:
+  """The config meant by a bare name, "" where the data set has no configs."""
+  metadata = base / ".config" / "metadata.json"
+  if metadata.exists():
+    return json.loads(metadata.read_text())["default_config_name"]
+  configs = sorted(p.name for p in base.glob("*") if _versions(p))
+  if len(configs) > 1 and not _versions(base):
+    raise errors.DataError(
+      f"{base} holds several configs, of which --config.data.name must say "
+      f"one: {', '.join(f'{base.name}/{c}' for c in configs)}"
+    )
+  return "" if _versions(base) or not configs else configs[0]
+
+
+def _prepare(
+  data: config_dict.ConfigDict,
+  root: pathlib.Path,
+  name: str,
+  config: str | None,
+) -> None:
+  """Writes the data set under `root` in the way that suits it."""
+  if name == _FACES:
+    # Drawing code and its start-up cost concern this one data set only.
+    from vae_jax.data import synthetic_faces
+
+    synthetic_faces.prepare(root, *([config] if config else []))
+  elif name == "celeb_a" and data.manual_dir:
+    celeba_files.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
+  else:
+    _prepare_with_tensorflow(data, root, name, config)
+
+
+def _prepare_with_tensorflow(
+  data: config_dict.ConfigDict,
+  root: pathlib.Path,
+  name: str,
+  config: str | None,
+) -> None:
+  """Downloads and writes a data set of tensorflow-datasets."""
+  maker = _maker(data.name, root, name, config)
+  way_out = f"; or {celeba_files.WAY_OUT}" if name == "celeb_a" else ""
+  if importlib.util.find_spec("tensorflow") is None:
+    raise errors.DataError(
+      f"{data.name} is not prepared in {root}, and preparing it needs "
+      'TensorFlow once: `pip install -e ".[prepare]"`, then '
+      '`python -c "import tensorflow_datasets as tfds; '
+      f"tfds.builder('{data.name}', data_dir='{root}', "
+      f"file_format='array_record').download_and_prepare()\"`{way_out}"
+    )
+  logging.info("preparing %s under %s", data.name, root)
+  try:
+    maker.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(
+        manual_dir=data.manual_dir or None
+      )
+    )
+  except Exception as error:
+    if name == "celeb_a":
+      way_out = f"; Google Drive often refuses it: {celeba_files.WAY_OUT}"
+    raise errors.DataError(
+      f"{data.name} could not be downloaded and prepared in {root} "
+      f"({type(error).__name__}: {_one_line(error)}){way_out}"
+    ) from error
+
+
+def _maker(
+  full_name: str, root: pathlib.Path, name: str, config: str | None
+) -> tfds.core.DatasetBuilder:
+  """The builder of tensorflow-datasets that can write the data set."""
+  wrong = f"--config.data.name={full_name!r}"
+  try:
+    configs = tfds.builder_cls(name).builder_configs
+  except tfds.core.DatasetNotFoundError as error:
+    here = {path.parent.name for path in root.glob("*/*") if path.is_dir()}
+    known = {*tfds.list_builders(with_community_datasets=False), *here, _FACES}
+    raise errors.DataError(
+      f"{wrong} is neither prepared in {root} nor known to "
+      f"tensorflow-datasets{errors.suggest(name, sorted(known))}"
+    ) from error
+  if config and config not in configs:
+    raise errors.DataError(
+      f"{wrong}: {name} has no config {config!r}"
+      f"{errors.suggest(config, configs)}"
+    )
+  try:
+    return tfds.builder(
+      full_name, data_dir=str(root), file_format="array_record"
+    )
+  except AssertionError as error:
+    # The version is unknown; the message ends with the known ones.
+    raise errors.DataError(f"{wrong}: {_one_line(error)}") from error
+
+
+def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
+  """A builder over the ArrayRecord files in `folder`."""
+  stored = json.loads((folder / "dataset_info.json").read_text())
+  formats = [stored.get("fileFormat", "tfrecord")]
+  formats += stored.get("alternativeFileFormats", [])
+  if "array_record" not in formats:
+    raise errors.DataError(
+      f"{folder} is stored as {formats[0]}, which gives no random access: "
+      'convert it once with `pip install -e ".[prepare]"` and '
+      "`python -m tensorflow_datasets.scripts.convert_format "
+      f"--dataset_version_dir={folder} --out_file_format=array_record`"
+    )
+  return tfds.builder_from_directory(folder, file_format="array_record")
+
+
+def _one_line(error: Exception) -> str:
+  """The message of an exception, on one line of bearable length."""
+  text = " ".join(str(error).split())
+  return text if len(text) <= 300 else text[:300] + "..."

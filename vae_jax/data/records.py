@@ -1,0 +1,294 @@
+"""Random access to the images and labels in ArrayRecord files."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Integer, UInt8
+from tensorflow_datasets.proto import tf_example_pb2
+
+from vae_jax.data import errors
+
+# Images a thread gets at least: fewer are decoded sooner than it starts.
+_FEWEST = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """Which features of a record are its label.
+
+  Attributes:
+    path: the path of the feature in the data set, as `attributes/Smiling`.
+    keys: the stored features that make it up, in order.
+    names: of the classes of a scalar, of the entries of a vector, or None.
+    shape: () for a class id, (k,) for a vector of attributes.
+    dtype: int32, or uint8 for a vector of bits.
+  """
+
+  path: str
+  keys: tuple[str, ...]
+  names: tuple[str, ...] | None
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """What happens to an image between its file and the batch.
+
+  Attributes:
+    crop: side of the centre crop, pixels; 0: none.
+    resize: side after resizing, pixels; 0: none. Each new pixel is the mean
+      over the area it covers, so that shrinking does not alias; a side that
+      grows is interpolated linearly.
+    grayscale: RGB becomes one channel of luma (ITU-R BT.601).
+  """
+
+  crop: int
+  resize: int
+  grayscale: bool
+
+  def shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """Shape (h, w, c) of an image that came as `shape`; None is unknown."""
+    height, width, channels = shape
+    for side in (height, width):
+      if side is not None and self.crop > side:
+        raise errors.DataError(
+          f"--config.data.crop={self.crop} is larger than the image, which is "
+          f"{height}x{width} pixels"
+        )
+    if self.crop:
+      height = width = self.crop
+    if self.resize:
+      height = width = self.resize
+    return height, width, 1 if self.grayscale else channels
+
+  def __call__(
+    self, image: UInt8[np.ndarray, "h w c"]
+  ) -> UInt8[np.ndarray, "h2 w2 c2"]:
+    """Crops, then takes the luma, then resizes."""
+    height, width, channels = self.shape(image.shape)
+    if self.crop:
+      top = (image.shape[0] - self.crop) // 2
+      left = (image.shape[1] - self.crop) // 2
+      image = image[top : top + self.crop, left : left + self.crop]
+    if self.grayscale and image.shape[-1] == 3:
+      image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if image.shape[:2] != (height, width):
+      image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    # OpenCV drops a single channel.
+    return image.reshape(height, width, channels)
+
+
+def select_label(features: Mapping[str, Any], path: str) -> Label | None:
+  """Chooses the label of a data set.
+
+  Args:
+    features: the features of the data set, by name.
+    path: a feature path such as `attributes/Smiling`; "": the class id
+      `label`, else the vector of all `attributes`, else nothing.
+
+  Returns:
+    The label, or None.
+
+  Raises:
+    DataError: there is no such feature, or it is neither whole numbers nor
+      bits.
+  """
+  if not path:
+    if isinstance(features.get("label"), tfds.features.ClassLabel):
+      path = "label"
+    elif isinstance(features.get("attributes"), tfds.features.FeaturesDict):
+      path = "attributes"
+    else:
+      return None
+  flat = _flatten(features)
+  # The order of features is not stored; by name is CelebA's own order.
+  keys = sorted(
+    key for key in flat if key == path or key.startswith(path + "/")
+  )
+  usable = sorted(k for k, f in flat.items() if _is_integer(f))
+  usable += sorted({key.rpartition("/")[0] for key in usable} - {""})
+  if not keys or not all(_is_integer(flat[key]) for key in keys):
+    # "Smilng" is far from "attributes/Smiling" but near its last part.
+    ends = {key.rpartition("/")[2]: key for key in usable}
+    hint = errors.suggest(path, usable) or errors.suggest(path, ends)
+    raise errors.DataError(
+      f"--config.data.label={path!r} is not a feature of whole numbers or bits "
+      f"in this data set{hint}"
+    )
+  bits = all(flat[key].np_dtype == np.bool_ for key in keys)
+  if keys != [path]:
+    names = tuple(key.removeprefix(path + "/") for key in keys)
+    dtype = np.dtype(np.uint8 if bits else np.int32)
+    return Label(path, tuple(keys), names, (len(keys),), dtype)
+  feature, end = flat[path], path.rpartition("/")[2]
+  if isinstance(feature, tfds.features.ClassLabel):
+    names = tuple(feature.names)
+  else:
+    names = (f"not {end}", end) if bits else None
+  return Label(path, (path,), names, (), np.dtype(np.int32))
+
+
+def _flatten(features: Mapping[str, Any]) -> dict[str, Any]:
+  """Features by the path under which a record stores them."""
+  flat = {}
+  for name, feature in features.items():
+    if isinstance(feature, tfds.features.FeaturesDict):
+      inner = _flatten(dict(feature.items()))
+      flat.update({f"{name}/{key}": value for key, value in inner.items()})
+    else:
+      flat[name] = feature
+  return flat
+
+
+def _is_integer(feature: Any) -> bool:
+  """Whether a feature is one whole number or one bit."""
+  return feature.shape == () and np.dtype(feature.np_dtype).kind in "iub"
+
+
+class RecordSource:
+  """Decoded images and labels of one split, by position.
+
+  The records are read as bytes and taken apart here: the parser of
+  tensorflow-datasets costs ten times as much for a CelebA record, whose 51
+  other features it decodes one by one.
+
+  Attributes:
+    image_shape: (h, w, c) of every image.
+    label_shape: () for a class id, (k,) for attributes, None without label.
+    identity: all that the content depends on, as JSON, for a cache's key.
+  """
+
+  def __init__(
+    self,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    transform: Transform,
+    label: Label | None,
+    num_threads: int,
+  ):
+    self._records = builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    self._feature = builder.info.features["image"]
+    self._transform = transform
+    self._label = label
+    self._num_threads = num_threads
+    self._name = f"{builder.info.full_name} {split}"
+    self.label_shape = label.shape if label else None
+    self.image_shape = transform.shape(self._feature.shape)
+    if None in self.image_shape:
+      self.image_shape = self._image(self._example(0), 0).shape
+    self.identity = {
+      "dataset": builder.info.full_name,
+      "files": fingerprint(builder, split),
+      "label": label.path if label else None,
+      # JPEG is defined up to rounding, which differs between releases.
+      "decoder": f"opencv {cv2.__version__}",
+      **dataclasses.asdict(transform),
+    }
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def fetch(
+    self, indices: Integer[np.ndarray, " n"]
+  ) -> dict[str, Integer[np.ndarray, "n ..."]]:
+    """Reads and decodes examples.
+
+    Args:
+      indices: int[n], positions in the split, each in [0, len(self)).
+
+    Returns:
+      `image` uint8[n h w c] and, where the data set has one, `label` int32[n]
+      or [n k] (uint8 for bits).
+
+    Raises:
+      DataError: an image cannot be decoded, or has another shape.
+    """
+    n = len(indices)
+    batch = {"image": np.empty((n, *self.image_shape), np.uint8)}
+    if self._label:
+      batch["label"] = np.empty((n, *self._label.shape), self._label.dtype)
+    stored = self._records.__getitems__(indices.tolist())
+    threads = min(self._num_threads, n // _FEWEST)
+    if threads < 2:
+      self._fill(stored, indices, batch)
+      return batch
+    # Decoding leaves Python's lock; a pool kept alive would neither pickle
+    # nor survive a fork.
+    edges = np.linspace(0, n, threads + 1).astype(int)
+    with futures.ThreadPoolExecutor(threads) as pool:
+      jobs = [
+        pool.submit(
+          self._fill,
+          stored[start:end],
+          indices[start:end],
+          {key: value[start:end] for key, value in batch.items()},
+        )
+        for start, end in zip(edges[:-1], edges[1:], strict=True)
+      ]
+      for job in jobs:
+        job.result()
+    return batch
+
+  def _fill(
+    self,
+    stored: Sequence[bytes],
+    indices: np.ndarray,
+    batch: dict[str, np.ndarray],
+  ) -> None:
+    """Decodes the records stored at `indices` into the arrays of `batch`."""
+    for row, (index, record) in enumerate(zip(indices, stored, strict=True)):
+      example = tf_example_pb2.Example.FromString(record).features.feature
+      image = self._image(example, index)
+      if image.shape != self.image_shape:
+        raise errors.DataError(
+          f"image {index} of {self._name} is {image.shape}, the first one "
+          f"{self.image_shape}: make them equal with --config.data.crop or "
+          "--config.data.resize"
+        )
+      batch["image"][row] = image
+      if self._label:
+        values = [example[k].int64_list.value[0] for k in self._label.keys]
+        batch["label"][row] = values if self._label.shape else values[0]
+
+  def _example(self, index: int) -> Any:
+    """The stored features of one record."""
+    record = self._records[index]
+    return tf_example_pb2.Example.FromString(record).features.feature
+
+  def _image(self, example: Any, index: int) -> np.ndarray:
+    """Decodes and transforms the image of a record."""
+    try:
+      image = self._feature.decode_example_np(
+        example["image"].bytes_list.value[0]
+      )
+    except (AttributeError, IndexError, cv2.error) as error:
+      # What OpenCV's empty result turns into.
+      raise errors.DataError(
+        f"image {index} of {self._name} cannot be decoded: its file is "
+        "damaged, prepare the data set again"
+      ) from error
+    return self._transform(image)
+
+
+def fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
+  """Hash of which records of which files a split reads, and of their sizes."""
+  folder = pathlib.Path(builder.data_dir)
+  digest = hashlib.sha256()
+  for name in ("dataset_info.json", "features.json"):
+    digest.update((folder / name).read_bytes())
+  for part in builder.info.splits[split].file_instructions:
+    path = pathlib.Path(part.filename)
+    size = path.stat().st_size
+    digest.update(f"{path.name} {size} {part.skip} {part.take}\n".encode())
+  return digest.hexdigest()
