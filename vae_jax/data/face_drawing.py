@@ -30,6 +30,38 @@ _IRIS = (
 _INK = (34, 24, 28)
 _WHITE = (255, 255, 255)
 
+_NECK = face_pen.symmetric((0, 8), (6, 9), (5.9, 17), (7.4, 20.5), (9, 26))
+_SHOULDERS = face_pen.symmetric(
+  (0, 20), (7.2, 20.2), (15, 23), (22, 26.5), (27, 36)
+)
+_CHEST = face_pen.points((13.5, 21.5), (14, 36), (-14, 36), (-13.5, 21.5))
+_COLLARS = {
+  "crew": face_pen.symmetric((0, 24.0), (5.5, 22.8), (7.6, 19.4)),
+  "v_neck": face_pen.mirrored(
+    face_pen.points((0, 27.5), (5.0, 22.8), (7.6, 19.4))
+  ),
+  "tie": face_pen.mirrored(
+    face_pen.points((0, 24.4), (5.2, 20.5), (6.4, 17.6))
+  ),
+  "turtleneck": face_pen.symmetric((0, 18.6), (4.5, 18.0), (6.6, 16.6)),
+}
+_SHIRT = face_pen.points(
+  (6.4, 17.6), (9.2, 21.4), (3, 34), (-3, 34), (-9.2, 21.4), (-6.4, 17.6),
+  (0, 23.2),
+)  # fmt: skip
+_KNOT = face_pen.points((-1.9, 22.4), (1.9, 22.4), (1.3, 24.8), (-1.3, 24.8))
+_TIE = face_pen.points((-1.2, 24.8), (1.2, 24.8), (2.6, 34), (-2.6, 34))
+
+# Places from left to right along an eye and along the mouth, and the parabola
+# that closes at both ends.
+_ALONG_EYE = np.linspace(-1, 1, 11)
+_EYE_BOW = 1 - _ALONG_EYE**2
+_ALONG_MOUTH = np.linspace(-1, 1, 17)
+_MOUTH_BOW = 1 - _ALONG_MOUTH**2
+_UPPER_BOW = _MOUTH_BOW**0.6 * (1 - 0.3 * np.exp(-((_ALONG_MOUTH / 0.16) ** 2)))
+_LOWER_BOW = _MOUTH_BOW**0.7
+_ACROSS = np.tanh(np.linspace(-1.5, 1.5, face_pen.SIZE))[None, :, None]
+
 
 def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
   """Draws one face.
@@ -110,8 +142,7 @@ def _background(f) -> list[face_pen.Rgb]:
 
 def _lit(image, light: float) -> UInt8[np.ndarray, "64 64 3"]:
   # A lamp to one side: brightness falls off across the picture.
-  x = np.linspace(-1, 1, face_pen.SIZE)[None, :, None]
-  gain = 1.0 + 0.16 * light * np.tanh(1.5 * x)
+  gain = 1.0 + 0.16 * light * _ACROSS
   return np.clip(image * gain + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -156,69 +187,32 @@ def _body(pen, f, skin) -> None:
   kind = f["clothes"]
   cloth = face_pen.hsv(f["clothes_hue"], 0.55, 0.66)
   dark = face_pen.mix(cloth, _INK, 0.35)
-  neck = face_pen.smooth(
-    face_pen.mirrored(
-      face_pen.points((0, 8), (6.0, 9), (5.9, 17), (7.4, 20.5), (9, 26))
-    )
-  )
-  shoulders = face_pen.smooth(
-    face_pen.mirrored(
-      face_pen.points((0, 20.0), (7.2, 20.2), (15, 23), (22, 26.5), (27, 36))
-    )
-  )
   if kind == "tie":
     cloth = face_pen.mix(cloth, (40, 42, 52), 0.7)
     dark = face_pen.mix(cloth, _INK, 0.4)
-  pen.fill(shoulders, cloth)
-  pen.fill(neck, skin)
+  pen.fill(_SHOULDERS, cloth)
+  pen.fill(_NECK, skin)
   pen.fill(face_pen.ellipse(0, 14.6, 6.0, 5.6), shade)
-  collar = {
-    "crew": face_pen.points((7.6, 19.4), (5.5, 22.8), (0, 24.0)),
-    "v_neck": face_pen.points((7.6, 19.4), (5.0, 22.8), (0, 27.5)),
-    "tie": face_pen.points((6.4, 17.6), (5.2, 20.5), (0, 24.4)),
-    "turtleneck": face_pen.points((6.6, 16.6), (4.5, 18.0), (0, 18.6)),
-  }[kind][::-1]
-  edge = face_pen.mirrored(collar)
-  if kind in ("crew", "turtleneck"):
-    edge = face_pen.smooth(edge)
-  if kind == "turtleneck":
-    reach = face_pen.points((8.6, 20), (14, 36), (-14, 36), (-8.6, 20))
-  else:
-    reach = face_pen.points((13.5, 22.4), (14, 36), (-14, 36), (-13.5, 22.4))
+  edge = _COLLARS[kind]
+  reach = _CHEST * (0.64, 1) if kind == "turtleneck" else _CHEST
   pen.fill(np.concatenate([edge, reach]), cloth)
   if kind != "tie":
     pen.line(edge + (0, 0.5), dark, 0.9)
     return
-  shirt = face_pen.points(
-    (6.4, 17.6),
-    (9.2, 21.4),
-    (3, 34),
-    (-3, 34),
-    (-9.2, 21.4),
-    (-6.4, 17.6),
-    (0, 23.2),
-  )
-  pen.fill(shirt, (240, 241, 245))
-  pen.line(face_pen.points((9.2, 21.4), (3, 34)), dark, 0.6)
-  pen.line(face_pen.points((-9.2, 21.4), (-3, 34)), dark, 0.6)
+  pen.fill(_SHIRT, (240, 241, 245))
+  pen.line(_SHIRT[1:3], dark, 0.6)
+  pen.line(_SHIRT[3:5], dark, 0.6)
   tie = face_pen.hsv(f["clothes_hue"], 0.75, 0.7)
-  pen.fill(
-    face_pen.points((-1.9, 22.4), (1.9, 22.4), (1.3, 24.8), (-1.3, 24.8)), tie
-  )
-  pen.fill(
-    face_pen.points((-1.2, 24.8), (1.2, 24.8), (2.6, 34), (-2.6, 34)),
-    face_pen.mix(tie, _INK, 0.18),
-  )
+  pen.fill(_KNOT, tie)
+  pen.fill(_TIE, face_pen.mix(tie, _INK, 0.18))
 
 
 def _eye(pen, f, skin, side: int) -> None:
   x = side * 0.43 * pen.rx
   upper = 0.7 + 2.1 * f["eye_open"]
   lower = 0.5 + 1.05 * f["eye_open"]
-  t = np.linspace(-1, 1, 13)
-  bow = 1 - t**2
-  lid = face_pen.curve(x + 3.5 * t, -0.6 - upper * bow)
-  rim = face_pen.curve(x + 3.5 * t, -0.6 + lower * bow)
+  lid = face_pen.curve(x + 3.5 * _ALONG_EYE, -0.6 - upper * _EYE_BOW)
+  rim = face_pen.curve(x + 3.5 * _ALONG_EYE, -0.6 + lower * _EYE_BOW)
   shade = face_pen.mix(skin, (90, 30, 30), 0.42)
   socket = face_pen.ellipse(x, -1.0, 4.3, 3.4)
   pen.glow(pen.surface(socket), shade, 0.35)
@@ -229,7 +223,9 @@ def _eye(pen, f, skin, side: int) -> None:
   ):
     disc = face_pen.ellipse(x + 0.8 * f["gaze"], -0.9, radius, radius)
     bow = 1 - ((disc[:, 0] - x) / 3.5) ** 2
-    disc[:, 1] = np.clip(disc[:, 1], -0.6 - upper * bow, -0.6 + lower * bow)
+    # The lids cover what reaches beyond them.
+    y = np.maximum(disc[:, 1], -0.6 - upper * bow)
+    disc[:, 1] = np.minimum(y, -0.6 + lower * bow)
     pen.fill(pen.surface(disc), tint)
   spark = face_pen.ellipse(x + 0.8 * f["gaze"] + 0.6, -1.5, 0.55, 0.5)
   pen.fill(pen.surface(spark), _WHITE, min(1.0, 0.3 + f["eye_open"]))
@@ -260,12 +256,16 @@ def _nose(pen, f, skin) -> None:
   shade = face_pen.mix(skin, (100, 36, 30), 0.42)
   shine = face_pen.mix(skin, _WHITE, 0.6)
   wide, tip = 1.7 + 1.5 * size, 4.0 + 1.0 * size
-  # The side away from the viewer's side of a turned nose lies in shadow.
+  # The side away from the lamp lies in shadow.
   side = -1 if f["light"] > 0 else 1
   ridge = face_pen.points(
     (0.9, -2.5), (1.0, 0.5), (wide * 0.8, tip - 1.2), (wide, tip), (0.4, tip)
   )
-  pen.fill(pen.surface(face_pen.smooth(ridge * (side, 1)), 2.0), shade, 0.3)
+  pen.fill(
+    pen.surface(face_pen.smooth(ridge * (side, 1)), 2.0),
+    shade,
+    0.4 * abs(f["light"]),
+  )
   ball = face_pen.ellipse(0, tip - 0.9, wide * 0.75, 1.5 + 0.5 * size)
   pen.glow(pen.surface(ball, 3.0), shine, 0.5)
   base = face_pen.mirrored(
@@ -281,25 +281,23 @@ def _nose(pen, f, skin) -> None:
 def _mouth(pen, f, skin) -> None:
   smile, gap = f["smile"], 3.6 * f["mouth_open"]
   half = (5.5 + 1.5 * smile) * pen.rx / 14
-  t = np.linspace(-1, 1, 17)
-  bow = 1 - t**2
+  bow = _MOUTH_BOW
   # Corners rise as the middle sinks; teeth and tongue fill the gap.
   line = 9.9 + 3.1 * smile * (bow - 0.6)
   upper = line - 0.25 * gap * bow
   lower = line + 0.75 * gap * bow
-  x = half * t
+  x = half * _ALONG_MOUTH
   lip = face_pen.mix(skin, (176, 52, 62), 0.5)
   if f["lipstick"] == "yes":
     lip = (196, 30, 58)
   thick = 0.6 + 1.1 * f["lip_fullness"]
-  peak = 1 - 0.3 * np.exp(-((t / 0.16) ** 2))
 
   def between(high, low):
     high, low = face_pen.curve(x, high), face_pen.curve(x, low)
     return pen.surface(np.concatenate([high, low[::-1]]), 1.0)
 
-  top = upper - thick * bow**0.6 * peak
-  bottom = lower + 1.25 * thick * bow**0.7
+  top = upper - thick * _UPPER_BOW
+  bottom = lower + 1.25 * thick * _LOWER_BOW
   pen.fill(
     between(bottom, bottom + 0.9 * bow),
     face_pen.mix(skin, (90, 30, 30), 0.4),

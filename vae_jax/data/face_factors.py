@@ -55,31 +55,41 @@ class Discrete:
 # The order is part of the data set: factor k uses the k-th uniform number of
 # an example, so a new factor belongs at the end.
 FACTORS: dict[str, Continuous | Discrete] = {
-  "smile": Continuous(-1, 1, "mouth corners: down and sad, to up and happy"),
-  "mouth_open": Continuous(0, 1, "gap between the lips: none, to wide", 2.0),
-  "lip_fullness": Continuous(0, 1, "height of the lips: thin to full"),
+  "smile": Continuous(
+    -1.0, 1.0, "mouth corners: down and sad, to up and happy"
+  ),
+  "mouth_open": Continuous(
+    0.0, 1.0, "gap between the lips: none, to wide", 2.0
+  ),
+  "lip_fullness": Continuous(0.0, 1.0, "height of the lips: thin to full"),
   "lipstick": Discrete(("no", "yes"), (0.75, 0.25), "red lips"),
-  "head_turn": Continuous(-1, 1, "yaw, in units of 26 degrees; 1 is right"),
-  "head_tilt": Continuous(-1, 1, "roll, in units of 9 degrees; 1 is clockwise"),
-  "face_width": Continuous(0, 1, "half width of the head: 14.8 to 17.9 pixels"),
-  "jaw": Continuous(0, 1, "jaw line: pointed to square"),
-  "skin_tone": Continuous(0, 1, "palette of six: palest to darkest"),
-  "rosiness": Continuous(0, 1, "opacity of the red on the cheeks", 1.5),
-  "eye_open": Continuous(0, 1, "height of the eyes: narrow to wide"),
-  "eye_colour": Continuous(0, 1, "iris: brown, hazel, green, blue, grey"),
-  "gaze": Continuous(-1, 1, "iris offset, in units of 1 pixel; 1 is right"),
-  "brow_thickness": Continuous(0, 1, "thin to bushy"),
-  "brow_arch": Continuous(0, 1, "flat to arched"),
-  "nose_size": Continuous(0, 1, "width and length: small to big"),
+  "head_turn": Continuous(-1.0, 1.0, "yaw, in units of 26 degrees; 1 is right"),
+  "head_tilt": Continuous(
+    -1.0, 1.0, "roll, in units of 9 degrees; 1 is clockwise"
+  ),
+  "face_width": Continuous(
+    0.0, 1.0, "half width of the head: 14.8 to 17.9 pixels"
+  ),
+  "jaw": Continuous(0.0, 1.0, "jaw line: pointed to square"),
+  "skin_tone": Continuous(0.0, 1.0, "palette of six: palest to darkest"),
+  "rosiness": Continuous(0.0, 1.0, "opacity of the red on the cheeks", 1.5),
+  "eye_open": Continuous(0.0, 1.0, "height of the eyes: narrow to wide"),
+  "eye_colour": Continuous(0.0, 1.0, "iris: brown, hazel, green, blue, grey"),
+  "gaze": Continuous(-1.0, 1.0, "iris offset, in units of 1 pixel; 1 is right"),
+  "brow_thickness": Continuous(0.0, 1.0, "thin to bushy"),
+  "brow_arch": Continuous(0.0, 1.0, "flat to arched"),
+  "nose_size": Continuous(0.0, 1.0, "width and length: small to big"),
   "hair_style": Discrete(
     ("bald", "receding", "crop", "side_part", "centre_part", "curly", "bun"),
     (0.08, 0.08, 0.18, 0.22, 0.18, 0.14, 0.12),
     "cut; the parted ones and the curls have a length",
   ),
-  "hair_length": Continuous(0, 1, "parted and curly hair: ears to shoulders"),
-  "hair_wave": Continuous(0, 1, "parted hair: straight to wavy"),
-  "hair_colour": Continuous(0, 1, "black, brown, chestnut, red, blond"),
-  "hair_greyness": Continuous(0, 1, "blend of that colour with grey", 3.0),
+  "hair_length": Continuous(
+    0.0, 1.0, "parted and curly hair: ears to shoulders"
+  ),
+  "hair_wave": Continuous(0.0, 1.0, "parted hair: straight to wavy"),
+  "hair_colour": Continuous(0.0, 1.0, "black, brown, chestnut, red, blond"),
+  "hair_greyness": Continuous(0.0, 1.0, "blend of that colour with grey", 3.0),
   "bangs": Discrete(("no", "yes"), (0.7, 0.3), "fringe, where the cut has one"),
   "beard": Discrete(
     ("none", "stubble", "goatee", "full"),
@@ -93,23 +103,22 @@ FACTORS: dict[str, Continuous | Discrete] = {
   "hat": Discrete(
     ("none", "beanie", "cap", "brim"), (0.8, 0.07, 0.07, 0.06), "headwear"
   ),
-  "hat_hue": Continuous(0, 1, "hue of the hat, once around the circle"),
+  "hat_hue": Continuous(0.0, 1.0, "hue of the hat, once around the circle"),
   "clothes": Discrete(
     ("crew", "v_neck", "tie", "turtleneck"),
     (0.35, 0.25, 0.15, 0.25),
     "neckline; the tie comes with a shirt and a jacket",
   ),
-  "clothes_hue": Continuous(0, 1, "hue of clothes, once around the circle"),
-  "background_hue": Continuous(0, 1, "hue behind, once around the circle"),
-  "background_light": Continuous(0, 1, "brightness behind: dark to bright"),
-  "light": Continuous(-1, 1, "side the light comes from: left to right"),
+  "clothes_hue": Continuous(0.0, 1.0, "hue of clothes, once around the circle"),
+  "background_hue": Continuous(0.0, 1.0, "hue behind, once around the circle"),
+  "background_light": Continuous(0.0, 1.0, "brightness behind: dark to bright"),
+  "light": Continuous(-1.0, 1.0, "side the light comes from: left to right"),
 }
 
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
 
-# Cuts that show a fringe, and cuts that hair_wave changes.
+# Cuts that can have a fringe.
 _FRINGED = ("crop", "side_part", "centre_part", "curly", "bun")
-_PARTED = ("side_part", "centre_part")
 
 
 def sample_factors(split: str, index: int) -> dict[str, float | int]:
@@ -167,11 +176,18 @@ def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
   return values
 
 
+def has_locks(f: Mapping[str, float | str]) -> bool:
+  """Whether parted hair is long enough to hang down beside the face."""
+  parted = f["hair_style"] in ("side_part", "centre_part")
+  return parted and f["hair_length"] > 0.25
+
+
 def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
   """CelebA's attributes of a face, under CelebA's names and in its order.
 
-  An attribute is true only where it can be seen: a hat hides baldness and a
-  receding hairline, and a bald head has no hair colour. CelebA's judgements
+  An attribute is true only where it can be seen: a hat hides baldness, a fringe
+  and a receding hairline, sunglasses hide narrow eyes, short hair has no waves,
+  and a bald head has no hair colour. CelebA's judgements
   of people (Attractive, Male, Young, Chubby, ...) are not drawn and left out.
 
   Args:
@@ -189,7 +205,9 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
     "5_o_Clock_Shadow": f["beard"] == "stubble",
     "Arched_Eyebrows": f["brow_arch"] > 0.6,
     "Bald": bare_headed and not haired,
-    "Bangs": f["bangs"] == "yes" and f["hair_style"] in _FRINGED,
+    "Bangs": bare_headed
+    and f["bangs"] == "yes"
+    and f["hair_style"] in _FRINGED,
     "Big_Lips": f["lip_fullness"] > 0.65,
     "Big_Nose": f["nose_size"] > 0.65,
     "Black_Hair": haired and not grey and hue < 0.25,
@@ -201,15 +219,15 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
     "Gray_Hair": haired and grey,
     "Mouth_Slightly_Open": f["mouth_open"] > 0.2,
     "Mustache": f["moustache"] == "yes",
-    "Narrow_Eyes": f["eye_open"] < 0.25,
+    "Narrow_Eyes": f["eye_open"] < 0.25 and f["glasses"] != "sun",
     "No_Beard": f["beard"] == "none",
     "Pale_Skin": f["skin_tone"] < 0.12,
     "Receding_Hairline": bare_headed and f["hair_style"] == "receding",
     "Rosy_Cheeks": f["rosiness"] > 0.5,
     "Smiling": f["smile"] > 0.2,
-    "Straight_Hair": f["hair_style"] in _PARTED and f["hair_wave"] < 0.35,
+    "Straight_Hair": has_locks(f) and f["hair_wave"] < 0.35,
     "Wavy_Hair": f["hair_style"] == "curly"
-    or (f["hair_style"] in _PARTED and f["hair_wave"] > 0.6),
+    or (has_locks(f) and f["hair_wave"] > 0.6),
     "Wearing_Hat": not bare_headed,
     "Wearing_Lipstick": f["lipstick"] == "yes",
     "Wearing_Necktie": f["clothes"] == "tie",

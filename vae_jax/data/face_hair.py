@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vae_jax.data import face_pen
+from vae_jax.data import face_factors, face_pen
 
 _HAIR = (
   (30, 25, 27),
@@ -17,8 +17,8 @@ _HAIR = (
 _GREY = (186, 186, 192)
 _INK = (24, 22, 28)
 
-# Front hairlines as (share of the half width, y) from right to left temple.
-_HAIRLINES = {
+# Knots of the front hairlines, as (share of the half width, y) from right to left temple.
+_KNOTS = {
   "receding": (
     (0.98, -3), (0.9, -8), (0.72, -13.2), (0.4, -13.6), (0, -11.6),
     (-0.4, -13.6), (-0.72, -13.2), (-0.9, -8), (-0.98, -3),
@@ -44,6 +44,10 @@ _HAIRLINES = {
     (-0.4, -12), (-0.76, -10), (-0.93, -6), (-0.98, -2),
   ),
 }  # fmt: skip
+_HAIRLINES = {
+  style: face_pen.smooth(face_pen.points(*knots))
+  for style, knots in _KNOTS.items()
+}
 _PARTING = {"side_part": 0.42, "centre_part": 0.0}
 _LIFT = {
   "receding": 1.03,
@@ -53,6 +57,15 @@ _LIFT = {
   "curly": 1.12,
   "bun": 1.07,
 }
+_UPPER_LIP = face_pen.ribbon(
+  face_pen.symmetric((0, 6.9), (2.8, 7.2), (5.5, 8.0)), 1.8
+)
+_GOATEE = face_pen.symmetric(
+  (0, 13.6), (2.4, 13.3), (4.2, 14.6), (3.2, 18), (0, 19.2)
+)
+_MOUSTACHE = face_pen.ribbon(
+  face_pen.symmetric((0, 7.0), (2.4, 6.7), (5.2, 8.2), (7.4, 10.2)), 2.5, 0.95
+)
 
 
 def colour(f: Mapping) -> face_pen.Rgb:
@@ -63,8 +76,7 @@ def colour(f: Mapping) -> face_pen.Rgb:
 
 def hides_ears(f: Mapping) -> bool:
   """Whether hair hangs over the ears."""
-  style = f["hair_style"]
-  return style == "curly" or (style in _PARTING and f["hair_length"] > 0.25)
+  return f["hair_style"] == "curly" or face_factors.has_locks(f)
 
 
 def _hem(f: Mapping) -> float:
@@ -119,7 +131,7 @@ def back(pen: face_pen.Pen, f: Mapping) -> None:
     pen.fill(knot * 0.72 + (-0.6, -6.4), colour(f))
   if style == "curly":
     _curls(pen, f, 0.3, 4.2)
-  if style not in _PARTING or not hides_ears(f):
+  if not face_factors.has_locks(f):
     return
   hem = _hem(f)
   y = np.linspace(-8, hem, 14)
@@ -141,8 +153,7 @@ def front(pen: face_pen.Pen, f: Mapping) -> None:
   tint = colour(f)
   dark = face_pen.mix(tint, _INK, 0.3)
   shine = face_pen.mix(tint, (255, 240, 220), 0.3)
-  line = face_pen.smooth(face_pen.points(*_HAIRLINES[style]) * (pen.rx, 1.0))
-  line = pen.surface(line)
+  line = pen.surface(_HAIRLINES[style] * (pen.rx, 1.0))
   outer = _crown(pen, _LIFT[style], -2.0)
   # On the far side of a turned head the hairline passes out of sight.
   edge = pen.rx * np.sqrt(np.maximum(1 - (line[:, 1] / pen.ry) ** 2, 0))
@@ -154,7 +165,7 @@ def front(pen: face_pen.Pen, f: Mapping) -> None:
     _strands(pen, f, outer, line, dark, shine)
   if f["bangs"] == "yes":
     _fringe(pen, f, tint, dark)
-  if style in _PARTING and hides_ears(f):
+  if face_factors.has_locks(f):
     _locks(pen, f, tint, dark, shine)
 
 
@@ -226,26 +237,18 @@ def beard(pen: face_pen.Pen, f: Mapping, outline: face_pen.Points) -> None:
     jaw = outline[outline[:, 1] > 3.0]
     jaw = jaw * (1.04, 1.07) if grown else jaw
     r = pen.rx
-    half = face_pen.points(
+    inner = face_pen.symmetric(
       (0, 14.4), (3.4, 14.0), (5.8, 12.2), (6.6, 9.6), (r * 0.68, 8.2),
       (r * 0.86, 6.2), (r * 0.95, 2.0),
     )  # fmt: skip
-    inner = pen.surface(face_pen.smooth(face_pen.mirrored(half)))
-    shape = np.concatenate([jaw, inner])
+    shape = np.concatenate([jaw, pen.surface(inner)])
     pen.fill(shape, tint, 1.0 if grown else 0.22)
     if not grown:
-      lip = face_pen.points((-5.5, 8.0), (0, 6.9), (5.5, 8.0))
-      lip = pen.surface(face_pen.smooth(lip))
-      pen.fill(face_pen.ribbon(lip, 1.8), tint, 0.22)
+      pen.fill(pen.surface(_UPPER_LIP), tint, 0.22)
   if f["beard"] == "goatee":
-    half = face_pen.points(
-      (0, 13.6), (2.4, 13.3), (4.2, 14.6), (3.2, 18), (0, 19.2)
-    )
-    pen.fill(pen.surface(face_pen.smooth(face_pen.mirrored(half))), tint)
+    pen.fill(pen.surface(_GOATEE), tint)
   if f["moustache"] == "yes":
-    half = face_pen.points((0, 7.0), (2.4, 6.7), (5.2, 8.2), (7.4, 10.2))
-    curve = face_pen.smooth(face_pen.mirrored(half))
-    pen.fill(pen.surface(face_pen.ribbon(curve, 2.5, 0.95), 1.0), tint)
+    pen.fill(pen.surface(_MOUSTACHE, 1.0), tint)
 
 
 def glasses(pen: face_pen.Pen, f: Mapping) -> None:

@@ -4,6 +4,7 @@ Lengths are in units of `_ZOOM` pixels, x to the right and y down.
 """
 
 import colorsys
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,19 +20,6 @@ Rgb = tuple[int, int, int]
 Points = Float[np.ndarray, "_ 2"]
 
 
-def _spline_basis(steps: int) -> np.ndarray:
-  t = np.arange(steps) / steps
-  return 0.5 * np.stack(
-    [
-      -(t**3) + 2 * t**2 - t,
-      3 * t**3 - 5 * t**2 + 2,
-      -3 * t**3 + 4 * t**2 + t,
-      t**3 - t**2,
-    ],
-    axis=1,
-  )
-
-
 def points(*pairs: Sequence[float]) -> Points:
   """Array of points from (x, y) pairs."""
   return np.array(pairs, dtype=np.float64)
@@ -45,17 +33,34 @@ def curve(x: np.ndarray, y: np.ndarray) -> Points:
   return result
 
 
-_BASIS = _spline_basis(5)
 _ANGLES = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 _CIRCLE = curve(np.cos(_ANGLES), np.sin(_ANGLES))
 
 
+@functools.cache
+def _spline(count: int, steps: int = 5) -> np.ndarray:
+  """Weights of `count` knots in each point of a Catmull-Rom curve."""
+  t = np.arange(steps) / steps
+  basis = [
+    -(t**3) + 2 * t**2 - t,
+    3 * t**3 - 5 * t**2 + 2,
+    -3 * t**3 + 4 * t**2 + t,
+    t**3 - t**2,
+  ]
+  weights = np.zeros((steps * (count - 1) + 1, count))
+  for segment in range(count - 1):
+    rows = slice(steps * segment, steps * (segment + 1))
+    for offset, weight in enumerate(basis):
+      # The end knots stand in for the neighbours that they lack.
+      knot = min(max(segment + offset - 1, 0), count - 1)
+      weights[rows, knot] += 0.5 * weight
+  weights[-1, -1] = 1.0
+  return weights
+
+
 def smooth(knots: Points) -> Points:
   """Catmull-Rom curve through the knots, in order, ends included."""
-  padded = np.concatenate([knots[:1], knots, knots[-1:]])
-  windows = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)], 1)
-  inner = (_BASIS @ windows).reshape(-1, 2)
-  return np.concatenate([inner, knots[-1:]])
+  return _spline(len(knots)) @ knots
 
 
 def mirrored(half: Points) -> Points:
@@ -63,25 +68,38 @@ def mirrored(half: Points) -> Points:
   return np.concatenate([half[:0:-1] * (-1, 1), half])
 
 
+def symmetric(*pairs: Sequence[float]) -> Points:
+  """Smooth symmetric curve from the (x, y) knots of its right half."""
+  return smooth(mirrored(points(*pairs)))
+
+
 def ellipse(x: float, y: float, rx: float, ry: float) -> Points:
   """Outline of an ellipse with centre (x, y) and half axes rx, ry."""
   return _CIRCLE * (rx, ry) + (x, y)
 
 
+@functools.cache
+def _fourth_powers(count: int) -> np.ndarray:
+  return np.linspace(-1, 1, count) ** 4
+
+
 def ribbon(centre: Points, width: float, taper: float = 0.0) -> Points:
   """Outline of a stroke, thick in y, whose ends thin down by `taper`."""
-  t = np.linspace(-1, 1, len(centre))
-  half = 0.5 * width * (1 - taper * t**4)
-  offset = curve(0.0, half)
-  return np.concatenate([centre - offset, (centre + offset)[::-1]])
+  half = 0.5 * width * (1 - taper * _fourth_powers(len(centre)))
+  outline = np.concatenate([centre, centre[::-1]])
+  outline[: len(centre), 1] -= half
+  outline[len(centre) :, 1] += half
+  return outline
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
   """Colour on the line from `first` (share 0) to `second` (share 1)."""
-  r, g, b = (
-    round(p + (q - p) * share) for p, q in zip(first, second, strict=True)
+  (r, g, b), (red, green, blue) = first, second
+  return (
+    round(r + (red - r) * share),
+    round(g + (green - g) * share),
+    round(b + (blue - b) * share),
   )
-  return r, g, b
 
 
 def palette(stops: Sequence[Rgb], position: float) -> Rgb:
@@ -140,6 +158,7 @@ class Pen:
     self.ry = ry
     self.turn = float(np.sin(yaw))
     self._cos = float(np.cos(yaw))
+    self._curvature = np.array([1 / rx**2, 0.6 / ry**2])
     self._canvas = canvas
     c, s = float(np.cos(roll)), float(np.sin(roll))
     self._rotation = np.array([[c, s], [-s, c]]) * (_OVERSAMPLING * _ZOOM)
@@ -163,10 +182,11 @@ class Pen:
     Returns:
       The points as seen.
     """
-    x, y = flat[:, 0], flat[:, 1]
-    inside = 1 - (x / self.rx) ** 2 - 0.6 * (y / self.ry) ** 2
+    inside = 1 - (flat * flat) @ self._curvature
     z = 12 * np.sqrt(np.maximum(inside, 0)) + lift
-    return curve(x * self._cos + z * self.turn, y)
+    seen = flat.copy()
+    seen[:, 0] = flat[:, 0] * self._cos + z * self.turn
+    return seen
 
   def fill(self, shape: Points, colour: Rgb, opacity: float = 1.0) -> None:
     """Fills a closed shape."""
@@ -187,5 +207,5 @@ class Pen:
   def glow(self, shape: Points, colour: Rgb, opacity: float) -> None:
     """Fills a shape that fades from its middle to its edge."""
     middle = shape.mean(axis=0)
-    for size in (1.0, 0.8, 0.6, 0.4):
-      self.fill(middle + (shape - middle) * size, colour, opacity / 4)
+    for size in (1.0, 0.7, 0.4):
+      self.fill(middle + (shape - middle) * size, colour, opacity / 3)
