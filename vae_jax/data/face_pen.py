@@ -16,18 +16,19 @@ SIZE = 64
 _OVERSAMPLING = 4
 _ZOOM = 1.2
 
+Number = float | int
 Rgb = tuple[int, int, int]
 Points = Float[np.ndarray, "_ 2"]
 
 
-def points(*pairs: Sequence[float]) -> Points:
+def points(*pairs: Sequence[Number]) -> Points:
   """Array of points from (x, y) pairs."""
   return np.array(pairs, dtype=np.float64)
 
 
 def curve(x: np.ndarray, y: np.ndarray) -> Points:
-  """Array of points from their coordinates; either may be one number."""
-  result = np.empty((max(np.size(x), np.size(y)), 2))
+  """Array of points from their coordinates."""
+  result = np.empty((len(x), 2))
   result[:, 0] = x
   result[:, 1] = y
   return result
@@ -68,12 +69,12 @@ def mirrored(half: Points) -> Points:
   return np.concatenate([half[:0:-1] * (-1, 1), half])
 
 
-def symmetric(*pairs: Sequence[float]) -> Points:
+def symmetric(*pairs: Sequence[Number]) -> Points:
   """Smooth symmetric curve from the (x, y) knots of its right half."""
   return smooth(mirrored(points(*pairs)))
 
 
-def ellipse(x: float, y: float, rx: float, ry: float) -> Points:
+def ellipse(x: Number, y: Number, rx: Number, ry: Number) -> Points:
   """Outline of an ellipse with centre (x, y) and half axes rx, ry."""
   return _CIRCLE * (rx, ry) + (x, y)
 
