@@ -1,0 +1,239 @@
+"""Ground-truth factors of the drawn faces: what they are, how they are drawn.
+
+Every factor is drawn from its own uniform number, so all of them are
+independent; CelebA's attributes are deterministic functions of them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuous:
+  """A real factor, `low + (high - low) * u**power` with `u ~ U[0, 1)`.
+
+  Attributes:
+    low: smallest value.
+    high: largest value.
+    doc: what the two ends look like.
+    power: 1 is uniform; above 1 the low end is more frequent.
+  """
+
+  low: float
+  high: float
+  doc: str
+  power: float = 1.0
+
+  def quantile(self, u: float) -> float:
+    """Value at `u` in [0, 1), rounded to the float32 that is stored."""
+    value = self.low + (self.high - self.low) * u**self.power
+    return float(np.float32(value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+  """A factor with named values, stored as the position in `names`.
+
+  Attributes:
+    names: the values.
+    weights: their probabilities; they sum to 1.
+    doc: what it changes.
+  """
+
+  names: tuple[str, ...]
+  weights: tuple[float, ...]
+  doc: str
+
+  def quantile(self, u: float) -> int:
+    """Position in `names` of the value at `u` in [0, 1)."""
+    position = np.searchsorted(np.cumsum(self.weights), u, side="right")
+    return min(int(position), len(self.names) - 1)
+
+
+# The order is part of the data set: factor k uses the k-th uniform number of
+# an example, so a new factor belongs at the end.
+FACTORS: dict[str, Continuous | Discrete] = {
+  "smile": Continuous(
+    -1.0, 1.0, "mouth corners: down and sad, to up and happy"
+  ),
+  "mouth_open": Continuous(
+    0.0, 1.0, "gap between the lips: none, to wide", 2.0
+  ),
+  "lip_fullness": Continuous(0.0, 1.0, "height of the lips: thin to full"),
+  "lipstick": Discrete(("no", "yes"), (0.75, 0.25), "red lips"),
+  "head_turn": Continuous(-1.0, 1.0, "yaw, in units of 26 degrees; 1 is right"),
+  "head_tilt": Continuous(
+    -1.0, 1.0, "roll, in units of 9 degrees; 1 is clockwise"
+  ),
+  "face_width": Continuous(
+    0.0, 1.0, "half width of the head: 14.8 to 17.9 pixels"
+  ),
+  "jaw": Continuous(0.0, 1.0, "jaw line: pointed to square"),
+  "skin_tone": Continuous(0.0, 1.0, "palette of six: palest to darkest"),
+  "rosiness": Continuous(0.0, 1.0, "opacity of the red on the cheeks", 1.5),
+  "eye_open": Continuous(0.0, 1.0, "height of the eyes: narrow to wide"),
+  "eye_colour": Continuous(0.0, 1.0, "iris: brown, hazel, green, blue, grey"),
+  "gaze": Continuous(-1.0, 1.0, "iris offset, in units of 1 pixel; 1 is right"),
+  "brow_thickness": Continuous(0.0, 1.0, "thin to bushy"),
+  "brow_arch": Continuous(0.0, 1.0, "flat to arched"),
+  "nose_size": Continuous(0.0, 1.0, "width and length: small to big"),
+  "hair_style": Discrete(
+    ("bald", "receding", "crop", "side_part", "centre_part", "curly", "bun"),
+    (0.08, 0.08, 0.18, 0.22, 0.18, 0.14, 0.12),
+    "cut; the parted ones and the curls have a length",
+  ),
+  "hair_length": Continuous(
+    0.0, 1.0, "parted and curly hair: ears to shoulders"
+  ),
+  "hair_wave": Continuous(0.0, 1.0, "parted hair: straight to wavy"),
+  "hair_colour": Continuous(0.0, 1.0, "black, brown, chestnut, red, blond"),
+  "hair_greyness": Continuous(0.0, 1.0, "blend of that colour with grey", 3.0),
+  "bangs": Discrete(("no", "yes"), (0.7, 0.3), "fringe, where the cut has one"),
+  "beard": Discrete(
+    ("none", "stubble", "goatee", "full"),
+    (0.64, 0.1, 0.12, 0.14),
+    "hair on chin and jaw",
+  ),
+  "moustache": Discrete(("no", "yes"), (0.82, 0.18), "hair on the upper lip"),
+  "glasses": Discrete(
+    ("none", "round", "square", "sun"), (0.74, 0.1, 0.1, 0.06), "eyewear"
+  ),
+  "hat": Discrete(
+    ("none", "beanie", "cap", "brim"), (0.8, 0.07, 0.07, 0.06), "headwear"
+  ),
+  "hat_hue": Continuous(0.0, 1.0, "hue of the hat, once around the circle"),
+  "clothes": Discrete(
+    ("crew", "v_neck", "tie", "turtleneck"),
+    (0.35, 0.25, 0.15, 0.25),
+    "neckline; the tie comes with a shirt and a jacket",
+  ),
+  "clothes_hue": Continuous(0.0, 1.0, "hue of clothes, once around the circle"),
+  "background_hue": Continuous(0.0, 1.0, "hue behind, once around the circle"),
+  "background_light": Continuous(0.0, 1.0, "brightness behind: dark to bright"),
+  "light": Continuous(-1.0, 1.0, "side the light comes from: left to right"),
+}
+
+_SPLITS = {"train": 0, "validation": 1, "test": 2}
+
+# Cuts that can have a fringe.
+_FRINGED = ("crop", "side_part", "centre_part", "curly", "bun")
+
+
+def sample_factors(split: str, index: int) -> dict[str, float | int]:
+  """Draws the factors of one example: a pure function of its place.
+
+  Args:
+    split: "train", "validation" or "test"; each has its own random stream.
+    index: position in the split, from 0.
+
+  Returns:
+    A value for each of `FACTORS`: a float, or the position of a name.
+
+  Raises:
+    ValueError: if the split is unknown or the index negative.
+  """
+  if split not in _SPLITS:
+    raise ValueError(f"split is {split!r}; it must be one of {list(_SPLITS)}.")
+  if index < 0:
+    raise ValueError(f"index is {index}; it must be 0 or more.")
+  uniforms = np.random.default_rng((_SPLITS[split], index)).random(len(FACTORS))
+  return {
+    name: factor.quantile(u)
+    for (name, factor), u in zip(FACTORS.items(), uniforms, strict=True)
+  }
+
+
+def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
+  """Replaces the positions of the discrete factors by their names.
+
+  Args:
+    factors: a value for each of `FACTORS`; NumPy scalars are welcome.
+
+  Returns:
+    The same with a name for each discrete factor.
+
+  Raises:
+    ValueError: if a factor is missing, unknown or out of its range.
+  """
+  if set(factors) != set(FACTORS):
+    wrong = sorted(set(factors) ^ set(FACTORS))
+    raise ValueError(f"factors missing or unknown: {wrong}; see FACTORS.")
+  values = {}
+  for name, factor in FACTORS.items():
+    value = factors[name]
+    if isinstance(factor, Discrete):
+      low, high = 0, len(factor.names) - 1
+    else:
+      low, high = factor.low, factor.high
+    if not low <= value <= high:
+      raise ValueError(
+        f"factor {name} is {value}; it must be from {low} to {high}."
+      )
+    discrete = isinstance(factor, Discrete)
+    values[name] = factor.names[int(value)] if discrete else float(value)
+  return values
+
+
+def has_locks(f: Mapping[str, float | str]) -> bool:
+  """Whether parted hair is long enough to hang down beside the face."""
+  parted = f["hair_style"] in ("side_part", "centre_part")
+  return parted and f["hair_length"] > 0.25
+
+
+def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
+  """CelebA's attributes of a face, under CelebA's names and in its order.
+
+  An attribute is true only where it can be seen: a hat hides baldness, a fringe
+  and a receding hairline, sunglasses hide narrow eyes, short hair has no waves,
+  and a bald head has no hair colour. CelebA's judgements
+  of people (Attractive, Male, Young, Chubby, ...) are not drawn and left out.
+
+  Args:
+    factors: a value for each of `FACTORS`.
+
+  Returns:
+    A truth value for each attribute.
+  """
+  f = named(factors)
+  haired = f["hair_style"] != "bald"
+  grey = f["hair_greyness"] > 0.5
+  hue = f["hair_colour"]
+  bare_headed = f["hat"] == "none"
+  return {
+    "5_o_Clock_Shadow": f["beard"] == "stubble",
+    "Arched_Eyebrows": f["brow_arch"] > 0.6,
+    "Bald": bare_headed and not haired,
+    "Bangs": bare_headed
+    and f["bangs"] == "yes"
+    and f["hair_style"] in _FRINGED,
+    "Big_Lips": f["lip_fullness"] > 0.65,
+    "Big_Nose": f["nose_size"] > 0.65,
+    "Black_Hair": haired and not grey and hue < 0.25,
+    "Blond_Hair": haired and not grey and hue >= 0.8,
+    "Brown_Hair": haired and not grey and 0.25 <= hue < 0.6,
+    "Bushy_Eyebrows": f["brow_thickness"] > 0.65,
+    "Eyeglasses": f["glasses"] != "none",
+    "Goatee": f["beard"] == "goatee",
+    "Gray_Hair": haired and grey,
+    "Mouth_Slightly_Open": f["mouth_open"] > 0.2,
+    "Mustache": f["moustache"] == "yes",
+    "Narrow_Eyes": f["eye_open"] < 0.25 and f["glasses"] != "sun",
+    "No_Beard": f["beard"] == "none",
+    "Pale_Skin": f["skin_tone"] < 0.12,
+    "Receding_Hairline": bare_headed and f["hair_style"] == "receding",
+    "Rosy_Cheeks": f["rosiness"] > 0.5,
+    "Smiling": f["smile"] > 0.2,
+    "Straight_Hair": has_locks(f) and f["hair_wave"] < 0.35,
+    "Wavy_Hair": f["hair_style"] == "curly"
+    or (has_locks(f) and f["hair_wave"] > 0.6),
+    "Wearing_Hat": not bare_headed,
+    "Wearing_Lipstick": f["lipstick"] == "yes",
+    "Wearing_Necktie": f["clothes"] == "tie",
+  }
+
+
+ATTRIBUTES = tuple(
+  attributes({name: factor.quantile(0.5) for name, factor in FACTORS.items()})
+)
