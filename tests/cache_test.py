@@ -170,7 +170,7 @@ def test_full_disk(tmp_path, monkeypatch):
 def test_default_folder(tmp_path, monkeypatch):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "here"))
   cache.cached(ArraySource())
-  assert entry(tmp_path / "here").name.startswith("noise-1-0-0-")
+  assert entry(tmp_path / "here" / "data").name.startswith("noise-1-0-0-")
 
 
 def test_a_pickle_holds_the_name_and_not_the_images(tmp_path):

@@ -95,7 +95,7 @@ def default() -> ConfigDict:
   c.data.image_shape = ()  # height, width, channels; () = ask the data set
   c.data.binarization = "none"  # none | static | dynamic, on the device
   c.data.cache = "host"  # none | host: decode once into a memory map
-  c.data.cache_dir = ""  # "" = $VAE_JAX_CACHE_DIR or ~/.cache/vae_jax
+  c.data.cache_dir = ""  # "" = data/ in $VAE_JAX_CACHE_DIR, ~/.cache/vae_jax
   c.data.num_threads = 4  # threads that decode images
 
   c.model = ConfigDict()
@@ -128,7 +128,7 @@ def default() -> ConfigDict:
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
   c.train.max_skips_in_row = 20  # skipped steps in a row that end the run
-  c.train.compilation_cache_dir = ""  # "" = beside the data cache; "none" = off
+  c.train.compilation_cache_dir = ""  # "" = compiled/ there; "none" = off
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 1000  # steps; also at the end and on a signal

@@ -51,9 +51,19 @@ def cache_root() -> str:
   return os.path.expanduser(os.environ.get("VAE_JAX_CACHE_DIR") or default)
 
 
+def devices() -> list[jax.Device]:
+  """Returns the devices of all processes, in the order of the axis."""
+  return jax.devices()
+
+
+def _local_devices() -> list[jax.Device]:
+  here = jax.process_index()
+  return [d for d in devices() if d.process_index == here]
+
+
 def device_count() -> int:
   """Returns the number of devices of all processes."""
-  return jax.device_count()
+  return len(devices())
 
 
 def is_lead() -> bool:
@@ -63,7 +73,7 @@ def is_lead() -> bool:
 
 def describe_devices() -> str:
   """Returns the devices in words, as "8 x cpu (cpu)"."""
-  first = jax.devices()[0]
+  first = devices()[0]
   return f"{device_count()} x {first.device_kind} ({first.platform})"
 
 
@@ -90,7 +100,7 @@ def check_batch(field: str, size: int, parts: int = 1) -> None:
 def _sharding() -> NamedSharding:
   # The mesh axis must carry pmap's axis name: with any other, the first call
   # gets another input layout than the second, and everything compiles twice.
-  mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
+  mesh = Mesh(np.asarray(_local_devices()), (AXIS,))
   return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
@@ -101,7 +111,12 @@ def pmap(
 
   Every argument and result has a leading axis of local devices.
   """
-  return jax.pmap(function, axis_name=AXIS, donate_argnums=donate_argnums)
+  return jax.pmap(
+    function,
+    axis_name=AXIS,
+    devices=devices(),
+    donate_argnums=donate_argnums,
+  )
 
 
 def shard(tree: T) -> T:
@@ -111,7 +126,7 @@ def shard(tree: T) -> T:
 
 def replicate(tree: T) -> T:
   """Returns the tree on every device, with a leading axis of local devices."""
-  count = jax.local_device_count()
+  count = len(_local_devices())
 
   def copy(leaf: Any) -> np.ndarray:
     leaf = np.asarray(leaf)

@@ -98,20 +98,28 @@ def at_the_end(
   workdir: str,
   state: TrainState,
   source: Any,
-  epoch: float,
+  *,
+  label_names: tuple[str, ...] | None,
+  steps_per_epoch: float,
 ) -> None:
   """Draws the loss curves and, for two latents, the map of the codes."""
   folder = pathlib.Path(workdir) / "figures"
   figures.loss_curves(
-    metrics.read_rows(workdir), folder / "curves.png", steps_per_epoch=epoch
+    metrics.read_rows(workdir),
+    folder / "curves.png",
+    steps_per_epoch=steps_per_epoch,
   )
   if config.model.latent_dim == 2:
-    _scatter(config, state, source, folder / "latents.png")
+    _scatter(config, state, source, label_names, folder / "latents.png")
     _manifold(config, state, folder / "manifold.png")
 
 
 def _scatter(
-  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
+  config: ConfigDict,
+  state: TrainState,
+  source: Any,
+  label_names: tuple[str, ...] | None,
+  path: pathlib.Path,
 ) -> None:
   vae, variables = model_for_use(config, state)
   codes, labels = [], []
@@ -128,7 +136,7 @@ def _scatter(
     np.concatenate(codes),
     np.concatenate(labels) if classes else None,
     path,
-    class_names=source.label_names if classes else None,
+    class_names=label_names if classes else None,
   )
 
 

@@ -318,7 +318,12 @@ class _Run:
 
   def _finish(self, state: train_step.TrainState) -> None:
     pictures.at_the_end(
-      self.config, self.workdir, state, self.held_out, self.steps_per_epoch
+      self.config,
+      self.workdir,
+      state,
+      self.held_out,
+      label_names=self.splits.label_names,
+      steps_per_epoch=self.steps_per_epoch,
     )
     rows = metrics.read_rows(self.workdir)
     last = [r for r in rows if r["split"] == "validation"][-1:]

@@ -22,7 +22,9 @@ import numpy as np
 import tqdm
 from absl import logging
 from jaxtyping import Integer
+from ml_collections import config_dict
 
+from vae_jax import parallel
 from vae_jax.data import datasets, errors, locks
 
 # Raised when the same records would give other bytes: another decoder, another
@@ -74,13 +76,20 @@ class CachedSource:
     return {k: np.take(v, indices, axis=0) for k, v in self._arrays.items()}
 
 
+def open_source(
+  source: datasets.Source, data: config_dict.ConfigDict
+) -> datasets.Source:
+  """Returns the source itself or its cache, as `data.cache` says."""
+  return cached(source, data.cache_dir) if data.cache == "host" else source
+
+
 def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
   """Opens the cache of a source, making it if there is none.
 
   Args:
     source: where the examples come from.
-    cache_dir: root of the caches; "": $VAE_JAX_CACHE_DIR, else
-      ~/.cache/vae_jax/data.
+    cache_dir: root of the caches; "": `data` under
+      `parallel.cache_root()`.
 
   Returns:
     A source of the same examples.
@@ -88,7 +97,7 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
   Raises:
     DataError: the folder cannot be written, or its disk is too small.
   """
-  default = os.environ.get("VAE_JAX_CACHE_DIR") or "~/.cache/vae_jax/data"
+  default = os.path.join(parallel.cache_root(), "data")
   root = pathlib.Path(cache_dir or default).expanduser()
   # Through JSON, so that what is compared is what a file gives back.
   identity = json.loads(

@@ -3,8 +3,10 @@
 import difflib
 from collections.abc import Iterable
 
+from vae_jax.config import ConfigError
 
-class DataError(ValueError):
+
+class DataError(ConfigError):
   """A data set cannot be found, prepared, read or cached as asked."""
 
 
