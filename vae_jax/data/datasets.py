@@ -129,26 +129,11 @@ def split_strings(
     DataError: a split is unknown or empty, or one left open shares examples
       with another.
   """
-  own = builder.info.splits
   asked = {k: data[f"{k}_split"] for k in ("train", "validation", "test")}
-  chosen = dict(asked)
-  for purpose, names in (
-    ("validation", ("validation", "valid")),
-    ("test", ("test",)),
-  ):
-    chosen[purpose] = asked[purpose] or next((s for s in names if s in own), "")
+  sizes = {k: v.num_examples for k, v in builder.info.splits.items()}
+  chosen = divide(sizes, asked)
   if not all(chosen.values()):
-    if "train" not in own:
-      _complain(builder, asked, "has no split `train` to divide")
-    total = end = own["train"].num_examples
-    for purpose, share in (("test", total // 10), ("validation", total // 5)):
-      if not chosen[purpose]:
-        start = end - min(10_000, share)
-        chosen[purpose] = f"train[{start}:{'' if end == total else end}]"
-        end = start
-    chosen["train"] = chosen["train"] or (
-      "train" if end == total else f"train[:{end}]"
-    )
+    _complain(builder, asked, "has no split `train` to divide")
   parts = {k: _parts(builder, k, split) for k, split in chosen.items()}
   for one, other, meant in (
     # Whoever writes both may overlap them, to see a model overfit.
@@ -164,6 +149,34 @@ def split_strings(
         f"({chosen[other]})",
       )
   return chosen
+
+
+def divide(sizes: dict[str, int], asked: dict[str, str]) -> dict[str, str]:
+  """Fills in the splits that were left open, as `split_strings` says.
+
+  Args:
+    sizes: number of examples of each split of the data set.
+    asked: split for each purpose, "" where it was left open.
+
+  Returns:
+    `asked` without "", unless there is no `train` split to take them from.
+  """
+  chosen = dict(asked)
+  for purpose, own in (
+    ("validation", ("validation", "valid")),
+    ("test", ("test",)),
+  ):
+    chosen[purpose] = asked[purpose] or next((s for s in own if s in sizes), "")
+  if "train" not in sizes:
+    return chosen
+  total = end = sizes["train"]
+  for purpose, share in (("test", total // 10), ("validation", total // 5)):
+    if not chosen[purpose]:
+      start = end - min(10_000, share)
+      chosen[purpose] = f"train[{start}:{'' if end == total else end}]"
+      end = start
+  whole = "train" if end == total else f"train[:{end}]"
+  return {**chosen, "train": chosen["train"] or whole}
 
 
 def _complain(

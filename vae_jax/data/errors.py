@@ -15,7 +15,7 @@ def suggest(name: str, known: Iterable[str], most: int = 12) -> str:
 
   Args:
     name: what was asked for.
-    known: what there is, in the order to show it.
+    known: what there is, in the order to show it; may be paths.
     most: length of the longest list that is worth printing.
 
   Returns:
@@ -23,7 +23,11 @@ def suggest(name: str, known: Iterable[str], most: int = 12) -> str:
     are few, or "" when neither helps.
   """
   known = list(known)
-  near = difflib.get_close_matches(name, known, n=3)
+  # "Smilng" is far from "attributes/Smiling" but near its last part.
+  ends = {path.rpartition("/")[2]: path for path in known}
+  near = difflib.get_close_matches(name, known, n=3) or [
+    ends[end] for end in difflib.get_close_matches(name, ends, n=3)
+  ]
   text = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
   if known and len(known) <= most:
     text += f" (there {'is' if len(known) == 1 else 'are'}: "

@@ -51,7 +51,9 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
   if folder is None:
     try:
       root.mkdir(parents=True, exist_ok=True)
-      with locks.exclusive(root / f".{name}.lock", f"preparing {name}"):
+      # Not `.{name}.lock`: a data set that locks itself may take that.
+      lock = root / f".prepare_{name}.lock"
+      with locks.exclusive(lock, f"preparing {name}"):
         folder = _find(root, name, config, version)
         if folder is None:
           _prepare(data, root, name, config)
@@ -137,7 +139,10 @@ def _prepare(
     # Drawing code and its start-up cost concern this one data set only.
     from vae_jax.data import synthetic_faces
 
-    synthetic_faces.prepare(root, *([config] if config else []))
+    try:
+      synthetic_faces.prepare(root, *([config] if config else []))
+    except ValueError as error:
+      raise errors.DataError(_one_line(error)) from error
   elif name == "celeb_a" and data.manual_dir:
     celeba_files.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
   else:
@@ -213,11 +218,16 @@ def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
   if "array_record" not in formats:
     raise errors.DataError(
       f"{folder} is stored as {formats[0]}, which gives no random access: "
-      'convert it once with `pip install -e ".[prepare]"` and '
+      'convert it once with `pip install -e ".[prepare]" apache-beam` and '
       "`python -m tensorflow_datasets.scripts.convert_format "
       f"--dataset_version_dir={folder} --out_file_format=array_record`"
     )
-  return tfds.builder_from_directory(folder, file_format="array_record")
+  opened = tfds.builder_from_directory(folder)
+  # One of several formats, and not the first, after a conversion in place.
+  opened.info.set_file_format(
+    "array_record", override=True, override_if_initialized=True
+  )
+  return opened
 
 
 def _one_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from vae_jax.data import errors
 
 # Images a thread gets at least: fewer are decoded sooner than it starts.
 _FEWEST = 16
+_ENDS = 1 << 16  # Bytes at each end of a file that go into its fingerprint.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +79,10 @@ class Transform:
       top = (image.shape[0] - self.crop) // 2
       left = (image.shape[1] - self.crop) // 2
       image = image[top : top + self.crop, left : left + self.crop]
-    if self.grayscale and image.shape[-1] == 3:
-      image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if self.grayscale and image.shape[-1] >= 3:
+      # A fourth channel is opacity.
+      rgb = np.ascontiguousarray(image[..., :3])
+      image = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if image.shape[:2] != (height, width):
       image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     # OpenCV drops a single channel.
@@ -116,12 +119,9 @@ def select_label(features: Mapping[str, Any], path: str) -> Label | None:
   usable = sorted(k for k, f in flat.items() if _is_integer(f))
   usable += sorted({key.rpartition("/")[0] for key in usable} - {""})
   if not keys or not all(_is_integer(flat[key]) for key in keys):
-    # "Smilng" is far from "attributes/Smiling" but near its last part.
-    ends = {key.rpartition("/")[2]: key for key in usable}
-    hint = errors.suggest(path, usable) or errors.suggest(path, ends)
     raise errors.DataError(
       f"--config.data.label={path!r} is not a feature of whole numbers or bits "
-      f"in this data set{hint}"
+      f"in this data set{errors.suggest(path, usable)}"
     )
   bits = all(flat[key].np_dtype == np.bool_ for key in keys)
   if keys != [path]:
@@ -218,10 +218,11 @@ class RecordSource:
     batch = {"image": np.empty((n, *self.image_shape), np.uint8)}
     if self._label:
       batch["label"] = np.empty((n, *self._label.shape), self._label.dtype)
-    stored = self._records.__getitems__(indices.tolist())
+    positions = indices.tolist()
+    stored = self._records.__getitems__(positions)
     threads = min(self._num_threads, n // _FEWEST)
     if threads < 2:
-      self._fill(stored, indices, batch)
+      self._fill(stored, positions, batch)
       return batch
     # Decoding leaves Python's lock; a pool kept alive would neither pickle
     # nor survive a fork.
@@ -231,7 +232,7 @@ class RecordSource:
         pool.submit(
           self._fill,
           stored[start:end],
-          indices[start:end],
+          positions[start:end],
           {key: value[start:end] for key, value in batch.items()},
         )
         for start, end in zip(edges[:-1], edges[1:], strict=True)
@@ -243,11 +244,11 @@ class RecordSource:
   def _fill(
     self,
     stored: Sequence[bytes],
-    indices: np.ndarray,
+    positions: Sequence[int],
     batch: dict[str, np.ndarray],
   ) -> None:
-    """Decodes the records stored at `indices` into the arrays of `batch`."""
-    for row, (index, record) in enumerate(zip(indices, stored, strict=True)):
+    """Decodes the records stored at `positions` into the arrays of `batch`."""
+    for row, (index, record) in enumerate(zip(positions, stored, strict=True)):
       example = tf_example_pb2.Example.FromString(record).features.feature
       image = self._image(example, index)
       if image.shape != self.image_shape:
@@ -282,7 +283,11 @@ class RecordSource:
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
-  """Hash of which records of which files a split reads, and of their sizes."""
+  """Hash of which records of which files a split reads.
+
+  A file counts with its size, its first and its last bytes: reading all of it
+  would take longer than opening the data set should.
+  """
   folder = pathlib.Path(builder.data_dir)
   digest = hashlib.sha256()
   for name in ("dataset_info.json", "features.json"):
@@ -291,4 +296,8 @@ def fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
     path = pathlib.Path(part.filename)
     size = path.stat().st_size
     digest.update(f"{path.name} {size} {part.skip} {part.take}\n".encode())
+    with path.open("rb") as file:
+      digest.update(file.read(_ENDS))
+      file.seek(max(0, size - _ENDS))
+      digest.update(file.read(_ENDS))
   return digest.hexdigest()
