@@ -224,7 +224,7 @@ def _locks(pen, f, tint, dark, shine) -> None:
 
 
 def beard(pen: face_pen.Pen, f: Mapping, outline: face_pen.Points) -> None:
-  """Draws the beard and the moustache, below the mouth is drawn.
+  """Draws the beard and the moustache; the mouth comes on top of them.
 
   Args:
     pen: pen of the head.

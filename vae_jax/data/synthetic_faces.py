@@ -31,8 +31,8 @@ attributes = face_factors.attributes
 
 # Below this many, starting other processes takes longer than drawing.
 _MIN_PARALLEL = 500
-# One process stores faces about five times as fast as another draws them.
-_MAX_WORKERS = 6
+# One process stores faces about four times as fast as another draws them.
+_MAX_WORKERS = 4
 _WORKER = (
   "import sys; from vae_jax.data import face_drawing; "
   "face_drawing.stream(sys.argv[1], *map(int, sys.argv[2:]))"
