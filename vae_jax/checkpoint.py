@@ -27,7 +27,7 @@ _SCORE = "score"
 
 
 class Checkpoints:
-  """The checkpoints of one workdir: the latest ones and the best ones."""
+  """Writes the checkpoints of one workdir: the latest and the best ones."""
 
   def __init__(
     self,
@@ -36,8 +36,7 @@ class Checkpoints:
     keep_latest: int = 1,
     keep_best: int = 1,
   ):
-    """Opens `<workdir>/checkpoints`, made by the first save."""
-    self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
+    """Opens `<workdir>/checkpoints`; all there must be readable."""
     kept = [
       checkpoint_managers.LatestN(keep_latest),
       checkpoint_managers.BestN(
@@ -48,7 +47,7 @@ class Checkpoints:
       ),
     ]
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      _folder(workdir),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
         # Without best_fn Orbax does not write the metrics to disk.
@@ -85,76 +84,6 @@ class Checkpoints:
       force=True,
     )
 
-  def steps(self) -> list[int]:
-    """Returns the steps of the checkpoints on disk, oldest first."""
-    return sorted(self._manager.all_steps())
-
-  def best_step(self) -> int | None:
-    """Returns the step of the best validation result on disk."""
-    return self._manager.best_step()
-
-  def restore(
-    self,
-    like: train_step.TrainState,
-    *,
-    best: bool = False,
-    set_aside: bool = False,
-  ) -> train_step.TrainState | None:
-    """Returns the newest (or best) checkpoint that can be read; None if there
-    is no checkpoint at all.
-
-    Args:
-      like: a state of the same structure; only shapes and types are read.
-      best: whether the best by validation is wanted rather than the newest.
-      set_aside: whether unreadable ones are renamed, so that the run can
-        write those steps again.
-
-    Raises:
-      ConfigError: there are checkpoints, but none can be read.
-    """
-    abstract = jax.tree.map(
-      lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
-    )
-    steps = self.steps()
-    if best and self.best_step() in steps:
-      steps.remove(self.best_step())
-      steps.append(self.best_step())
-    unreadable = []
-    for step in reversed(steps):
-      try:
-        restored = self._manager.restore(
-          step,
-          args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
-        )
-      except Exception as error:  # Orbax's errors have no common base.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        logging.warning(
-          "The checkpoint of step %d in %s cannot be read (%s); trying the "
-          "one before it.",
-          step,
-          self._folder,
-          reason,
-        )
-        unreadable.append(step)
-        continue
-      if set_aside:
-        for number in unreadable:
-          self._set_aside(number)
-      return jax.tree.map(np.asarray, restored.state)
-    if unreadable:
-      raise ConfigError(
-        f"None of the checkpoints in {self._folder} can be read (steps "
-        f"{', '.join(map(str, sorted(unreadable)))}); start over with another "
-        "--workdir."
-      )
-    return None
-
-  def _set_aside(self, step: int) -> None:
-    aside = self._folder / f"unreadable-{step}-{time.time_ns()}"
-    (self._folder / str(step)).rename(aside)
-    logging.warning("The unreadable checkpoint is now %s.", aside)
-    self._manager.reload()
-
   def wait(self) -> None:
     """Returns when what was saved is complete on disk."""
     self._manager.wait_until_finished()
@@ -162,6 +91,98 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, and stops the background threads."""
     self._manager.close()
+
+
+def _folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
+  return pathlib.Path(workdir).absolute() / "checkpoints"
+
+
+def steps(workdir: str | os.PathLike[str]) -> list[int]:
+  """Returns the steps of the complete checkpoints on disk, oldest first."""
+  # Orbax gives a checkpoint its number for a name when it is complete.
+  found = _folder(workdir).glob("[0-9]*")
+  return sorted(int(p.name) for p in found if p.name.isdigit())
+
+
+def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
+  """Returns the validation result of a checkpoint, None if it has none."""
+  path = _folder(workdir) / str(step) / "metrics" / "metrics"
+  return json.loads(path.read_text())[_SCORE] if path.exists() else None
+
+
+def restore(
+  workdir: str | os.PathLike[str],
+  like: train_step.TrainState,
+  *,
+  best: bool = False,
+) -> tuple[train_step.TrainState | None, list[int]]:
+  """Returns the newest (or best) state that can be read, and what cannot.
+
+  The manager is not asked: one broken file among all would stop it.
+
+  Args:
+    workdir: folder of the run.
+    like: a state of the same structure; only shapes and types are read.
+    best: whether the best by validation is wanted rather than the newest.
+
+  Returns:
+    The state, None if there is no checkpoint, and the unreadable steps.
+
+  Raises:
+    ConfigError: there are checkpoints, but none can be read.
+  """
+  abstract = jax.tree.map(
+    lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
+  )
+  candidates, state = [], None
+  unreadable: dict[int, str] = {}
+  for step in steps(workdir):
+    try:
+      candidates.append((step, _score(workdir, step)))
+    except (OSError, ValueError, KeyError) as error:
+      unreadable[step] = _reason(error)
+  if best:
+    scored = [c for c in candidates if c[1] is not None]
+    # Stable: where scores are equal the newer one comes last.
+    candidates = sorted(scored, key=lambda c: -c[1]) or candidates
+  for step, _ in reversed(candidates):
+    try:
+      with ocp.StandardCheckpointer() as reader:
+        restored = reader.restore(
+          _folder(workdir) / str(step) / "state", abstract
+        )
+      state = jax.tree.map(np.asarray, restored)
+      break
+    except Exception as error:  # Orbax's errors have no common base.
+      unreadable[step] = _reason(error)
+  for step, reason in unreadable.items():
+    logging.warning(
+      "The checkpoint of step %d in %s cannot be read (%s).",
+      step,
+      _folder(workdir),
+      reason,
+    )
+  if unreadable and state is None:
+    raise ConfigError(
+      f"None of the checkpoints in {_folder(workdir)} can be read (steps "
+      f"{', '.join(map(str, sorted(unreadable)))}); start over with another "
+      "--workdir."
+    )
+  if unreadable:
+    logging.warning("Using the one of step %d instead.", int(state.step))
+  return state, sorted(unreadable)
+
+
+def _reason(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def set_aside(workdir: str | os.PathLike[str], step: int) -> None:
+  """Renames a checkpoint that cannot be read, so that the run can go on."""
+  path = _folder(workdir) / str(step)
+  aside = path.with_name(f"unreadable-{step}-{time.time_ns()}")
+  path.rename(aside)
+  logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
 def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -190,11 +211,7 @@ def load_state(
   config = load_config(workdir)
   shape = tuple(config.data.image_shape)
   like = jax.eval_shape(lambda: train_step.init_state(config, shape, 1))
-  checkpoints = Checkpoints(workdir)
-  try:
-    state = checkpoints.restore(like, best=best)
-  finally:
-    checkpoints.close()
+  state, _ = restore(workdir, like, best=best)
   if state is None:
     raise ConfigError(
       f"{workdir} has no readable checkpoint yet; train with --mode=train."

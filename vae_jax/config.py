@@ -276,13 +276,14 @@ def validate(config: ConfigDict) -> None:
 
 
 def public_names(module: ModuleType) -> list[str]:
-  """Returns the sorted names of what a module itself defines for others."""
+  """Returns the sorted lower-case names of what a module itself defines."""
   return sorted(
     name
     for name, value in vars(module).items()
     if callable(value)
     and getattr(value, "__module__", "") == module.__name__
     and not name.startswith("_")
+    and name == name.lower()
   )
 
 

@@ -30,7 +30,7 @@ class StandardNormal:
   dim: int = struct.field(pytree_node=False)
 
   def sample(
-    self, key: Key[Array, " b"], temperature: float = 1.0
+    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
   ) -> Float[Array, "b d"]:
     """Returns one draw per key, with standard deviation `temperature`."""
     return temperature * _normal(key, self.dim)

@@ -51,8 +51,8 @@ def sample(
   vae: models.Vae,
   variables: Any,
   count: int,
-  seed: jax.Array,
-  temperature: jax.Array,
+  seed: int | jax.Array,
+  temperature: float | jax.Array,
 ) -> UInt8[Array, "b h w c"]:
   """Returns decoded draws from the prior.
 
@@ -70,7 +70,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnames=("mode",))
 def as_model_input(
-  image: UInt8[Array, "b h w c"], index: jax.Array, seed: jax.Array, *, mode: str
+  image: UInt8[Array, "b h w c"], index: Any, seed: int | jax.Array, *, mode: str
 ) -> UInt8[Array, "b h w c"]:
   """Returns images as the model is given them: binarised, if `mode` says so."""
   root = jax.random.key(seed)

@@ -161,16 +161,18 @@ class _Run:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     with contextlib.ExitStack() as stack:
+      fresh = jax.tree.map(
+        np.asarray, train_step.init_state(config, shape, self.num_steps)
+      )
+      host_state, unreadable = checkpoint.restore(self.workdir, fresh)
+      for step in unreadable:
+        checkpoint.set_aside(self.workdir, step)
       self.checkpoints = checkpoint.Checkpoints(
         self.workdir,
         keep_latest=config.checkpoint.keep_latest,
         keep_best=config.checkpoint.keep_best,
       )
       stack.callback(self.checkpoints.close)
-      fresh = jax.tree.map(
-        np.asarray, train_step.init_state(config, shape, self.num_steps)
-      )
-      host_state = self.checkpoints.restore(fresh, set_aside=True)
       resumed = host_state is not None
       host_state = host_state if resumed else fresh
       start = int(host_state.step)

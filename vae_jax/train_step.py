@@ -30,6 +30,9 @@ _TRAIN, _EVALUATE, _DROPOUT = 0x7A, 0xE0, 0xD0
 class TrainState:
   """Everything that a run carries from step to step.
 
+  Leaves are arrays on the host, one copy per device with a leading axis, or
+  only shapes, depending on where the state is.
+
   Attributes:
     step: optimiser steps so far, skipped ones included; it alone decides
       which examples and which random numbers come next.
@@ -42,13 +45,13 @@ class TrainState:
     skipped_in_row: steps skipped just now, one after another.
   """
 
-  step: jax.Array
+  step: Any
   params: Any
   model_state: Any
   opt_state: Any
   ema_params: Any
-  skipped: jax.Array
-  skipped_in_row: jax.Array
+  skipped: Any
+  skipped_in_row: Any
 
 
 def init_state(

@@ -14,14 +14,7 @@ from vae_jax import config as config_lib
 from vae_jax import parallel
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.models import (
-  decoders,
-  encoders,
-  lecture,
-  likelihoods,
-  posteriors,
-  priors,
-)
+from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.models.vae import Vae
 
 # Apart from the keys of training and evaluation.
@@ -53,11 +46,8 @@ def _module(field: str, node: ConfigDict, where: list, common: dict) -> Any:
     raise ConfigError(
       f"config.{field}.name is {node.name!r}, which is no flax.linen.Module."
     )
-  fields = {
-    f.name: f.default
-    for f in dataclasses.fields(cls)
-    if f.name not in ("parent", "name")
-  }
+  fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
+  del fields["parent"], fields["name"]
   own = {k: v for k, v in fields.items() if k not in common}
   args = config_lib.check_arguments(field, node.name, node.args, own)
   return cls(**{k: v for k, v in common.items() if k in fields}, **args)
@@ -94,12 +84,12 @@ def build(
   )
   common["out_channels"] = shape[2] * likelihood.outputs_per_channel
   return Vae(
-    encoder=_module("model.encoder", model.encoder, [encoders, lecture], common),
+    encoder=_module("model.encoder", model.encoder, [encoders], common),
     posterior=_module(
       "model.posterior", model.posterior, [posteriors], common
     ),
     latent_prior=_module("model.prior", model.prior, [priors], common),
-    decoder=_module("model.decoder", model.decoder, [decoders, lecture], common),
+    decoder=_module("model.decoder", model.decoder, [decoders], common),
     likelihood=likelihood,
   )
 

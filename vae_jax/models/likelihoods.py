@@ -27,7 +27,7 @@ def _check_sigma(value: float) -> None:
     )
 
 
-class bernoulli(nn.Module):  # noqa: N801
+class bernoulli(nn.Module):
   """Independent binary pixels, by logits."""
 
   outputs_per_channel: ClassVar[int] = 1
@@ -40,7 +40,7 @@ class bernoulli(nn.Module):  # noqa: N801
     return distributions.Bernoulli(outputs)
 
 
-class gaussian(nn.Module):  # noqa: N801
+class gaussian(nn.Module):
   """Normal pixels with a fixed standard deviation.
 
   Attributes:
@@ -60,7 +60,7 @@ class gaussian(nn.Module):  # noqa: N801
     return distributions.Normal(jax.nn.sigmoid(outputs), log_sigma)
 
 
-class gaussian_learned(nn.Module):  # noqa: N801
+class gaussian_learned(nn.Module):
   """Normal pixels with one standard deviation, learned with the weights.
 
   Attributes:
@@ -81,7 +81,7 @@ class gaussian_learned(nn.Module):  # noqa: N801
     return distributions.Normal(jax.nn.sigmoid(outputs), log_sigma)
 
 
-class gaussian_optimal(nn.Module):  # noqa: N801
+class gaussian_optimal(nn.Module):
   """Normal pixels with the best standard deviation for each batch.
 
   See `distributions.CalibratedNormal`.

@@ -13,7 +13,7 @@ from vae_jax import distributions
 from vae_jax.models import layers
 
 
-class diagonal_normal(nn.Module):  # noqa: N801
+class diagonal_normal(nn.Module):
   """N(mean, diag(exp(log_variance))), both affine in the features."""
 
   latent_dim: int
@@ -32,7 +32,7 @@ class diagonal_normal(nn.Module):  # noqa: N801
     return distributions.DiagonalNormal(mean, log_variance)
 
 
-class deterministic(nn.Module):  # noqa: N801
+class deterministic(nn.Module):
   """A point, affine in the features: the code of a plain autoencoder."""
 
   latent_dim: int

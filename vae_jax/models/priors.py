@@ -8,7 +8,7 @@ from flax import linen as nn
 from vae_jax import distributions
 
 
-class standard_normal(nn.Module):  # noqa: N801
+class standard_normal(nn.Module):
   """N(0, I), without parameters."""
 
   latent_dim: int

@@ -1,0 +1,24 @@
+"""A VAE of drawn faces, on data that comes with the package.
+
+Command:   python -m vae_jax.main --config=configs/faces.py
+Hardware:  2 CPU cores.
+Time:      not measured
+Expect:    not measured
+"""
+
+from vae_jax import config
+
+
+def get_config():
+  c = config.default()
+  c.data.name = "synthetic_faces"
+  c.data.image_shape = (64, 64, 3)
+  c.model.encoder.name = "conv"
+  c.model.decoder.name = "conv"
+  c.model.likelihood.name = "gaussian_optimal"
+  c.model.latent_dim = 64
+  c.optim.schedule.name = "cosine"
+  c.train.num_epochs = 8.0
+  c.train.batch_size = 64
+  c.train.steps_per_call = 10
+  return c

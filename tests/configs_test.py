@@ -1,0 +1,123 @@
+"""Every shipped config trains; every setting is read by some run."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from vae_jax import checkpoint, metrics, models, pictures, train
+from vae_jax import config as config_lib
+from vae_jax.evaluate import bounds
+
+from tests.helpers import tiny_config
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _shrink(config, faces_dir):
+  """Puts a config on the tiny faces, as large as its own images."""
+  height, _, channels = config.data.image_shape
+  for key in ("train_split", "validation_split", "test_split", "label"):
+    config.data[key] = ""
+  config.data.name = "synthetic_faces/tiny"
+  config.data.dir = str(faces_dir)
+  config.data.crop = 0
+  config.data.resize = height
+  config.data.grayscale = channels == 1
+  config.data.cache = "none"
+  config.train.num_epochs = 0.0
+  config.train.num_steps = 2
+  config.train.batch_size = 8 * config.train.accumulate
+  config.train.steps_per_call = 2
+  config.train.compilation_cache_dir = "none"
+  config.eval.batch_size = 16
+  return config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_trains_two_steps(path, faces_dir, tmp_path):
+  config = _shrink(load(path).get_config(), faces_dir)
+  state = train.train(config, str(tmp_path))
+  assert int(state.step) == 2 and int(state.skipped) == 0
+  for leaf in jax.tree.leaves(state.params):
+    assert np.isfinite(leaf).all()
+  rows = metrics.read_rows(tmp_path)
+  assert {r["split"] for r in rows} == {"train", "validation"}
+  for name in ("curves", "reconstructions", "samples"):
+    assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+  for name in ("latents", "manifold"):
+    drawn = (tmp_path / "figures" / f"{name}.png").exists()
+    assert drawn == (config.model.latent_dim == 2)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_docstring_has_command_hardware_time_and_number(path):
+  text = load(path).__doc__
+  assert f"python -m vae_jax.main --config=configs/{path.name}" in text
+  for word in ("Hardware:", "Time:", "Expect:"):
+    assert word in text
+
+
+@pytest.mark.parametrize(
+  "name, count",
+  [
+    ("lecture_mnist", 207_237),
+    ("lecture_mnist_autoencoder", 200_963),
+    ("lecture_celeba", 2_649_075),
+    ("lecture_celeba_upsample", 2_649_075),
+    ("mnist", 784 * 400 + 400 + 400 * 40 + 40 + 20 * 400 + 400 + 400 * 784 + 784),
+  ],
+)
+def test_parameter_counts(name, count):
+  path = next(p for p in CONFIGS if p.stem == name)
+  assert models.parameter_count(load(path).get_config()) == count
+
+
+def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
+  read = set()
+  original = ConfigDict.__getitem__
+  paths = {}
+
+  def recording(self, key):
+    value = original(self, key)
+    path = paths.get(id(self), "") + key
+    if isinstance(value, ConfigDict):
+      paths[id(value)] = path + "."
+    else:
+      read.add(path)
+    return value
+
+  config = tiny_config(faces_dir, optim__ema_decay=0.5, data__cache="host")
+  leaves = set(config_lib.flatten(config_lib.default()))
+  # Reading all of a config to check, store or compare it is no use of it.
+  for name in ("validate", "to_json", "differences", "flatten", "get"):
+    monkeypatch.setattr(config_lib, name, _unrecorded(getattr(config_lib, name), monkeypatch, original))
+  monkeypatch.setattr(ConfigDict, "__getitem__", recording)
+  train.train(config, str(tmp_path))
+  saved = checkpoint.load_config(str(tmp_path))
+  bounds.evaluate(saved, str(tmp_path))
+  pictures.write_samples(saved, str(tmp_path))
+  from vae_jax import parallel
+
+  parallel.initialize(config.train.compilation_cache_dir)
+  assert json.loads((tmp_path / "eval" / "test.json").read_text())
+  assert leaves - read == set()
+
+
+def _unrecorded(function, monkeypatch, original):
+  def run(*args):
+    with monkeypatch.context() as patch:
+      patch.setattr(ConfigDict, "__getitem__", original)
+      return function(*args)
+
+  return run
