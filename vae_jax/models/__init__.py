@@ -1,0 +1,1 @@
+"""Encoders, decoders, priors and the model that joins them."""
