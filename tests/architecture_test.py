@@ -11,6 +11,7 @@ PACKAGE = ROOT / "vae_jax"
 # Top to bottom; a line is a module, or a package with its modules' order.
 ORDER = """
 config
+registry
 parallel
 data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
@@ -30,6 +31,7 @@ latents
 figures.png figures.grids figures.plots figures
 pictures
 progress
+step_log
 workdir
 startup
 train

@@ -1,7 +1,9 @@
 """What is wrong in a config is said in one sentence."""
 
 import pytest
+
 from vae_jax import config as config_lib
+from vae_jax import registry
 
 
 def _valid():
@@ -95,10 +97,10 @@ def test_arguments_are_checked_against_the_signature():
   def loss(vae, batch, *, step, beta=1.0, kind="a"):
     del vae, batch, step, beta, kind
 
-  known = config_lib.keyword_arguments(loss)
+  known = registry.keyword_arguments(loss)
   c = _valid()
   c.objective.args.beta = 2
-  args = config_lib.check_arguments("objective", "loss", c.objective.args, known)
+  args = registry.check_arguments("objective", "loss", c.objective.args, known)
   assert args == {"beta": 2}
   for key, value, said in (
     ("bta", 2, "takes beta, kind, step"),
@@ -109,4 +111,4 @@ def test_arguments_are_checked_against_the_signature():
     c = _valid()
     c.objective.args[key] = value
     with pytest.raises(config_lib.ConfigError, match=said):
-      config_lib.check_arguments("objective", "loss", c.objective.args, known)
+      registry.check_arguments("objective", "loss", c.objective.args, known)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+
+from tests.helpers import tiny_config
 from vae_jax import checkpoint, metrics, models, pictures, train
 from vae_jax import config as config_lib
 from vae_jax.evaluate import bounds
-
-from tests.helpers import tiny_config
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -75,7 +75,10 @@ def test_docstring_has_command_hardware_time_and_number(path):
     ("lecture_mnist_autoencoder", 200_963),
     ("lecture_celeba", 2_649_075),
     ("lecture_celeba_upsample", 2_649_075),
-    ("mnist", 784 * 400 + 400 + 400 * 40 + 40 + 20 * 400 + 400 + 400 * 784 + 784),
+    (
+      "mnist",
+      784 * 400 + 400 + 400 * 40 + 40 + 20 * 400 + 400 + 400 * 784 + 784,
+    ),
   ],
 )
 def test_parameter_counts(name, count):
@@ -101,7 +104,11 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   leaves = set(config_lib.flatten(config_lib.default()))
   # Reading all of a config to check, store or compare it is no use of it.
   for name in ("validate", "to_json", "differences", "flatten", "get"):
-    monkeypatch.setattr(config_lib, name, _unrecorded(getattr(config_lib, name), monkeypatch, original))
+    monkeypatch.setattr(
+      config_lib,
+      name,
+      _unrecorded(getattr(config_lib, name), monkeypatch, original),
+    )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train.train(config, str(tmp_path))
   saved = checkpoint.load_config(str(tmp_path))

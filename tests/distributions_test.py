@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+
 from vae_jax import distributions
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -63,9 +64,7 @@ def test_kl_by_hand_and_at_the_prior():
   )
   zero = distributions.DiagonalNormal(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
   assert zero.kl(distributions.StandardNormal(2)) == 0
-  tiny = distributions.DiagonalNormal(
-    jnp.zeros((1, 1)), jnp.full((1, 1), 1e-4)
-  )
+  tiny = distributions.DiagonalNormal(jnp.zeros((1, 1)), jnp.full((1, 1), 1e-4))
   # 1/4 log_variance^2 to second order: cancellation would leave noise.
   np.testing.assert_allclose(
     tiny.kl(distributions.StandardNormal(1)), 0.25e-8, rtol=1e-2
@@ -84,9 +83,7 @@ def test_sample_has_the_moments_and_the_gradients():
     return distributions.DiagonalNormal(mean, log_variance).sample(KEYS).sum()
 
   small = _normal(0)
-  by_mean, by_variance = jax.grad(total, (0, 1))(
-    small.mean, small.log_variance
-  )
+  by_mean, by_variance = jax.grad(total, (0, 1))(small.mean, small.log_variance)
   np.testing.assert_allclose(by_mean, np.ones((3, 4)))
   noise = small.sample(KEYS) - small.mean
   np.testing.assert_allclose(by_variance, 0.5 * noise, rtol=1e-4, atol=1e-6)

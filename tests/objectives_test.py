@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from flax import linen as nn
 from jax import flatten_util
+
 from vae_jax import config as config_lib
 from vae_jax import distributions, models, objectives
 from vae_jax.data.batch import Batch
@@ -185,9 +186,11 @@ def test_autoencoder_uses_the_mean_and_has_no_rate():
   params, _ = _exact_model()
   batch = _batch(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
   terms = _terms(autoencoders.autoencoder, params, batch)
-  again = _terms(autoencoders.autoencoder, params, batch.replace(
-    key=jax.random.split(jax.random.key(9), 3)
-  ))
+  again = _terms(
+    autoencoders.autoencoder,
+    params,
+    batch.replace(key=jax.random.split(jax.random.key(9), 3)),
+  )
   np.testing.assert_array_equal(terms.loss, again.loss)
   assert terms.rate is None
   x = np.asarray(batch.image).reshape(3, -1) / 255

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from vae_jax import config as config_lib
 from vae_jax import optim
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from vae_jax.data import preprocess
 
 INDEX = jnp.arange(200, dtype=jnp.int32)
@@ -40,9 +41,7 @@ def test_static_depends_on_the_index_and_dynamic_on_the_key():
   image = jnp.full((200, 4, 4, 1), 128, jnp.uint8)
 
   def run(mode, seed):
-    return np.asarray(
-      preprocess.binarize(image, INDEX, _keys(seed), mode=mode)
-    )
+    return np.asarray(preprocess.binarize(image, INDEX, _keys(seed), mode=mode))
 
   np.testing.assert_array_equal(run("static", 0), run("static", 1))
   assert (run("dynamic", 0) != run("dynamic", 1)).mean() > 0.4

@@ -9,11 +9,11 @@ import sys
 import jax
 import numpy as np
 import pytest
-from vae_jax import checkpoint, metrics, parallel, train
-from vae_jax import config as config_lib
-from vae_jax.data import pipeline
 
 from tests.helpers import tiny_config
+from vae_jax import checkpoint, metrics, parallel, step_log, train
+from vae_jax import config as config_lib
+from vae_jax.data import pipeline
 
 
 def _curve(workdir, split="train"):
@@ -206,10 +206,8 @@ def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
 def test_exploding_steps_are_skipped_counted_and_end_the_run(
   faces_dir, tmp_path
 ):
-  c = tiny_config(
-    faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7
-  )
-  with pytest.raises(train.Diverged, match="step 7 .gradient norm") as error:
+  c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
+  with pytest.raises(step_log.Diverged, match="step 7 .gradient norm") as error:
     train.train(c, str(tmp_path))
   assert "7 steps in a row" in str(error.value)
 
@@ -218,16 +216,14 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
-  with pytest.raises(train.Diverged, match="not finite: .*loss"):
+  with pytest.raises(step_log.Diverged, match="not finite: .*loss"):
     train.train(c, str(tmp_path))
   rows = metrics.read_rows(tmp_path)
   assert sum(r["skipped"] for r in rows) > 0
   assert json.dumps(rows, allow_nan=False)
 
 
-def test_what_cannot_work_stops_before_anything_is_written(
-  faces_dir, tmp_path
-):
+def test_what_cannot_work_stops_before_anything_is_written(faces_dir, tmp_path):
   for settings, said in (
     ({"train__batch_size": 12}, "multiple of 8"),
     ({"objective__name": "elbow"}, "Did you mean elbo"),

@@ -129,21 +129,19 @@ class Groups:
   ) -> tuple[Float[Array, "b _"], ...]:
     """Returns one draw per group, each from a key of its own."""
     return tuple(
-      g.sample(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(key), **options)
+      g.sample(
+        jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(key), **options
+      )
       for i, g in enumerate(self.groups)
     )
 
   def log_prob(self, z: tuple[Float[Array, "b _"], ...]) -> Float[Array, " b"]:
     """Returns the sum of the groups' log densities, nats."""
-    return sum(
-      g.log_prob(v) for g, v in zip(self.groups, z, strict=True)
-    )
+    return sum(g.log_prob(v) for g, v in zip(self.groups, z, strict=True))
 
   def kl(self, prior: "Groups") -> Float[Array, " b"]:
     """Returns the sum of the groups' KL divergences, nats."""
-    return sum(
-      g.kl(p) for g, p in zip(self.groups, prior.groups, strict=True)
-    )
+    return sum(g.kl(p) for g, p in zip(self.groups, prior.groups, strict=True))
 
 
 def _unit_pixels(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:

@@ -70,7 +70,11 @@ def sample(
 
 @functools.partial(jax.jit, static_argnames=("mode",))
 def as_model_input(
-  image: UInt8[Array, "b h w c"], index: Any, seed: int | jax.Array, *, mode: str
+  image: UInt8[Array, "b h w c"],
+  index: Any,
+  seed: int | jax.Array,
+  *,
+  mode: str,
 ) -> UInt8[Array, "b h w c"]:
   """Returns images as the model is given them: binarised, if `mode` says so."""
   root = jax.random.key(seed)

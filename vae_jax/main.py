@@ -70,7 +70,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
     _leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
   except (KeyError, AttributeError, TypeError) as error:
     # Of ml_collections; anything else is a defect of the config file's code.
-    if not re.search("config is locked|override field|Field .* type", str(error)):
+    if not re.search(
+      "config is locked|override field|Field .* type", str(error)
+    ):
       raise
     _leave(config_lib.file_error(_config_path(argv), error), EXIT_WRONG_INPUT)
 

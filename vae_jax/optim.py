@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
+from vae_jax import registry
 from vae_jax.config import ConfigError
 
 T = TypeVar("T")
@@ -32,9 +32,7 @@ def _cosine(*, final: float = 0.0) -> Factor:
   return factor
 
 
-def _step(
-  *, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1
-) -> Factor:
+def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
   def factor(fraction: jax.Array) -> jax.Array:
     passed = sum((fraction >= f).astype(jnp.float32) for f in at)
     return decay**passed
@@ -69,9 +67,9 @@ def learning_rate(
       f"config.optim.schedule.name is {name!r}; allowed are "
       f"{', '.join(_FACTORS)}."
     )
-  known = config_lib.keyword_arguments(_FACTORS[name])
+  known = registry.keyword_arguments(_FACTORS[name])
   factor = _FACTORS[name](
-    **config_lib.check_arguments(
+    **registry.check_arguments(
       "optim.schedule", name, optim.schedule.args, known
     )
   )
@@ -99,16 +97,14 @@ def optimizer(
   """
   node = config.optim.optimizer
   function = getattr(optax, node.name, None)
-  takes = (
-    inspect.signature(function).parameters if callable(function) else {}
-  )
+  takes = inspect.signature(function).parameters if callable(function) else {}
   if "learning_rate" not in takes:
     raise ConfigError(
       f"config.optim.optimizer.name is {node.name!r}; it must be an optimiser "
       "of optax, such as adam, adamw or adamax."
     )
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
-  args = config_lib.check_arguments(
+  args = registry.check_arguments(
     "optim.optimizer", node.name, node.args, known
   )
   transforms = [function(learning_rate(config, num_steps), **args)]
@@ -119,9 +115,7 @@ def optimizer(
 
 def update_ema(average: T, params: T, decay: float) -> T:
   """Returns decay * average + (1 - decay) * params, started from zeros."""
-  return jax.tree.map(
-    lambda a, p: decay * a + (1 - decay) * p, average, params
-  )
+  return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
 
 
 def debias_ema(average: Any, decay: float, count: int) -> Any:

@@ -12,7 +12,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, metrics, parallel, pictures, startup, train_step
+from vae_jax import (
+  checkpoint,
+  metrics,
+  parallel,
+  pictures,
+  startup,
+  step_log,
+  train_step,
+)
 from vae_jax import config as config_lib
 from vae_jax import progress as progress_lib
 from vae_jax import workdir as workdir_lib
@@ -31,12 +39,6 @@ class Interrupted(Exception):
   exit_code = 75
 
 
-class Diverged(Exception):
-  """Too many steps in a row were skipped; says which and why."""
-
-  exit_code = 3
-
-
 def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
   """Trains, or goes on training, a model; returns a host copy of its state.
 
@@ -51,7 +53,7 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
   Raises:
     ConfigError: a setting is wrong, in one sentence, before any work.
     Interrupted: on SIGTERM or Ctrl-C, after saving.
-    Diverged: too many steps in a row were not finite.
+    step_log.Diverged: too many steps in a row were not finite.
   """
   return fit(config, workdir)[0]
 
@@ -72,81 +74,10 @@ def fit(
     return _Run(config, workdir, splits).go()
 
 
-class _StepLog:
-  """Turns what steps report into rows, and stops a run that diverges."""
-
-  def __init__(
-    self,
-    config: ConfigDict,
-    writer: metrics.Writer,
-    watch: progress_lib.Stopwatch,
-    bar: progress_lib.Progress,
-    steps_per_epoch: float,
-  ):
-    self._config, self._writer = config, writer
-    self._watch, self._bar = watch, bar
-    self._epoch = steps_per_epoch
-    self._means = metrics.StepMeans()
-    self._since = (0, 0.0)
-    self._in_row = 0
-
-  def add(self, first: int, count: int, history: dict[str, jax.Array]) -> None:
-    """Takes the history of a dispatch, waiting until it is computed."""
-    host = {k: v[:count] for k, v in parallel.read_one(history).items()}
-    self._check(first, host)
-    every = self._config.train.log_every_steps
-    begin = 0
-    while begin < count:
-      end = min(count, begin + every - (first + begin) % every)
-      self._means.add({k: v[begin:end] for k, v in host.items()})
-      begin = end
-      if (first + end) % every == 0:
-        self.flush(first + end)
-
-  def flush(self, step: int) -> None:
-    """Writes a row of the means since the last one, if there was a step."""
-    row = self._means.result()
-    if not row:
-      return
-    images, seconds = self._watch.images, self._watch.seconds
-    if seconds > self._since[1] and images > self._since[0]:
-      row["images_per_second"] = (images - self._since[0]) / (
-        seconds - self._since[1]
-      )
-    self._since = (images, seconds)
-    row["epoch"] = step / self._epoch
-    self._writer.row(step, "train", row)
-    name = "neg_elbo" if "neg_elbo" in row else "loss"
-    if row[name] is not None:
-      self._bar.value(f"{name} {row[name]:.2f}")
-
-  def _check(self, first: int, host: dict[str, np.ndarray]) -> None:
-    for offset, skipped in enumerate(host["skipped"]):
-      self._in_row = self._in_row + 1 if skipped else 0
-      if self._in_row < self._config.train.max_skips_in_row:
-        continue
-      now = {k: float(v[offset]) for k, v in host.items()}
-      broken = [k for k, v in now.items() if not np.isfinite(v)]
-      cause = (
-        f"not finite: {', '.join(broken)}"
-        if broken
-        else f"gradient norm {now['grad_norm']:.3g} above config.optim."
-        f"skip_norm, {self._config.optim.skip_norm}"
-      )
-      raise Diverged(
-        f"{self._in_row} steps in a row were skipped, the last one step "
-        f"{first + offset + 1} ({cause}); the last checkpoint is from before "
-        "them. A lower config.optim.learning_rate, config.optim.clip_norm or "
-        "a longer config.optim.warmup_steps may help."
-      )
-
-
 class _Run:
   """One run from its start, or from its last checkpoint, to its end."""
 
-  def __init__(
-    self, config: ConfigDict, workdir: str, splits: datasets.Splits
-  ):
+  def __init__(self, config: ConfigDict, workdir: str, splits: datasets.Splits):
     self.config, self.workdir, self.splits = config, workdir, splits
     self.source = cache.open_source(splits.train, config.data)
     self.held_out = cache.open_source(splits.validation, config.data)
@@ -200,7 +131,9 @@ class _Run:
       stack.callback(self.writer.close)
       stop_requested = stack.enter_context(_signals())
       if start < self.num_steps:
-        host_state = self._loop(train_steps, state, start, stop_requested, costs)
+        host_state = self._loop(
+          train_steps, state, start, stop_requested, costs
+        )
     self._finish(host_state)
     return host_state, costs
 
@@ -219,7 +152,9 @@ class _Run:
       batch_size=self.batch_size,
       epoch=self.steps_per_epoch,
     )
-    log = _StepLog(self.config, self.writer, watch, bar, self.steps_per_epoch)
+    log = step_log.StepLog(
+      self.config, self.writer, watch, bar, self.steps_per_epoch
+    )
     running: collections.deque[Any] = collections.deque()
     data = pipeline.prefetch(self._load, self._dispatches(start))
     with contextlib.closing(bar), contextlib.closing(data):
@@ -294,10 +229,12 @@ class _Run:
     self, state: train_step.TrainState, bar: progress_lib.Progress
   ) -> float:
     """Writes a validation row and pictures; returns what ranks checkpoints."""
-    variables = parallel.replicate({
-      "params": train_step.eval_params(self.config, state),
-      **state.model_state,
-    })
+    variables = parallel.replicate(
+      {
+        "params": train_step.eval_params(self.config, state),
+        **state.model_state,
+      }
+    )
     step = int(state.step)
     row = bounds.mean_terms(
       self.eval_step,
@@ -311,9 +248,7 @@ class _Run:
       step, "validation", {**row, "epoch": step / self.steps_per_epoch}
     )
     folder = pathlib.Path(self.workdir) / "figures"
-    pictures.validation(
-      self.config, state, self.held_out, folder, self.writer
-    )
+    pictures.validation(self.config, state, self.held_out, folder, self.writer)
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     bar.value(f"{name} {row[name]:.2f} (validation)")
     return row[name]

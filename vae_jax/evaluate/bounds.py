@@ -69,10 +69,12 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   split = config.eval.split
   source = cache.open_source(getattr(splits, split), config.data)
   shape = models.image_shape(config)
-  variables = parallel.replicate({
-    "params": train_step.eval_params(config, state),
-    **state.model_state,
-  })
+  variables = parallel.replicate(
+    {
+      "params": train_step.eval_params(config, state),
+      **state.model_state,
+    }
+  )
   means = mean_terms(
     train_step.make_eval_step(config, shape),
     variables,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from vae_jax.config import ConfigError
 from vae_jax.models import layers
 
 _ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "swish", "tanh")
@@ -23,10 +24,10 @@ def activation(name: str) -> Callable[[Array], Array]:
     The function.
 
   Raises:
-    ValueError: Another name.
+    ConfigError: Another name.
   """
   if name not in _ACTIVATIONS:
-    raise ValueError(
+    raise ConfigError(
       f"activation is {name!r}; allowed: {', '.join(_ACTIVATIONS)}."
     )
   return getattr(nn, name)
@@ -43,11 +44,11 @@ def require_size(
     allowed: (h, w) it was built for, in pixels.
 
   Raises:
-    ValueError: The two differ.
+    ConfigError: The two differ.
   """
   if tuple(image_shape) != allowed:
     height, width = image_shape
-    raise ValueError(
+    raise ConfigError(
       f"{network} is built for images of {allowed[0]}x{allowed[1]} pixels "
       f"only, these are {height}x{width}; 'conv' and 'resnet' take any size."
     )
@@ -134,7 +135,7 @@ class GroupNormSwish(nn.Module):
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Maps pre-activations to activations."""
     if self.norm not in ("group", "none"):
-      raise ValueError(f"norm is {self.norm!r}; allowed: 'group', 'none'.")
+      raise ConfigError(f"norm is {self.norm!r}; allowed: 'group', 'none'.")
     if self.norm == "group":
       groups = math.gcd(8, x.shape[-1])
       x = nn.GroupNorm(groups, epsilon=1e-5, dtype=self.dtype)(x)

@@ -10,8 +10,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
-from vae_jax import parallel
+from vae_jax import parallel, registry
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
@@ -41,7 +40,7 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 def _module(field: str, node: ConfigDict, where: list, common: dict) -> Any:
   """Returns the module of `config.<field>`, given what it declares."""
-  cls = config_lib.resolve(field, node.name, where)
+  cls = registry.resolve(field, node.name, where)
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
     raise ConfigError(
       f"config.{field}.name is {node.name!r}, which is no flax.linen.Module."
@@ -49,14 +48,14 @@ def _module(field: str, node: ConfigDict, where: list, common: dict) -> Any:
   fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
   del fields["parent"], fields["name"]
   own = {k: v for k, v in fields.items() if k not in common}
-  args = config_lib.check_arguments(field, node.name, node.args, own)
+  args = registry.check_arguments(field, node.name, node.args, own)
   return cls(**{k: v for k, v in common.items() if k in fields}, **args)
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:
   """Returns the class of `config.model.likelihood`."""
   node = config.model.likelihood
-  return config_lib.resolve("model.likelihood", node.name, [likelihoods])
+  return registry.resolve("model.likelihood", node.name, [likelihoods])
 
 
 def build(
@@ -74,7 +73,7 @@ def build(
   common = {
     "train": train,
     "dtype": jnp.dtype(model.dtype),
-    "init": model.init,
+    "initializer": model.init,
     "axis_name": parallel.AXIS if train else None,
     "latent_dim": model.latent_dim,
     "image_shape": shape[:2],
@@ -85,9 +84,7 @@ def build(
   common["out_channels"] = shape[2] * likelihood.outputs_per_channel
   return Vae(
     encoder=_module("model.encoder", model.encoder, [encoders], common),
-    posterior=_module(
-      "model.posterior", model.posterior, [posteriors], common
-    ),
+    posterior=_module("model.posterior", model.posterior, [posteriors], common),
     latent_prior=_module("model.prior", model.prior, [priors], common),
     decoder=_module("model.decoder", model.decoder, [decoders], common),
     likelihood=likelihood,

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+from vae_jax.config import ConfigError
 from vae_jax.models import conv_ops
 
 Padding = str | Sequence[tuple[int, int]]
@@ -33,7 +34,7 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
     (kernel initialiser, bias initialiser).
 
   Raises:
-    ValueError: Another name.
+    ConfigError: Another name.
   """
   if name == "flax":
     return nn.initializers.lecun_normal(), nn.initializers.zeros
@@ -44,7 +45,7 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
       return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return uniform, uniform
-  raise ValueError(f"initializer is {name!r}; allowed: 'flax', 'torch'.")
+  raise ConfigError(f"initializer is {name!r}; allowed: 'flax', 'torch'.")
 
 
 def _pad(size: int, kernel: int, stride: int, padding: Padding, axis: int):
@@ -55,7 +56,7 @@ def _pad(size: int, kernel: int, stride: int, padding: Padding, axis: int):
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
   if isinstance(padding, str):
-    raise ValueError(
+    raise ConfigError(
       f"padding is {padding!r}; allowed: 'SAME', 'VALID' or a pair "
       "(before, after) for each image axis."
     )

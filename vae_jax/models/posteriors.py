@@ -18,14 +18,16 @@ class diagonal_normal(nn.Module):
 
   latent_dim: int
   dtype: Any = jnp.float32
-  init: str = "flax"
+  initializer: str = "flax"
 
   @nn.compact
   def __call__(
     self, features: Float[Array, "b f"]
   ) -> distributions.DiagonalNormal:
     """Returns the posterior of each example."""
-    head = layers.Dense(2 * self.latent_dim, dtype=self.dtype, init=self.init)
+    head = layers.Dense(
+      2 * self.latent_dim, dtype=self.dtype, initializer=self.initializer
+    )
     mean, log_variance = jnp.split(
       head(features).astype(jnp.float32), 2, axis=-1
     )
@@ -37,12 +39,14 @@ class deterministic(nn.Module):
 
   latent_dim: int
   dtype: Any = jnp.float32
-  init: str = "flax"
+  initializer: str = "flax"
 
   @nn.compact
   def __call__(
     self, features: Float[Array, "b f"]
   ) -> distributions.Deterministic:
     """Returns the code of each example."""
-    head = layers.Dense(self.latent_dim, dtype=self.dtype, init=self.init)
+    head = layers.Dense(
+      self.latent_dim, dtype=self.dtype, initializer=self.initializer
+    )
     return distributions.Deterministic(head(features).astype(jnp.float32))

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
+from vae_jax import registry
 from vae_jax.config import ConfigError
 from vae_jax.objectives.terms import Terms
 
@@ -24,8 +24,10 @@ Objective = Callable[..., Terms]
 
 
 def _is_objective(value: object) -> bool:
-  return callable(value) and not isinstance(value, type) and (
-    list(inspect.signature(value).parameters)[:2] == ["vae", "batch"]
+  return (
+    callable(value)
+    and not isinstance(value, type)
+    and (list(inspect.signature(value).parameters)[:2] == ["vae", "batch"])
   )
 
 
@@ -41,7 +43,7 @@ def names() -> list[str]:
   return sorted(
     name
     for module in _modules()
-    for name in config_lib.public_names(module)
+    for name in registry.public_names(module)
     if _is_objective(getattr(module, name))
   )
 
@@ -54,13 +56,13 @@ def from_config(config: ConfigDict) -> Objective:
       not those of its signature.
   """
   node = config.objective
-  function = config_lib.resolve("objective", node.name, _modules(), names())
+  function = registry.resolve("objective", node.name, _modules(), names())
   if not _is_objective(function):
     raise ConfigError(
       f"config.objective.name is {node.name!r}, which is no function of "
       "(vae, batch, *, step, ...)."
     )
-  known = config_lib.keyword_arguments(function)
+  known = registry.keyword_arguments(function)
   known.pop("step", None)
-  args = config_lib.check_arguments("objective", node.name, node.args, known)
+  args = registry.check_arguments("objective", node.name, node.args, known)
   return functools.partial(function, **args)
