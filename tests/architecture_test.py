@@ -33,6 +33,7 @@ pictures
 progress
 step_log
 workdir
+flops
 startup
 train
 benchmark

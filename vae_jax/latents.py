@@ -16,6 +16,7 @@ from vae_jax import models
 from vae_jax.data import preprocess
 
 Codes = tuple[Float[Array, "b _"], ...]
+Images = UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]
 
 
 def _to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
@@ -23,9 +24,7 @@ def _to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode(
-  vae: models.Vae, variables: Any, image: UInt8[Array, "b h w c"]
-) -> Codes:
+def encode(vae: models.Vae, variables: Any, image: Images) -> Codes:
   """Returns posterior means, which unlike samples are the same each time."""
   return nn.apply(lambda vae: vae.encode(image).mean, vae)(variables)
 
@@ -40,7 +39,7 @@ def decode(
 
 
 def reconstruct(
-  vae: models.Vae, variables: Any, image: UInt8[Array, "b h w c"]
+  vae: models.Vae, variables: Any, image: Images
 ) -> UInt8[Array, "b h w c"]:
   """Returns decode(encode(image))."""
   return decode(vae, variables, encode(vae, variables, image))
@@ -70,7 +69,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnames=("mode",))
 def as_model_input(
-  image: UInt8[Array, "b h w c"],
+  image: Images,
   index: Any,
   seed: int | jax.Array,
   *,

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import parallel, train_step
+from vae_jax import flops, parallel, train_step
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 
@@ -22,8 +22,7 @@ class Costs:
 
   Attributes:
     compile_seconds: wall time to trace and compile the train step.
-    flops_per_image: of one training step, forward and backward, as XLA
-      counts them.
+    flops_per_image: of one training step, forward and backward; see `flops`.
     images: training images after the first dispatch.
     seconds: wall time they took, validation, pictures and saves left out.
     waited: the part of it spent waiting for data.
@@ -72,11 +71,10 @@ def compile_step(
   begin = time.monotonic()
   compiled = step.lower(*arguments).compile()
   seconds = time.monotonic() - begin
-  # XLA counts the body of a loop once, here one step on one device.
-  analysis = compiled.cost_analysis() or {}
+  operations = flops.count(jax.make_jaxpr(step)(*arguments).jaxpr)
   return compiled, Costs(
     compile_seconds=seconds,
-    flops_per_image=analysis.get("flops", math.nan) / images_per_step,
+    flops_per_image=operations / images_per_step,
   )
 
 

@@ -1,0 +1,52 @@
+"""Floating-point operations of a traced function, counted in its jaxpr.
+
+XLA's own count takes the body of every inner loop once, and convolutions are
+loops on a CPU. Only matrix products and convolutions are counted, two
+operations per multiply-add, as is usual for the share of the peak reached.
+"""
+
+import math
+from typing import Any
+
+from jax.extend import core
+
+
+def count(jaxpr: core.Jaxpr) -> int:
+  """Returns the operations of one run of a jaxpr on one device.
+
+  A `scan` counts all its rounds; a `while`, whose rounds are not known, one;
+  of alternatives (`cond`, a choice by platform), the cheapest.
+  """
+  total = 0
+  for equation in jaxpr.eqns:
+    name, params = equation.primitive.name, equation.params
+    inner = [count(j) for j in _jaxprs(params)]
+    if name == "dot_general":
+      (contracted, _), _ = params["dimension_numbers"]
+      shape = equation.invars[0].aval.shape
+      depth = math.prod(shape[i] for i in contracted)
+      total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    elif name == "conv_general_dilated":
+      kernel = equation.invars[1].aval.shape
+      outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
+      taps = math.prod(kernel) // outputs
+      total += 2 * taps * math.prod(equation.outvars[0].aval.shape)
+    elif name == "cond":
+      total += min(inner)
+    elif name == "scan":
+      total += params["length"] * sum(inner)
+    else:
+      total += sum(inner)
+  return total
+
+
+def _jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
+  """Returns the functions among an equation's parameters."""
+  found = []
+  for value in params.values():
+    for item in value if isinstance(value, tuple | list) else [value]:
+      if isinstance(item, core.ClosedJaxpr):
+        found.append(item.jaxpr)
+      elif isinstance(item, core.Jaxpr):
+        found.append(item)
+  return found
