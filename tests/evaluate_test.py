@@ -48,7 +48,7 @@ def _evaluate(folder, **overrides):
   return bounds.evaluate(c, folder)
 
 
-@pytest.mark.parametrize("batch_size", [8, 24, 64])
+@pytest.mark.parametrize("batch_size", [5, 24, 64])
 def test_batch_size_changes_nothing(run, batch_size):
   whole = _evaluate(run, eval__batch_size=32)
   other = _evaluate(run, eval__batch_size=batch_size)

@@ -136,7 +136,7 @@ def default() -> ConfigDict:
 
   c.eval = ConfigDict()
   c.eval.split = "test"  # train | validation | test
-  c.eval.batch_size = 500  # images over all devices; changes no number
+  c.eval.batch_size = 512  # images over all devices; changes no number
   c.eval.seed = 0  # of sampling in evaluation; apart from `seed`
 
   c.sample = ConfigDict()

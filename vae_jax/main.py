@@ -67,6 +67,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
   except config_lib.ConfigError as error:
     _leave(str(error), EXIT_WRONG_INPUT)
   except flags.Error as error:
+    wrong = re.search(r"TypeError: (.*override field.*)", str(error))
+    if wrong:
+      _leave(f"{_config_path(argv)}: {wrong.group(1)}", EXIT_WRONG_INPUT)
     _leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
   except (KeyError, AttributeError, TypeError) as error:
     # Of ml_collections; anything else is a defect of the config file's code.

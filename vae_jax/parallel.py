@@ -97,6 +97,11 @@ def check_batch(field: str, size: int, parts: int = 1) -> None:
     )
 
 
+def round_up(size: int) -> int:
+  """Returns the least multiple of the number of devices from `size` on."""
+  return -(-size // device_count()) * device_count()
+
+
 def _sharding() -> NamedSharding:
   # The mesh axis must carry pmap's axis name: with any other, the first call
   # gets another input layout than the second, and everything compiles twice.

@@ -66,7 +66,6 @@ def fit(
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
-  parallel.check_batch("eval.batch_size", config.eval.batch_size)
   splits = datasets.open_splits(config.data)
   config = startup.resolve(config, splits)
   train_step.abstract_check(config, config.data.image_shape)

@@ -1,0 +1,64 @@
+"""Every path, command, flag and name in the README exists."""
+
+import pathlib
+import re
+import shlex
+import types
+
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax import objectives
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^ {4}((?:python|pip) .*)$", TEXT, re.M)
+
+
+def test_linked_and_quoted_paths_exist():
+  linked = re.findall(r"\]\(((?!http)[^)]+)\)", TEXT)
+  quoted = re.findall(r"`((?:configs|tests|vae_jax|launch)/[\w./]+)`", TEXT)
+  assert len(linked) > 15 and len(quoted) > 3
+  for path in linked + quoted:
+    assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_made_of_what_exists(command):
+  for word in shlex.split(command, comments=True):
+    if word.startswith("--config="):
+      assert (ROOT / word.partition("=")[2]).exists()
+    elif word.startswith("--config."):
+      config_lib.check_path(word.removeprefix("--config.").partition("=")[0])
+    elif word.startswith("--"):
+      assert word.partition("=")[0] in ("--mode", "--workdir", "--help")
+    elif re.match(r"\.\[\w+\]", word):
+      assert word[2:-1] + '"' in (ROOT / "setup.py").read_text()
+
+
+def test_every_config_and_loss_is_listed():
+  for path in (ROOT / "configs").glob("*.py"):
+    assert f"configs/{path.name}" in TEXT or f"`{path.name}`" in TEXT
+  for name in objectives.names():
+    assert f"| `{name}` |" in TEXT
+
+
+def test_the_ten_lines_are_a_loss():
+  (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+  module = types.ModuleType("my_losses")
+  exec(code, module.__dict__)
+  body = code[code.index("def my_loss") :].strip().splitlines()
+  assert len(body) <= 10
+  from tests import objectives_test
+
+  params, _ = objectives_test._exact_model()
+  batch = objectives_test._batch([[[[9]] * 3] * 2] * 2)
+  ours = objectives_test._terms(module.my_loss, params, batch)
+  plain = objectives_test._terms(objectives_test.elbo.elbo, params, batch)
+  assert (ours.loss == plain.loss).all()
+
+
+def test_settings_named_in_the_text_exist():
+  for path in re.findall(r"`config\.([\w.]+)`", TEXT):
+    if path != "json":
+      config_lib.check_path(path)
