@@ -22,6 +22,20 @@ def shapes(module, shape):
   return jax.eval_shape(module.init_with_output, rngs, jnp.zeros(shape))
 
 
+def draw(module, shape):
+  """Variables to compute with, without compiling the initialisation."""
+  rng = np.random.default_rng(0)
+  _, variables = shapes(module, shape)
+  params = jax.tree.map(
+    lambda v: rng.uniform(-0.3, 0.3, v.shape).astype(v.dtype),
+    variables["params"],
+  )
+  ones = jax.tree.map(
+    lambda v: np.ones(v.shape, v.dtype), variables.get("batch_stats", {})
+  )
+  return {"params": params, "batch_stats": ones}
+
+
 def head_count(features, outputs):
   return count(shapes(layers.Dense(outputs), (1, features))[1])
 
@@ -141,7 +155,7 @@ def small(module, name, **kwargs):
 def test_evaluation_is_deterministic_and_per_image(name):
   x = jax.random.uniform(jax.random.key(0), (4, 9, 11, 3))
   encoder = small(encoders, name)
-  variables = jax.jit(encoder.init)(jax.random.key(1), x)
+  variables = draw(encoder, x.shape)
   apply = jax.jit(encoder.apply)
   y = apply(variables, x)
   np.testing.assert_array_equal(y, apply(variables, x))
@@ -152,25 +166,25 @@ def test_evaluation_is_deterministic_and_per_image(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_keeps_parameters_and_outputs_wide(name):
   common = {"dtype": jnp.bfloat16, "initializer": "torch"}
-  x = jax.random.uniform(jax.random.key(0), (2, 9, 11, 3))
   encoder = small(encoders, name, **common)
-  features, variables = jax.jit(encoder.init_with_output)(jax.random.key(1), x)
+  features, variables = shapes(encoder, (2, 9, 11, 3))
   assert features.dtype == jnp.bfloat16
-  z = jax.random.normal(jax.random.key(2), (2, 5))
+  for leaf in jax.tree.leaves(variables):
+    assert leaf.dtype == jnp.float32
   kwargs = {"image_shape": (9, 11), "out_channels": 3}
   decoder = small(decoders, name, **kwargs, **common)
-  y, more = jax.jit(decoder.init_with_output)(jax.random.key(1), z)
+  variables = draw(decoder, (2, 5))
+  z = jax.random.normal(jax.random.key(2), (2, 5))
+  y = jax.jit(decoder.apply)(variables, z)
   assert y.dtype == jnp.float32
-  wide = jax.jit(small(decoders, name, **kwargs).apply)(more, z)
-  np.testing.assert_allclose(y, wide, atol=0.05)
-  for leaf in jax.tree.leaves((variables, more)):
-    assert leaf.dtype == jnp.float32
+  wide = jax.jit(small(decoders, name, **kwargs).apply)(variables, z)
+  np.testing.assert_allclose(y, wide, atol=0.03 * np.abs(wide).max())
 
 
 def test_training_gradients_of_eight_devices_are_those_of_one():
   x = jax.random.uniform(jax.random.key(0), (16, 9, 11, 3))
   make = functools.partial(encoders.conv, channels=(4, 8), train=True)
-  variables = jax.jit(make().init)(jax.random.key(1), x)
+  variables = draw(make(), x.shape)
 
   def grads(axis_name, x):
     def loss(params):

@@ -69,7 +69,7 @@ class Mlp(Encoder):
 
 
 class Conv(Encoder):
-  """Convolutions of stride 2 (Kingma and Welling's VAE, DCGAN's layers).
+  """Convolutions of stride 2, no pooling, as in DCGAN (Radford et al. 2016).
 
   Each stage halves height and width, rounding up, so that any size goes in.
 
