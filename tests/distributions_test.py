@@ -119,6 +119,16 @@ def test_bernoulli_stays_finite_at_huge_logits():
   np.testing.assert_allclose(wrong, [-2e4])
 
 
+def test_bernoulli_gradient_is_pixel_minus_probability():
+  logits = jnp.array([-40.0, -3.0, 0.0, 0.5, 40.0]).reshape(1, 5, 1, 1)
+  image = jnp.array([0, 255, 128, 255, 255], jnp.uint8).reshape(1, 5, 1, 1)
+  gradient = jax.grad(
+    lambda x: distributions.Bernoulli(x).log_prob(image).sum()
+  )(logits)
+  expected = np.asarray(image) / 255 - scipy.special.expit(logits)
+  np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
 def test_normal_likelihood_is_scipys():
   rng = np.random.default_rng(0)
   mean = jnp.asarray(rng.uniform(size=(3, 5, 4, 2)), jnp.float32)

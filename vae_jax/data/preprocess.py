@@ -1,9 +1,10 @@
 """What happens to `uint8` images on the device before a model sees them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Int32, Key, UInt8
+from jaxtyping import Array, Int32, Key, UInt8, UInt32
 
 # Apart from every key that a model draws from.
 _BINARIZE = 0xB1
@@ -41,12 +42,15 @@ def binarize(
     static = jax.random.key(_STATIC_SEED)
     key = jax.vmap(lambda i: jax.random.fold_in(static, i))(index)
 
-  def draw(key: Key[Array, ""], image: UInt8[Array, "h w c"]) -> Array:
-    key = jax.random.fold_in(key, _BINARIZE)
-    words = jax.random.bits(key, ((image.size + 1) // 2,), jnp.uint32)
-    bits = lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)
-    bits = bits[: image.size].reshape(image.shape).astype(jnp.int32)
-    level = image.astype(jnp.int32)
-    return bits < 257 * level + (level == 255)
+  count, size = len(image), math.prod(image.shape[1:])
+  half = (size + 1) // 2
 
-  return jax.vmap(draw)(key, image).astype(jnp.uint8) * 255
+  def draw(key: Key[Array, ""]) -> UInt32[Array, " n"]:
+    return jax.random.bits(jax.random.fold_in(key, _BINARIZE), (half,))
+
+  # Two pixels share the 32 bits of one random word.
+  words = jax.vmap(draw)(key)
+  bits = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :size]
+  level = image.reshape(count, size).astype(jnp.int32)
+  white = bits.astype(jnp.int32) < 257 * level + (level == 255)
+  return white.reshape(image.shape).astype(jnp.uint8) * 255
