@@ -1,28 +1,42 @@
 """The strict environment of every test: 8 CPU devices, no silent ranks."""
 
 import os
+import shutil
+import tempfile
 
+import pytest
+
+# Set before anything imports JAX, and handed on to the processes of tests.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Many tests compile the same small programs: once is enough for all of them,
+# workers of pytest-xdist included.
+_MAKER = "VAE_JAX_TESTS_SCRATCH" not in os.environ
+_SCRATCH = os.environ.setdefault("VAE_JAX_TESTS_SCRATCH", tempfile.mkdtemp())
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_SCRATCH, "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
-import pytest  # noqa: E402
+
+def pytest_unconfigure():
+  if _MAKER:
+    shutil.rmtree(_SCRATCH, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def faces_dir(tmp_path_factory):
+def faces_dir():
   """Returns a TFDS data dir that holds `synthetic_faces/tiny`."""
   from vae_jax.data import synthetic_faces
 
-  folder = tmp_path_factory.getbasetemp().parent / "faces"
+  folder = os.path.join(_SCRATCH, "tfds")
   synthetic_faces.prepare(folder, config="tiny")
   return folder
 
 
 @pytest.fixture(autouse=True)
-def caches(tmp_path_factory, monkeypatch):
+def caches(monkeypatch):
   """Keeps what tests cache out of the home of who runs them."""
-  folder = tmp_path_factory.getbasetemp().parent / "caches"
-  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(folder))
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", os.path.join(_SCRATCH, "caches"))

@@ -60,3 +60,11 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     metrics.write_json(path, {"a": math.nan})
   assert json.loads(path.read_text()) == {"a": 1.5}
   assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+  writer = metrics.Writer(tmp_path, step=0)
+  writer.row(1, "validation", {"loss": math.nan, "rate": 1.0, "n": 3})
+  writer.close()
+  (row,) = metrics.read_rows(tmp_path)
+  assert row["loss"] is None and row["rate"] == 1.0 and row["n"] == 3

@@ -44,8 +44,9 @@ _MODE = flags.DEFINE_enum(
   "What to do; see above.",
 )
 
-# What the shell's own commands use for wrong usage.
+# What the shell's own commands use.
 EXIT_WRONG_INPUT = 2
+EXIT_CTRL_C = 130
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -155,6 +156,8 @@ def main(argv: list[str]) -> None:
     _run()
   except config_lib.ConfigError as error:
     _leave(str(error), EXIT_WRONG_INPUT)
+  except KeyboardInterrupt:
+    _leave("Stopped.", EXIT_CTRL_C)
   except Exception as error:
     code = getattr(error, "exit_code", None)
     if code is None:

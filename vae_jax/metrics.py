@@ -56,9 +56,8 @@ class StepMeans:
       if name == "skipped":
         row[name] = int(values.sum())
       else:
-        mean = float(values[taken].mean()) if taken.any() else math.nan
-        row[name] = mean if math.isfinite(mean) else None
-    return row
+        row[name] = float(values[taken].mean()) if taken.any() else math.nan
+    return finite(row)
 
 
 class MaskedMeans:
@@ -93,6 +92,14 @@ def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   return rows
 
 
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the values with None for nan and infinities, which JSON lacks."""
+  return {
+    k: None if isinstance(v, float) and not math.isfinite(v) else v
+    for k, v in values.items()
+  }
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
   """Writes JSON so that a reader never sees half of it."""
   path = pathlib.Path(path)
@@ -119,7 +126,8 @@ class Writer:
     )
 
   def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-    """Writes one row of a split's values."""
+    """Writes one row of a split's values; null for what is not finite."""
+    values = finite(values)
     row = {"step": step, "split": split, **values}
     self._file.write(json.dumps(row, allow_nan=False) + "\n")
     for name, value in values.items():

@@ -28,8 +28,8 @@ class Costs:
     waited: the part of it spent waiting for data.
   """
 
-  compile_seconds: float
-  flops_per_image: float
+  compile_seconds: float = 0.0
+  flops_per_image: float = 0.0
   images: int = 0
   seconds: float = 0.0
   waited: float = 0.0

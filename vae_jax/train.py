@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import math
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
@@ -106,6 +107,10 @@ class _Run:
       resumed = host_state is not None
       host_state = host_state if resumed else fresh
       start = int(host_state.step)
+      if start >= self.num_steps:
+        logging.info("This run is finished: %d steps.", start)
+        self._finish(host_state)
+        return host_state, startup.Costs()
 
       state = parallel.replicate(host_state)
       self.seeds = parallel.replicate(np.uint32(config.seed))
@@ -129,10 +134,7 @@ class _Run:
       self.writer = metrics.Writer(self.workdir, step=start)
       stack.callback(self.writer.close)
       stop_requested = stack.enter_context(_signals())
-      if start < self.num_steps:
-        host_state = self._loop(
-          train_steps, state, start, stop_requested, costs
-        )
+      host_state = self._loop(train_steps, state, start, stop_requested, costs)
     self._finish(host_state)
     return host_state, costs
 
@@ -163,8 +165,13 @@ class _Run:
         state, history = train_steps(
           state, arrays, parallel.replicate(np.int32(count)), self.seeds
         )
+        if first == start:
+          # The first dispatch also loads the program and fills the queue.
+          parallel.wait(history)
+          watch.restart()
+        else:
+          watch.images += count * self.batch_size
         running.append((first, count, history))
-        watch.images += count * self.batch_size
         step = first + count
         stopping = stop_requested() and step < self.num_steps
         validating = not stopping and self._due(step, self.validate_every)
@@ -173,10 +180,6 @@ class _Run:
         while len(running) >= (1 if pause else _RUN_AHEAD):
           log.add(*running.popleft())
         bar.update(step)
-        if first == start:
-          # The first dispatch also loads the program and fills the queue.
-          parallel.wait(history)
-          watch.restart()
         if not pause:
           continue
 
@@ -226,8 +229,9 @@ class _Run:
 
   def _validate(
     self, state: train_step.TrainState, bar: progress_lib.Progress
-  ) -> float:
-    """Writes a validation row and pictures; returns what ranks checkpoints."""
+  ) -> float | None:
+    """Writes a validation row and pictures; returns what ranks checkpoints,
+    None if it is not finite."""
     variables = parallel.replicate(
       {
         "params": train_step.eval_params(self.config, state),
@@ -250,7 +254,7 @@ class _Run:
     pictures.validation(self.config, state, self.held_out, folder, self.writer)
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     bar.value(f"{name} {row[name]:.2f} (validation)")
-    return row[name]
+    return row[name] if math.isfinite(row[name]) else None
 
   def _finish(self, state: train_step.TrainState) -> None:
     pictures.at_the_end(
@@ -267,7 +271,7 @@ class _Run:
       terms = ", ".join(
         f"{k} {row[k]:.3f}"
         for k in ("loss", "neg_elbo", "distortion", "rate")
-        if k in row
+        if row.get(k) is not None
       )
       logging.info("Step %d, validation: %s", row["step"], terms)
     logging.info("Results are in %s", self.workdir)

@@ -1,10 +1,10 @@
 """The bound on held-out data: every example once, the same number always."""
 
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 from ml_collections import ConfigDict
@@ -87,7 +87,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   )
   means.update(bits(config, shape, means))
   result = {
-    **means,
+    **metrics.finite(means),
     "split": split,
     "data": splits.name,
     "data_split": splits.split_strings[split],
@@ -115,8 +115,8 @@ def bits(
   if not density and config.data.binarization == "none":
     words = "cross-entropy of grey pixels, no likelihood"
   value = None
-  if "neg_elbo" in means:
-    dims = int(jnp.prod(jnp.asarray(shape)))
+  if math.isfinite(means.get("neg_elbo", math.nan)):
+    dims = math.prod(shape)
     value = metrics.bits_per_dim(means["neg_elbo"], dims, is_density=density)
   return {"bits_per_dim": value, "bits_of": words}
 
