@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
+from vae_jax.config import ConfigError
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -76,7 +78,7 @@ class DiagonalNormal:
       Kingma and Welling, arXiv 1312.6114, appendix B.
 
     Raises:
-      TypeError: no closed form is known for this prior.
+      ConfigError: no closed form is known for this prior.
     """
     # expm1 keeps the small difference s^2 - 1 - log s^2 exact near s = 1.
     if isinstance(prior, StandardNormal):
@@ -86,8 +88,9 @@ class DiagonalNormal:
       ratio = self.log_variance - prior.log_variance
       square = jnp.square(self.mean - prior.mean) * jnp.exp(-prior.log_variance)
       return 0.5 * (square + jnp.expm1(ratio) - ratio)
-    raise TypeError(
-      f"no closed form of KL(DiagonalNormal || {type(prior).__name__})"
+    raise ConfigError(
+      f"There is no closed form of KL(DiagonalNormal || "
+      f"{type(prior).__name__}); choose another config.model.prior.name."
     )
 
 
@@ -104,9 +107,10 @@ class Deterministic:
 
   def kl(self, prior: Any) -> Float[Array, " b"]:
     """Stops: a point has no finite divergence from a density."""
-    raise TypeError(
-      "a deterministic posterior has no KL divergence; use an objective "
-      "without a rate, such as autoencoder, or posterior diagonal_normal"
+    raise ConfigError(
+      "A deterministic posterior has no KL divergence: set "
+      "config.objective.name to one without a rate, such as autoencoder, or "
+      "config.model.posterior.name to diagonal_normal."
     )
 
 

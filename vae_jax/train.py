@@ -169,6 +169,7 @@ class _Run:
           # The first dispatch also loads the program and fills the queue.
           parallel.wait(history)
           watch.restart()
+          logging.info("The first %d steps are done.", count)
         else:
           watch.images += count * self.batch_size
         running.append((first, count, history))
