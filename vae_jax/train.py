@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import math
 import pathlib
 import signal
@@ -92,10 +93,12 @@ class _Run:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     with contextlib.ExitStack() as stack:
-      fresh = jax.tree.map(
-        np.asarray, train_step.init_state(config, shape, self.num_steps)
+      initial = functools.partial(
+        train_step.init_state, config, shape, self.num_steps
       )
-      host_state, unreadable = checkpoint.restore(self.workdir, fresh)
+      host_state, unreadable = checkpoint.restore(
+        self.workdir, jax.eval_shape(initial)
+      )
       for step in unreadable:
         checkpoint.set_aside(self.workdir, step)
       self.checkpoints = checkpoint.Checkpoints(
@@ -105,7 +108,8 @@ class _Run:
       )
       stack.callback(self.checkpoints.close)
       resumed = host_state is not None
-      host_state = host_state if resumed else fresh
+      if not resumed:
+        host_state = jax.tree.map(np.asarray, initial())
       start = int(host_state.step)
       if start >= self.num_steps:
         logging.info("This run is finished: %d steps.", start)
