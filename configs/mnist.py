@@ -19,6 +19,8 @@ def get_config():
   c.model.decoder.name = "mlp"
   c.model.decoder.args.hidden = (400,)
   c.model.latent_dim = 20
+  c.optim.learning_rate = 2e-3
+  c.optim.schedule.name = "cosine"
   c.train.num_epochs = 20.0
   c.checkpoint.every_steps = 2000
   c.train.validate_every_steps = 2000
