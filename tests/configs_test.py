@@ -103,7 +103,17 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   config = tiny_config(faces_dir, optim__ema_decay=0.5, data__cache="host")
   leaves = set(config_lib.flatten(config_lib.default()))
   # Reading all of a config to check, store or compare it is no use of it.
-  for name in ("validate", "to_json", "differences", "flatten", "get"):
+  for name in (
+    "default",
+    "from_json",
+    "check_path",
+    "override_for_use",
+    "validate",
+    "to_json",
+    "differences",
+    "flatten",
+    "get",
+  ):
     monkeypatch.setattr(
       config_lib,
       name,

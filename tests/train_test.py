@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -34,6 +35,42 @@ def reference(tmp_path_factory, faces_dir):
   folder = tmp_path_factory.mktemp("reference")
   state = train.train(tiny_config(faces_dir), str(folder))
   return folder, state
+
+
+def _convolutional(faces_dir):
+  """All that is of the batch or random: BatchNorm, sigma-VAE, binarisation."""
+  c = tiny_config(
+    faces_dir,
+    train__num_steps=4,
+    model__likelihood__name="gaussian_optimal",
+    data__binarization="dynamic",
+    optim__ema_decay=0.9,
+  )
+  for node in (c.model.encoder, c.model.decoder):
+    node.name = "conv"
+    node.args = {"channels": (4, 8)}
+  return c
+
+
+def test_statistics_of_the_batch_are_of_all_devices(
+  faces_dir, tmp_path, monkeypatch
+):
+  eight = train.train(_convolutional(faces_dir), str(tmp_path / "8"))
+  chosen = jax.devices()[:1]
+  monkeypatch.setattr(parallel, "devices", lambda: chosen)
+  one = train.train(_convolutional(faces_dir), str(tmp_path / "1"))
+  for split in ("train", "validation"):
+    np.testing.assert_allclose(
+      _curve(tmp_path / "8", split), _curve(tmp_path / "1", split), rtol=1e-5
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    one.model_state,
+    eight.model_state,
+  )
+  # Debiased, after 4 steps: 1 - 0.99^4.
+  weight = one.model_state["batch_stats"]["likelihood"]["weight"]
+  np.testing.assert_allclose(weight, 1 - 0.99**4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
@@ -106,16 +143,17 @@ def _wait_for_steps(workdir, step, process):
   raise AssertionError(f"the run ended by itself with {process.returncode}")
 
 
-def test_killed_at_any_moment_it_ends_in_the_same_bits(faces_dir, tmp_path):
+def _go_through_kills(faces_dir, tmp_path, kill):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   subprocess.run(_command(whole, faces_dir), check=True, **quiet)
-  # Saves are under way nearly all the time at one save in two steps.
-  for step in (2, 30, 60):
+  saving = 0
+  for moment in kill:
     process = subprocess.Popen(_command(killed, faces_dir), **quiet)
-    _wait_for_steps(killed, step, process)
+    moment(killed, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
   _assert_same(checkpoint.load_state(killed), checkpoint.load_state(whole))
 
@@ -126,6 +164,40 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(faces_dir, tmp_path):
     return rows
 
   assert comparable(killed) == comparable(whole)
+  return saving
+
+
+def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
+  _go_through_kills(
+    faces_dir,
+    tmp_path,
+    [lambda folder, p: _wait_for_steps(folder, 20, p)],
+  )
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
+  moments = np.random.default_rng(0)
+
+  def at_random(folder, process):
+    del process
+    seen = len(list(folder.glob("checkpoints/*")))
+    _wait_for_any(folder, seen)
+    time.sleep(moments.uniform(0, 0.3))
+
+  def while_saving(folder, process):
+    while process.poll() is None:
+      if list((folder / "checkpoints").glob("*tmp*")):
+        return
+      time.sleep(0.001)
+
+  saving = _go_through_kills(faces_dir, tmp_path, [at_random, while_saving] * 4)
+  assert saving >= 1
+
+
+def _wait_for_any(folder, seen):
+  while len(list(folder.glob("checkpoints/*"))) < max(seen, 1):
+    time.sleep(0.01)
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(
@@ -182,6 +254,58 @@ def test_an_unreadable_checkpoint_falls_back(
   _assert_same(again, state)
 
 
+def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
+  (tmp_path / "config.json").write_text(
+    config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
+  )
+  c = tiny_config(faces_dir, train__num_steps=2)
+  train.train(c, str(tmp_path))
+  assert checkpoint.load_config(tmp_path).optim.learning_rate == 1e-3
+
+
+def test_a_loss_may_use_the_global_batch_and_labels(
+  faces_dir, tmp_path, monkeypatch
+):
+  (tmp_path / "global_losses.py").write_text(
+    "import jax.numpy as jnp\n"
+    "from vae_jax import parallel\n"
+    "from vae_jax.objectives import elbo\n\n\n"
+    "def spread(vae, batch, *, step):\n"
+    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "  (mean,) = vae.encode(batch.image).mean\n"
+    "  everyone = parallel.all_gather(mean)\n"
+    "  penalty = jnp.var(everyone) + 0.1 * batch.label[:, 0]\n"
+    "  return terms.replace(loss=terms.loss + penalty)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  curves = []
+  for count in (8, 1):
+    chosen = jax.devices()[:count]
+    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
+    c = tiny_config(
+      faces_dir, objective__name="global_losses.spread", train__num_steps=4
+    )
+    train.train(c, str(tmp_path / str(count)))
+    curves.append(_curve(tmp_path / str(count)))
+  np.testing.assert_allclose(*curves, rtol=1e-5)
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
+  c = tiny_config(
+    faces_dir,
+    train__validate_every_steps=5,
+    optim__learning_rate=0.05,
+  )
+  train.train(c, str(tmp_path))
+  rows = metrics.read_rows(tmp_path)
+  scores = {
+    r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
+  }
+  best = checkpoint.load_state(str(tmp_path), best=True)
+  assert int(best.step) == min(scores, key=scores.get)
+  assert int(checkpoint.load_state(str(tmp_path)).step) == 20
+
+
 def test_load_params_gives_the_weights(reference):
   folder, state = reference
   _assert_same(checkpoint.load_params(str(folder)), state.params)
@@ -212,7 +336,49 @@ def test_exploding_steps_are_skipped_counted_and_end_the_run(
   assert "7 steps in a row" in str(error.value)
 
 
-def test_a_step_that_is_not_finite_leaves_the_state_alone(faces_dir, tmp_path):
+def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
+  faces_dir, tmp_path, monkeypatch
+):
+  (tmp_path / "bad_losses.py").write_text(
+    "import jax.numpy as jnp\n"
+    "from vae_jax.objectives import elbo\n\n\n"
+    "def bad_at_3(vae, batch, *, step):\n"
+    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "  bad = jnp.where(step == 3, jnp.nan, 1.0)\n"
+    "  return terms.replace(loss=bad * terms.loss)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  states = []
+  for steps in (3, 4, 6):
+    c = tiny_config(
+      faces_dir,
+      objective__name="bad_losses.bad_at_3",
+      optim__ema_decay=0.9,
+      train__num_steps=steps,
+    )
+    states.append(train.train(c, str(tmp_path / str(steps))))
+  before, after, later = states
+  assert (int(after.step), int(after.skipped)) == (4, 1)
+  assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
+  for name in ("params", "model_state", "opt_state", "ema_params"):
+    _assert_same(getattr(after, name), getattr(before, name))
+  changed = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), later.params, after.params
+  )
+  assert min(jax.tree.leaves(changed)) > 0
+  rows = [r for r in metrics.read_rows(tmp_path / "6") if r["split"] == "train"]
+  assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
+  assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
+  # Adam has taken 5 steps, and so has the average.
+  loaded = checkpoint.load_params(str(tmp_path / "6"))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b / (1 - 0.9**5), rtol=1e-5),
+    loaded,
+    later.ema_params,
+  )
+
+
+def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
@@ -236,6 +402,9 @@ def test_what_cannot_work_stops_before_anything_is_written(faces_dir, tmp_path):
     ({"data__image_shape": (8, 8, 1)}, "has images of"),
     ({"data__label": "attributes/Smilin"}, "Smiling"),
     ({"model__encoder__args": {"hiden": (3,)}}, "hiden is unknown"),
+    ({"optim__optimizer__name": "adamm"}, "adamm"),
+    ({"optim__schedule__name": "cosin"}, "cosine"),
+    ({"seed": 2**32}, "below 2**32"),
   ):
     c = tiny_config(faces_dir, **settings)
     with pytest.raises(config_lib.ConfigError) as error:

@@ -5,6 +5,7 @@ in the background, appear under their name only when complete, and are read
 without pickle.
 """
 
+import errno
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
 _SCORE = "score"
+# Errors of the system that say nothing of the file.
+_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
 class Checkpoints:
@@ -153,7 +156,12 @@ def restore(
         )
       state = jax.tree.map(np.asarray, restored)
       break
+    except MemoryError:
+      raise
     except Exception as error:  # Orbax's errors have no common base.
+      # Files that come and go, or a machine in trouble, are no damage.
+      if isinstance(error, OSError) and error.errno in _PASSING:
+        raise
       unreadable[step] = _reason(error)
   for step, reason in unreadable.items():
     logging.warning(

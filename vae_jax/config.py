@@ -26,8 +26,17 @@ FREE_FIELDS = frozenset(
     "data.cache_dir",
     "data.num_threads",
     "eval.batch_size",
+    "eval.checkpoint",
     "eval.split",
+    "sample.seed",
+    "sample.temperature",
     "train.compilation_cache_dir",
+    "train.log_every_steps",
+    "train.max_skips_in_row",
+    "train.steps_per_call",
+    "checkpoint.every_steps",
+    "checkpoint.keep_best",
+    "checkpoint.keep_latest",
   }
 )
 
@@ -37,6 +46,7 @@ _CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.init": ("flax", "torch"),
   "eval.split": ("train", "validation", "test"),
+  "eval.checkpoint": ("latest", "best"),
 }
 # Least allowed values; "above" is exclusive.
 _AT_LEAST = {
@@ -122,7 +132,9 @@ def default() -> ConfigDict:
   c.train.num_steps = 0  # optimiser steps; 0 = use num_epochs
   c.train.num_epochs = 0.0  # passes over the training split; 0 = use num_steps
   c.train.batch_size = 128  # images per step over all devices
-  c.train.accumulate = 1  # parts a batch is computed in, to save memory
+  # Parts that a batch is computed in, one after another, to save memory; a
+  # statistic of the batch (BatchNorm, gaussian_optimal) is then of a part.
+  c.train.accumulate = 1  # parts
   c.train.steps_per_call = 50  # steps per dispatch to the devices
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
@@ -135,6 +147,7 @@ def default() -> ConfigDict:
   c.checkpoint.keep_best = 1  # checkpoints, by validation neg_elbo
 
   c.eval = ConfigDict()
+  c.eval.checkpoint = "latest"  # latest | best, by validation neg_elbo
   c.eval.split = "test"  # train | validation | test
   c.eval.batch_size = 512  # images over all devices; changes no number
   c.eval.seed = 0  # of sampling in evaluation; apart from `seed`
@@ -228,12 +241,20 @@ def override_for_use(config: ConfigDict, overrides: dict[str, Any]) -> None:
     free = path in FREE_FIELDS or path.startswith(("eval.", "sample."))
     if free:
       update(config, path, value)
-    elif flat.get(path) != value:
+    elif value and not _means(value, flat.get(path)):
       raise ConfigError(
         f"config.{path} is {value!r} here, but the model was trained with "
         f"{flat.get(path)!r}; only eval.*, sample.* and where data lies may "
         "change."
       )
+
+
+def _means(given: Any, resolved: Any) -> bool:
+  """Whether a setting, as given, may have been resolved to another value:
+  fashion_mnist to fashion_mnist:3.0.1, or a/config:1.0.0."""
+  if isinstance(given, str) and isinstance(resolved, str):
+    return given == resolved or resolved.startswith((given + ":", given + "/"))
+  return given == resolved
 
 
 def validate(config: ConfigDict) -> None:
@@ -263,6 +284,11 @@ def validate(config: ConfigDict) -> None:
       f"config.train.num_epochs is {config.train.num_epochs}; exactly one of "
       "them must be above 0."
     )
+  for path in ("seed", "eval.seed", "sample.seed"):
+    if get(config, path) >= 2**32:
+      raise ConfigError(
+        f"config.{path} is {get(config, path)}; it must be below 2**32."
+      )
   if config.optim.ema_decay >= 1:
     raise ConfigError(
       f"config.optim.ema_decay is {config.optim.ema_decay}; it must be below 1."

@@ -282,12 +282,14 @@ class CalibratedNormal:
     variance = jnp.mean(jnp.square(_unit_pixels(image) - self.mean))
     if self.axis_name is not None:
       variance = jax.lax.pmean(variance, self.axis_name)
-    self.record(jax.lax.stop_gradient(variance))
     return Normal(self.mean, 0.5 * jnp.log(variance))
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p(image), nats."""
-    return self._normal(image).log_prob(image)
+    """Returns log p(image), nats; records the variance in training."""
+    normal = self._normal(image)
+    if self.record is not None:
+      self.record(jax.lax.stop_gradient(jnp.exp(2 * normal.log_sigma)))
+    return normal.log_prob(image)
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""

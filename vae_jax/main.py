@@ -71,6 +71,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     wrong = re.search(r"TypeError: (.*override field.*)", str(error))
     if wrong:
       _leave(f"{_config_path(argv)}: {wrong.group(1)}", EXIT_WRONG_INPUT)
+    group = re.match(
+      r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", str(error)
+    )
+    if group:
+      _leave(
+        f"{group.group(1)} is a group of settings; did you mean "
+        f"--{group.group(1)}.name={group.group(2)}?",
+        EXIT_WRONG_INPUT,
+      )
     _leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
   except (KeyError, AttributeError, TypeError) as error:
     # Of ml_collections; anything else is a defect of the config file's code.

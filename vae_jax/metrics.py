@@ -102,10 +102,16 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
   """Writes JSON so that a reader never sees half of it."""
+  text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+  """Writes a file so that a reader never sees half of it."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+  partial.write_bytes(content)
   os.replace(partial, path)
 
 

@@ -1,5 +1,6 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
+import io
 import pathlib
 from typing import Any
 
@@ -67,10 +68,13 @@ def write_samples(config: ConfigDict, workdir: str) -> str:
 
   Writes `figures/samples.png` and the same images as `figures/samples.npz`.
   """
-  state = checkpoint.load_state(workdir)
+  best = config.eval.checkpoint == "best"
+  state = checkpoint.load_state(workdir, best=best)
   path = pathlib.Path(workdir) / "figures" / "samples.png"
   _, images = samples(config, state, path)
-  np.savez(path.with_suffix(".npz"), images=images)
+  buffer = io.BytesIO()
+  np.savez(buffer, images=images)
+  metrics.write_bytes(path.with_suffix(".npz"), buffer.getvalue())
   return str(path)
 
 

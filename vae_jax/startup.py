@@ -15,6 +15,9 @@ from vae_jax import flops, parallel, train_step
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 
+# Images of one dispatch, at most; it changes no number.
+_DISPATCH_BYTES = 1 << 28
+
 
 @dataclasses.dataclass
 class Costs:
@@ -54,6 +57,28 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.validation_split = splits.split_strings["validation"]
   config.data.test_split = splits.split_strings["test"]
   return config
+
+
+def check(config: ConfigDict, splits: datasets.Splits) -> None:
+  """Stops at what model, objective or optimiser refuse, before any work.
+
+  Raises:
+    ConfigError: as they word it.
+  """
+  source, label = splits.train, None
+  if source.label_shape is not None:
+    label = (source.label_shape, np.uint8 if source.label_shape else np.int32)
+  train_step.abstract_check(config, config.data.image_shape, label)
+
+
+def steps_per_call(config: ConfigDict) -> int:
+  """Returns the steps of a dispatch: the config's, or as many as fit.
+
+  Several dispatches are held at once, on the host and on the device.
+  """
+  step_bytes = config.train.batch_size * math.prod(config.data.image_shape)
+  fitting = max(1, _DISPATCH_BYTES // step_bytes)
+  return min(config.train.steps_per_call, fitting)
 
 
 def total_steps(config: ConfigDict, examples: int) -> int:
@@ -100,7 +125,8 @@ def describe(
     f"likelihood  {config.model.likelihood.name}, "
     f"binarization {config.data.binarization}",
     f"run         {num_steps:,} steps of {config.train.batch_size} images, "
-    f"{num_steps * config.train.batch_size / sizes['train']:.1f} epochs",
+    f"{num_steps * config.train.batch_size / sizes['train']:.1f} epochs, "
+    f"{steps_per_call(config)} steps per dispatch",
     f"compute     {costs.flops_per_image / 1e6:.2f} MFLOP per image, "
     f"compiled in {costs.compile_seconds:.1f} s",
     f"output      {workdir}",

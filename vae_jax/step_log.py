@@ -23,19 +23,21 @@ class StepLog:
     writer: metrics.Writer,
     watch: progress_lib.Stopwatch,
     bar: progress_lib.Progress,
+    *,
     steps_per_epoch: float,
+    skipped_in_row: int,
   ):
+    """Starts after `skipped_in_row` steps that were skipped just before."""
     self._config, self._writer = config, writer
     self._watch, self._bar = watch, bar
     self._epoch = steps_per_epoch
     self._means = metrics.StepMeans()
     self._since = (0, 0.0)
-    self._in_row = 0
+    self._in_row = skipped_in_row
 
   def add(self, first: int, count: int, history: dict[str, jax.Array]) -> None:
     """Takes the history of a dispatch, waiting until it is computed."""
     host = {k: v[:count] for k, v in parallel.read_one(history).items()}
-    self._check(first, host)
     every = self._config.train.log_every_steps
     begin = 0
     while begin < count:
@@ -44,6 +46,7 @@ class StepLog:
       begin = end
       if (first + end) % every == 0:
         self.flush(first + end)
+    self._check(first, host)
 
   def flush(self, step: int) -> None:
     """Writes a row of the means since the last one, if there was a step."""
@@ -75,6 +78,7 @@ class StepLog:
         else f"gradient norm {now['grad_norm']:.3g} above config.optim."
         f"skip_norm, {self._config.optim.skip_norm}"
       )
+      self.flush(first + len(host["skipped"]))
       raise Diverged(
         f"{self._in_row} steps in a row were skipped, the last one step "
         f"{first + offset + 1} ({cause}); the last checkpoint is from before "

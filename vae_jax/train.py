@@ -70,7 +70,7 @@ def fit(
   )
   splits = datasets.open_splits(config.data)
   config = startup.resolve(config, splits)
-  train_step.abstract_check(config, config.data.image_shape)
+  startup.check(config, splits)
   with workdir_lib.claim(workdir, config):
     return _Run(config, workdir, splits).go()
 
@@ -85,6 +85,7 @@ class _Run:
     self.batch_size = config.train.batch_size
     self.steps_per_epoch = len(self.source) / self.batch_size
     self.num_steps = startup.total_steps(config, len(self.source))
+    self.steps_per_call = startup.steps_per_call(config)
     self.validate_every = config.train.validate_every_steps or max(
       1, round(self.steps_per_epoch)
     )
@@ -138,7 +139,20 @@ class _Run:
       self.writer = metrics.Writer(self.workdir, step=start)
       stack.callback(self.writer.close)
       stop_requested = stack.enter_context(_signals())
-      host_state = self._loop(train_steps, state, start, stop_requested, costs)
+      rows = metrics.read_rows(self.workdir)
+      validated = [r["step"] for r in rows if r["split"] == "validation"]
+      if resumed and self._due(start, self.validate_every):
+        if start not in validated:
+          # A signal came when this validation was due; it has to be made up.
+          self._validate(host_state)
+      host_state = self._loop(
+        train_steps,
+        state,
+        start,
+        int(host_state.skipped_in_row),
+        stop_requested,
+        costs,
+      )
     self._finish(host_state)
     return host_state, costs
 
@@ -147,6 +161,7 @@ class _Run:
     train_steps: Callable[..., Any],
     state: train_step.TrainState,
     start: int,
+    skipped_in_row: int,
     stop_requested: Callable[[], bool],
     costs: startup.Costs,
   ) -> train_step.TrainState:
@@ -158,7 +173,12 @@ class _Run:
       epoch=self.steps_per_epoch,
     )
     log = step_log.StepLog(
-      self.config, self.writer, watch, bar, self.steps_per_epoch
+      self.config,
+      self.writer,
+      watch,
+      bar,
+      steps_per_epoch=self.steps_per_epoch,
+      skipped_in_row=skipped_in_row,
     )
     running: collections.deque[Any] = collections.deque()
     data = pipeline.prefetch(self._load, self._dispatches(start))
@@ -191,8 +211,10 @@ class _Run:
         log.flush(step)
         with watch.beside():
           host_state = parallel.read_one(state)
-          score = self._validate(host_state, bar) if validating else None
-          self.checkpoints.save(host_state, self.config, score=score)
+          score = self._validate(host_state) if validating else None
+          # What a diverging run leaves must not push out what was good.
+          if stopping or not host_state.skipped_in_row:
+            self.checkpoints.save(host_state, self.config, score=score)
           if stopping:
             self.checkpoints.wait()
             raise Interrupted(
@@ -213,7 +235,7 @@ class _Run:
     """Yields (first step, steps), cut where validation or a save is due."""
     first = start
     while first < self.num_steps:
-      last = min(first + self.config.train.steps_per_call, self.num_steps)
+      last = min(first + self.steps_per_call, self.num_steps)
       for every in (self.validate_every, self.config.checkpoint.every_steps):
         last = min(last, (first // every + 1) * every)
       yield first, last - first
@@ -228,13 +250,11 @@ class _Run:
       seed=self.config.seed,
       batch_size=self.batch_size,
       parts=self.config.train.accumulate,
-      steps_per_call=self.config.train.steps_per_call,
+      steps_per_call=self.steps_per_call,
     )
     return first, count, parallel.shard(arrays)
 
-  def _validate(
-    self, state: train_step.TrainState, bar: progress_lib.Progress
-  ) -> float | None:
+  def _validate(self, state: train_step.TrainState) -> float | None:
     """Writes a validation row and pictures; returns what ranks checkpoints,
     None if it is not finite."""
     variables = parallel.replicate(
@@ -258,7 +278,6 @@ class _Run:
     folder = pathlib.Path(self.workdir) / "figures"
     pictures.validation(self.config, state, self.held_out, folder, self.writer)
     name = "neg_elbo" if "neg_elbo" in row else "loss"
-    bar.value(f"{name} {row[name]:.2f} (validation)")
     return row[name] if math.isfinite(row[name]) else None
 
   def _finish(self, state: train_step.TrainState) -> None:

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
@@ -22,6 +23,11 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
     ConfigError: another process trains there, another config was used there,
       or nothing can be written there.
   """
+  if "://" in workdir:
+    raise ConfigError(
+      f"The workdir {workdir} is no folder of this machine; mount the storage "
+      "and name its mount point with --workdir."
+    )
   folder = pathlib.Path(workdir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,18 +40,22 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
   with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       raise ConfigError(
         f"Another process is training in {workdir}; wait for it, or name "
         "another folder with --workdir."
       ) from error
+    except OSError as error:
+      # Some network file systems know no locks.
+      logging.warning("%s cannot be locked (%s): going on.", folder, error)
     _keep_config(folder, config)
     yield
 
 
 def _keep_config(folder: pathlib.Path, config: ConfigDict) -> None:
   path = folder / "config.json"
-  if path.exists():
+  # A start that failed before its first save has left nothing to protect.
+  if path.exists() and any((folder / "checkpoints").glob("*")):
     differing = config_lib.differences(
       config, config_lib.from_json(path.read_text())
     )

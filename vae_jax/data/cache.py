@@ -2,8 +2,7 @@
 
 A cache is a folder of two arrays and `meta.json`, which says what they were
 made from and the CRC-32 of each block. It is renamed into place when it is
-whole, and checked whenever it is opened: at several GB/s the check costs less
-than the first epoch's reading, which it brings forward.
+whole, and read and checked when a file's size or time is not as it was then.
 """
 
 import hashlib
@@ -137,8 +136,12 @@ def _is_whole(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
   try:
     meta = json.loads((folder / "meta.json").read_text())
     stored = meta["crc32"]
+    # Reading all of a large cache takes long where it is not in memory, and
+    # whoever has changed a file has changed its time.
     sound = meta["identity"] == identity and all(
-      _checksums(folder / name) == crcs for name, crcs in stored.items()
+      _stamp(folder / name) == meta["stamp"].get(name)
+      or _checksums(folder / name) == crcs
+      for name, crcs in stored.items()
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     # Whatever a damaged meta.json may lead to.
@@ -146,6 +149,12 @@ def _is_whole(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
   if not sound:
     logging.warning("the cache %s is damaged: making it again", folder)
   return sound
+
+
+def _stamp(path: pathlib.Path) -> list[int]:
+  """Size in bytes and time of the last change, in nanoseconds."""
+  status = path.stat()
+  return [status.st_size, status.st_mtime_ns]
 
 
 def _checksums(path: pathlib.Path) -> list[int]:
@@ -170,9 +179,11 @@ def _make(
   scratch = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
   try:
     _write(source, scratch)
+    files = sorted(scratch.glob("*.npy"))
     meta = {
       "identity": identity,
-      "crc32": {p.name: _checksums(p) for p in sorted(scratch.glob("*.npy"))},
+      "crc32": {p.name: _checksums(p) for p in files},
+      "stamp": {p.name: _stamp(p) for p in files},
     }
     with (scratch / "meta.json").open("w") as file:
       json.dump(meta, file)

@@ -58,7 +58,9 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
         if folder is None:
           _prepare(data, root, name, config)
           folder = _find(root, name, config, version)
-    except PermissionError as error:
+    except errors.DataError:
+      raise
+    except OSError as error:
       raise errors.DataError(
         f"{data.name} is not prepared in {root}, which cannot be written "
         f"({error}): name another folder with --config.data.dir"

@@ -7,7 +7,6 @@ It needs neither network nor TensorFlow. Example `index` of a split is
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import os
 import pathlib
@@ -22,7 +21,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from absl import logging
 
-from vae_jax.data import face_drawing, face_factors
+from vae_jax.data import face_drawing, face_factors, locks
 
 FACTORS = face_factors.FACTORS
 ATTRIBUTES = face_factors.ATTRIBUTES
@@ -144,7 +143,8 @@ def prepare(
     )
   root = pathlib.Path(data_dir).expanduser().resolve()
   root.mkdir(parents=True, exist_ok=True)
-  with _locked(root / ".synthetic_faces.lock"), _quiet():
+  lock = root / ".synthetic_faces.lock"
+  with locks.exclusive(lock, "drawing synthetic_faces"), _quiet():
     builder = SyntheticFaces(data_dir=root, config=config)
     target = pathlib.Path(builder.data_dir)
     # TFDS writes to a directory of another name and renames it when complete.
@@ -191,14 +191,6 @@ def _pngs(split: str, size: int) -> Iterator[bytes]:
       process.terminate()
       process.stdout.close()
       process.wait()
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-  """Holds a lock that the system frees even when the holder is killed."""
-  with path.open("w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
 
 
 @contextlib.contextmanager

@@ -57,7 +57,8 @@ def mean_terms(
 
 
 def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
-  """Evaluates a run's newest checkpoint on `config.eval.split`.
+  """Evaluates a run on `config.eval.split`: its newest checkpoint, or its
+  best one, as `config.eval.checkpoint` says.
 
   Writes `<workdir>/eval/<split>.json` and returns what it wrote: the means of
   all terms in nats per image, bits/dim, and what the numbers depend on.
@@ -65,7 +66,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Raises:
     ConfigError: there is no run.
   """
-  state = checkpoint.load_state(workdir)
+  best = config.eval.checkpoint == "best"
+  state = checkpoint.load_state(workdir, best=best)
   splits = datasets.open_splits(config.data)
   split = config.eval.split
   source = cache.open_source(getattr(splits, split), config.data)
@@ -92,6 +94,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "data": splits.name,
     "data_split": splits.split_strings[split],
     "step": int(state.step),
+    "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,
     "objective": config.objective.name,
     "likelihood": config.model.likelihood.name,

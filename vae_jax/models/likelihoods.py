@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 
-# Share of the old value kept in each step's running variance.
+# Share of the old value that the running variance keeps in each step.
 _MOMENTUM = 0.99
 
 
