@@ -10,8 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.helpers import tiny_config
-from vae_jax import checkpoint, metrics, models, pictures, train
+from vae_jax import checkpoint, metrics, models, parallel, pictures, train
 from vae_jax import config as config_lib
+from vae_jax.data import datasets
 from vae_jax.evaluate import bounds
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -41,6 +42,9 @@ def _shrink(config, faces_dir):
   config.train.steps_per_call = 2
   config.train.compilation_cache_dir = "none"
   config.eval.batch_size = 16
+  for node in (config.model.encoder, config.model.decoder):
+    if node.name in ("conv", "resnet"):
+      node.args.channels = (4, 8)
   return config
 
 
@@ -100,7 +104,13 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
       read.add(path)
     return value
 
-  config = tiny_config(faces_dir, optim__ema_decay=0.5, data__cache="host")
+  config = tiny_config(
+    faces_dir,
+    optim__ema_decay=0.5,
+    data__cache="host",
+    train__num_steps=0,
+    train__num_epochs=1.0,
+  )
   leaves = set(config_lib.flatten(config_lib.default()))
   # Reading all of a config to check, store or compare it is no use of it.
   for name in (
@@ -124,9 +134,12 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   saved = checkpoint.load_config(str(tmp_path))
   bounds.evaluate(saved, str(tmp_path))
   pictures.write_samples(saved, str(tmp_path))
-  from vae_jax import parallel
-
   parallel.initialize(config.train.compilation_cache_dir)
+  # Only this data set can be made from files that were fetched by hand.
+  config.data.name = "celeb_a"
+  config.data.manual_dir = str(tmp_path / "nowhere")
+  with pytest.raises(config_lib.ConfigError, match="nowhere"):
+    datasets.open_splits(config.data)
   assert json.loads((tmp_path / "eval" / "test.json").read_text())
   assert leaves - read == set()
 

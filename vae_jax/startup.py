@@ -4,16 +4,26 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import flops, parallel, train_step
+from vae_jax import (
+  flops,
+  models,
+  objectives,
+  optim,
+  parallel,
+  train_step,
+)
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
+from vae_jax.data.batch import Batch
 
 # Images of one dispatch, at most; it changes no number.
 _DISPATCH_BYTES = 1 << 28
@@ -60,15 +70,49 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
 
 def check(config: ConfigDict, splits: datasets.Splits) -> None:
-  """Stops at what model, objective or optimiser refuse, before any work.
+  """Traces model, objective and optimiser without computing anything, so that
+  a setting that they refuse stops the run before compilation.
+
+  Args:
+    config: the resolved config.
+    splits: the data.
 
   Raises:
-    ConfigError: as they word it.
+    ConfigError: as the model or the objective words it.
   """
-  source, label = splits.train, None
-  if source.label_shape is not None:
-    label = (source.label_shape, np.uint8 if source.label_shape else np.int32)
-  train_step.abstract_check(config, config.data.image_shape, label)
+  shape, label_shape = config.data.image_shape, splits.train.label_shape
+  optim.optimizer(config, 1)
+  objective = objectives.from_config(config)
+  vae = models.build(config, shape, train=False)
+
+  def run(index: jax.Array) -> dict[str, jax.Array]:
+    variables = models.init_variables(config, shape)
+    label = None
+    if label_shape is not None:
+      # Class ids are int32, bits of attributes uint8.
+      dtype = jnp.uint8 if label_shape else jnp.int32
+      label = jnp.zeros((2, *label_shape), dtype)
+    batch = Batch(
+      image=jnp.zeros((2, *shape), jnp.uint8),
+      index=index,
+      mask=jnp.ones((2,), bool),
+      key=jax.random.split(jax.random.key(0), 2),
+      label=label,
+    )
+    return train_step.forward(
+      objective, vae, variables, batch, step=jnp.int32(0)
+    )[0]
+
+  # Under the axis name, for objectives with statistics of the global batch.
+  mapped = jax.vmap(run, axis_name=parallel.AXIS)
+  terms = jax.eval_shape(mapped, jnp.zeros((1, 2), jnp.int32))
+  for name, value in terms.items():
+    if value.shape != (1, 2):
+      raise ConfigError(
+        f"config.objective.name is {config.objective.name!r}, whose {name} "
+        f"has shape {value.shape[1:]} for a batch of 2; it must be one number "
+        "per example."
+      )
 
 
 def steps_per_call(config: ConfigDict) -> int:
@@ -94,9 +138,13 @@ def compile_step(
 ) -> tuple[Callable[..., Any], Costs]:
   """Compiles a mapped step for these arguments; returns it and its costs."""
   begin = time.monotonic()
-  compiled = step.lower(*arguments).compile()
-  seconds = time.monotonic() - begin
-  operations = flops.count(jax.make_jaxpr(step)(*arguments).jaxpr)
+  lowered = step.lower(*arguments)
+  # Counting traces the step once more, which need not wait for the compiler.
+  with futures.ThreadPoolExecutor(1) as pool:
+    jaxpr = pool.submit(lambda: jax.make_jaxpr(step)(*arguments).jaxpr)
+    compiled = lowered.compile()
+    seconds = time.monotonic() - begin
+    operations = flops.count(jaxpr.result())
   return compiled, Costs(
     compile_seconds=seconds,
     flops_per_image=operations / images_per_step,

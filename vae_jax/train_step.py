@@ -18,7 +18,6 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives, optim, parallel
-from vae_jax.config import ConfigError
 from vae_jax.data import preprocess
 from vae_jax.data.batch import Batch
 
@@ -317,47 +316,3 @@ def make_eval_step(
     return parallel.psum(sums | {"count": jnp.sum(mask, dtype=jnp.float32)})
 
   return parallel.pmap(eval_step)
-
-
-def abstract_check(
-  config: ConfigDict,
-  shape: tuple[int, int, int],
-  label: tuple[tuple[int, ...], Any] | None = None,
-) -> None:
-  """Traces model, objective and optimiser without computing anything, so that
-  a setting that they refuse stops the run before compilation.
-
-  Args:
-    config: the resolved config.
-    shape: height, width and channels of the images.
-    label: shape and type of an example's label; None if it has none.
-
-  Raises:
-    ConfigError: as the model or the objective words it.
-  """
-  optim.optimizer(config, 1)
-  objective = objectives.from_config(config)
-  vae = models.build(config, shape, train=False)
-
-  def run(index: jax.Array) -> dict[str, jax.Array]:
-    variables = models.init_variables(config, shape)
-    labels = None if label is None else jnp.zeros((2, *label[0]), label[1])
-    batch = Batch(
-      image=jnp.zeros((2, *shape), jnp.uint8),
-      index=index,
-      mask=jnp.ones((2,), bool),
-      key=jax.random.split(jax.random.key(0), 2),
-      label=labels,
-    )
-    return forward(objective, vae, variables, batch, step=jnp.int32(0))[0]
-
-  # Under the axis name, for objectives with statistics of the global batch.
-  mapped = jax.vmap(run, axis_name=parallel.AXIS)
-  terms = jax.eval_shape(mapped, jnp.zeros((1, 2), jnp.int32))
-  for name, value in terms.items():
-    if value.shape != (1, 2):
-      raise ConfigError(
-        f"config.objective.name is {config.objective.name!r}, whose {name} "
-        f"has shape {value.shape[1:]} for a batch of 2; it must be one number "
-        "per example."
-      )
