@@ -51,6 +51,10 @@ EXIT_CTRL_C = 130
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; whatever is wrong with them is said in one sentence."""
+  if {"--help", "-h", "-help"} & set(argv[1:]):
+    # absl's own --help ends with 1, as if it had failed.
+    app.usage(shorthelp=True, writeto_stdout=True)
+    sys.exit(0)
   try:
     for word in argv[1:]:
       path = re.match(r"--(?:no)?config\.([\w.]+)", word)
