@@ -71,7 +71,7 @@ def test_twice_is_the_same_and_another_seed_is_not(run):
   assert _evaluate(run) == first
   other = _evaluate(run, eval__seed=1)
   assert other["neg_elbo"] != first["neg_elbo"]
-  assert other["rate"] == pytest.approx(first["rate"], rel=0.05)
+  assert other["rate"] == pytest.approx(first["rate"], rel=0.2)
 
 
 def test_what_is_written(run):
