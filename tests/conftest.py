@@ -40,3 +40,14 @@ def faces_dir():
 def caches(monkeypatch):
   """Keeps what tests cache out of the home of who runs them."""
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", os.path.join(_SCRATCH, "caches"))
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, faces_dir):
+  """Returns the workdir and the state of the plain tiny run."""
+  from tests.helpers import tiny_config
+  from vae_jax import train
+
+  folder = tmp_path_factory.mktemp("reference")
+  state = train.train(tiny_config(faces_dir), str(folder))
+  return folder, state

@@ -1,6 +1,10 @@
 """A run small enough for a test: tiny drawn faces, tiny networks."""
 
+import jax
+import numpy as np
+
 from vae_jax import config as config_lib
+from vae_jax import metrics
 
 
 def tiny_config(data_dir, **settings):
@@ -28,3 +32,18 @@ def tiny_config(data_dir, **settings):
   for path, value in settings.items():
     config_lib.update(c, path.replace("__", "."), value)
   return c
+
+
+def curve(workdir, split="train"):
+  """Returns the losses of a split, row by row."""
+  rows = [r for r in metrics.read_rows(workdir) if r["split"] == split]
+  return np.array([r["loss"] for r in rows])
+
+
+def assert_same(a, b):
+  """Checks that two trees are equal bit for bit."""
+  flat_a, tree_a = jax.tree.flatten(a)
+  flat_b, tree_b = jax.tree.flatten(b)
+  assert tree_a == tree_b
+  for x, y in zip(flat_a, flat_b, strict=True):
+    np.testing.assert_array_equal(x, y)

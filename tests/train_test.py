@@ -1,40 +1,14 @@
-"""The same numbers however a run is cut up, divided or interrupted."""
+"""The same numbers however a run is cut up or divided."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 
-from tests.helpers import tiny_config
+from tests.helpers import assert_same, curve, tiny_config
 from vae_jax import checkpoint, metrics, parallel, step_log, train
 from vae_jax import config as config_lib
-from vae_jax.data import pipeline
-
-
-def _curve(workdir, split="train"):
-  rows = [r for r in metrics.read_rows(workdir) if r["split"] == split]
-  return np.array([r["loss"] for r in rows])
-
-
-def _assert_same(a, b):
-  flat_a, tree_a = jax.tree.flatten(a)
-  flat_b, tree_b = jax.tree.flatten(b)
-  assert tree_a == tree_b
-  for x, y in zip(flat_a, flat_b, strict=True):
-    np.testing.assert_array_equal(x, y)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory, faces_dir):
-  folder = tmp_path_factory.mktemp("reference")
-  state = train.train(tiny_config(faces_dir), str(folder))
-  return folder, state
 
 
 def _convolutional(faces_dir):
@@ -61,7 +35,7 @@ def test_statistics_of_the_batch_are_of_all_devices(
   one = train.train(_convolutional(faces_dir), str(tmp_path / "1"))
   for split in ("train", "validation"):
     np.testing.assert_allclose(
-      _curve(tmp_path / "8", split), _curve(tmp_path / "1", split), rtol=1e-5
+      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
     )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
@@ -81,9 +55,9 @@ def test_same_curve_on_any_number_of_devices(
   chosen = jax.devices()[:devices]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
   train.train(tiny_config(faces_dir), str(tmp_path))
-  np.testing.assert_allclose(_curve(tmp_path), _curve(folder), rtol=1e-5)
+  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
   np.testing.assert_allclose(
-    _curve(tmp_path, "validation"), _curve(folder, "validation"), rtol=1e-5
+    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
   )
 
 
@@ -102,10 +76,10 @@ def test_same_curve_however_the_work_is_cut_up(
 ):
   folder, _ = reference
   train.train(tiny_config(faces_dir, **settings), str(tmp_path))
-  assert len(_curve(tmp_path)) == 20
-  np.testing.assert_allclose(_curve(tmp_path), _curve(folder), rtol=1e-5)
+  assert len(curve(tmp_path)) == 20
+  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
   np.testing.assert_allclose(
-    _curve(tmp_path, "validation"), _curve(folder, "validation"), rtol=1e-5
+    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
   )
 
 
@@ -113,154 +87,13 @@ def test_dispatches_do_not_change_a_bit(reference, faces_dir, tmp_path):
   _, state = reference
   c = tiny_config(faces_dir, checkpoint__every_steps=3)
   again = train.train(c, str(tmp_path))
-  _assert_same(again, state)
+  assert_same(again, state)
 
 
 def test_another_seed_is_another_run(reference, faces_dir, tmp_path):
   folder, _ = reference
   train.train(tiny_config(faces_dir, seed=1), str(tmp_path))
-  assert np.abs(_curve(tmp_path) / _curve(folder) - 1).min() > 1e-4
-
-
-def _command(workdir, faces_dir, *more):
-  script = (
-    "import sys; from tests.helpers import tiny_config; "
-    "from vae_jax import train; "
-    "c = tiny_config(sys.argv[1], checkpoint__every_steps=2, "
-    "train__num_steps=80, train__steps_per_call=2, "
-    "train__validate_every_steps=40, train__log_every_steps=10); "
-    "train.train(c, sys.argv[2])"
-  )
-  return [sys.executable, "-c", script, str(faces_dir), str(workdir), *more]
-
-
-def _wait_for_steps(workdir, step, process):
-  folder = workdir / "checkpoints"
-  while process.poll() is None:
-    steps = [p.name for p in folder.glob("*") if p.name.isdigit()]
-    if steps and max(map(int, steps)) >= step:
-      return
-  raise AssertionError(f"the run ended by itself with {process.returncode}")
-
-
-def _go_through_kills(faces_dir, tmp_path, kill):
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
-  quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-  subprocess.run(_command(whole, faces_dir), check=True, **quiet)
-  saving = 0
-  for moment in kill:
-    process = subprocess.Popen(_command(killed, faces_dir), **quiet)
-    moment(killed, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    saving += bool(list((killed / "checkpoints").glob("*tmp*")))
-  subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  _assert_same(checkpoint.load_state(killed), checkpoint.load_state(whole))
-
-  def comparable(workdir):
-    rows = metrics.read_rows(workdir)
-    for row in rows:
-      row.pop("images_per_second", None)
-    return rows
-
-  assert comparable(killed) == comparable(whole)
-  return saving
-
-
-def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
-  _go_through_kills(
-    faces_dir,
-    tmp_path,
-    [lambda folder, p: _wait_for_steps(folder, 20, p)],
-  )
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
-  moments = np.random.default_rng(0)
-
-  def at_random(folder, process):
-    del process
-    seen = len(list(folder.glob("checkpoints/*")))
-    _wait_for_any(folder, seen)
-    time.sleep(moments.uniform(0, 0.3))
-
-  def while_saving(folder, process):
-    while process.poll() is None:
-      if list((folder / "checkpoints").glob("*tmp*")):
-        return
-      time.sleep(0.001)
-
-  saving = _go_through_kills(faces_dir, tmp_path, [at_random, while_saving] * 4)
-  assert saving >= 1
-
-
-def _wait_for_any(folder, seen):
-  while len(list(folder.glob("checkpoints/*"))) < max(seen, 1):
-    time.sleep(0.01)
-
-
-def test_a_signal_saves_and_the_same_command_goes_on(
-  reference, faces_dir, tmp_path, monkeypatch
-):
-  _, state = reference
-  c = tiny_config(faces_dir)
-  original = pipeline.train_data
-
-  def interrupting(source, start, count, **options):
-    if start == 10 and count:
-      os.kill(os.getpid(), signal.SIGTERM)
-    return original(source, start, count, **options)
-
-  before = signal.getsignal(signal.SIGTERM)
-  with monkeypatch.context() as patch:
-    patch.setattr(pipeline, "train_data", interrupting)
-    with pytest.raises(train.Interrupted, match=r"Stopped at step") as stopped:
-      train.train(c, str(tmp_path))
-  assert stopped.value.exit_code == 75
-  assert signal.getsignal(signal.SIGTERM) is before
-  (step,) = checkpoint.steps(tmp_path)
-  assert 0 < step < 20
-  assert f"step {step} of 20" in str(stopped.value)
-  _assert_same(train.train(c, str(tmp_path)), state)
-
-
-def test_another_config_on_the_workdir_is_refused(reference, faces_dir):
-  folder, state = reference
-  c = tiny_config(faces_dir, optim__learning_rate=0.5)
-  with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
-    train.train(c, str(folder))
-  # The same command on a finished run does nothing to it.
-  before = metrics.read_rows(folder)
-  _assert_same(train.train(tiny_config(faces_dir), str(folder)), state)
-  assert metrics.read_rows(folder) == before
-
-
-def test_an_unreadable_checkpoint_falls_back(
-  reference, faces_dir, tmp_path, caplog
-):
-  _, state = reference
-  c = tiny_config(
-    faces_dir, checkpoint__every_steps=8, checkpoint__keep_latest=3
-  )
-  train.train(c, str(tmp_path))
-  newest = tmp_path / "checkpoints" / "20"
-  for path in newest.rglob("*"):
-    if path.is_file():
-      path.write_bytes(path.read_bytes()[:10])
-  again = train.train(c, str(tmp_path))
-  assert "step 20" in caplog.text and "cannot be read" in caplog.text
-  assert list((tmp_path / "checkpoints").glob("unreadable-20-*"))
-  _assert_same(again, state)
-
-
-def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
-  (tmp_path / "config.json").write_text(
-    config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
-  )
-  c = tiny_config(faces_dir, train__num_steps=2)
-  train.train(c, str(tmp_path))
-  assert checkpoint.load_config(tmp_path).optim.learning_rate == 1e-3
+  assert np.abs(curve(tmp_path) / curve(folder) - 1).min() > 1e-4
 
 
 def test_a_loss_may_use_the_global_batch_and_labels(
@@ -286,31 +119,8 @@ def test_a_loss_may_use_the_global_batch_and_labels(
       faces_dir, objective__name="global_losses.spread", train__num_steps=4
     )
     train.train(c, str(tmp_path / str(count)))
-    curves.append(_curve(tmp_path / str(count)))
+    curves.append(curve(tmp_path / str(count)))
   np.testing.assert_allclose(*curves, rtol=1e-5)
-
-
-def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
-  c = tiny_config(
-    faces_dir,
-    train__validate_every_steps=5,
-    optim__learning_rate=0.05,
-  )
-  train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
-  scores = {
-    r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
-  }
-  best = checkpoint.load_state(str(tmp_path), best=True)
-  assert int(best.step) == min(scores, key=scores.get)
-  assert int(checkpoint.load_state(str(tmp_path)).step) == 20
-
-
-def test_load_params_gives_the_weights(reference):
-  folder, state = reference
-  _assert_same(checkpoint.load_params(str(folder)), state.params)
-  with pytest.raises(config_lib.ConfigError, match="no run in"):
-    checkpoint.load_params(str(folder / "nowhere"))
 
 
 def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
@@ -361,7 +171,7 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   assert (int(after.step), int(after.skipped)) == (4, 1)
   assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
   for name in ("params", "model_state", "opt_state", "ema_params"):
-    _assert_same(getattr(after, name), getattr(before, name))
+    assert_same(getattr(after, name), getattr(before, name))
   changed = jax.tree.map(
     lambda a, b: np.abs(a - b).max(), later.params, after.params
   )
