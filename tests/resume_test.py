@@ -73,10 +73,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
   moments = np.random.default_rng(0)
 
   def at_random(folder, process):
-    del process
-    seen = len(list(folder.glob("checkpoints/*")))
-    _wait_for_any(folder, seen)
-    time.sleep(moments.uniform(0, 0.3))
+    while process.poll() is None and not checkpoint.steps(folder):
+      time.sleep(0.01)
+    time.sleep(moments.uniform(0, 10))
 
   def while_saving(folder, process):
     while process.poll() is None:
@@ -84,13 +83,8 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
         return
       time.sleep(0.001)
 
-  saving = _go_through_kills(faces_dir, tmp_path, [at_random, while_saving] * 4)
+  saving = _go_through_kills(faces_dir, tmp_path, [while_saving, at_random] * 4)
   assert saving >= 1
-
-
-def _wait_for_any(folder, seen):
-  while len(list(folder.glob("checkpoints/*"))) < max(seen, 1):
-    time.sleep(0.01)
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(
