@@ -2,9 +2,10 @@
 
 Command:   python -m vae_jax.main --config=configs/lecture_mnist.py
 Hardware:  2 CPU cores.
-Time:      not measured
-Expect:    training squared error + KL of 36.4 (31.3 + 5.1) after 50 epochs,
-           as in the lecture (Raschka, STAT 453, L17); not measured here
+Time:      about 45 minutes
+Expect:    training squared error + KL of 36.7 (31.9 + 4.8) after 50 epochs,
+           where the lecture (Raschka, STAT 453, L17) has 36.4 (31.3 + 5.1);
+           on the test images 37.3 (32.4 + 4.9)
 
 As the lecture does, it trains on all 60,000 images; validation, which decides
 nothing here but which checkpoint is called the best, is on the test images.
