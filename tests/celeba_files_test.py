@@ -3,8 +3,8 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from ml_collections import config_dict
 
+from tests import tfds_helpers
 from vae_jax.data import celeba_files, datasets
 
 NAMES = [f"{i:06d}.jpg" for i in range(1, 13)]
@@ -45,23 +45,10 @@ def official_files(folder, zipped=True):
 
 
 def config(tmp_path, **changes):
-  (tmp_path / "tfds").mkdir(exist_ok=True)
-  return config_dict.ConfigDict(
-    {
-      "name": "celeb_a",
-      "dir": str(tmp_path / "tfds"),
-      "manual_dir": str(tmp_path),
-      "train_split": "",
-      "validation_split": "",
-      "test_split": "",
-      "crop": 0,
-      "resize": 0,
-      "grayscale": False,
-      "label": "",
-      "num_threads": 2,
-      **changes,
-    }
-  )
+  root = tmp_path / "tfds"
+  root.mkdir(exist_ok=True)
+  changes = {"manual_dir": str(tmp_path), **changes}
+  return tfds_helpers.config(root, "celeb_a", **changes)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -51,3 +51,30 @@ def reference(tmp_path_factory, faces_dir):
   folder = tmp_path_factory.mktemp("reference")
   state = train.train(tiny_config(faces_dir), str(folder))
   return folder, state
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+  """`tiny`: 50 examples to train on, 10 of its own to test on."""
+  from tests import tfds_helpers
+
+  root = tmp_path_factory.mktemp("tfds")
+  images = tfds_helpers.pictures(60)
+  train, test = map(tfds_helpers.examples, (images[:50], images[50:]))
+  tfds_helpers.write(root, {"train": train, "test": test})
+  return root
+
+
+@pytest.fixture
+def offline(monkeypatch):
+  """Neither network nor TensorFlow."""
+  import socket
+
+  from tests import tfds_helpers
+
+  def refuse(*args, **kwargs):
+    raise AssertionError("the network was asked")
+
+  monkeypatch.setattr(socket, "getaddrinfo", refuse)
+  monkeypatch.setattr(socket.socket, "connect", refuse)
+  tfds_helpers.without_tensorflow(monkeypatch)

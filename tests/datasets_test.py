@@ -1,133 +1,27 @@
+"""What is read of a prepared data set, and how it is divided."""
+
 import json
 import pickle
 import shutil
-import socket
-import types
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from ml_collections import config_dict
 
-import vae_jax.data
-from vae_jax.data import datasets, errors, preparation, records
+from tests.tfds_helpers import (
+  COLOURS,
+  config,
+  content,
+  examples,
+  fails,
+  pictures,
+  png,
+  positions,
+  write,
+)
+from vae_jax.data import datasets, records
 
-COLOURS = ("red", "green", "blue")
-
-
-def config(root, name="tiny", **changes):
-  return config_dict.ConfigDict(
-    {
-      "name": name,
-      "dir": str(root),
-      "manual_dir": "",
-      "train_split": "",
-      "validation_split": "",
-      "test_split": "",
-      "crop": 0,
-      "resize": 0,
-      "grayscale": False,
-      "label": "",
-      "num_threads": 2,
-      **changes,
-    }
-  )
-
-
-def png(image):
-  return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[
-    1
-  ].tobytes()
-
-
-def pictures(n, shape=(8, 6, 3), seed=0):
-  """Random images whose first byte is their position."""
-  images = np.random.default_rng(seed).integers(0, 256, (n, *shape))
-  images[:, 0, 0, 0] = np.arange(n)
-  return images.astype(np.uint8)
-
-
-def write(
-  root, splits, features=None, name="tiny", version="1.0.0", configs=()
-):
-  """Prepares a data set of the given examples, as anyone's builder would."""
-  features = features or {
-    "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
-    "label": tfds.features.ClassLabel(names=COLOURS),
-  }
-
-  def generate(self, split):
-    return enumerate(splits[split])
-
-  body = {
-    "name": name,
-    "VERSION": tfds.core.Version(version),
-    "BUILDER_CONFIGS": [tfds.core.BuilderConfig(name=c) for c in configs],
-    "_info": lambda self: tfds.core.DatasetInfo(
-      builder=self, features=tfds.features.FeaturesDict(features)
-    ),
-    "_split_generators": lambda self, _: {
-      split: self._generate_examples(split) for split in splits
-    },
-    "_generate_examples": generate,
-  }
-  bases = (tfds.core.GeneratorBasedBuilder,)
-  maker = types.new_class(
-    "Tiny", bases, {"skip_registration": True}, lambda space: space.update(body)
-  )
-  for chosen in configs or (None,):
-    builder = maker(
-      data_dir=str(root), config=chosen, file_format="array_record"
-    )
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
-
-
-def examples(images):
-  return [
-    {"image": png(image), "label": int(image[0, 0, 0]) % 3} for image in images
-  ]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-  """`tiny`: 50 examples to train on, 10 of its own to test on."""
-  root = tmp_path_factory.mktemp("tfds")
-  images = pictures(60)
-  write(root, {"train": examples(images[:50]), "test": examples(images[50:])})
-  return root
-
-
-@pytest.fixture(autouse=True)
-def no_network_and_no_tensorflow(monkeypatch):
-  def refuse(*args, **kwargs):
-    raise AssertionError("the network was asked")
-
-  monkeypatch.setattr(socket, "getaddrinfo", refuse)
-  monkeypatch.setattr(socket.socket, "connect", refuse)
-  without_tensorflow(monkeypatch)
-
-
-def without_tensorflow(monkeypatch, found=None):
-  monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda _: found)
-
-
-def content(source):
-  return source.fetch(np.arange(len(source)))
-
-
-def positions(source):
-  return sorted(content(source)["image"][:, 0, 0, 0].tolist())
-
-
-def fails(data):
-  with pytest.raises(datasets.DataError) as error:
-    datasets.open_splits(data)
-  message = str(error.value)
-  assert "\n" not in message
-  return message
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 # What is read.
@@ -463,162 +357,3 @@ def test_identity_tells_contents_apart(root, tmp_path):
   write(moved, {"train": examples(images[:50]), "test": examples(images[50:])})
   variants.append(identity(moved))
   assert len({base, *variants}) == 6
-
-
-# Finding and preparing.
-
-
-def test_default_folder(root, monkeypatch):
-  monkeypatch.setenv("TFDS_DATA_DIR", str(root))
-  assert len(datasets.open_splits(config("")).train) == 40
-
-
-def test_versions(tmp_path):
-  for version, n in (("1.0.0", 20), ("1.9.0", 30), ("1.10.0", 40)):
-    write(tmp_path, {"train": examples(pictures(n))}, version=version)
-  opened = [
-    datasets.open_splits(config(tmp_path, name)).name
-    for name in ("tiny", "tiny:1.9.0", "tiny:1.*.*")
-  ]
-  assert opened == ["tiny:1.10.0", "tiny:1.9.0", "tiny:1.10.0"]
-  message = fails(config(tmp_path, "tiny:2.0.0"))
-  assert "does not hold version 2.0.0 but 1.0.0, 1.9.0, 1.10.0" in message
-
-
-def test_configs(tmp_path):
-  write(tmp_path, {"train": examples(pictures(20))}, configs=("full", "small"))
-  opened = [
-    datasets.open_splits(config(tmp_path, name)).name
-    for name in ("tiny", "tiny/small", "tiny/full:1.0.0")
-  ]
-  assert opened == ["tiny/full:1.0.0", "tiny/small:1.0.0", "tiny/full:1.0.0"]
-  shutil.rmtree(tmp_path / "tiny" / ".config")
-  assert "tiny/full, tiny/small" in fails(config(tmp_path))
-  shutil.rmtree(tmp_path / "tiny" / "full")
-  assert datasets.open_splits(config(tmp_path)).name == "tiny/small:1.0.0"
-
-
-def test_wrong_names(root, tmp_path):
-  assert "did you mean 'mnist'" in fails(config(tmp_path, "mnits"))
-  assert "did you mean 'tiny'" in fails(config(root, "tinny"))
-  assert "did you mean 'synthetic_faces'" in fails(
-    config(root, "syntetic_faces")
-  )
-  assert "NAME:VERSION" in fails(config(root, "tiny:1"))
-  assert "did you mean 'balanced'" in fails(config(root, "emnist/balancd"))
-  assert "only: 3.0.1" in fails(config(root, "mnist:9.9.9"))
-
-
-def test_wrong_folders(tmp_path):
-  message = fails(config(tmp_path / "no"))
-  assert f"--config.data.dir={tmp_path}/no does not exist" in message
-  assert "gcsfuse" in fails(config("gs://bucket/tfds"))
-  (tmp_path / "file").touch()
-  assert "does not exist" in fails(config(tmp_path / "file"))
-
-
-def test_not_prepared_and_no_tensorflow(tmp_path):
-  message = fails(config(tmp_path, "mnist"))
-  assert 'pip install -e ".[prepare]"' in message
-  assert (
-    'python -c "import tensorflow_datasets as tfds; '
-    f"tfds.builder('mnist', data_dir='{tmp_path}', "
-    "file_format='array_record').download_and_prepare()\""
-  ) in message
-  assert "manual_dir" not in message
-  message = fails(config(tmp_path, "celeb_a"))
-  assert "--config.data.manual_dir" in message
-  assert "list_landmarks_align_celeba.txt" in message
-
-
-def edit_info(root, **changes):
-  path = root / "tiny" / "1.0.0" / "dataset_info.json"
-  path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def test_other_file_formats(root, tmp_path):
-  root = shutil.copytree(root, tmp_path / "tfds")
-  edit_info(root, fileFormat="tfrecord")
-  message = fails(config(root))
-  assert "stored as tfrecord" in message
-  assert (
-    "python -m tensorflow_datasets.scripts.convert_format "
-    f"--dataset_version_dir={root}/tiny/1.0.0 --out_file_format=array_record"
-  ) in message
-  # What that command leaves behind.
-  edit_info(root, alternativeFileFormats=["array_record"])
-  assert len(content(datasets.open_splits(config(root)).train)["image"]) == 40
-
-
-def test_missing_file(root, tmp_path):
-  root = shutil.copytree(root, tmp_path / "tfds")
-  (path,) = root.glob("tiny/1.0.0/tiny-test.array_record*")
-  path.unlink()
-  assert f"{path} is missing: remove" in fails(config(root))
-
-
-def test_prepares_with_tensorflow(tmp_path, monkeypatch):
-  calls = []
-
-  def prepare(self, download_config):
-    calls.append((self.info.full_name, download_config.manual_dir))
-    assert self.data_dir == str(tmp_path / "mnist" / "3.0.1")
-    assert self.info.file_format.value == "array_record"
-    write(tmp_path, {"train": examples(pictures(20))}, name="mnist")
-
-  monkeypatch.setattr(
-    tfds.builder_cls("mnist"), "download_and_prepare", prepare
-  )
-  without_tensorflow(monkeypatch, found=object())
-  data = config(tmp_path, "mnist", manual_dir="/by/hand")
-  assert datasets.open_splits(data).name == "mnist:1.0.0"
-  datasets.open_splits(data)
-  assert calls == [("mnist/3.0.1", "/by/hand")]
-
-
-def test_download_that_fails(tmp_path, monkeypatch):
-  def prepare(self, download_config):
-    raise RuntimeError("Artifact https://drive,\nhas wrong checksum")
-
-  for name in ("mnist", "celeb_a"):
-    maker = tfds.builder_cls(name)
-    monkeypatch.setattr(maker, "download_and_prepare", prepare)
-  without_tensorflow(monkeypatch, found=object())
-  message = fails(config(tmp_path, "mnist"))
-  assert "RuntimeError: Artifact https://drive, has wrong checksum" in message
-  assert "manual_dir" not in message
-  message = fails(config(tmp_path, "celeb_a"))
-  assert "Google Drive often refuses it: put img_align_celeba.zip" in message
-  assert "--config.data.manual_dir" in message
-
-
-def test_embedded_data_set_is_drawn_when_missing(tmp_path, monkeypatch):
-  calls = []
-
-  def prepare(*args):
-    calls.append(args)
-    images = examples(pictures(20))
-    write(
-      tmp_path, {"train": images}, name="synthetic_faces", configs=("tiny",)
-    )
-
-  fake = types.SimpleNamespace(prepare=prepare)
-  monkeypatch.setitem(vae_jax.data.__dict__, "synthetic_faces", fake)
-  data = config(tmp_path, "synthetic_faces/tiny")
-  assert datasets.open_splits(data).name == "synthetic_faces/tiny:1.0.0"
-  assert calls == [(tmp_path, "tiny")]
-
-  def refuse(*args):
-    raise ValueError("no such config")
-
-  fake.prepare = refuse
-  assert "no such config" in fails(config(tmp_path, "synthetic_faces/tinny"))
-
-
-def test_suggestions():
-  known = ["train", "test"]
-  assert errors.suggest("tran", known) == (
-    "; did you mean 'train'? (there are: train, test)"
-  )
-  assert errors.suggest("zzz", [str(i) for i in range(99)]) == ""
-  assert errors.suggest("zzz", []) == ""

@@ -1,0 +1,114 @@
+"""Small data sets on disk, written as anyone's TFDS builder would."""
+
+import json
+import types
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from ml_collections import config_dict
+
+from vae_jax.data import datasets, preparation
+
+COLOURS = ("red", "green", "blue")
+
+
+def config(root, name="tiny", **changes):
+  return config_dict.ConfigDict(
+    {
+      "name": name,
+      "dir": str(root),
+      "manual_dir": "",
+      "train_split": "",
+      "validation_split": "",
+      "test_split": "",
+      "crop": 0,
+      "resize": 0,
+      "grayscale": False,
+      "label": "",
+      "num_threads": 2,
+      **changes,
+    }
+  )
+
+
+def png(image):
+  return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[
+    1
+  ].tobytes()
+
+
+def pictures(n, shape=(8, 6, 3), seed=0):
+  """Random images whose first byte is their position."""
+  images = np.random.default_rng(seed).integers(0, 256, (n, *shape))
+  images[:, 0, 0, 0] = np.arange(n)
+  return images.astype(np.uint8)
+
+
+def write(
+  root, splits, features=None, name="tiny", version="1.0.0", configs=()
+):
+  """Prepares a data set of the given examples, as anyone's builder would."""
+  features = features or {
+    "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
+    "label": tfds.features.ClassLabel(names=COLOURS),
+  }
+
+  def generate(self, split):
+    return enumerate(splits[split])
+
+  body = {
+    "name": name,
+    "VERSION": tfds.core.Version(version),
+    "BUILDER_CONFIGS": [tfds.core.BuilderConfig(name=c) for c in configs],
+    "_info": lambda self: tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(features)
+    ),
+    "_split_generators": lambda self, _: {
+      split: self._generate_examples(split) for split in splits
+    },
+    "_generate_examples": generate,
+  }
+  bases = (tfds.core.GeneratorBasedBuilder,)
+  maker = types.new_class(
+    "Tiny", bases, {"skip_registration": True}, lambda space: space.update(body)
+  )
+  for chosen in configs or (None,):
+    builder = maker(
+      data_dir=str(root), config=chosen, file_format="array_record"
+    )
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+
+
+def examples(images):
+  return [
+    {"image": png(image), "label": int(image[0, 0, 0]) % 3} for image in images
+  ]
+
+
+def without_tensorflow(monkeypatch, found=None):
+  monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda _: found)
+
+
+def content(source):
+  return source.fetch(np.arange(len(source)))
+
+
+def positions(source):
+  return sorted(content(source)["image"][:, 0, 0, 0].tolist())
+
+
+def fails(data):
+  with pytest.raises(datasets.DataError) as error:
+    datasets.open_splits(data)
+  message = str(error.value)
+  assert "\n" not in message
+  return message
+
+
+def edit_info(root, **changes):
+  path = root / "tiny" / "1.0.0" / "dataset_info.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
