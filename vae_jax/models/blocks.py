@@ -120,6 +120,25 @@ class BatchNormAct(nn.Module):
     return drop(self.activation(x))
 
 
+class MakesLayers:
+  """Layers with the settings of the network that inherits this: `train`,
+  `dtype`, `initializer` and `axis_name`, as `encoders.Encoder` has them."""
+
+  def _conv(self, features: int, **kwargs) -> layers.Conv:
+    return layers.Conv(
+      features, dtype=self.dtype, initializer=self.initializer, **kwargs
+    )
+
+  def _act(self, activation, **kwargs) -> BatchNormAct:
+    return BatchNormAct(
+      activation,
+      train=self.train,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+      **kwargs,
+    )
+
+
 class GroupNormSwish(nn.Module):
   """swish(x), of x normalised over groups of channels if asked for.
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from vae_jax.models import blocks, layers
 
 
-class Decoder(nn.Module):
+class Decoder(blocks.MakesLayers, nn.Module):
   """What all decoders have in common.
 
   Attributes:
@@ -41,23 +41,9 @@ class Decoder(nn.Module):
   def _image(self, z: Array, h: int, w: int, c: int) -> Array:
     return self._dense(h * w * c)(z).reshape(z.shape[0], h, w, c)
 
-  def _conv(self, features: int, **kwargs) -> layers.Conv:
-    return layers.Conv(
-      features, dtype=self.dtype, initializer=self.initializer, **kwargs
-    )
-
   def _up(self, features: int, **kwargs) -> layers.ConvTranspose:
     return layers.ConvTranspose(
       features, dtype=self.dtype, initializer=self.initializer, **kwargs
-    )
-
-  def _act(self, activation, **kwargs) -> blocks.BatchNormAct:
-    return blocks.BatchNormAct(
-      activation,
-      train=self.train,
-      dtype=self.dtype,
-      axis_name=self.axis_name,
-      **kwargs,
     )
 
 

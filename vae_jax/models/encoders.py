@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from vae_jax.models import blocks, layers
 
 
-class Encoder(nn.Module):
+class Encoder(blocks.MakesLayers, nn.Module):
   """What all encoders have in common.
 
   Attributes:
@@ -28,20 +28,6 @@ class Encoder(nn.Module):
   dtype: Any = jnp.float32
   initializer: str = "flax"
   axis_name: str | None = None
-
-  def _conv(self, features: int, **kwargs) -> layers.Conv:
-    return layers.Conv(
-      features, dtype=self.dtype, initializer=self.initializer, **kwargs
-    )
-
-  def _act(self, activation, **kwargs) -> blocks.BatchNormAct:
-    return blocks.BatchNormAct(
-      activation,
-      train=self.train,
-      dtype=self.dtype,
-      axis_name=self.axis_name,
-      **kwargs,
-    )
 
 
 class Mlp(Encoder):
