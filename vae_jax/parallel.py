@@ -66,11 +66,6 @@ def device_count() -> int:
   return len(devices())
 
 
-def is_lead() -> bool:
-  """Returns whether this process writes metrics and pictures."""
-  return jax.process_index() == 0
-
-
 def describe_devices() -> str:
   """Returns the devices in words, as "8 x cpu (cpu)"."""
   first = devices()[0]
