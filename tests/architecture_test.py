@@ -17,11 +17,12 @@ data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.datasets data.cache
 data.batch data.preprocess data.pipeline
-distributions
+distributions.latents distributions.pixels distributions
 models.conv_ops models.layers models.blocks models.encoders models.decoders
-models.posteriors models.priors models.likelihoods models.vae models.build
+models.posteriors models.priors models.likelihoods models.vae
 models
-objectives.terms objectives.elbo objectives.autoencoders objectives
+objectives.terms objectives.global_batch objectives.elbo objectives.autoencoders objectives
+build
 optim
 train_step
 metrics

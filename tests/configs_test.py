@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.helpers import tiny_config
-from vae_jax import checkpoint, metrics, models, parallel, pictures, train
+from vae_jax import build, checkpoint, metrics, parallel, pictures, train
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import bounds
@@ -87,7 +87,7 @@ def test_docstring_has_command_hardware_time_and_number(path):
 )
 def test_parameter_counts(name, count):
   path = next(p for p in CONFIGS if p.stem == name)
-  assert models.parameter_count(load(path).get_config()) == count
+  assert build.parameter_count(load(path).get_config()) == count
 
 
 def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):

@@ -12,10 +12,10 @@ from flax import linen as nn
 
 from tests.helpers import tiny_config
 from vae_jax import (
+  build,
   checkpoint,
   distributions,
   latents,
-  models,
   objectives,
   parallel,
   pictures,
@@ -188,4 +188,4 @@ def test_parameter_count_needs_no_data():
   c.data.image_shape = (28, 28, 1)
   c.model.encoder.name = c.model.decoder.name = "mlp"
   c.model.latent_dim = 20
-  assert models.parameter_count(c) == 652_824
+  assert build.parameter_count(c) == 652_824

@@ -8,88 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from flax import linen as nn
 from jax import flatten_util
 
-from vae_jax import config as config_lib
-from vae_jax import distributions, models, objectives
-from vae_jax.data.batch import Batch
-from vae_jax.models import posteriors, priors
-from vae_jax.objectives import autoencoders, elbo
-
-SIGMA = 0.3
-SHAPE = (2, 3, 1)
-DIMS = 6
-
-
-class _Flatten(nn.Module):
-  def __call__(self, x):
-    return x.reshape(x.shape[0], -1)
-
-
-class _Linear(nn.Module):
-  @nn.compact
-  def __call__(self, z):
-    return nn.Dense(DIMS)(z).reshape(-1, *SHAPE)
-
-
-class _LinearNormal(nn.Module):
-  def __call__(self, outputs):
-    return distributions.Normal(outputs, jnp.float32(math.log(SIGMA)))
-
-
-VAE = models.Vae(
-  encoder=_Flatten(),
-  posterior=posteriors.diagonal_normal(2),
-  latent_prior=priors.standard_normal(2),
-  decoder=_Linear(),
-  likelihood=_LinearNormal(),
+from tests.exact_model import (
+  SHAPE,
+  SIGMA,
+  batch_of,
+  exact_model,
+  part_of,
+  terms_of,
 )
-
-
-def _batch(images, seed=0):
-  count = len(images)
-  return Batch(
-    image=jnp.asarray(images, jnp.uint8),
-    index=jnp.arange(count, dtype=jnp.int32),
-    mask=jnp.ones((count,), bool),
-    key=jax.random.split(jax.random.key(seed), count),
-  )
-
-
-def _terms(objective, params, batch, step=0, vae=VAE):
-  def run(vae, batch):
-    return objective(vae, batch, step=jnp.int32(step))
-
-  return nn.apply(run, vae)({"params": params}, batch)
-
-
-def _exact_model():
-  """x = W z + b + noise with orthogonal columns of W: the posterior is a
-  diagonal normal, which the model can represent exactly."""
-  rng = np.random.default_rng(0)
-  w = np.linalg.qr(rng.normal(size=(DIMS, 2)))[0] * np.array([0.5, 0.2])
-  b = rng.uniform(0.3, 0.7, DIMS)
-  variance = 1 / (1 + (w**2).sum(0) / SIGMA**2)
-  to_mean = w * variance / SIGMA**2
-  kernel = np.concatenate([to_mean, np.zeros_like(to_mean)], 1)
-  bias = np.concatenate([-b @ to_mean, np.log(variance)])
-  params = {
-    "posterior": {"Dense_0": {"kernel": kernel, "bias": bias}},
-    "decoder": {"Dense_0": {"kernel": w.T, "bias": b}},
-  }
-  params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
-  covariance = w @ w.T + SIGMA**2 * np.eye(DIMS)
-  exact = scipy.stats.multivariate_normal(b, covariance)
-  return params, lambda image: exact.logpdf(image.reshape(-1, DIMS) / 255)
+from vae_jax import config as config_lib
+from vae_jax import objectives
+from vae_jax.objectives import autoencoders, elbo
 
 
 def test_elbo_is_the_log_likelihood_at_the_exact_posterior():
-  params, log_likelihood = _exact_model()
+  params, log_likelihood = exact_model()
   images = np.random.default_rng(1).integers(0, 256, (4, *SHAPE))
   for image in images:
-    batch = _batch(np.repeat(image[None], 4000, 0))
-    terms = _terms(elbo.elbo, params, batch)
+    batch = batch_of(np.repeat(image[None], 4000, 0))
+    terms = terms_of(elbo.elbo, params, batch)
     negative = np.asarray(terms.distortion + terms.rate)
     error = negative.std() / math.sqrt(4000)
     expected = -float(log_likelihood(image))
@@ -98,9 +37,9 @@ def test_elbo_is_the_log_likelihood_at_the_exact_posterior():
 
 
 def test_elbo_is_never_above_the_log_likelihood():
-  params, log_likelihood = _exact_model()
+  params, log_likelihood = exact_model()
   image = np.random.default_rng(1).integers(0, 256, SHAPE)
-  batch = _batch(np.repeat(image[None], 4000, 0))
+  batch = batch_of(np.repeat(image[None], 4000, 0))
   for seed in range(5):
     noise = np.random.default_rng(seed)
     worse = jax.tree.map(lambda v: v, params)
@@ -109,16 +48,16 @@ def test_elbo_is_never_above_the_log_likelihood():
       lambda v, n=noise: v + jnp.asarray(0.5 * n.normal(size=v.shape), v.dtype),
       head,
     )
-    terms = _terms(elbo.elbo, worse, batch)
+    terms = terms_of(elbo.elbo, worse, batch)
     negative = np.asarray(terms.distortion + terms.rate)
     gap = negative.mean() + float(log_likelihood(image))
     assert gap > 5 * negative.std() / math.sqrt(4000)
 
 
 def test_rate_is_the_closed_form_at_the_exact_posterior():
-  params, _ = _exact_model()
+  params, _ = exact_model()
   image = np.random.default_rng(1).integers(0, 256, (1, *SHAPE))
-  rate = _terms(elbo.elbo, params, _batch(image)).rate
+  rate = terms_of(elbo.elbo, params, batch_of(image)).rate
   head = params["posterior"]["Dense_0"]
   out = image.reshape(1, -1) / 255 @ np.asarray(head["kernel"])
   out = out + np.asarray(head["bias"])
@@ -132,12 +71,12 @@ def test_rate_is_the_closed_form_at_the_exact_posterior():
   [elbo.elbo, functools.partial(elbo.beta_vae, beta=3.0)],
 )
 def test_gradient_against_finite_differences(objective):
-  params, _ = _exact_model()
-  batch = _batch(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
+  params, _ = exact_model()
+  batch = batch_of(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
   flat, unravel = flatten_util.ravel_pytree(params)
 
   def loss(flat):
-    return jnp.mean(_terms(objective, unravel(flat), batch).loss)
+    return jnp.mean(terms_of(objective, unravel(flat), batch).loss)
 
   gradient = np.asarray(jax.grad(loss)(flat))
   for seed in range(4):
@@ -149,11 +88,11 @@ def test_gradient_against_finite_differences(objective):
 
 
 def test_beta_weighs_the_loss_and_not_the_terms():
-  params, _ = _exact_model()
-  batch = _batch(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
-  plain = _terms(elbo.elbo, params, batch)
+  params, _ = exact_model()
+  batch = batch_of(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
+  plain = terms_of(elbo.elbo, params, batch)
   for beta in (0.0, 0.5, 4.0):
-    terms = _terms(functools.partial(elbo.beta_vae, beta=beta), params, batch)
+    terms = terms_of(functools.partial(elbo.beta_vae, beta=beta), params, batch)
     np.testing.assert_array_equal(terms.rate, plain.rate)
     np.testing.assert_array_equal(terms.distortion, plain.distortion)
     np.testing.assert_allclose(
@@ -183,10 +122,10 @@ def test_warmup_values(schedule, expected):
 
 
 def test_autoencoder_uses_the_mean_and_has_no_rate():
-  params, _ = _exact_model()
-  batch = _batch(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
-  terms = _terms(autoencoders.autoencoder, params, batch)
-  again = _terms(
+  params, _ = exact_model()
+  batch = batch_of(np.random.default_rng(1).integers(0, 256, (3, *SHAPE)))
+  terms = terms_of(autoencoders.autoencoder, params, batch)
+  again = terms_of(
     autoencoders.autoencoder,
     params,
     batch.replace(key=jax.random.split(jax.random.key(9), 3)),
@@ -202,15 +141,15 @@ def test_autoencoder_uses_the_mean_and_has_no_rate():
 
 
 def test_examples_do_not_see_one_another():
-  params, _ = _exact_model()
-  batch = _batch(np.random.default_rng(1).integers(0, 256, (4, *SHAPE)))
+  params, _ = exact_model()
+  batch = batch_of(np.random.default_rng(1).integers(0, 256, (4, *SHAPE)))
   for name in objectives.names():
     c = config_lib.default()
     c.objective.name = name
     objective = objectives.from_config(c)
-    whole = _terms(objective, params, batch)
+    whole = terms_of(objective, params, batch)
     assert whole.loss.shape == (4,)
-    one = _terms(objective, params, jax.tree.map(lambda v: v[2:3], batch))
+    one = terms_of(objective, params, part_of(batch, slice(2, 3)))
     np.testing.assert_allclose(whole.loss[2:3], one.loss, rtol=1e-5)
 
 
@@ -229,10 +168,10 @@ def test_a_loss_from_a_users_own_file(tmp_path, monkeypatch):
   c = config_lib.default()
   c.objective.name = "my_losses.my_loss"
   c.objective.args.scale = 3.0
-  params, _ = _exact_model()
-  batch = _batch(np.zeros((2, *SHAPE)))
-  ours = _terms(objectives.from_config(c), params, batch).loss
-  plain = _terms(elbo.elbo, params, batch).loss
+  params, _ = exact_model()
+  batch = batch_of(np.zeros((2, *SHAPE)))
+  ours = terms_of(objectives.from_config(c), params, batch).loss
+  plain = terms_of(elbo.elbo, params, batch).loss
   np.testing.assert_allclose(ours, 3 * plain, rtol=1e-6)
 
 
@@ -267,7 +206,7 @@ def test_wrong_objectives_are_said_in_a_sentence(name, args, said):
   ],
 )
 def test_wrong_hyperparameters_are_said_in_a_sentence(args, said):
-  params, _ = _exact_model()
+  params, _ = exact_model()
   objective = functools.partial(elbo.beta_vae, **args)
   with pytest.raises(config_lib.ConfigError, match=said):
-    _terms(objective, params, _batch(np.zeros((2, *SHAPE))))
+    terms_of(objective, params, batch_of(np.zeros((2, *SHAPE))))

@@ -43,6 +43,8 @@ FREE_FIELDS = frozenset(
 _CHOICES = {
   "data.cache": ("none", "host"),
   "data.binarization": ("none", "static", "dynamic"),
+  "data.dequantization": ("none", "uniform"),
+  "model.condition": ("none", "label", "attributes"),
   "model.dtype": ("float32", "bfloat16"),
   "model.init": ("flax", "torch"),
   "eval.split": ("train", "validation", "test"),
@@ -53,6 +55,7 @@ _AT_LEAST = {
   "seed": 0,
   "data.crop": 0,
   "data.resize": 0,
+  "data.num_labels": 0,
   "data.num_threads": 1,
   "model.latent_dim": 1,
   "optim.warmup_steps": 0,
@@ -74,7 +77,11 @@ _AT_LEAST = {
   "eval.seed": 0,
   "sample.seed": 0,
 }
-_ABOVE = {"optim.learning_rate": 0, "sample.temperature": 0}
+_ABOVE = {
+  "optim.learning_rate": 0,
+  "optim.auxiliary.learning_rate": 0,
+  "sample.temperature": 0,
+}
 
 
 class ConfigError(ValueError):
@@ -102,6 +109,8 @@ def default() -> ConfigDict:
   c.data.resize = 0  # side after resizing, pixels; 0 = none
   c.data.grayscale = False  # one channel (luma)
   c.data.image_shape = ()  # height, width, channels; () = ask the data set
+  c.data.num_labels = 0  # classes, or attributes; 0 = ask the data set
+  c.data.dequantization = "none"  # none | uniform noise between grey levels
   c.data.binarization = "none"  # none | static | dynamic, on the device
   c.data.cache = "host"  # none | host: decode once into a memory map
   c.data.cache_dir = ""  # "" = data/ in $VAE_JAX_CACHE_DIR, ~/.cache/vae_jax
@@ -114,10 +123,13 @@ def default() -> ConfigDict:
   c.model.prior = _named("standard_normal")  # class of vae_jax.models.priors
   c.model.likelihood = _named("bernoulli")  # of vae_jax.models.likelihoods
   c.model.latent_dim = 32  # numbers per image
+  c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
   c.model.init = "flax"  # flax | torch, initial weights
 
   c.objective = ConfigDict(_named("elbo"))  # function of vae_jax.objectives
+  c.objective.auxiliary = ConfigDict()  # the network that it declares
+  c.objective.auxiliary.args = ConfigDict()  # fields of that network
 
   c.optim = ConfigDict()
   c.optim.optimizer = _named("adam")  # function of optax
@@ -126,6 +138,9 @@ def default() -> ConfigDict:
   c.optim.warmup_steps = 0  # steps of linear warm-up from 0
   c.optim.clip_norm = 0.0  # global gradient norm, nats per weight; 0 = off
   c.optim.skip_norm = 0.0  # skip a step whose norm is higher; 0 = off
+  c.optim.auxiliary = ConfigDict()
+  c.optim.auxiliary.optimizer = _named("adam")  # for that network; of optax
+  c.optim.auxiliary.learning_rate = 1e-4  # its highest value, same schedule
   c.optim.ema_decay = 0.0  # of the averaged weights, per step; 0 = off
 
   c.train = ConfigDict()

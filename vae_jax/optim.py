@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from vae_jax import registry
+from vae_jax import objectives, registry
 from vae_jax.config import ConfigError
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ _FACTORS = {"constant": _constant, "cosine": _cosine, "step": _step}
 
 
 def learning_rate(
-  config: ConfigDict, num_steps: int
+  config: ConfigDict, num_steps: int, *, highest: float | None = None
 ) -> Callable[[jax.Array | int], Float[Array, ""]]:
   """Returns the learning rate as a function of the optimiser's step.
 
@@ -56,6 +56,7 @@ def learning_rate(
   Args:
     config: the resolved config.
     num_steps: steps of the whole run.
+    highest: the rate itself; None = optim.learning_rate.
 
   Raises:
     ConfigError: an unknown schedule, or an argument it does not take.
@@ -74,12 +75,14 @@ def learning_rate(
     )
   )
 
+  highest = optim.learning_rate if highest is None else highest
+
   def schedule(step: jax.Array | int) -> Float[Array, ""]:
     step = jnp.asarray(step, jnp.float32)
     warmup = jnp.minimum(1.0, (step + 1) / max(optim.warmup_steps, 1))
     rest = max(num_steps - optim.warmup_steps, 1)
     fraction = jnp.clip((step - optim.warmup_steps) / rest, 0, 1)
-    return optim.learning_rate * warmup * factor(fraction)
+    return highest * warmup * factor(fraction)
 
   return schedule
 
@@ -90,24 +93,52 @@ def optimizer(
   """Returns gradient clipping and the optimiser named in the config.
 
   `config.optim.optimizer.name` is any optimiser of optax (adam, adamw,
-  adamax, ...); `args` are its further arguments.
+  adamax, ...); `args` are its further arguments. The network that an objective
+  declares for itself has an optimiser of its own, config.optim.auxiliary, and
+  its gradient is clipped apart.
 
   Raises:
     ConfigError: no such optimiser, or an argument it does not take.
   """
-  node = config.optim.optimizer
+  model = _player(
+    config,
+    "optim.optimizer",
+    config.optim.optimizer,
+    learning_rate(config, num_steps),
+  )
+  if objectives.auxiliary_of(config) is None:
+    return model
+  auxiliary = _player(
+    config,
+    "optim.auxiliary.optimizer",
+    config.optim.auxiliary.optimizer,
+    learning_rate(
+      config, num_steps, highest=config.optim.auxiliary.learning_rate
+    ),
+  )
+
+  def owner(params: Any) -> dict[str, str]:
+    return {k: "auxiliary" if k == "auxiliary" else "model" for k in params}
+
+  return optax.partition({"model": model, "auxiliary": auxiliary}, owner)
+
+
+def _player(
+  config: ConfigDict,
+  field: str,
+  node: ConfigDict,
+  schedule: Callable[[jax.Array | int], Float[Array, ""]],
+) -> optax.GradientTransformation:
   function = getattr(optax, node.name, None)
   takes = inspect.signature(function).parameters if callable(function) else {}
   if "learning_rate" not in takes:
     raise ConfigError(
-      f"config.optim.optimizer.name is {node.name!r}; it must be an optimiser "
+      f"config.{field}.name is {node.name!r}; it must be an optimiser "
       "of optax, such as adam, adamw or adamax."
     )
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
-  args = registry.check_arguments(
-    "optim.optimizer", node.name, node.args, known
-  )
-  transforms = [function(learning_rate(config, num_steps), **args)]
+  args = registry.check_arguments(field, node.name, node.args, known)
+  transforms = [function(schedule, **args)]
   if config.optim.clip_norm:
     transforms.insert(0, optax.clip_by_global_norm(config.optim.clip_norm))
   return optax.chain(*transforms)

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, figures, latents, metrics, models, train_step
+from vae_jax import (
+  build,
+  checkpoint,
+  figures,
+  latents,
+  metrics,
+  models,
+  train_step,
+)
 from vae_jax.train_step import TrainState
 
 _RECONSTRUCTIONS = 30
@@ -23,7 +31,7 @@ def model_for_use(
   config: ConfigDict, state: TrainState
 ) -> tuple[models.Vae, Any]:
   """Returns the model in evaluation mode and its variables."""
-  vae = models.build(config, tuple(config.data.image_shape), train=False)
+  vae = build.model(config, tuple(config.data.image_shape), train=False)
   params = train_step.eval_params(config, state)
   return vae, {"params": params, **state.model_state}
 

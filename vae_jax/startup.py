@@ -14,8 +14,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import (
+  build,
   flops,
-  models,
   objectives,
   optim,
   parallel,
@@ -63,6 +63,7 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
     )
   config.data.name = splits.name
   config.data.image_shape = splits.image_shape
+  config.data.num_labels = build.num_labels(config, splits)
   config.data.train_split = splits.split_strings["train"]
   config.data.validation_split = splits.split_strings["validation"]
   config.data.test_split = splits.split_strings["test"]
@@ -83,10 +84,10 @@ def check(config: ConfigDict, splits: datasets.Splits) -> None:
   shape, label_shape = config.data.image_shape, splits.train.label_shape
   optim.optimizer(config, 1)
   objective = objectives.from_config(config)
-  vae = models.build(config, shape, train=False)
+  vae = build.model(config, shape, train=False)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
-    variables = models.init_variables(config, shape)
+    variables = build.init_variables(config, shape)
     label = None
     if label_shape is not None:
       # Class ids are int32, bits of attributes uint8.

@@ -17,7 +17,7 @@ from flax import struct
 from jax import lax
 from ml_collections import ConfigDict
 
-from vae_jax import models, objectives, optim, parallel
+from vae_jax import build, models, objectives, optim, parallel
 from vae_jax.data import preprocess
 from vae_jax.data.batch import Batch
 
@@ -57,7 +57,7 @@ def init_state(
   config: ConfigDict, shape: tuple[int, int, int], num_steps: int
 ) -> TrainState:
   """Returns the state before the first step, a function of config.seed."""
-  variables = models.init_variables(config, shape)
+  variables = build.init_variables(config, shape)
   params = variables.pop("params")
   zero = jnp.zeros((), jnp.int32)
   return TrainState(
@@ -108,8 +108,9 @@ def forward(
   def run(vae: models.Vae, batch: Batch) -> objectives.Terms:
     return objective(vae, batch, step=step)
 
+  given = models.given(label=batch.label, key=batch.key)
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
-    variables, batch, rngs=rngs
+    {**variables, **given}, batch, rngs=rngs
   )
   named = {"loss": terms.loss, "distortion": terms.distortion}
   if terms.rate is not None:
@@ -144,7 +145,7 @@ def make_train_steps(
     steps not run. The state is donated.
   """
   objective = objectives.from_config(config)
-  vae = models.build(config, shape, train=True)
+  vae = build.model(config, shape, train=True)
   optimizer = optim.optimizer(config, num_steps)
   learning_rate = optim.learning_rate(config, num_steps)
 
@@ -293,7 +294,7 @@ def make_eval_step(
   the result.
   """
   objective = objectives.from_config(config)
-  vae = models.build(config, shape, train=False)
+  vae = build.model(config, shape, train=False)
 
   def eval_step(
     variables: Any,

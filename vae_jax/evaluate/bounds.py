@@ -9,7 +9,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, metrics, models, parallel, train_step
+from vae_jax import build, checkpoint, metrics, parallel, train_step
 from vae_jax.data import cache, datasets, pipeline
 
 
@@ -71,7 +71,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   splits = datasets.open_splits(config.data)
   split = config.eval.split
   source = cache.open_source(getattr(splits, split), config.data)
-  shape = models.image_shape(config)
+  shape = build.image_shape(config)
   variables = parallel.replicate(
     {
       "params": train_step.eval_params(config, state),
@@ -112,7 +112,7 @@ def bits(
 
   Without a rate there is no bound, and bits_per_dim is None.
   """
-  likelihood = models.likelihood_class(config)
+  likelihood = build.likelihood_class(config)
   density = likelihood.is_density
   words = "density per grey level" if density else "probability"
   if not density and config.data.binarization == "none":

@@ -1,19 +1,5 @@
 """Encoders, decoders, priors and the `Vae` that joins them."""
 
-from vae_jax.models.build import (
-  build,
-  image_shape,
-  init_variables,
-  likelihood_class,
-  parameter_count,
-)
-from vae_jax.models.vae import Vae
+from vae_jax.models.vae import Vae, given
 
-__all__ = [
-  "Vae",
-  "build",
-  "image_shape",
-  "init_variables",
-  "likelihood_class",
-  "parameter_count",
-]
+__all__ = ["Vae", "given"]

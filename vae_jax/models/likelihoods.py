@@ -1,8 +1,10 @@
 """From a decoder's outputs to p(x | z), selected by name.
 
 Class names are what `config.model.likelihood.name` takes. Each says by
-`outputs_per_channel` how many numbers per pixel and channel it needs, and by
-`is_density` whether it gives a density of pixels in [0, 1]. The mean of a normal likelihood is sigmoid(output), since pixels lie in [0, 1].
+`num_outputs(channels)` how many numbers per pixel it reads, where that is not
+one per channel, and by `is_density` whether it gives a density of pixels in
+[0, 1]. The mean of a normal likelihood is sigmoid(output), since pixels lie in
+[0, 1].
 """
 
 import math
@@ -30,7 +32,6 @@ def _check_sigma(value: float) -> None:
 class bernoulli(nn.Module):
   """Independent binary pixels, by logits."""
 
-  outputs_per_channel: ClassVar[int] = 1
   is_density: ClassVar[bool] = False
 
   def __call__(
@@ -48,7 +49,6 @@ class gaussian(nn.Module):
       distortion the summed squared error, up to a constant.
   """
 
-  outputs_per_channel: ClassVar[int] = 1
   is_density: ClassVar[bool] = True
 
   sigma: float = math.sqrt(0.5)
@@ -67,7 +67,6 @@ class gaussian_learned(nn.Module):
     sigma: its initial value.
   """
 
-  outputs_per_channel: ClassVar[int] = 1
   is_density: ClassVar[bool] = True
 
   sigma: float = 0.3
@@ -90,7 +89,6 @@ class gaussian_optimal(nn.Module):
     Rybkin et al., arXiv 2006.13202 (sigma-VAE).
   """
 
-  outputs_per_channel: ClassVar[int] = 1
   is_density: ClassVar[bool] = True
 
   train: bool = False

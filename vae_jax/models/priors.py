@@ -1,7 +1,11 @@
 """Priors p(z), selected by name.
 
-Class names are what `config.model.prior.name` takes.
+Class names are what `config.model.prior.name` takes. Each is called with the
+way from images in [0, 1] to their posteriors, for priors made of them.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 
@@ -13,6 +17,9 @@ class standard_normal(nn.Module):
 
   latent_dim: int
 
-  def __call__(self) -> distributions.StandardNormal:
+  def __call__(
+    self, encode: Callable[..., Any]
+  ) -> distributions.StandardNormal:
     """Returns the prior."""
+    del encode
     return distributions.StandardNormal(self.latent_dim)

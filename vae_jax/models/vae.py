@@ -5,9 +5,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from vae_jax import distributions
+
+# The collection of what belongs to the batch and not to the model.
+_GIVEN = "given"
+# Apart from every key that a model draws from.
+_DEQUANTIZE = 0xDE
+
+
+def given(
+  *,
+  label: Integer[Array, "b ..."] | None = None,
+  key: Key[Array, " b"] | None = None,
+) -> dict[str, dict[str, Any]]:
+  """Returns the collection that a model is applied with beside its variables.
+
+  Args:
+    label: class ids [b] or attributes [b a] of the images; read by
+      conditional models alone.
+    key: one per image; read where pixels are dequantised.
+  """
+  values = {"label": label, "key": key}
+  return {_GIVEN: {k: v for k, v in values.items() if v is not None}}
 
 
 class Vae(nn.Module):
@@ -15,17 +36,26 @@ class Vae(nn.Module):
 
   An objective is a plain function of a bound `Vae`: `nn.apply(objective,
   vae)(variables, batch)`. Latents are a tuple of groups, of which this flat
-  model has one.
+  model has one. A conditional model, p(z) p(x | z, y) with q(z | x, y), reads
+  the label y of each image from what is `given` and looks the same to an
+  objective: y goes to the encoder as further channels of the image and to the
+  decoder as further latents. Where several draws per image are decoded at
+  once, they lie draw by draw: [k b], stacked to [k * b].
 
   Attributes:
     encoder: images in [0, 1] [b h w c] -> features [b f].
     posterior: features [b f] -> distribution of z [b d].
-    latent_prior: () -> distribution of z.
+    latent_prior: the way to a posterior -> distribution of z.
     decoder: z [b d] -> outputs [b h w o].
     likelihood: outputs [b h w o] -> distribution of the image.
+    auxiliary: the network that an objective declared for itself, if any.
+    auxiliary_input: "images" in [0, 1], "latents" or "nothing".
+    num_labels: classes, or attributes, of a conditional model; 0 = not one.
+    dequantize: whether uniform noise fills the gaps between grey levels.
 
   References:
-    Kingma and Welling, arXiv 1312.6114.
+    Kingma and Welling, arXiv 1312.6114; conditional: Sohn, Lee and Yan,
+    NeurIPS 2015, with the prior independent of y.
   """
 
   encoder: nn.Module
@@ -33,24 +63,77 @@ class Vae(nn.Module):
   latent_prior: nn.Module
   decoder: nn.Module
   likelihood: nn.Module
+  auxiliary: nn.Module | None = None
+  auxiliary_input: str = "nothing"
+  num_labels: int = 0
+  dequantize: bool = False
 
   def encode(self, image: UInt8[Array, "b h w c"]) -> distributions.Groups:
     """Returns q(z | image)."""
     x = image.astype(jnp.float32) * jnp.float32(1 / 255)
-    return distributions.Groups((self.posterior(self.encoder(x)),))
+    if self.num_labels:
+      label = self._label(len(x))[:, None, None, :]
+      planes = jnp.broadcast_to(label, (*x.shape[:3], self.num_labels))
+      x = jnp.concatenate([x, planes], axis=-1)
+    return distributions.Groups((self._posterior(x),))
 
   def decode(self, z: tuple[Float[Array, "b d"], ...]) -> Any:
     """Returns p(image | z)."""
     (code,) = z
-    return self.likelihood(self.decoder(code))
+    count = len(code)
+    if self.num_labels:
+      code = jnp.concatenate([code, self._label(count)], axis=-1)
+    likelihood = self.likelihood(self.decoder(code))
+    if not self.dequantize or self.is_initializing():
+      return likelihood
+    return distributions.Dequantized(
+      likelihood, self._noise(count, likelihood.mean.shape[1:])
+    )
 
   def prior(self) -> distributions.Groups:
     """Returns p(z)."""
-    return distributions.Groups((self.latent_prior(),))
+    return distributions.Groups((self.latent_prior(self._posterior),))
+
+  def _posterior(self, x: Float[Array, "b h w c"]) -> Any:
+    return self.posterior(self.encoder(x))
+
+  def _label(self, count: int) -> Float[Array, "{count} n"]:
+    if self.is_initializing():
+      return jnp.zeros((count, self.num_labels))
+    label = self.get_variable(_GIVEN, "label")
+    if label.ndim == 1:
+      label = jax.nn.one_hot(label, self.num_labels)
+    return _draw_by_draw(label.astype(jnp.float32), count)
+
+  def _noise(
+    self, count: int, shape: tuple[int, ...]
+  ) -> Float[Array, "{count} h w c"]:
+    key = self.get_variable(_GIVEN, "key")
+    draw = lambda k: jax.random.uniform(  # noqa: E731
+      jax.random.fold_in(k, _DEQUANTIZE), shape
+    )
+    return _draw_by_draw(jax.vmap(draw)(key), count)
 
   def __call__(
     self, image: UInt8[Array, "b h w c"], key: Key[Array, " b"]
   ) -> jax.Array:
     """Returns log p(image | z) of one draw of z; touches every parameter."""
-    self.prior()
-    return self.decode(self.encode(image).sample(key)).log_prob(image)
+    z = self.encode(image).sample(key)
+    if self.auxiliary is not None:
+      inputs = {
+        "images": (image / jnp.float32(255),),
+        "latents": (jnp.concatenate(z, axis=-1),),
+        "nothing": (),
+      }
+      self.auxiliary(*inputs[self.auxiliary_input])
+    # Only `log_prob` touches the parameters of a prior that has any.
+    self.prior().log_prob(z)
+    return self.decode(z).log_prob(image)
+
+
+def _draw_by_draw(
+  values: Float[Array, "b ..."], count: int
+) -> Float[Array, "{count} ..."]:
+  """Repeats what is per image for each of count / b draws per image."""
+  repeats = (count // len(values),) + (1,) * (values.ndim - 1)
+  return jnp.tile(values, repeats)

@@ -16,9 +16,17 @@ from ml_collections import ConfigDict
 
 from vae_jax import registry
 from vae_jax.config import ConfigError
-from vae_jax.objectives.terms import Terms
+from vae_jax.objectives.terms import Auxiliary, Terms, frozen, needs, rate
 
-__all__ = ["Terms", "from_config", "names"]
+__all__ = [
+  "Terms",
+  "auxiliary_of",
+  "from_config",
+  "frozen",
+  "names",
+  "needs",
+  "rate",
+]
 
 Objective = Callable[..., Terms]
 
@@ -48,13 +56,7 @@ def names() -> list[str]:
   )
 
 
-def from_config(config: ConfigDict) -> Objective:
-  """Returns `config.objective` as a function `(vae, batch, *, step)`.
-
-  Raises:
-    ConfigError: the name is unknown, is no objective, or its arguments are
-      not those of its signature.
-  """
+def _function(config: ConfigDict) -> Objective:
   node = config.objective
   function = registry.resolve("objective", node.name, _modules(), names())
   if not _is_objective(function):
@@ -62,6 +64,26 @@ def from_config(config: ConfigDict) -> Objective:
       f"config.objective.name is {node.name!r}, which is no function of "
       "(vae, batch, *, step, ...)."
     )
+  return function
+
+
+def auxiliary_of(config: ConfigDict) -> Auxiliary | None:
+  """Returns the network that the config's objective declares, if any.
+
+  Raises:
+    ConfigError: as `from_config`.
+  """
+  return getattr(_function(config), "auxiliary", None)
+
+
+def from_config(config: ConfigDict) -> Objective:
+  """Returns `config.objective` as a function `(vae, batch, *, step)`.
+
+  Raises:
+    ConfigError: the name is unknown, is no objective, or its arguments are
+      not those of its signature.
+  """
+  function, node = _function(config), config.objective
   known = registry.keyword_arguments(function)
   known.pop("step", None)
   args = registry.check_arguments("objective", node.name, node.args, known)

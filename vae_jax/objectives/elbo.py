@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
+from vae_jax.objectives import terms
 from vae_jax.objectives.terms import Terms
 
 _SCHEDULES = ("constant", "linear", "cyclical", "steps")
@@ -68,13 +69,15 @@ def kl_weight(
   return beta * jnp.minimum(1.0, fraction).astype(jnp.float32)
 
 
-def elbo(vae: models.Vae, batch: Batch, *, step: jax.Array) -> Terms:
+def elbo(
+  vae: models.Vae, batch: Batch, *, step: jax.Array, kl: str = "auto"
+) -> Terms:
   """-ELBO = E_q[-log p(x | z)] + KL(q(z | x) || p(z)), one draw of z.
 
   References:
     Kingma and Welling, arXiv 1312.6114, equation 10 with L = 1.
   """
-  return beta_vae(vae, batch, step=step, beta=1.0)
+  return beta_vae(vae, batch, step=step, beta=1.0, kl=kl)
 
 
 def beta_vae(
@@ -86,6 +89,7 @@ def beta_vae(
   schedule: str = "constant",
   warmup_steps: int = 0,
   cycles: int = 4,
+  kl: str = "auto",
 ) -> Terms:
   """E_q[-log p(x | z)] + beta(step) KL(q(z | x) || p(z)), one draw of z.
 
@@ -97,6 +101,7 @@ def beta_vae(
     schedule: constant | linear | cyclical | steps, see `kl_weight`.
     warmup_steps: optimiser steps until the weight stays at beta.
     cycles: cycles, or stairs, within them.
+    kl: auto | closed | sampled, see `terms.rate`.
 
   References:
     Higgins et al., ICLR 2017 (openreview Sy2fzU9gl), equation 4.
@@ -109,9 +114,10 @@ def beta_vae(
     cycles=cycles,
   )
   posterior = vae.encode(batch.image)
-  likelihood = vae.decode(posterior.sample(batch.key))
+  z, log_q = posterior.sample_and_log_prob(batch.key)
+  likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
-  rate = posterior.kl(vae.prior())
+  rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
   return Terms(
     loss=distortion + weight * rate,
     distortion=distortion,

@@ -1,0 +1,27 @@
+"""Densities, KL divergences and samplers, in nats, as small frozen structs."""
+
+from vae_jax.distributions.latents import (
+  LOG_2PI,
+  Deterministic,
+  DiagonalNormal,
+  Groups,
+  StandardNormal,
+)
+from vae_jax.distributions.pixels import (
+  Bernoulli,
+  CalibratedNormal,
+  Dequantized,
+  Normal,
+)
+
+__all__ = [
+  "LOG_2PI",
+  "Bernoulli",
+  "CalibratedNormal",
+  "Dequantized",
+  "Deterministic",
+  "DiagonalNormal",
+  "Groups",
+  "Normal",
+  "StandardNormal",
+]

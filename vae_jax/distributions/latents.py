@@ -1,0 +1,190 @@
+"""Distributions of latents, in nats.
+
+A prior has `sample(key [b], temperature) -> [b d]` and `log_prob(z) -> [b]`;
+a posterior has `sample(key)`, `log_prob(z)`, `sample_and_log_prob(key)`, `mean`
+and, where a closed form is known, `kl(prior) -> [b]`. Densities are in float32
+whatever the networks use.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Key
+
+from vae_jax.config import ConfigError
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def _normal(key: Key[Array, " b"], dim: int) -> Float[Array, "b d"]:
+  return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(key)
+
+
+@struct.dataclass
+class StandardNormal:
+  """N(0, I) in `dim` dimensions."""
+
+  dim: int = struct.field(pytree_node=False)
+
+  def sample(
+    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
+  ) -> Float[Array, "b d"]:
+    """Returns one draw per key, with standard deviation `temperature`."""
+    return temperature * _normal(key, self.dim)
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Returns -1/2 sum_j (z_j^2 + log 2 pi), nats."""
+    return -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, axis=-1)
+
+
+@struct.dataclass
+class DiagonalNormal:
+  """N(mean, diag(exp(log_variance))), one per example."""
+
+  mean: Float[Array, "b d"]
+  log_variance: Float[Array, "b d"]
+
+  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+    """Returns mean + exp(log_variance / 2) * noise, differentiable in both.
+
+    References:
+      Kingma and Welling, arXiv 1312.6114, section 2.4.
+    """
+    noise = _normal(key, self.mean.shape[-1])
+    return self.mean + jnp.exp(0.5 * self.log_variance) * noise
+
+  def sample_and_log_prob(
+    self, key: Key[Array, " b"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns one draw per key and its log density, nats."""
+    z = self.sample(key)
+    return z, self.log_prob(z)
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Returns sum_j log N(z_j; mean_j, variance_j), nats."""
+    square = jnp.square(z - self.mean) * jnp.exp(-self.log_variance)
+    return -0.5 * jnp.sum(square + self.log_variance + LOG_2PI, axis=-1)
+
+  def has_kl(self, prior: Any) -> bool:
+    """Whether KL(self || prior) has a closed form."""
+    return isinstance(prior, StandardNormal | DiagonalNormal)
+
+  def kl(self, prior: Any) -> Float[Array, " b"]:
+    """Returns KL(self || prior), nats; see `kl_per_dimension`."""
+    return jnp.sum(self.kl_per_dimension(prior), axis=-1)
+
+  def kl_per_dimension(self, prior: Any) -> Float[Array, "b d"]:
+    """Returns each dimension's part of KL(self || prior), nats.
+
+    With variances s^2 = exp(log_variance), for a standard normal prior
+    1/2 (mean^2 + s^2 - 1 - log s^2), in general
+    1/2 (((mean - m)^2 + s^2) / p^2 - 1 - log s^2 + log p^2).
+
+    References:
+      Kingma and Welling, arXiv 1312.6114, appendix B.
+
+    Raises:
+      ConfigError: no closed form is known for this prior.
+    """
+    # expm1 keeps the small difference s^2 - 1 - log s^2 exact near s = 1.
+    if isinstance(prior, StandardNormal):
+      spread = jnp.expm1(self.log_variance) - self.log_variance
+      return 0.5 * (jnp.square(self.mean) + spread)
+    if isinstance(prior, DiagonalNormal):
+      ratio = self.log_variance - prior.log_variance
+      square = jnp.square(self.mean - prior.mean) * jnp.exp(-prior.log_variance)
+      return 0.5 * (square + jnp.expm1(ratio) - ratio)
+    raise ConfigError(
+      f"There is no closed form of KL(DiagonalNormal || "
+      f"{type(prior).__name__}); choose another config.model.prior.name, or "
+      "an objective that samples its rate."
+    )
+
+
+@struct.dataclass
+class Deterministic:
+  """A code without noise, as an autoencoder's; it has no density."""
+
+  mean: Float[Array, "b d"]
+
+  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+    """Returns the code itself."""
+    del key
+    return self.mean
+
+  def has_kl(self, prior: Any) -> bool:
+    """Whether there is a closed form: `kl` says why there is none."""
+    return True
+
+  def kl(self, prior: Any) -> Float[Array, " b"]:
+    """Stops: a point has no finite divergence from a density."""
+    raise ConfigError(
+      "A deterministic posterior has no KL divergence: set "
+      "config.objective.name to one without a rate, such as autoencoder, or "
+      "config.model.posterior.name to diagonal_normal."
+    )
+
+  def sample_and_log_prob(
+    self, key: Key[Array, " b"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Stops, as `kl`: a point has no density."""
+    return self.sample(key), self.kl(None)
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Stops, as `kl`: a point has no density."""
+    return self.kl(None)
+
+
+@struct.dataclass
+class Groups:
+  """Independent groups of latents; a flat VAE has one.
+
+  Samples are tuples of arrays, one per group.
+  """
+
+  groups: tuple[Any, ...]
+
+  @property
+  def mean(self) -> tuple[Float[Array, "b _"], ...]:
+    """Means of the groups."""
+    return tuple(g.mean for g in self.groups)
+
+  def sample(
+    self, key: Key[Array, " b"], **options: Any
+  ) -> tuple[Float[Array, "b _"], ...]:
+    """Returns one draw per group, each from a key of its own."""
+    return tuple(
+      g.sample(self._key(key, i), **options) for i, g in enumerate(self.groups)
+    )
+
+  def sample_and_log_prob(
+    self, key: Key[Array, " b"]
+  ) -> tuple[tuple[Float[Array, "b _"], ...], Float[Array, " b"]]:
+    """Returns the draw of `sample` and its log density, nats.
+
+    The one way to a density where inverting the sampler is slow.
+    """
+    pairs = [
+      g.sample_and_log_prob(self._key(key, i))
+      for i, g in enumerate(self.groups)
+    ]
+    return tuple(z for z, _ in pairs), sum(log_q for _, log_q in pairs)
+
+  def _key(self, key: Key[Array, " b"], group: int) -> Key[Array, " b"]:
+    return jax.vmap(lambda k: jax.random.fold_in(k, group))(key)
+
+  def log_prob(self, z: tuple[Float[Array, "b _"], ...]) -> Float[Array, " b"]:
+    """Returns the sum of the groups' log densities, nats."""
+    return sum(g.log_prob(v) for g, v in zip(self.groups, z, strict=True))
+
+  def has_kl(self, prior: "Groups") -> bool:
+    """Whether every group's divergence has a closed form."""
+    pairs = zip(self.groups, prior.groups, strict=True)
+    return all(g.has_kl(p) for g, p in pairs)
+
+  def kl(self, prior: "Groups") -> Float[Array, " b"]:
+    """Returns the sum of the groups' KL divergences, nats."""
+    return sum(g.kl(p) for g, p in zip(self.groups, prior.groups, strict=True))

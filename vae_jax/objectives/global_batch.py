@@ -1,0 +1,44 @@
+"""The global batch, for losses with a statistic of it.
+
+A total correlation or an MMD over one device's part of the batch would depend
+on the number of devices. Gradients flow through the gathering: with the same
+statistic on every device as each example's loss, the step's mean gives it
+weight 1 and the gradient of one device alone.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from vae_jax import parallel
+from vae_jax.data.batch import Batch
+
+
+def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns all devices' values [n ...] and mask [n], n the global batch.
+
+  Values under a False mask are padding and must not count; they are zeros
+  here, so that no infinity among them spoils a weighted sum.
+
+  Args:
+    batch: this device's examples.
+    values: of each of them, [b ...].
+  """
+  values, mask = parallel.all_gather((values, batch.mask))
+  shape = mask.shape + (1,) * (values.ndim - 1)
+  return jnp.where(mask.reshape(shape), values, 0), mask
+
+
+def positions(batch: Batch) -> Int[Array, " b"]:
+  """Returns the place of this device's examples in the global batch."""
+  count = len(batch.mask)
+  return parallel.axis_index() * count + jnp.arange(count)
+
+
+def mean(
+  values: Float[Array, "n ..."], mask: Bool[Array, " n"]
+) -> Float[Array, "..."]:
+  """Returns the mean of gathered values over the examples that count."""
+  weight = mask.astype(jnp.float32)
+  total = jnp.tensordot(weight, values, axes=1)
+  return total / jnp.maximum(weight.sum(), 1)
