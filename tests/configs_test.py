@@ -10,7 +10,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.helpers import tiny_config
-from vae_jax import build, checkpoint, metrics, parallel, pictures, train
+from vae_jax import (
+  build,
+  checkpoint,
+  metrics,
+  optim,
+  parallel,
+  pictures,
+  train,
+)
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import bounds
@@ -135,6 +143,12 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   bounds.evaluate(saved, str(tmp_path))
   pictures.write_samples(saved, str(tmp_path))
   parallel.initialize(config.train.compilation_cache_dir)
+  # Settings of conditional models and of losses with their own network.
+  config.model.condition = "label"
+  config.data.num_labels = 3
+  config.objective.name = "tests.helpers.needy_loss"
+  optim.optimizer(config, 1)
+  build.model(config, (16, 16, 1), train=True)
   # Only this data set can be made from files that were fetched by hand.
   config.data.name = "celeb_a"
   config.data.manual_dir = str(tmp_path / "nowhere")

@@ -1,6 +1,8 @@
 """What one does with a trained model: arrays in, arrays out.
 
-Images are `uint8` [b h w c], codes are tuples of groups [b d].
+Images are `uint8` [b h w c], codes are tuples of groups [b d]. A conditional
+model reads the labels of the images from `variables`, where `models.given` puts
+them.
 """
 
 import functools

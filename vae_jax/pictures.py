@@ -17,6 +17,7 @@ from vae_jax import (
   models,
   train_step,
 )
+from vae_jax.data import cache, datasets
 from vae_jax.train_step import TrainState
 
 _RECONSTRUCTIONS = 30
@@ -42,27 +43,40 @@ def reconstructions(
   """Draws the split's first images above their reconstructions."""
   vae, variables = model_for_use(config, state)
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
+  data = source.fetch(index)
   image = latents.as_model_input(
-    source.fetch(index)["image"],
-    index,
-    config.eval.seed,
-    mode=config.data.binarization,
+    data["image"], index, config.eval.seed, mode=config.data.binarization
   )
-  decoded = latents.reconstruct(vae, variables, image)
+  given = models.given(label=data.get("label"))
+  decoded = latents.reconstruct(vae, {**variables, **given}, image)
   return figures.reconstruction_grid(
     np.asarray(image), np.asarray(decoded), path, columns=15
   )
 
 
+def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
+  """Returns what samples of a conditional model are given, None for others:
+  the classes in turn, or the attributes of the split's first images."""
+  if config.model.condition == "none":
+    return None
+  if config.model.condition == "label":
+    return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  return source.fetch(np.arange(count) % len(source))["label"]
+
+
 def samples(
-  config: ConfigDict, state: TrainState, path: pathlib.Path
+  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Draws 10 x 10 decoded prior samples; returns the picture and them."""
+  """Draws 10 x 10 decoded prior samples; returns the picture and them.
+
+  With ten classes a column holds one class.
+  """
   vae, variables = model_for_use(config, state)
+  label = sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     latents.sample(
       vae,
-      variables,
+      {**variables, **models.given(label=label)},
       _SAMPLE_ROWS**2,
       config.sample.seed,
       config.sample.temperature,
@@ -79,7 +93,11 @@ def write_samples(config: ConfigDict, workdir: str) -> str:
   best = config.eval.checkpoint == "best"
   state = checkpoint.load_state(workdir, best=best)
   path = pathlib.Path(workdir) / "figures" / "samples.png"
-  _, images = samples(config, state, path)
+  source = None
+  if config.model.condition == "attributes":
+    splits = datasets.open_splits(config.data)
+    source = cache.open_source(splits.validation, config.data)
+  _, images = samples(config, state, source, path)
   buffer = io.BytesIO()
   np.savez(buffer, images=images)
   metrics.write_bytes(path.with_suffix(".npz"), buffer.getvalue())
@@ -100,7 +118,7 @@ def validation(
       "reconstructions",
       reconstructions(config, state, source, folder / "reconstructions.png"),
     ),
-    ("samples", samples(config, state, folder / "samples.png")[0]),
+    ("samples", samples(config, state, source, folder / "samples.png")[0]),
   ):
     writer.image(step, name, picture)
 
@@ -123,7 +141,9 @@ def at_the_end(
   )
   if config.model.latent_dim == 2:
     _scatter(config, state, source, label_names, folder / "latents.png")
-    _manifold(config, state, folder / "manifold.png")
+    # What a code decodes to must not depend on a label too.
+    if config.model.condition == "none":
+      _manifold(config, state, folder / "manifold.png")
 
 
 def _scatter(
@@ -141,7 +161,10 @@ def _scatter(
     image = latents.as_model_input(
       data["image"], index, config.eval.seed, mode=config.data.binarization
     )
-    codes.append(np.asarray(latents.encode(vae, variables, image)[0]))
+    given = models.given(label=data.get("label"))
+    codes.append(
+      np.asarray(latents.encode(vae, {**variables, **given}, image)[0])
+    )
     labels.append(data.get("label"))
   classes = source.label_shape == ()
   figures.latent_scatter(

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
@@ -17,7 +18,7 @@ _DEQUANTIZE = 0xDE
 
 def given(
   *,
-  label: Integer[Array, "b ..."] | None = None,
+  label: Integer[Array, "b ..."] | Integer[np.ndarray, "b ..."] | None = None,
   key: Key[Array, " b"] | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Returns the collection that a model is applied with beside its variables.
