@@ -5,11 +5,13 @@ given a path, writes exactly those pixels there, whole or not at all. The same
 arrays give the same bytes, from any thread.
 """
 
+from vae_jax.figures.diagnostics import latent_diagnostics
 from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.plots import latent_scatter, loss_curves
 
 __all__ = [
   "image_grid",
+  "latent_diagnostics",
   "latent_scatter",
   "loss_curves",
   "manifold",

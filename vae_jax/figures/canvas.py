@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 _DPI = 100
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: int | float, height: int | float) -> Any:
   """Returns an empty Matplotlib figure of a size in inches."""
   # Imported here: it takes longer than the rest of a start-up without figures.
   from matplotlib import figure
