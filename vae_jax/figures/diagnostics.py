@@ -36,24 +36,26 @@ def latent_diagnostics(
     The picture, in RGB.
   """
   figure = canvas.new_figure(14, 5.6)
-  left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+  # Room at the borders, which the layout otherwise fills to the last pixel.
+  figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+  grid = figure.add_gridspec(
+    _ROWS, 1 + _COLUMNS, width_ratios=(2.3,) + (1,) * _COLUMNS
+  )
   order = np.argsort(-kl, kind="stable")
-  _draw_bars(left, kl[order], active[order], order)
-  axes = right.subplots(_ROWS, _COLUMNS, squeeze=False).ravel()
-  for ax in axes[len(kl) :]:
-    ax.set_axis_off()
-  for ax, u in zip(axes, order, strict=False):
+  _draw_bars(figure.add_subplot(grid[:, 0]), kl[order], active[order], order)
+  for i, u in enumerate(order[: _ROWS * _COLUMNS]):
+    row, column = divmod(i, _COLUMNS)
+    ax = figure.add_subplot(grid[row, 1 + column])
     _draw_histogram(ax, means[:, u], samples[:, u])
-    ax.set_title(f"z{u}, KL {kl[u]:.2f} nats", fontsize=10)
-  handles, labels = axes[0].get_legend_handles_labels()
-  right.legend(handles, labels, loc="outside lower center", ncols=3)
+    ax.set_title(f"z[{u}], KL {kl[u]:.2f} nats", fontsize=10)
+  handles, labels = ax.get_legend_handles_labels()
+  figure.legend(handles, labels, loc="outside lower right", ncols=3)
   picture = canvas.render(figure)
   png.save(picture, path)
   return picture
 
 
-def _draw_bars(figure, kl, active, order):
-  ax = figure.subplots()
+def _draw_bars(ax, kl, active, order):
   place = np.arange(len(kl))
   for chosen, color, name in (
     (active, _ACTIVE, "active"),
@@ -70,17 +72,20 @@ def _draw_bars(figure, kl, active, order):
   ax.margins(x=0.02)
   ax.grid(axis="y", alpha=0.3)
   ax.set_axisbelow(True)
-  figure.legend(loc="outside lower center", ncols=2)
+  ax.legend(loc="upper right")
 
 
 def _draw_histogram(ax, means, samples):
   # Some outliers must not squeeze the rest; the prior is always in sight.
   low, high = np.quantile(samples, (0.002, 0.998))
   low, high = min(-3.5, low), max(3.5, high)
-  bins = np.linspace(low, high, 61)
+  bins = np.linspace(low, high, np.clip(int(len(samples) ** 0.5), 10, 60) + 1)
   width = bins[1] - bins[0]
   for values, style in (
-    (samples, {"histtype": "stepfilled", "color": _SAMPLES, "label": "q(z)"}),
+    (
+      samples,
+      {"histtype": "stepfilled", "color": _SAMPLES, "label": "draws of q(z)"},
+    ),
     (
       means,
       {"histtype": "step", "color": _MEANS, "label": "means of q(z | x)"},
