@@ -227,7 +227,7 @@ def test_a_subset_is_named_and_keeps_the_identity():
   assert len(subsets) == 3
 
 
-@pytest.mark.parametrize("d", [1, 4, 50])
+@pytest.mark.parametrize("d", [1, 50])
 def test_picture_of_any_number_of_dimensions(d, tmp_path):
   z, mean, _ = _random(40, d)
   kl = np.linspace(0, 2, d)

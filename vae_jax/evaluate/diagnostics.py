@@ -49,8 +49,9 @@ def make_posterior_step(
 ) -> Callable[..., dict[str, jax.Array]]:
   """Returns `(variables, data, seed) -> fields of Posteriors`, mapped.
 
-  Arguments are those of `train_step.make_eval_step`, and so are images and
-  draws; each device's result holds the global batch, padding included.
+  `data` and `seed` are what `train_step.eval_batch` takes, so that images and
+  draws are those of the evaluated bound. Each device's result holds the
+  global batch, padding included.
 
   Raises:
     ConfigError: when called, if the posterior is no diagonal normal.
@@ -193,7 +194,13 @@ def mutual_information(
 def statistics(
   rows: Posteriors, *, max_examples: int, seed: int
 ) -> dict[str, Any]:
-  """Returns what `latent_report` does, of posteriors on the host."""
+  """Returns what `latent_report` does.
+
+  Args:
+    rows: posteriors of a split.
+    max_examples: for the mutual information, at least 1.
+    seed: of which examples these are, if the split has more.
+  """
   active = active_units(rows.mean)
   aggregate_mean, aggregate_variance = aggregate_moments(
     rows.mean, rows.log_variance

@@ -105,7 +105,7 @@ def learning_curves(
   margin = 0.01 * max(abs(low), abs(high))
   ax.set_ylim(low - margin, high + margin)
   ax.set(xlabel="step", ylabel="nats per image")
-  ax.set_title("validation neg_elbo (training loss: faint)")
+  ax.set_title("validation neg_elbo (training loss: faint, where in range)")
   ax.xaxis.set_major_formatter("{x:,.0f}")
   ax.grid(alpha=0.3)
   figure.legend(loc="outside right upper")

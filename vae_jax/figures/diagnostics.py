@@ -61,8 +61,9 @@ def _draw_bars(ax, kl, active, order):
     (active, _ACTIVE, "active"),
     (~active, _INACTIVE, "inactive"),
   ):
-    label = f"{name}, {chosen.sum()} of {len(kl)}"
-    ax.bar(place[chosen], kl[chosen], color=color, label=label)
+    if chosen.any():
+      label = f"{name}, {chosen.sum()} of {len(kl)}"
+      ax.bar(place[chosen], kl[chosen], color=color, label=label)
   if len(kl) <= _NAMED_BARS:
     ax.set_xticks(place, order, fontsize=8)
     ax.set_xlabel("dimension of z")
