@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vae_jax import figures
-from vae_jax.figures import plots, png
+from vae_jax.figures import canvas, plots, png
 
 
 def _images(n, h=5, w=4, c=3, seed=0):
@@ -222,7 +222,7 @@ def test_limits_hold_the_curve_and_not_its_outliers(n):
   value = 100 + np.sin(step)
   value[: n // 20] = 1e6
   value[n // 2] = 1e9
-  low, high = plots._robust_limits([np.stack([step, value])])
+  low, high = canvas.robust_limits([np.stack([step, value])])
   assert 98 < low < 99.1
   assert 100.9 < high < 120
 
@@ -230,14 +230,14 @@ def test_limits_hold_the_curve_and_not_its_outliers(n):
 def test_limits_ignore_the_first_steps_of_a_constant():
   value = np.full(100, 2.0)
   value[:5] = 1e6
-  low, high = plots._robust_limits([np.stack([np.arange(100.0), value])])
+  low, high = canvas.robust_limits([np.stack([np.arange(100.0), value])])
   assert 1.5 < low < 2 < high < 2.5
 
 
 def test_limits_hold_every_curve():
   step = np.arange(100.0)
   curves = [np.stack([step, step]), np.array([[50.0], [200.0]])]
-  low, high = plots._robust_limits(curves)
+  low, high = canvas.robust_limits(curves)
   assert low < 6 and high > 200
 
 
@@ -257,7 +257,7 @@ def test_running_mean_survives_an_exploding_step():
 
 @pytest.mark.parametrize("classes", [1, 10, 17, 40])
 def test_classes_have_distinct_colors(classes):
-  assert len(np.unique(plots._palette(classes), axis=0)) == classes
+  assert len(np.unique(canvas.palette(classes), axis=0)) == classes
 
 
 def test_latent_scatter_colors_points_by_class():

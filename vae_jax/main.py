@@ -5,6 +5,7 @@ Modes:
   evaluate   held-out neg_elbo, distortion and rate, to <workdir>/eval/
   sample     decoded draws from the prior, to <workdir>/figures/
   benchmark  speed, compile time and memory of a config, to benchmark.json
+  compare    runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
 Examples:
   python -m vae_jax.main --config=configs/faces.py
@@ -37,10 +38,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; default runs/<name of the config file>."
 )
+_WORKDIRS = flags.DEFINE_list(
+  "workdirs", None, "Folders of the runs that --mode=compare compares."
+)
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "evaluate", "sample", "benchmark"],
+  ["train", "evaluate", "sample", "benchmark", "compare"],
   "What to do; see above.",
 )
 
@@ -137,7 +141,22 @@ def _settings() -> tuple[ConfigDict, str]:
   return config, workdir
 
 
+def _compare() -> None:
+  from vae_jax import compare
+
+  folder = _WORKDIR.value or str(pathlib.Path("runs") / "compare")
+  print(compare.table(compare.compare(_WORKDIRS.value or [], folder)))
+
+
 def _run() -> None:
+  if _MODE.value == "compare":
+    _compare()
+    return
+  if _WORKDIRS.value is not None:
+    raise config_lib.ConfigError(
+      f"--workdirs is for --mode=compare, not {_MODE.value}; did you mean "
+      "--workdir?"
+    )
   # Imported here so that --help and a misspelt flag answer at once.
   from vae_jax import parallel
 

@@ -5,13 +5,18 @@ given a path, writes exactly those pixels there, whole or not at all. The same
 arrays give the same bytes, from any thread.
 """
 
+from vae_jax.figures.comparison import learning_curves, rate_distortion
+from vae_jax.figures.diagnostics import latent_diagnostics
 from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.plots import latent_scatter, loss_curves
 
 __all__ = [
   "image_grid",
+  "latent_diagnostics",
   "latent_scatter",
+  "learning_curves",
   "loss_curves",
   "manifold",
+  "rate_distortion",
   "reconstruction_grid",
 ]

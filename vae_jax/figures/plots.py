@@ -1,8 +1,4 @@
-"""Curves and scatter plots.
-
-Each figure is an object of its own, never one of `pyplot`'s, whose current
-figure is shared by all threads.
-"""
+"""Curves and scatter plots of one run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +7,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Integer, UInt8
 
-from vae_jax.figures import png
+from vae_jax.figures import canvas, png
 
-_DPI = 100
 # For the first and the second quantity of a panel: single training steps in
 # the light colour, their running mean and the validation in the dark one.
 _CURVE_COLORS = (("#b3cde6", "#1f5f9e"), ("#f6cfa8", "#c2590c"))
@@ -65,19 +60,19 @@ def loss_curves(
     "distortion": ["distortion"],
     "rate": ["rate"],
   }
-  figure = _new_figure(14, 4.8)
+  figure = canvas.new_figure(14, 4.8)
   handles = {}
   for i, (title, keys) in enumerate(panels.items()):
     ax = figure.add_subplot(1, len(panels), i + 1)
     ax.set_title(title)
-    train = [_curve(rows, "train", key) for key in keys]
-    validation = [_curve(rows, "validation", key) for key in keys]
+    train = [canvas.curve(rows, "train", key) for key in keys]
+    validation = [canvas.curve(rows, "validation", key) for key in keys]
     curves = [curve for curve in train + validation if curve.size]
     if not curves:
       ax.set_axis_off()
       ax.text(0.5, 0.5, "no values", ha="center", transform=ax.transAxes)
       continue
-    limits = _robust_limits(curves)
+    limits = canvas.robust_limits(curves)
     ax.set_ylim(limits)
     ax.set_xlabel("step")
     ax.set_ylabel("nats per image")
@@ -107,7 +102,7 @@ def loss_curves(
   figure.legend(
     handles.values(), handles, loc="outside lower center", ncols=len(handles)
   )
-  picture = _render(figure)
+  picture = canvas.render(figure)
   png.save(picture, path)
   return picture
 
@@ -142,12 +137,12 @@ def latent_scatter(
       "each of codes."
     )
   codes = np.asarray(codes, np.float64)
-  figure = _new_figure(10, 8)
+  figure = canvas.new_figure(10, 8)
   ax = figure.add_subplot()
   colors = _CURVE_COLORS[0][1]
   if labels is not None:
     ids, inverse = np.unique(labels, return_inverse=True)
-    palette = _palette(len(ids))
+    palette = canvas.palette(len(ids))
     colors = palette[inverse]
     for i, color in zip(ids, palette, strict=True):
       # Off the picture, for the legend alone: the points themselves are drawn
@@ -166,18 +161,9 @@ def latent_scatter(
   ax.grid(alpha=0.2)
   entries = len(ax.get_legend_handles_labels()[0])
   figure.legend(loc="outside right upper", ncols=-(-entries // 30))
-  picture = _render(figure)
+  picture = canvas.render(figure)
   png.save(picture, path)
   return picture
-
-
-def _palette(n):
-  import matplotlib
-
-  if n <= 20:
-    name = "tab10" if n <= 10 else "tab20"
-    return matplotlib.colormaps[name](np.arange(n))
-  return matplotlib.colormaps["turbo"](np.linspace(0, 1, n))
 
 
 def _class_name(i, class_names):
@@ -191,20 +177,6 @@ def _class_name(i, class_names):
   return class_names[i]
 
 
-def _curve(rows, split, key):
-  """Steps and finite values of one quantity, in the order of the steps."""
-  points = [
-    (row["step"], row[key])
-    for row in rows
-    if row.get("split") == split
-    and row.get("step") is not None
-    and row.get(key) is not None
-  ]
-  points = np.array(points, np.float64).reshape(-1, 2)
-  points = points[np.isfinite(points).all(axis=1)]
-  return points[np.argsort(points[:, 0], kind="stable")].T
-
-
 def _running_mean(values, limits):
   window = min(len(values) // 20, 200) // 2 * 2 + 1
   # Clipped well outside the picture: one exploding step would otherwise lift
@@ -213,38 +185,3 @@ def _running_mean(values, limits):
   values = np.clip(values, 2 * low - high, 2 * high - low)
   total = np.convolve(values, np.ones(window), "same")
   return total / np.convolve(np.ones_like(values), np.ones(window), "same")
-
-
-def _robust_limits(curves):
-  start = min(step.min() for step, _ in curves)
-  start += 0.05 * (max(step.max() for step, _ in curves) - start)
-  bounds = []
-  for step, value in curves:
-    if not np.any(late := step >= start):
-      continue
-    low, q1, q3, high = np.quantile(value[late], (0.005, 0.25, 0.75, 0.995))
-    # Short curves: one huge value in a hundred is within the quantiles above.
-    # Without spread in the middle there is no scale to call a value far.
-    far = 10 * (q3 - q1) or np.inf
-    bounds += [max(low, q1 - far), min(high, q3 + far)]
-  low, high = min(bounds), max(bounds)
-  margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-  return low - margin, high + margin
-
-
-def _new_figure(width, height):
-  # Imported here: it takes longer than the rest of a start-up without figures.
-  from matplotlib import figure
-
-  return figure.Figure((width, height), dpi=_DPI, layout="constrained")
-
-
-def _render(figure):
-  from matplotlib.backends import backend_agg
-
-  canvas = backend_agg.FigureCanvasAgg(figure)
-  # The layout follows the tick labels of the draw before it: after one draw
-  # only, an axis label may lie outside the picture.
-  figure.draw_without_rendering()
-  canvas.draw()
-  return np.asarray(canvas.buffer_rgba())[..., :3].copy()

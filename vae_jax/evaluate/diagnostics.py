@@ -1,0 +1,270 @@
+"""What the latents of a split carry: per dimension, and all together."""
+
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
+
+from vae_jax import distributions, figures, models, parallel, train_step
+from vae_jax.config import ConfigError
+from vae_jax.data import pipeline
+
+# Variance of the posterior mean above which a dimension counts as active.
+_ACTIVE = 0.01
+# Numbers in a block of differences code - mean.
+_BLOCK = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class Posteriors:
+  """A split seen through the encoder, one row per example, in its order.
+
+  Attributes:
+    mean: of q(z | x).
+    log_variance: of q(z | x).
+    sample: one draw z from q(z | x).
+    kl: each dimension's part of KL(q(z | x) || p(z)), nats.
+    distortion: -log p(x | z) of that draw, nats.
+  """
+
+  mean: Float[np.ndarray, "b d"]
+  log_variance: Float[np.ndarray, "b d"]
+  sample: Float[np.ndarray, "b d"]
+  kl: Float[np.ndarray, "b d"]
+  distortion: Float[np.ndarray, " b"]
+
+
+def make_posterior_step(
+  config: ConfigDict, shape: tuple[int, int, int]
+) -> Callable[..., dict[str, jax.Array]]:
+  """Returns `(variables, data, seed) -> fields of Posteriors`, mapped.
+
+  `data` and `seed` are what `train_step.eval_batch` takes, so that images and
+  draws are those of the evaluated bound. Each device's result holds the
+  global batch, padding included.
+
+  Raises:
+    ConfigError: when called, if the posterior is no diagonal normal.
+  """
+  vae = models.build(config, shape, train=False)
+
+  @parallel.pmap
+  def posterior_step(
+    variables: Any, data: dict[str, jax.Array], seed: jax.Array
+  ) -> dict[str, jax.Array]:
+    batch = train_step.eval_batch(config, data, seed)
+
+    def run(vae: models.Vae) -> dict[str, jax.Array]:
+      posterior, prior = vae.encode(batch.image), vae.prior()
+      kinds = [type(group) for group in posterior.groups]
+      if kinds != [distributions.DiagonalNormal]:
+        raise ConfigError(
+          "KL per dimension, active units and mutual information need one "
+          "group of latents with a DiagonalNormal posterior; that of "
+          f"config.model.posterior.name {config.model.posterior.name!r} is "
+          f"{', '.join(kind.__name__ for kind in kinds)}."
+        )
+      z = posterior.sample(batch.key)
+      (group,) = posterior.groups
+      return {
+        "mean": group.mean,
+        "log_variance": group.log_variance,
+        "sample": z[0],
+        "kl": group.kl_per_dimension(prior.groups[0]),
+        "distortion": -vae.decode(z).log_prob(batch.image),
+      }
+
+    return parallel.all_gather(nn.apply(run, vae)(variables))
+
+  return posterior_step
+
+
+def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
+  """Returns the posterior of each example of a split, exactly once.
+
+  Args:
+    config: the resolved config; `eval.batch_size` changes no number.
+    variables: replicated parameters and model state.
+    source: the split.
+
+  Raises:
+    ConfigError: the posterior is no diagonal normal.
+  """
+  step = make_posterior_step(config, models.image_shape(config))
+  batch_size = parallel.round_up(config.eval.batch_size)
+  seed = parallel.replicate(np.uint32(config.eval.seed))
+  batches = pipeline.prefetch(
+    lambda start: pipeline.eval_data(source, start, batch_size),
+    range(0, len(source), batch_size),
+  )
+  parts: dict[str, list[np.ndarray]] = {}
+  for data in batches:
+    rows = parallel.read_one(step(variables, parallel.shard(data), seed))
+    for name, values in rows.items():
+      parts.setdefault(name, []).append(values[data["mask"].reshape(-1)])
+  return Posteriors(**{k: np.concatenate(v) for k, v in parts.items()})
+
+
+def active_units(mean: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " d"]:
+  """Returns which dimensions are active: Var_x(E_q[z_u | x]) > 0.01.
+
+  References:
+    Burda et al., arXiv 1509.00519, section 5.2.
+  """
+  return np.var(mean, axis=0, dtype=np.float64) > _ACTIVE
+
+
+def aggregate_moments(
+  mean: Float[np.ndarray, "b d"], log_variance: Float[np.ndarray, "b d"]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+  """Returns mean and variance of q(z) = E_x[q(z | x)], per dimension.
+
+  By the law of total variance, Var(z) = E_x[Var(z | x)] + Var_x(E[z | x]).
+  """
+  mean = mean.astype(np.float64)
+  within = np.exp(log_variance.astype(np.float64)).mean(axis=0)
+  return mean.mean(axis=0), within + mean.var(axis=0)
+
+
+@functools.partial(jax.jit, static_argnames="block")
+def log_aggregate(
+  z: Float[Array, "k d"],
+  mean: Float[Array, "b d"],
+  log_variance: Float[Array, "b d"],
+  *,
+  block: int,
+) -> Float[Array, " k"]:
+  """Returns log q(z) = log 1/b sum_j q(z | x_j), nats, at each of k codes.
+
+  Args:
+    z: codes.
+    mean: of each posterior.
+    log_variance: of each posterior.
+    block: codes at a time; bounds memory, changes no number.
+  """
+  mixture = distributions.DiagonalNormal(mean, log_variance)
+
+  def log_density(code: Float[Array, " d"]) -> Float[Array, ""]:
+    # The square is not multiplied out into a matrix product: where variances
+    # are small, float32 would lose log q(z) in the differences.
+    log_probs = mixture.log_prob(jnp.broadcast_to(code, mean.shape))
+    return jax.nn.logsumexp(log_probs) - math.log(len(mean))
+
+  return jax.lax.map(log_density, z, batch_size=block)
+
+
+def mutual_information(
+  z: Float[np.ndarray, "b d"],
+  mean: Float[np.ndarray, "b d"],
+  log_variance: Float[np.ndarray, "b d"],
+) -> float:
+  """Returns I(x; z) = E[log q(z | x) - log q(z)] under the encoder, nats.
+
+  q(z) is the exact mixture of the b posteriors, and the mean is over one draw
+  from each: I(n; z) of which of the b examples a code came from, at most
+  log b however much more the codes tell of all possible images.
+
+  Args:
+    z: a draw from each posterior.
+    mean: of each posterior.
+    log_variance: of each posterior.
+
+  References:
+    Hoffman and Johnson, "ELBO surgery", NIPS workshop on approximate
+    inference 2016, section 3.
+  """
+  z, mean, log_variance = map(jnp.asarray, (z, mean, log_variance))
+  posterior = distributions.DiagonalNormal(mean, log_variance)
+  block = max(1, _BLOCK // mean.size)
+  log_mixture = log_aggregate(z, mean, log_variance, block=block)
+  gain = posterior.log_prob(z) - log_mixture
+  return float(np.asarray(gain, np.float64).mean())
+
+
+def statistics(
+  rows: Posteriors, *, max_examples: int, seed: int
+) -> dict[str, Any]:
+  """Returns what `latent_report` does.
+
+  Args:
+    rows: posteriors of a split.
+    max_examples: for the mutual information, at least 1.
+    seed: of which examples these are, if the split has more.
+  """
+  active = active_units(rows.mean)
+  aggregate_mean, aggregate_variance = aggregate_moments(
+    rows.mean, rows.log_variance
+  )
+  count = min(len(rows.mean), max_examples)
+  chosen = np.sort(
+    pipeline.example_order(seed, len(rows.mean), np.arange(count))
+  )
+  information = mutual_information(
+    rows.sample[chosen], rows.mean[chosen], rows.log_variance[chosen]
+  )
+  kl = rows.kl.astype(np.float64)
+  return {
+    "num_examples": len(kl),
+    "distortion": float(rows.distortion.mean(dtype=np.float64)),
+    "rate": float(kl.sum(axis=1).mean()),
+    "active_units": int(active.sum()),
+    "mutual_information": information,
+    "mutual_information_examples": count,
+    # The rate of the same examples: only then is the difference a divergence.
+    "marginal_kl": float(kl[chosen].sum(axis=1).mean()) - information,
+    "kl_per_dimension": kl.mean(axis=0).tolist(),
+    "variance_of_means": rows.mean.var(axis=0, dtype=np.float64).tolist(),
+    "aggregate_mean": aggregate_mean.tolist(),
+    "aggregate_variance": aggregate_variance.tolist(),
+  }
+
+
+def latent_report(
+  config: ConfigDict,
+  variables: Any,
+  source: Any,
+  folder: str | os.PathLike[str],
+  *,
+  max_examples: int = 10_000,
+) -> dict[str, Any]:
+  """Diagnoses the latents of a split, and draws `<folder>/latents.png`.
+
+  Args:
+    config: the resolved config.
+    variables: replicated parameters and model state.
+    source: the split.
+    folder: of the picture.
+    max_examples: at most so many, chosen by `config.eval.seed`, for the
+      mutual information, whose cost is quadratic in them.
+
+  Returns:
+    JSON-able, in nats where it has a unit: `rate` and `distortion`, the
+    model's point in the rate-distortion plane; `active_units`;
+    `mutual_information` I(x; z) over `mutual_information_examples`, and
+    `marginal_kl`, the rest of their rate: KL(q(z) || p(z)); and lists, one
+    number per dimension: `kl_per_dimension`, `variance_of_means`,
+    `aggregate_mean` and `aggregate_variance`.
+
+  Raises:
+    ConfigError: the posterior is no diagonal normal.
+  """
+  rows = posteriors(config, variables, source)
+  report = statistics(rows, max_examples=max_examples, seed=config.eval.seed)
+  figures.latent_diagnostics(
+    rows.kl.mean(axis=0, dtype=np.float64),
+    active_units(rows.mean),
+    rows.mean,
+    rows.sample,
+    pathlib.Path(folder) / "latents.png",
+  )
+  return report
