@@ -27,9 +27,10 @@ optim
 train_step
 metrics
 checkpoint
-evaluate.bounds
 latents
-figures.png figures.grids figures.plots figures
+figures.png figures.canvas figures.grids figures.plots figures.comparison
+figures.diagnostics figures
+evaluate.diagnostics evaluate.likelihood evaluate.bounds evaluate.report
 pictures
 progress
 step_log
@@ -38,6 +39,7 @@ flops
 startup
 train
 benchmark
+compare
 main
 """.split()
 PLAIN = {"data", "evaluate"}  # Packages with nothing but a docstring.

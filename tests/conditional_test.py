@@ -11,7 +11,7 @@ from vae_jax import build, models, objectives, pictures, train, train_step
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import bounds
+from vae_jax.evaluate import report
 
 SHAPE = (4, 4, 1)
 
@@ -100,7 +100,7 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
   saved = checkpoint.load_config(str(tmp_path))
   splits = datasets.open_splits(saved.data)
   assert saved.data.num_labels == len(splits.label_names) > 1
-  result = bounds.evaluate(saved, str(tmp_path))
+  result = report.evaluate(saved, str(tmp_path))
   assert np.isfinite(result["neg_elbo"])
   path = pictures.write_samples(saved, str(tmp_path))
   assert np.load(path.replace(".png", ".npz"))["images"].shape[0] == 100

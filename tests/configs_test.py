@@ -21,7 +21,7 @@ from vae_jax import (
 )
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
-from vae_jax.evaluate import bounds
+from vae_jax.evaluate import report
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -140,7 +140,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train.train(config, str(tmp_path))
   saved = checkpoint.load_config(str(tmp_path))
-  bounds.evaluate(saved, str(tmp_path))
+  report.evaluate(saved, str(tmp_path))
   pictures.write_samples(saved, str(tmp_path))
   parallel.initialize(config.train.compilation_cache_dir)
   # Settings of conditional models and of losses with their own network.

@@ -11,8 +11,8 @@ from flax import linen as nn
 from scipy import special, stats
 
 from tests.helpers import tiny_config
+from vae_jax import build, distributions, figures, parallel, train_step
 from vae_jax import config as config_lib
-from vae_jax import distributions, figures, models, parallel, train_step
 from vae_jax.data import datasets
 from vae_jax.evaluate import bounds, diagnostics
 
@@ -22,7 +22,7 @@ def model(faces_dir):
   """Returns a config, untrained variables on the host, and a split of 32."""
   c = tiny_config(faces_dir, data__binarization="dynamic")
   c.data.image_shape = (16, 16, 1)
-  variables = models.init_variables(c, (16, 16, 1))
+  variables = build.init_variables(c, (16, 16, 1))
   # Larger than at the start, so that the latents say something.
   variables = jax.tree.map(lambda v: np.asarray(2 * v), variables)
   return c, variables, datasets.open_splits(c.data).test
@@ -51,7 +51,7 @@ def _random(n, d, seed=0):
 def test_each_example_is_encoded_once_and_in_order(model, rows):
   """Against a plain loop over examples, without padding or devices."""
   c, variables, source = model
-  vae = models.build(c, (16, 16, 1), train=False)
+  vae = build.model(c, (16, 16, 1), train=False)
   assert rows.mean.shape == (len(source), 3)
 
   @jax.jit
@@ -121,7 +121,7 @@ def test_a_posterior_without_density_is_said_in_a_sentence(model):
   c, _, source = model
   c = c.copy_and_resolve_references()
   c.model.posterior.name = "deterministic"
-  shapes = jax.eval_shape(lambda: models.init_variables(c, (16, 16, 1)))
+  shapes = jax.eval_shape(lambda: build.init_variables(c, (16, 16, 1)))
   variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
   with pytest.raises(config_lib.ConfigError, match="'deterministic' is Deter"):
     diagnostics.posteriors(c, parallel.replicate(variables), source)
@@ -180,8 +180,9 @@ def _rows_of(z, mean, log_variance):
   )
   kl = posterior.kl_per_dimension(distributions.StandardNormal(mean.shape[1]))
   distortion = np.arange(len(mean), dtype=np.float32)
+  kl = np.asarray(kl)
   return diagnostics.Posteriors(
-    mean, log_variance, z, np.asarray(kl), distortion
+    mean, log_variance, z, kl.sum(axis=1), distortion, kl
   )
 
 

@@ -25,7 +25,7 @@ from vae_jax import (
 from vae_jax import config as config_lib
 from vae_jax.data import datasets, preprocess
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import bounds
+from vae_jax.evaluate import report
 
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian_optimal"])
@@ -45,7 +45,7 @@ def _evaluate(folder, **overrides):
   config_lib.override_for_use(
     c, {k.replace("__", "."): v for k, v in overrides.items()}
   )
-  return bounds.evaluate(c, folder)
+  return report.evaluate(c, folder)
 
 
 @pytest.mark.parametrize("batch_size", [5, 24, 64])
@@ -89,7 +89,7 @@ def test_what_is_written(run):
   )
   for name in ("seed", "objective", "binarization", "data_split", "step"):
     assert name in result
-  lines = bounds.table(result).splitlines()
+  lines = report.table(result).splitlines()
   assert len(lines) == len(result)
   assert any("neg_elbo" in x and "nats per image" in x for x in lines)
 

@@ -74,6 +74,8 @@ _AT_LEAST = {
   "checkpoint.keep_latest": 1,
   "checkpoint.keep_best": 0,
   "eval.batch_size": 1,
+  "eval.importance_samples": 0,
+  "eval.num_samples": 2,
   "eval.seed": 0,
   "sample.seed": 0,
 }
@@ -166,6 +168,12 @@ def default() -> ConfigDict:
   c.eval.split = "test"  # train | validation | test
   c.eval.batch_size = 512  # images over all devices; changes no number
   c.eval.seed = 0  # of sampling in evaluation; apart from `seed`
+  c.eval.importance_samples = 0  # draws per image of the NLL; 0 = no NLL
+  c.eval.latents = True  # active units, mutual information, pictures of both
+  c.eval.disentanglement = False  # scores against the data set's true factors
+  c.eval.fidelity = False  # FID, KID, precision and recall of samples
+  c.eval.features = _named("inception")  # of fidelity; evaluate.features
+  c.eval.num_samples = 10_000  # images to compare, for fidelity
 
   c.sample = ConfigDict()
   c.sample.seed = 0  # of the prior samples in pictures

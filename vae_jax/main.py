@@ -167,9 +167,9 @@ def _run() -> None:
 
     train.train(config, workdir)
   elif _MODE.value == "evaluate":
-    from vae_jax.evaluate import bounds
+    from vae_jax.evaluate import report
 
-    print(bounds.table(bounds.evaluate(config, workdir)))
+    print(report.table(report.evaluate(config, workdir)))
   elif _MODE.value == "sample":
     from vae_jax import pictures
 

@@ -1,7 +1,6 @@
 """The bound on held-out data: every example once, the same number always."""
 
 import math
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +8,8 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from vae_jax import build, checkpoint, metrics, parallel, train_step
-from vae_jax.data import cache, datasets, pipeline
+from vae_jax import build, metrics, parallel
+from vae_jax.data import pipeline
 
 
 def mean_terms(
@@ -56,55 +55,6 @@ def mean_terms(
   return means.result()
 
 
-def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
-  """Evaluates a run on `config.eval.split`: its newest checkpoint, or its
-  best one, as `config.eval.checkpoint` says.
-
-  Writes `<workdir>/eval/<split>.json` and returns what it wrote: the means of
-  all terms in nats per image, bits/dim, and what the numbers depend on.
-
-  Raises:
-    ConfigError: there is no run.
-  """
-  best = config.eval.checkpoint == "best"
-  state = checkpoint.load_state(workdir, best=best)
-  splits = datasets.open_splits(config.data)
-  split = config.eval.split
-  source = cache.open_source(getattr(splits, split), config.data)
-  shape = build.image_shape(config)
-  variables = parallel.replicate(
-    {
-      "params": train_step.eval_params(config, state),
-      **state.model_state,
-    }
-  )
-  means = mean_terms(
-    train_step.make_eval_step(config, shape),
-    variables,
-    source,
-    batch_size=config.eval.batch_size,
-    step=int(state.step),
-    seed=config.eval.seed,
-    progress=True,
-  )
-  means.update(bits(config, shape, means))
-  result = {
-    **metrics.finite(means),
-    "split": split,
-    "data": splits.name,
-    "data_split": splits.split_strings[split],
-    "step": int(state.step),
-    "checkpoint": config.eval.checkpoint,
-    "seed": config.eval.seed,
-    "objective": config.objective.name,
-    "likelihood": config.model.likelihood.name,
-    "binarization": config.data.binarization,
-    "weights": "averaged" if config.optim.ema_decay else "last",
-  }
-  metrics.write_json(pathlib.Path(workdir) / "eval" / f"{split}.json", result)
-  return result
-
-
 def bits(
   config: ConfigDict, shape: tuple[int, int, int], means: dict[str, float]
 ) -> dict[str, Any]:
@@ -122,19 +72,3 @@ def bits(
     dims = math.prod(shape)
     value = metrics.bits_per_dim(means["neg_elbo"], dims, is_density=density)
   return {"bits_per_dim": value, "bits_of": words}
-
-
-def table(result: dict[str, Any]) -> str:
-  """Returns an evaluation as lines of name, value and unit."""
-  units = {"bits_per_dim": "bits", "num_examples": "images", "step": "steps"}
-  lines = []
-  for name, value in result.items():
-    if isinstance(value, float):
-      unit = units.get(name, "" if name == "sigma" else "nats per image")
-      if name == "squared_error":
-        unit = "per image, pixels in [0, 1]"
-      lines.append(f"{name:>20}  {value:12.4f}  {unit}")
-    else:
-      shown = "none" if value is None else value
-      lines.append(f"{name:>20}  {shown!s:>12}  {units.get(name, '')}")
-  return "\n".join(line.rstrip() for line in lines)

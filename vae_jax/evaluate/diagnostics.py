@@ -15,7 +15,15 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
-from vae_jax import distributions, figures, models, parallel, train_step
+from vae_jax import (
+  build,
+  distributions,
+  figures,
+  models,
+  objectives,
+  parallel,
+  train_step,
+)
 from vae_jax.config import ConfigError
 from vae_jax.data import pipeline
 
@@ -33,15 +41,17 @@ class Posteriors:
     mean: of q(z | x).
     log_variance: of q(z | x).
     sample: one draw z from q(z | x).
-    kl: each dimension's part of KL(q(z | x) || p(z)), nats.
+    rate: KL(q(z | x) || p(z)), nats, or its estimate at that draw.
+    kl: each dimension's part of it; None where it has no closed form.
     distortion: -log p(x | z) of that draw, nats.
   """
 
   mean: Float[np.ndarray, "b d"]
   log_variance: Float[np.ndarray, "b d"]
   sample: Float[np.ndarray, "b d"]
-  kl: Float[np.ndarray, "b d"]
+  rate: Float[np.ndarray, " b"]
   distortion: Float[np.ndarray, " b"]
+  kl: Float[np.ndarray, "b d"] | None = None
 
 
 def make_posterior_step(
@@ -56,7 +66,7 @@ def make_posterior_step(
   Raises:
     ConfigError: when called, if the posterior is no diagonal normal.
   """
-  vae = models.build(config, shape, train=False)
+  vae = build.model(config, shape, train=False)
 
   @parallel.pmap
   def posterior_step(
@@ -74,17 +84,21 @@ def make_posterior_step(
           f"config.model.posterior.name {config.model.posterior.name!r} is "
           f"{', '.join(kind.__name__ for kind in kinds)}."
         )
-      z = posterior.sample(batch.key)
+      z, log_q = posterior.sample_and_log_prob(batch.key)
       (group,) = posterior.groups
-      return {
+      rows = {
         "mean": group.mean,
         "log_variance": group.log_variance,
         "sample": z[0],
-        "kl": group.kl_per_dimension(prior.groups[0]),
+        "rate": objectives.rate(posterior, prior, z, log_q, kl="auto"),
         "distortion": -vae.decode(z).log_prob(batch.image),
       }
+      if group.has_kl(prior.groups[0]):
+        rows["kl"] = group.kl_per_dimension(prior.groups[0])
+      return rows
 
-    return parallel.all_gather(nn.apply(run, vae)(variables))
+    given = models.given(label=batch.label, key=batch.key)
+    return parallel.all_gather(nn.apply(run, vae)({**variables, **given}))
 
   return posterior_step
 
@@ -100,7 +114,7 @@ def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
   Raises:
     ConfigError: the posterior is no diagonal normal.
   """
-  step = make_posterior_step(config, models.image_shape(config))
+  step = make_posterior_step(config, build.image_shape(config))
   batch_size = parallel.round_up(config.eval.batch_size)
   seed = parallel.replicate(np.uint32(config.eval.seed))
   batches = pipeline.prefetch(
@@ -212,21 +226,23 @@ def statistics(
   information = mutual_information(
     rows.sample[chosen], rows.mean[chosen], rows.log_variance[chosen]
   )
-  kl = rows.kl.astype(np.float64)
-  return {
-    "num_examples": len(kl),
+  rate = rows.rate.astype(np.float64)
+  report = {
+    "num_examples": len(rate),
     "distortion": float(rows.distortion.mean(dtype=np.float64)),
-    "rate": float(kl.sum(axis=1).mean()),
+    "rate": float(rate.mean()),
     "active_units": int(active.sum()),
     "mutual_information": information,
     "mutual_information_examples": count,
     # The rate of the same examples: only then is the difference a divergence.
-    "marginal_kl": float(kl[chosen].sum(axis=1).mean()) - information,
-    "kl_per_dimension": kl.mean(axis=0).tolist(),
+    "marginal_kl": float(rate[chosen].mean()) - information,
     "variance_of_means": rows.mean.var(axis=0, dtype=np.float64).tolist(),
     "aggregate_mean": aggregate_mean.tolist(),
     "aggregate_variance": aggregate_variance.tolist(),
   }
+  if rows.kl is not None:
+    report["kl_per_dimension"] = rows.kl.mean(axis=0, dtype=float).tolist()
+  return report
 
 
 def latent_report(
@@ -252,19 +268,21 @@ def latent_report(
     model's point in the rate-distortion plane; `active_units`;
     `mutual_information` I(x; z) over `mutual_information_examples`, and
     `marginal_kl`, the rest of their rate: KL(q(z) || p(z)); and lists, one
-    number per dimension: `kl_per_dimension`, `variance_of_means`,
-    `aggregate_mean` and `aggregate_variance`.
+    number per dimension: `variance_of_means`, `aggregate_mean`,
+    `aggregate_variance` and, where the prior allows a closed form,
+    `kl_per_dimension`, without which there is no picture.
 
   Raises:
     ConfigError: the posterior is no diagonal normal.
   """
   rows = posteriors(config, variables, source)
   report = statistics(rows, max_examples=max_examples, seed=config.eval.seed)
-  figures.latent_diagnostics(
-    rows.kl.mean(axis=0, dtype=np.float64),
-    active_units(rows.mean),
-    rows.mean,
-    rows.sample,
-    pathlib.Path(folder) / "latents.png",
-  )
+  if rows.kl is not None:
+    figures.latent_diagnostics(
+      rows.kl.mean(axis=0, dtype=np.float64),
+      active_units(rows.mean),
+      rows.mean,
+      rows.sample,
+      pathlib.Path(folder) / "latents.png",
+    )
   return report

@@ -1,0 +1,198 @@
+"""`--mode=evaluate`: all that a config asks to know of a trained model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import build, checkpoint, metrics, parallel, train_step
+from vae_jax.config import ConfigError
+from vae_jax.data import cache, datasets
+from vae_jax.evaluate import bounds, diagnostics, likelihood
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A trained model and the split that it is evaluated on.
+
+  Attributes:
+    config: the resolved config.
+    variables: replicated parameters and model state.
+    splits: the data set.
+    source: the split.
+    state: host copy of the checkpoint.
+    folder: of pictures and results.
+  """
+
+  config: ConfigDict
+  variables: Any
+  splits: datasets.Splits
+  source: Any
+  state: train_step.TrainState
+  folder: pathlib.Path
+
+
+def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+  """Evaluates a run on `config.eval.split`: its newest checkpoint, or its
+  best one, as `config.eval.checkpoint` says.
+
+  Writes `<workdir>/eval/<split>.json` and returns what it wrote: the means of
+  all terms in nats per image, bits/dim, what else `config.eval` asks for, and
+  what the numbers depend on. A part that cannot be made is named under
+  "not_made" with its reason, and the others are made.
+
+  Raises:
+    ConfigError: there is no run.
+  """
+  model = _open(config, workdir)
+  split = config.eval.split
+  result = {
+    **metrics.finite(_bound(model)),
+    "split": split,
+    "data": model.splits.name,
+    "data_split": model.splits.split_strings[split],
+    "step": int(model.state.step),
+    "checkpoint": config.eval.checkpoint,
+    "seed": config.eval.seed,
+    "objective": config.objective.name,
+    "likelihood": config.model.likelihood.name,
+    "binarization": config.data.binarization,
+    "dequantization": config.data.dequantization,
+    "weights": "averaged" if config.optim.ema_decay else "last",
+  }
+  not_made = {}
+  for name, part in _asked_for(config).items():
+    try:
+      result.update(part(model))
+    except (ConfigError, datasets.DataError) as error:
+      logging.warning("No %s: %s", name, error)
+      not_made[name] = str(error)
+  if not_made:
+    result["not_made"] = not_made
+  metrics.write_json(model.folder / f"{split}.json", result)
+  return result
+
+
+def _open(config: ConfigDict, workdir: str) -> Model:
+  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
+  splits = datasets.open_splits(config.data)
+  params = train_step.eval_params(config, state)
+  return Model(
+    config=config,
+    variables=parallel.replicate({"params": params, **state.model_state}),
+    splits=splits,
+    source=cache.open_source(getattr(splits, config.eval.split), config.data),
+    state=state,
+    folder=pathlib.Path(workdir) / "eval",
+  )
+
+
+def _asked_for(
+  config: ConfigDict,
+) -> dict[str, Callable[[Model], dict[str, Any]]]:
+  """Returns the parts beyond the bound, by name."""
+  parts = {
+    "likelihood": (config.eval.importance_samples > 0, _likelihood),
+    "latents": (config.eval.latents, _latents),
+  }
+  return {name: part for name, (asked, part) in parts.items() if asked}
+
+
+def _bound(model: Model) -> dict[str, Any]:
+  config = model.config
+  shape = build.image_shape(config)
+  means = bounds.mean_terms(
+    train_step.make_eval_step(config, shape),
+    model.variables,
+    model.source,
+    batch_size=config.eval.batch_size,
+    step=int(model.state.step),
+    seed=config.eval.seed,
+    progress=True,
+  )
+  return {**means, **bounds.bits(config, shape, means)}
+
+
+def _likelihood(model: Model) -> dict[str, Any]:
+  config = model.config
+  return likelihood.importance_nll(
+    config,
+    model.variables,
+    model.source,
+    num_samples=config.eval.importance_samples,
+    batch_size=config.eval.batch_size,
+    seed=config.eval.seed,
+    progress=True,
+  )
+
+
+def _latents(model: Model) -> dict[str, Any]:
+  report = diagnostics.latent_report(
+    model.config, model.variables, model.source, model.folder
+  )
+  # The bound's own rate and distortion are of the same draws.
+  per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
+  metrics.write_json(
+    model.folder / f"{model.config.eval.split}_latents.json", per_dimension
+  )
+  return {
+    k: report[k]
+    for k in (
+      "active_units",
+      "mutual_information",
+      "mutual_information_examples",
+      "marginal_kl",
+    )
+  }
+
+
+# Of the numbers in a table, those in nats per image.
+_NATS = {
+  "distortion",
+  "iw_bound",
+  "loss",
+  "marginal_kl",
+  "mutual_information",
+  "neg_elbo",
+  "nll",
+  "nll_stderr",
+  "rate",
+}
+_UNITS = {
+  "bits_per_dim": "bits",
+  "importance_samples": "draws per image",
+  "mutual_information_examples": "images",
+  "num_examples": "images",
+  "squared_error": "per image, pixels in [0, 1]",
+  "step": "steps",
+}
+
+
+def table(result: dict[str, Any]) -> str:
+  """Returns an evaluation as lines of name, value and unit."""
+  lines = []
+  for name, value in _flat(result).items():
+    unit = "nats per image" if name in _NATS else _UNITS.get(name, "")
+    if isinstance(value, float):
+      shown = f"{value:12.4f}"
+    elif isinstance(value, list):
+      shown = ", ".join(
+        f"{v:.4f}" if isinstance(v, float) else str(v) for v in value
+      )
+    else:
+      shown = f"{'none' if value is None else value!s:>12}"
+    lines.append(f"{name:>28}  {shown}  {unit}".rstrip())
+  return "\n".join(lines)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat.update(_flat(value, f"{prefix}{name}."))
+    else:
+      flat[prefix + name] = value
+  return flat
