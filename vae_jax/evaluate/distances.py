@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Features = Float[np.ndarray, "n f"]
+Others = Float[np.ndarray, "m f"]
 
 # Fewest images on either side: `kernel_distance` takes 10 subsets of 2.
 FEWEST = 20
@@ -64,9 +65,9 @@ def frechet(p: Gaussian, q: Gaussian) -> float:
   References:
     Dowson and Landau, 1982; Heusel et al., arXiv 1706.08500, equation 6.
   """
-  # tr (C_p C_q)^(1/2) is the sum of the singular values of the product of the
-  # roots. They need no root of their own, which would blow up what rounding
-  # leaves in place of the zeros of a singular covariance.
+  # tr (C_p C_q)^(1/2) is the sum of the singular values of C_p^(1/2) C_q^(1/2).
+  # Eigenvalues of C_p C_q would do too, but only their roots: 1e-16 where a
+  # singular covariance has 0 would count as 1e-8.
   overlap = np.linalg.norm(_root(p.cov) @ _root(q.cov), "nuc")
   squared = np.sum((p.mean - q.mean) ** 2) + np.trace(p.cov + q.cov)
   return max(float(squared - 2 * overlap), 0.0)
@@ -77,7 +78,7 @@ def _root(cov: Float[np.ndarray, "f f"]) -> Float[np.ndarray, "f f"]:
   return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def squared_mmd(x: Features, y: Features) -> float:
+def squared_mmd(x: Features, y: Others) -> float:
   """Returns the unbiased estimate of the squared maximum mean discrepancy.
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j)
@@ -103,7 +104,7 @@ def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def kernel_distance(
-  x: Features, y: Features, *, seed: int, subset_size: int = 1000
+  x: Features, y: Others, *, seed: int, subset_size: int = 1000
 ) -> tuple[float, float]:
   """Returns the mean of `squared_mmd` over subsets, and its standard error.
 
@@ -147,7 +148,7 @@ def kernel_distance(
 
 
 def precision_recall(
-  reference: Features, samples: Features, *, k: int = 3
+  reference: Features, samples: Others, *, k: int = 3
 ) -> tuple[float, float]:
   """Returns the shares of samples and of reference images that are covered.
 

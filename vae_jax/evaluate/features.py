@@ -24,6 +24,8 @@ from vae_jax.config import ConfigError
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
+# SHA-256 of the weights that FID means begins with this.
+_STANDARD = "6726825d"
 _WEIGHTS_URL = (
   "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
   "weights-inception-2015-12-05-6726825d.pth"
@@ -130,10 +132,10 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
         parts.append(model(torch.tensor(part, device=device))[0].cpu().numpy())
     return np.concatenate(parts)
 
-  version = torch_fidelity.__version__
+  words = "standard weights" if digest == _STANDARD else f"weights {digest}"
   return Extractor(
-    f"Inception-v3, 2048 pooled features (torch-fidelity {version}, weights "
-    f"{digest})",
+    "Inception-v3, 2048 pooled features (torch-fidelity "
+    f"{torch_fidelity.__version__}, {words})",
     run,
   )
 
@@ -144,8 +146,8 @@ def _download(hub: Any) -> pathlib.Path:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-      hub.download_url_to_file(_WEIGHTS_URL, str(path))
-  except OSError as error:
+      hub.download_url_to_file(_WEIGHTS_URL, str(path), _STANDARD)
+  except (OSError, RuntimeError) as error:  # RuntimeError: another hash.
     raise ConfigError(
       f"The weights of Inception cannot be downloaded ({_reason(error)}); "
       f"fetch {_WEIGHTS_URL} elsewhere and give the file as "
