@@ -113,6 +113,6 @@ def _extract(
 def table(result: dict[str, Any]) -> str:
   """Returns an evaluation as lines of name and value."""
   return "\n".join(
-    f"{k:>25}  {f'{v:.4f}' if isinstance(v, float) else v}"
+    f"{k:>25}  {f'{v:.5g}' if isinstance(v, float) else v}"
     for k, v in result.items()
   )
