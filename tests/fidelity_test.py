@@ -1,0 +1,93 @@
+"""Sample quality: all images once, a batch at a time, and what is reported."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vae_jax.config import ConfigError
+from vae_jax.evaluate import distances, features, fidelity
+
+RANDOM = np.random.RandomState(0)
+REFERENCE = RANDOM.randint(0, 256, (60, 2, 2, 1)).astype(np.uint8)
+SAMPLES = RANDOM.randint(0, 200, (50, 2, 2, 1)).astype(np.uint8)
+
+
+def _pixels(image):
+  return image.reshape(len(image), -1) / 255
+
+
+def _evaluate(size, samples=SAMPLES, function=_pixels):
+  def batches(images):
+    for begin in range(0, len(images), size):
+      yield images[begin : begin + size]
+
+  return fidelity.evaluate_fidelity(
+    features.Extractor("pixels", function),
+    batches(REFERENCE),
+    batches(samples),
+    batches(REFERENCE),
+    seed=3,
+    reference_split="test of toys",
+  )
+
+
+def test_numbers_are_those_of_the_distances():
+  result = _evaluate(16)
+  reference, samples = (
+    _pixels(x).astype(np.float32) for x in (REFERENCE, SAMPLES)
+  )
+  p, q = distances.gaussian(reference), distances.gaussian(samples)
+  assert result["sample_fid"] == pytest.approx(distances.frechet(p, q))
+  kid = distances.kernel_distance(reference, samples, seed=3)
+  assert (result["sample_kid"], result["sample_kid_stderr"]) == kid
+  shares = distances.precision_recall(reference, samples)
+  assert (result["sample_precision"], result["sample_recall"]) == shares
+  assert shares[0] > 0.5 and result["sample_fid"] > 0.01
+  assert result["reconstruction_fid"] < 1e-12
+  assert result["reconstruction_precision"] == 1
+  assert result["reconstruction_recall"] == 1
+
+
+def test_what_the_numbers_depend_on_is_said():
+  result = _evaluate(16)
+  assert result["features"] == "pixels" and result["num_features"] == 4
+  assert result["reference_split"] == "test of toys" and result["seed"] == 3
+  counts = [
+    result[f"num_{n}s"] for n in ("reference", "sample", "reconstruction")
+  ]
+  assert counts == [60, 50, 60]
+  assert json.loads(json.dumps(result, allow_nan=False)) == result
+  lines = fidelity.table(result).splitlines()
+  assert len(lines) == len(result)
+  assert any(x.split() == ["features", "pixels"] for x in lines)
+
+
+def test_batches_change_nothing_and_come_one_at_a_time():
+  sizes = []
+
+  def function(image):
+    sizes.append(len(image))
+    return _pixels(image)
+
+  assert _evaluate(7, function=function) == _evaluate(64)
+  assert max(sizes) == 7 and sum(sizes) == 170
+
+
+def test_too_few_images():
+  with pytest.raises(ConfigError, match="19 sample images.* at least 20"):
+    _evaluate(16, samples=SAMPLES[:19])
+
+
+def test_features_that_are_no_numbers():
+  with pytest.raises(ConfigError, match=r"reference.*not all finite \(pixels"):
+    _evaluate(16, function=lambda image: np.full((len(image), 2), np.nan))
+
+
+def test_fewer_images_than_features_is_said(caplog):
+  def many(image):
+    return np.tile(_pixels(image), (1, 20))
+
+  with caplog.at_level("WARNING"):
+    _evaluate(16, function=many)
+  assert "60 reference images for 80 features" in caplog.text

@@ -1,0 +1,255 @@
+"""What sample quality is measured in: images to features.
+
+`config.eval.features` names it: a function of this module, or any Flax
+network by its dotted path.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import linen as nn
+from jaxtyping import Float32
+from ml_collections import ConfigDict
+
+from vae_jax import checkpoint, latents, pictures, registry
+from vae_jax.config import ConfigError
+
+_FIELD = "eval.features"
+_NAMES = ["encoder", "inception"]
+# SHA-256 of the weights that FID means begins with this.
+_STANDARD = "6726825d"
+_WEIGHTS_URL = (
+  "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+  "weights-inception-2015-12-05-6726825d.pth"
+)
+# Images at a time: Inception's first layers take 50 MB an image.
+_CHUNK = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Extractor:
+  """A function from images to features that says what it is.
+
+  Attributes:
+    name: what the features are, in words for a report.
+    function: uint8 [n h w c] -> [n f].
+  """
+
+  name: str
+  function: Callable[[np.ndarray], Any]
+
+  def __call__(self, image: latents.Images) -> Float32[np.ndarray, "n f"]:
+    """Returns the features of images."""
+    return np.asarray(self.function(np.asarray(image)), np.float32)
+
+
+def build(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
+  """Returns what `config.eval.features` says.
+
+  Args:
+    node: `name` and `args`.
+    shape: height, width and channels of the images.
+
+  Raises:
+    ConfigError: there are no such features, they do not take such arguments
+      or images, or something that they need is missing.
+  """
+  if "." in node.name:
+    return _network(node, shape)
+  here = sys.modules[__name__]
+  function = registry.resolve(_FIELD, node.name, [here], _NAMES)
+  known = registry.keyword_arguments(function)
+  args = registry.check_arguments(_FIELD, node.name, node.args, known)
+  return function(shape, **args)
+
+
+def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
+  """Returns the 2048 pooled features that FID is defined by.
+
+  Through torch-fidelity, which resizes as the original TensorFlow code does.
+  Grey images are repeated to three channels.
+
+  Args:
+    shape: height, width and channels of the images.
+    weights: file with the network's weights; "" = download it once to
+      PyTorch's own folder of downloads.
+
+  Raises:
+    ConfigError: torch-fidelity or the weights are missing, or the images are
+      neither grey nor coloured.
+
+  References:
+    Heusel et al., arXiv 1706.08500; Szegedy et al., arXiv 1512.00567.
+  """
+  if shape[2] not in (1, 3):
+    raise ConfigError(
+      f"config.{_FIELD}.name is 'inception', which takes images of 1 or 3 "
+      f"channels; these have {shape[2]}."
+    )
+  try:
+    import torch
+    import torch_fidelity
+  # RuntimeError: versions of torch and torchvision that do not match.
+  except (ImportError, RuntimeError) as error:
+    raise ConfigError(
+      f"config.{_FIELD}.name is 'inception', which needs torch-fidelity "
+      f'({_reason(error)}): `pip install -e ".[fidelity]"`, and where there '
+      f"is no network the file {_WEIGHTS_URL}, given as "
+      f"--config.{_FIELD}.args.weights=FILE."
+    ) from error
+  path = pathlib.Path(weights) if weights else _download(torch.hub)
+  try:
+    # torch-fidelity unpickles whatever the file says; this refuses code.
+    torch.load(path, map_location="cpu", weights_only=True)
+    model = torch_fidelity.FeatureExtractorInceptionV3(
+      "inception-v3-compat",
+      ["2048"],
+      feature_extractor_weights_path=str(path),
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+  except Exception as error:  # PyTorch's errors have no common base.
+    raise ConfigError(
+      f"config.{_FIELD}.args.weights: {path} cannot be read as the weights of "
+      f"Inception ({_reason(error)}); the file is {_WEIGHTS_URL}."
+    ) from error
+  device = "cuda" if torch.cuda.is_available() else "cpu"
+  model.to(device)
+
+  def run(image: np.ndarray) -> np.ndarray:
+    image = np.repeat(image, 3 // image.shape[3], axis=3)
+    parts = []
+    with torch.inference_mode():
+      for begin in range(0, len(image), _CHUNK):
+        part = image[begin : begin + _CHUNK].transpose(0, 3, 1, 2)
+        parts.append(model(torch.tensor(part, device=device))[0].cpu().numpy())
+    return np.concatenate(parts)
+
+  words = "standard weights" if digest == _STANDARD else f"weights {digest}"
+  return Extractor(
+    "Inception-v3, 2048 pooled features (torch-fidelity "
+    f"{torch_fidelity.__version__}, {words})",
+    run,
+  )
+
+
+def _download(hub: Any) -> pathlib.Path:
+  path = pathlib.Path(hub.get_dir()) / "checkpoints"
+  path /= _WEIGHTS_URL.rpartition("/")[2]
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+      hub.download_url_to_file(_WEIGHTS_URL, str(path), _STANDARD)
+  except (OSError, RuntimeError) as error:  # RuntimeError: another hash.
+    raise ConfigError(
+      f"The weights of Inception cannot be downloaded ({_reason(error)}); "
+      f"fetch {_WEIGHTS_URL} elsewhere and give the file as "
+      f"--config.{_FIELD}.args.weights=FILE."
+    ) from error
+  return path
+
+
+def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
+  """Returns the posterior means of another trained run.
+
+  Images are encoded as they are, not binarised: features are a function of
+  the image alone.
+
+  Args:
+    shape: height, width and channels of the images.
+    workdir: folder of that run, whose newest checkpoint is used.
+
+  Raises:
+    ConfigError: there is no such run, or its images have another shape.
+  """
+  if not workdir or not (pathlib.Path(workdir) / "config.json").exists():
+    raise ConfigError(
+      f"config.{_FIELD}.args.workdir is {workdir!r}; it must be the folder of "
+      "a trained run, the features of whose encoder shall be compared."
+    )
+  config = checkpoint.load_config(workdir)
+  own = tuple(config.data.image_shape)
+  if own != tuple(shape):
+    raise ConfigError(
+      f"config.{_FIELD}.args.workdir is {workdir!r}, a run on images of shape "
+      f"{own}; these have shape {tuple(shape)}."
+    )
+  state = checkpoint.load_state(workdir)
+  vae, variables = pictures.model_for_use(config, state)
+
+  def run(image: np.ndarray) -> np.ndarray:
+    codes = latents.encode(vae, variables, image)
+    return np.concatenate([np.reshape(c, (len(image), -1)) for c in codes], 1)
+
+  return Extractor(f"posterior means of {workdir}, step {state.step}", run)
+
+
+def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
+  """Returns a Flax network of images in [0, 1], selected by dotted path."""
+  name = node.name
+  cls = registry.resolve(_FIELD, name, [])
+  if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+    raise ConfigError(
+      f"config.{_FIELD}.name is {name!r}, which is no flax.linen.Module."
+    )
+  args = _arguments(cls, node)
+  weights = args.pop("weights", "")
+  module = cls(**args)
+  example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  like = jax.eval_shape(module.init, jax.random.key(0), example)
+  made = jax.eval_shape(module.apply, like, example)
+  if len(getattr(made, "shape", ())) != 2:
+    raise ConfigError(
+      f"config.{_FIELD}.name is {name!r}, which must return features [b f] of "
+      f"images [b h w c], but of {example.shape} returns {made}."
+    )
+  if weights:
+    variables, words = _restore(weights, like), f"weights of {weights}"
+  else:
+    zeros = jnp.zeros(example.shape)
+    variables = jax.jit(module.init)(jax.random.key(0), zeros)
+    words = "random weights"
+  apply = jax.jit(lambda image: module.apply(variables, image / 255.0))
+  return Extractor(f"{name} ({words})", apply)
+
+
+def _arguments(cls: type[nn.Module], node: ConfigDict) -> dict[str, Any]:
+  """Returns the checked arguments of a network, and `weights` if given."""
+  fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+  del fields["parent"], fields["name"]
+  empty = dataclasses.MISSING
+  known = {
+    n: None if f.default is empty else f.default for n, f in fields.items()
+  }
+  known["weights"] = ""
+  args = registry.check_arguments(_FIELD, node.name, node.args, known)
+  for n, f in fields.items():
+    if n not in args and f.default is empty and f.default_factory is empty:
+      raise ConfigError(
+        f"config.{_FIELD}.args.{n} is not set, and {node.name} has no default "
+        "for it."
+      )
+  return args
+
+
+def _restore(folder: str, like: Any) -> Any:
+  """Returns variables that Orbax's StandardCheckpointer has written."""
+  try:
+    with ocp.StandardCheckpointer() as reader:
+      return reader.restore(pathlib.Path(folder).absolute(), like)
+  except Exception as error:  # Orbax's errors have no common base.
+    raise ConfigError(
+      f"config.{_FIELD}.args.weights is {folder!r}, which cannot be read as "
+      f"an Orbax checkpoint of the network's variables ({_reason(error)})."
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
