@@ -30,8 +30,10 @@ checkpoint
 latents
 figures.png figures.canvas figures.grids figures.plots figures.comparison
 figures.diagnostics figures
-evaluate.diagnostics evaluate.likelihood evaluate.bounds evaluate.report
+evaluate.per_example evaluate.diagnostics evaluate.likelihood
+evaluate.distances evaluate.disentanglement evaluate.bounds
 pictures
+evaluate.features evaluate.fidelity evaluate.report
 progress
 step_log
 workdir

@@ -150,9 +150,10 @@ def test_samples_and_reconstructions(run):
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
   vae, variables = pictures.model_for_use(c, state)
-  ten = np.asarray(latents.sample(vae, variables, 10, 0, 1.0))
+  first = np.arange(10, dtype=np.int32)
+  ten = np.asarray(latents.sample(vae, variables, first, 0, 1.0))
   np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)
-  other = np.asarray(latents.sample(vae, variables, 10, 1, 1.0))
+  other = np.asarray(latents.sample(vae, variables, first, 1, 1.0))
   assert not np.array_equal(ten, other)
   source = datasets.open_splits(c.data).test
   image = source.fetch(np.arange(4))["image"]

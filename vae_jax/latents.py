@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int32, UInt8
 
 from vae_jax import models
 from vae_jax.data import preprocess
@@ -47,20 +47,27 @@ def reconstruct(
   return decode(vae, variables, encode(vae, variables, image))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=0)
 def sample(
   vae: models.Vae,
   variables: Any,
-  count: int,
+  index: Int32[Array, " b"] | Int32[np.ndarray, " b"],
   seed: int | jax.Array,
   temperature: float | jax.Array,
 ) -> UInt8[Array, "b h w c"]:
   """Returns decoded draws from the prior.
 
-  Draw i depends on the seed and i alone, not on `count`.
+  Draw i depends on the seed and i alone.
+
+  Args:
+    vae: the model.
+    variables: its parameters and state.
+    index: which draws.
+    seed: of all of them.
+    temperature: factor on the prior's standard deviation.
   """
   root = jax.random.key(seed)
-  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
+  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
 
   def run(vae: models.Vae) -> Float[Array, "b h w c"]:
     codes = vae.prior().sample(key, temperature=temperature)

@@ -77,7 +77,7 @@ def samples(
     latents.sample(
       vae,
       {**variables, **models.given(label=label)},
-      _SAMPLE_ROWS**2,
+      np.arange(_SAMPLE_ROWS**2, dtype=np.int32),
       config.sample.seed,
       config.sample.temperature,
     )

@@ -5,27 +5,19 @@ import functools
 import math
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
-from vae_jax import (
-  build,
-  distributions,
-  figures,
-  models,
-  objectives,
-  parallel,
-  train_step,
-)
+from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
 from vae_jax.data import pipeline
+from vae_jax.data.batch import Batch
+from vae_jax.evaluate import per_example
 
 # Variance of the posterior mean above which a dimension counts as active.
 _ACTIVE = 0.01
@@ -54,55 +46,6 @@ class Posteriors:
   kl: Float[np.ndarray, "b d"] | None = None
 
 
-def make_posterior_step(
-  config: ConfigDict, shape: tuple[int, int, int]
-) -> Callable[..., dict[str, jax.Array]]:
-  """Returns `(variables, data, seed) -> fields of Posteriors`, mapped.
-
-  `data` and `seed` are what `train_step.eval_batch` takes, so that images and
-  draws are those of the evaluated bound. Each device's result holds the
-  global batch, padding included.
-
-  Raises:
-    ConfigError: when called, if the posterior is no diagonal normal.
-  """
-  vae = build.model(config, shape, train=False)
-
-  @parallel.pmap
-  def posterior_step(
-    variables: Any, data: dict[str, jax.Array], seed: jax.Array
-  ) -> dict[str, jax.Array]:
-    batch = train_step.eval_batch(config, data, seed)
-
-    def run(vae: models.Vae) -> dict[str, jax.Array]:
-      posterior, prior = vae.encode(batch.image), vae.prior()
-      kinds = [type(group) for group in posterior.groups]
-      if kinds != [distributions.DiagonalNormal]:
-        raise ConfigError(
-          "KL per dimension, active units and mutual information need one "
-          "group of latents with a DiagonalNormal posterior; that of "
-          f"config.model.posterior.name {config.model.posterior.name!r} is "
-          f"{', '.join(kind.__name__ for kind in kinds)}."
-        )
-      z, log_q = posterior.sample_and_log_prob(batch.key)
-      (group,) = posterior.groups
-      rows = {
-        "mean": group.mean,
-        "log_variance": group.log_variance,
-        "sample": z[0],
-        "rate": objectives.rate(posterior, prior, z, log_q, kl="auto"),
-        "distortion": -vae.decode(z).log_prob(batch.image),
-      }
-      if group.has_kl(prior.groups[0]):
-        rows["kl"] = group.kl_per_dimension(prior.groups[0])
-      return rows
-
-    given = models.given(label=batch.label, key=batch.key)
-    return parallel.all_gather(nn.apply(run, vae)({**variables, **given}))
-
-  return posterior_step
-
-
 def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
@@ -114,19 +57,34 @@ def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
   Raises:
     ConfigError: the posterior is no diagonal normal.
   """
-  step = make_posterior_step(config, build.image_shape(config))
-  batch_size = parallel.round_up(config.eval.batch_size)
-  seed = parallel.replicate(np.uint32(config.eval.seed))
-  batches = pipeline.prefetch(
-    lambda start: pipeline.eval_data(source, start, batch_size),
-    range(0, len(source), batch_size),
+
+  def row(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
+    posterior, prior = vae.encode(batch.image), vae.prior()
+    kinds = [type(group) for group in posterior.groups]
+    if kinds != [distributions.DiagonalNormal]:
+      raise ConfigError(
+        "KL per dimension, active units and mutual information need one group "
+        "of latents with a DiagonalNormal posterior; that of "
+        f"config.model.posterior.name {config.model.posterior.name!r} is "
+        f"{', '.join(kind.__name__ for kind in kinds)}."
+      )
+    z, log_q = posterior.sample_and_log_prob(batch.key)
+    (group,) = posterior.groups
+    found = {
+      "mean": group.mean,
+      "log_variance": group.log_variance,
+      "sample": z[0],
+      "rate": objectives.rate(posterior, prior, z, log_q, kl="auto"),
+      "distortion": -vae.decode(z).log_prob(batch.image),
+    }
+    if group.has_kl(prior.groups[0]):
+      found["kl"] = group.kl_per_dimension(prior.groups[0])
+    return found
+
+  parts = list(per_example.rows(config, row, variables, source))
+  return Posteriors(
+    **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
   )
-  parts: dict[str, list[np.ndarray]] = {}
-  for data in batches:
-    rows = parallel.read_one(step(variables, parallel.shard(data), seed))
-    for name, values in rows.items():
-      parts.setdefault(name, []).append(values[data["mask"].reshape(-1)])
-  return Posteriors(**{k: np.concatenate(v) for k, v in parts.items()})
 
 
 def active_units(mean: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " d"]:

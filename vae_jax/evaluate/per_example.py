@@ -1,0 +1,90 @@
+"""A function of the model applied to each example of a split, exactly once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from vae_jax import build, latents, models, parallel, train_step
+from vae_jax.data import pipeline
+from vae_jax.data.batch import Batch
+
+
+def rows(
+  config: ConfigDict,
+  function: Callable[[models.Vae, Batch], Any],
+  variables: Any,
+  source: Any,
+) -> Iterator[Any]:
+  """Yields function(vae, batch) of a split on the host, batch by batch.
+
+  Device-parallel; the images and keys are those of the evaluated bound, which
+  no batch size or number of devices changes.
+
+  Args:
+    config: the resolved config.
+    function: of the bound model and a batch; a tree of arrays [b ...].
+    variables: replicated parameters and model state.
+    source: the split.
+  """
+  vae = build.model(config, build.image_shape(config), train=False)
+
+  def step(variables: Any, data: dict[str, jax.Array], seed: jax.Array) -> Any:
+    batch = train_step.eval_batch(config, data, seed)
+    given = models.given(label=batch.label, key=batch.key)
+    run = nn.apply(function, vae)
+    return parallel.all_gather(run({**variables, **given}, batch))
+
+  mapped = parallel.pmap(step)
+  batch_size = parallel.round_up(config.eval.batch_size)
+  seed = parallel.replicate(np.uint32(config.eval.seed))
+  batches = pipeline.prefetch(
+    lambda start: pipeline.eval_data(source, start, batch_size),
+    range(0, len(source), batch_size),
+  )
+  for data in batches:
+    mask = data["mask"].reshape(-1)
+    values = parallel.read_one(mapped(variables, parallel.shard(data), seed))
+    yield jax.tree.map(lambda v, mask=mask: v[mask], values)
+
+
+def samples(
+  config: ConfigDict, variables: Any, count: int, labels: np.ndarray | None
+) -> Iterator[np.ndarray]:
+  """Yields `count` decoded draws from the prior, uint8 [b h w c].
+
+  Device-parallel; draw i is that of `latents.sample` with the same seed.
+
+  Args:
+    config: the resolved config, with `sample.seed` and `sample.temperature`.
+    variables: replicated parameters and model state.
+    count: number of draws.
+    labels: of each draw, for a conditional model.
+  """
+  vae = build.model(config, build.image_shape(config), train=False)
+
+  def step(variables: Any, data: dict[str, jax.Array]) -> jax.Array:
+    given = models.given(label=data.get("label"))
+    images = latents.sample(
+      vae,
+      {**variables, **given},
+      data["index"],
+      config.sample.seed,
+      config.sample.temperature,
+    )
+    return parallel.all_gather(images)
+
+  mapped = parallel.pmap(step)
+  batch_size = parallel.round_up(config.eval.batch_size)
+  for start in range(0, count, batch_size):
+    index = np.arange(start, start + batch_size, dtype=np.int32)
+    data = {"index": index}
+    if labels is not None:
+      data["label"] = labels[index % count]
+    devices = parallel.device_count()
+    split = jax.tree.map(lambda v: v.reshape(devices, -1, *v.shape[1:]), data)
+    images = parallel.read_one(mapped(variables, parallel.shard(split)))
+    yield images[: count - start]
