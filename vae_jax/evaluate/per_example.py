@@ -79,12 +79,12 @@ def samples(
 
   mapped = parallel.pmap(step)
   batch_size = parallel.round_up(config.eval.batch_size)
+  devices = parallel.device_count()
   for start in range(0, count, batch_size):
     index = np.arange(start, start + batch_size, dtype=np.int32)
     data = {"index": index}
     if labels is not None:
       data["label"] = labels[index % count]
-    devices = parallel.device_count()
-    split = jax.tree.map(lambda v: v.reshape(devices, -1, *v.shape[1:]), data)
+    split = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in data.items()}
     images = parallel.read_one(mapped(variables, parallel.shard(split)))
     yield images[: count - start]

@@ -2,16 +2,36 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import build, checkpoint, metrics, parallel, train_step
+from vae_jax import (
+  build,
+  checkpoint,
+  metrics,
+  models,
+  parallel,
+  pictures,
+  train_step,
+)
 from vae_jax.config import ConfigError
-from vae_jax.data import cache, datasets
-from vae_jax.evaluate import bounds, diagnostics, likelihood
+from vae_jax.data import cache, datasets, factors, preparation
+from vae_jax.data.batch import Batch
+from vae_jax.evaluate import (
+  bounds,
+  diagnostics,
+  disentanglement,
+  features,
+  fidelity,
+  likelihood,
+  per_example,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +117,8 @@ def _asked_for(
   parts = {
     "likelihood": (config.eval.importance_samples > 0, _likelihood),
     "latents": (config.eval.latents, _latents),
+    "disentanglement": (config.eval.disentanglement, _disentanglement),
+    "fidelity": (config.eval.fidelity, _fidelity),
   }
   return {name: part for name, (asked, part) in parts.items() if asked}
 
@@ -145,6 +167,71 @@ def _latents(model: Model) -> dict[str, Any]:
       "mutual_information",
       "mutual_information_examples",
       "marginal_kl",
+    )
+  }
+
+
+def _disentanglement(model: Model) -> dict[str, Any]:
+  config = model.config
+  found = factors.read(
+    preparation.builder(config.data),
+    model.splits.split_strings[config.eval.split],
+  )
+
+  def code(vae: models.Vae, batch: Batch) -> jax.Array:
+    return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
+
+  codes = per_example.rows(config, code, model.variables, model.source)
+  scores = disentanglement.evaluate_codes(
+    np.concatenate(list(codes)), found.values, found.names, model.folder
+  )
+  metrics.write_json(
+    model.folder / f"{config.eval.split}_disentanglement.json", scores
+  )
+  return {"disentanglement": _without_matrices(scores)}
+
+
+def _without_matrices(scores: dict[str, Any]) -> dict[str, Any]:
+  return {
+    name: value
+    for name, value in scores.items()
+    if not (isinstance(value, list) and value and isinstance(value[0], list))
+  }
+
+
+def _fidelity(model: Model) -> dict[str, Any]:
+  config = model.config
+  shape = build.image_shape(config)
+  count = min(config.eval.num_samples, len(model.source))
+  extractor = features.build(config.eval.features, shape)
+
+  def reconstruct(vae: models.Vae, batch: Batch) -> jax.Array:
+    mean = vae.decode(vae.encode(batch.image).mean).mean
+    return jnp.round(mean * 255).astype(jnp.uint8)
+
+  def first(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    left = count
+    for batch in images:
+      yield batch[:left]
+      left -= len(batch)
+      if left <= 0:
+        break
+
+  index = np.arange(count)
+  chunks = np.array_split(index, -(-count // config.eval.batch_size))
+  labels = pictures.sample_labels(config, model.source, count)
+  return {
+    "fidelity": fidelity.evaluate_fidelity(
+      extractor,
+      (model.source.fetch(chunk)["image"] for chunk in chunks),
+      per_example.samples(config, model.variables, count, labels),
+      first(
+        per_example.rows(config, reconstruct, model.variables, model.source)
+      ),
+      seed=config.eval.seed,
+      reference_split=config.eval.split,
+      num_images=3 * count,
+      progress=True,
     )
   }
 
