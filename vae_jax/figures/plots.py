@@ -65,7 +65,7 @@ def loss_curves(
     "distortion": ["distortion"],
     "rate": ["rate"],
   }
-  figure = _new_figure(14, 4.8)
+  figure = new_figure(14, 4.8)
   handles = {}
   for i, (title, keys) in enumerate(panels.items()):
     ax = figure.add_subplot(1, len(panels), i + 1)
@@ -107,7 +107,7 @@ def loss_curves(
   figure.legend(
     handles.values(), handles, loc="outside lower center", ncols=len(handles)
   )
-  picture = _render(figure)
+  picture = render(figure)
   png.save(picture, path)
   return picture
 
@@ -142,7 +142,7 @@ def latent_scatter(
       "each of codes."
     )
   codes = np.asarray(codes, np.float64)
-  figure = _new_figure(10, 8)
+  figure = new_figure(10, 8)
   ax = figure.add_subplot()
   colors = _CURVE_COLORS[0][1]
   if labels is not None:
@@ -166,7 +166,7 @@ def latent_scatter(
   ax.grid(alpha=0.2)
   entries = len(ax.get_legend_handles_labels()[0])
   figure.legend(loc="outside right upper", ncols=-(-entries // 30))
-  picture = _render(figure)
+  picture = render(figure)
   png.save(picture, path)
   return picture
 
@@ -232,14 +232,16 @@ def _robust_limits(curves):
   return low - margin, high + margin
 
 
-def _new_figure(width, height):
+def new_figure(width: float, height: float) -> Any:
+  """An empty figure of `width` x `height` inches, which `render` draws."""
   # Imported here: it takes longer than the rest of a start-up without figures.
   from matplotlib import figure
 
   return figure.Figure((width, height), dpi=_DPI, layout="constrained")
 
 
-def _render(figure):
+def render(figure: Any) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
+  """Draws a figure of `new_figure`, in RGB."""
   from matplotlib.backends import backend_agg
 
   canvas = backend_agg.FigureCanvasAgg(figure)
