@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from jaxtyping import Float, Integer
 from scipy import stats
 
@@ -12,20 +13,15 @@ from vae_jax import figures
 from vae_jax.evaluate import factor_scores, fixed_factors
 
 # Standard deviation below which a code is dead, in units of the prior N(0, I):
-# Kim & Mnih's pruning, in the number published code uses.
+# where published configurations prune codes for the FactorVAE score.
 DEAD = 0.05
-# A factor needs this many examples beside its most frequent value.
+# Examples that a factor needs beside its most frequent value, and their share:
+# with fewer, it may be constant in a part.
 _FEWEST = 10
-_METRICS = (
-  "mig",
-  "dci_disentanglement",
-  "dci_completeness",
-  "dci_informativeness",
-  "sap",
-  "modularity",
-  "explicitness",
-  "factor_vae",
-  "beta_vae",
+_SMALLEST = 0.01
+_NEEDED = (
+  f"at least {_FEWEST} examples, and {_SMALLEST:.0%} of all, beside the most "
+  "frequent value"
 )
 
 
@@ -40,7 +36,7 @@ def scores(
   """Scores codes by all metrics, once for each seed.
 
   Each seed draws its own train and test examples, trees and batches. No single
-  number is enough: FactorVAE and modularity rate rotated codes as high as
+  number is enough: FactorVAE and modularity can rate rotated codes as high as
   aligned ones, so read them beside MIG, DCI and the two matrices. Dead codes
   are taken as constant: alone they score 0, and chance in what is an accuracy
   (informativeness, beta_vae) or an area (explicitness: 0.5).
@@ -75,23 +71,15 @@ def scores(
     first, second = order[:train_size], order[train_size:][:test_size]
     train = codes[first], factors[first]
     test = codes[second], factors[second]
-    information.append(factor_scores.mutual_information(*train))
-    matrix, accuracy = factor_scores.importance(train, test, seed=seed)
-    importance.append(matrix)
-    row = (
-      factor_scores.mig(information[-1], factor_scores.entropy(train[1])),
-      factor_scores.disentanglement(matrix),
-      factor_scores.completeness(matrix),
-      float(accuracy.mean()),
-      factor_scores.sap(factor_scores.separability(train, test)),
-      factor_scores.modularity(information[-1]),
-      factor_scores.explicitness(train, test),
-      fixed_factors.factor_vae(train, test, seed=seed),
-      fixed_factors.beta_vae(train, test, seed=seed),
-    )
-    rows.append(dict(zip(_METRICS, row, strict=True)))
+    # Solvers run side by side: were each of their matrix products to take all
+    # cores too, they would wait for each other ten times as long.
+    with threadpoolctl.threadpool_limits(1):
+      row, *matrices = _evaluate(train, test, seed)
+    rows.append(row)
+    information.append(matrices[0])
+    importance.append(matrices[1])
   return {
-    **{name: _summary([row[name] for row in rows]) for name in _METRICS},
+    **{name: _summary([row[name] for row in rows]) for name in rows[0]},
     "mutual_information": np.mean(information, axis=0),
     "importance": np.mean(importance, axis=0),
     "active_codes": int(active.sum()),
@@ -120,9 +108,8 @@ def evaluate_codes(
 
   Returns:
     `scores`, ready for JSON, with the matrices as lists of rows, and
-    "factors", their columns; "dropped_factors", which fewer than ten examples
-    in these, or fewer than one in a hundred, tell from a constant; and
-    "num_examples".
+    "factors", their columns; "dropped_factors", which hardly vary in these
+    examples; "num_examples" and "seeds".
 
   Raises:
     ValueError: as `scores`, or if names do not match, or no factor is left.
@@ -132,18 +119,11 @@ def evaluate_codes(
       f"factor_names has {len(factor_names)} names; allowed is one for each of "
       f"the {factor_values.shape[1]} columns of factor_values."
     )
-  n = len(factor_values)
-  kept = [
-    k
-    for k, values in enumerate(factor_values.T)
-    if n - np.unique(values, return_counts=True)[1].max()
-    >= max(_FEWEST, n // 100)
-  ]
+  varies = _varies(factor_values)
+  kept = np.flatnonzero(varies).tolist()
   if not kept:
     raise ValueError(
-      f"factor_values has no factor that varies within its {n} examples; "
-      f"allowed is at least {_FEWEST} examples and 1% of all beside the most "
-      "frequent value."
+      f"factor_values has no factor that varies; allowed is {_NEEDED}."
     )
   values, names = factor_values[:, kept], [factor_names[k] for k in kept]
   result = scores(codes, values, seeds=seeds)
@@ -162,14 +142,37 @@ def evaluate_codes(
     )
   for name in ("mutual_information", "importance"):
     result[name] = result[name].tolist()
-  dropped = [v for k, v in enumerate(factor_names) if k not in kept]
+  dropped = [factor_names[k] for k in np.flatnonzero(~varies).tolist()]
   return {
     **result,
     "factors": names,
     "dropped_factors": dropped,
-    "num_examples": n,
+    "num_examples": len(codes),
     "seeds": list(seeds),
   }
+
+
+def _evaluate(
+  train: tuple[np.ndarray, np.ndarray],
+  test: tuple[np.ndarray, np.ndarray],
+  seed: int,
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+  """All metrics, the mutual information and the importance."""
+  information = factor_scores.mutual_information(*train)
+  importance, accuracy = factor_scores.importance(train, test, seed=seed)
+  entropies = factor_scores.entropy(train[1])
+  row = {
+    "mig": factor_scores.mig(information, entropies),
+    "dci_disentanglement": factor_scores.disentanglement(importance),
+    "dci_completeness": factor_scores.completeness(importance),
+    "dci_informativeness": float(accuracy.mean()),
+    "sap": factor_scores.sap(factor_scores.separability(train, test)),
+    "modularity": factor_scores.modularity(information),
+    "explicitness": factor_scores.explicitness(train, test),
+    "factor_vae": fixed_factors.factor_vae(train, test, seed=seed),
+    "beta_vae": fixed_factors.beta_vae(train, test, seed=seed),
+  }
+  return row, information, importance
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
@@ -192,9 +195,15 @@ def _check(codes, factors, seeds):
     raise ValueError("codes holds nan or infinity; allowed are finite numbers.")
   if not len(seeds):
     raise ValueError("seeds is empty; allowed is at least one.")
-  for k, values in enumerate(factors.T):
-    if (values == values[0]).all():
-      raise ValueError(
-        f"factors has the one value {values[0]} in column {k}; allowed are "
-        "factors that vary."
-      )
+  if not _varies(factors).all():
+    raise ValueError(
+      f"factors does not vary in column {_varies(factors).argmin()}; allowed "
+      f"is {_NEEDED}."
+    )
+
+
+def _varies(factors):
+  """Which factors vary enough to be told from a constant."""
+  n = len(factors)
+  most = [np.unique(v, return_counts=True)[1].max() for v in factors.T]
+  return n - np.array(most) >= max(_FEWEST, _SMALLEST * n)

@@ -12,7 +12,6 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from jaxtyping import Float, Integer
 from sklearn import ensemble, linear_model, metrics, preprocessing, svm
 
@@ -83,8 +82,8 @@ def modularity(information: Float[np.ndarray, "d f"]) -> float:
   mean over codes of 1 - sum_{v != v*} I(z; v)^2 / (I(z; v*)^2 (f - 1)), v*
   being the factor the code knows most about; 0 for a code that knows nothing.
   Codes of noise score about 0.7, for the bias of the information is nearly as
-  large for all factors, and rotated codes no worse than aligned ones: it does
-  not stand alone.
+  large for all factors, and rotated codes can score as high as aligned ones:
+  it does not stand alone.
 
   Source: Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.
   """
@@ -223,7 +222,9 @@ def explicitness(
     line = linear_model.LogisticRegression(max_iter=1000).fit(x, hit)
     return metrics.roc_auc_score(hit_test, line.decision_function(x_test))
 
-  pairs = [(k, v) for k, c in enumerate(train[1].T) for v in np.unique(c)]
+  pairs = [
+    (k, v) for k, c in enumerate(train[1].T) for v in np.unique(c).tolist()
+  ]
   areas = np.array(_concurrently(area, pairs))
   factor = np.array([k for k, _ in pairs])
   told = [areas[(factor == k) & np.isfinite(areas)] for k in np.unique(factor)]
@@ -244,13 +245,7 @@ def _gap(matrix: np.ndarray) -> np.ndarray:
 def _concurrently(
   function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]
 ) -> list[Any]:
-  """Calls a function with each tuple of arguments, on all cores.
-
-  The solvers release Python's lock; were each of their matrix products to
-  take all cores too, they would wait for each other ten times as long.
-  """
-  with (
-    threadpoolctl.threadpool_limits(1),
-    futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-  ):
+  """Calls a function with each tuple of arguments, on all cores."""
+  # Threads, because the solvers release Python's lock.
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     return list(pool.map(lambda argument: function(*argument), arguments))

@@ -26,7 +26,7 @@ def factor_vae(
   examples that share the value of a factor. A majority vote over 10,000 points
   maps each code to a factor; the score is the accuracy of that map on 5,000
   points of the test examples. Constant codes are pruned; 0 where none is left.
-  Rotated codes score as high as aligned ones: it does not stand alone.
+  Rotated codes can score as high as aligned ones: it does not stand alone.
 
   Args:
     train: codes and factors to fit to.

@@ -25,8 +25,8 @@ def heat_map(
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
   """Draws a matrix of values from 0 upwards, the larger the darker.
 
-  Up to 72 rows and columns, cells show their values with two decimals; beyond
-  that they shrink, the numbers go, and names are thinned out.
+  Up to 72 rows and columns, cells show their values with two decimals; with
+  more, cells shrink, the numbers go, and names are thinned out.
 
   Args:
     values: `[rows columns]`, 0 or more; non-finite values stay blank.
@@ -56,30 +56,31 @@ def heat_map(
   rows, columns = values.shape
   shown = np.ma.masked_invalid(values)
   limit = limit or float(shown.max() if shown.count() else 0) or 1.0
-  shrink = min(1, _ROOMY / max(rows, columns))
+  # How many cells share the room of one with a number.
+  across, down = (max(1.0, n / _ROOMY) for n in (columns, rows))
   letter = _SMALL * _LETTER
   below = letter * max(map(len, column_names))
-  upright = below > _CELL[0] * shrink
-  # A name of one letter takes no less than a line.
-  left = letter * max(map(len, row_names))
-  width = _CELL[0] * shrink * columns + left + 1.2
-  height = _CELL[1] * shrink * rows + (below if upright else 0.2) + 0.6
-  title_width = len(title) * _LARGE * _LETTER + 0.4
-  figure = plots.new_figure(max(width, title_width), max(height, 2.0))
+  upright = below > _CELL[0] / across
+  width = _CELL[0] / across * columns + letter * max(map(len, row_names)) + 1.2
+  height = _CELL[1] / down * rows + (below if upright else 0.2) + 0.6
+  width = max(width, len(title) * _LARGE * _LETTER + 0.4)
+  height = max(height, 2.0)
+  figure = plots.new_figure(width, height)
   ax = figure.add_subplot()
   image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=limit, aspect="auto")
   # Over the whole figure, not the axes: it may be wider than these.
   figure.suptitle(title, fontsize=_LARGE)
-  figure.colorbar(image, pad=0.02, fraction=0.2 / width)
-  every = int(np.ceil(1 / shrink))
+  figure.colorbar(image, pad=0.02, fraction=0.2 / width, aspect=height / 0.2)
+  every = int(np.ceil(across))
   ax.set_xticks(
     range(0, columns, every),
     column_names[::every],
     rotation=90 if upright else 0,
   )
+  every = int(np.ceil(down))
   ax.set_yticks(range(0, rows, every), row_names[::every])
   ax.tick_params(labelsize=_SMALL, length=2)
-  if shrink == 1:
+  if across == down == 1:
     for (i, j), value in np.ndenumerate(shown):
       if not np.isfinite(value):
         continue
