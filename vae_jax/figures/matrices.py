@@ -21,7 +21,7 @@ def heat_map(
   row_names: Sequence[str],
   column_names: Sequence[str],
   title: str,
-  limit: float | None = None,
+  limit: int | float | None = None,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
   """Draws a matrix of values from 0 upwards, the larger the darker.
 

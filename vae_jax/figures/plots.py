@@ -232,7 +232,7 @@ def _robust_limits(curves):
   return low - margin, high + margin
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: int | float, height: int | float) -> Any:
   """An empty figure of `width` x `height` inches, which `render` draws."""
   # Imported here: it takes longer than the rest of a start-up without figures.
   from matplotlib import figure
