@@ -34,8 +34,11 @@ setuptools.setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pillow>=11.2",
+    "scikit-learn>=1.7",
+    "scipy>=1.15",
     "tensorboardX>=2.6.4",
     "tensorflow-datasets>=4.9.9",
+    "threadpoolctl>=3.5",
     "tqdm>=4.67",
   ],
   extras_require={
@@ -45,12 +48,13 @@ setuptools.setup(
     # Most data sets of tensorflow-datasets need TensorFlow once, to be
     # downloaded and prepared; nothing here needs it afterwards.
     "prepare": ["tensorflow>=2.19"],
+    # The field's Inception features, for FID and its kin.
+    "fidelity": ["torch-fidelity>=0.4"],
     "test": [
       "beartype>=0.20",
       "pytest>=8.3",
       "pytest-xdist>=3.6",
       "ruff>=0.12",
-      "scipy>=1.15",
     ],
   },
 )

@@ -15,7 +15,7 @@ registry
 parallel
 data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
-data.synthetic_faces data.preparation data.records data.datasets data.cache
+data.synthetic_faces data.preparation data.records data.factors data.datasets data.cache
 data.batch data.preprocess data.pipeline
 distributions.latents distributions.pixels distributions
 models.conv_ops models.layers models.blocks models.encoders models.decoders
@@ -28,10 +28,11 @@ train_step
 metrics
 checkpoint
 latents
-figures.png figures.canvas figures.grids figures.plots figures.comparison
+figures.png figures.canvas figures.grids figures.plots figures.matrices figures.comparison
 figures.diagnostics figures
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
-evaluate.distances evaluate.disentanglement evaluate.bounds
+evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
+evaluate.distances evaluate.bounds
 pictures
 evaluate.features evaluate.fidelity evaluate.report
 progress
