@@ -77,6 +77,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "step": int(model.state.step),
     "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,
+    # Statistics of a batch, as a total correlation, depend on it.
+    "batch_size": config.eval.batch_size,
     "objective": config.objective.name,
     "likelihood": config.model.likelihood.name,
     "binarization": config.data.binarization,
@@ -182,9 +184,13 @@ def _disentanglement(model: Model) -> dict[str, Any]:
     return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
 
   codes = per_example.rows(config, code, model.variables, model.source)
-  scores = disentanglement.evaluate_codes(
-    np.concatenate(list(codes)), found.values, found.names, model.folder
-  )
+  try:
+    scores = disentanglement.evaluate_codes(
+      np.concatenate(list(codes)), found.values, found.names, model.folder
+    )
+  except ValueError as error:
+    # Too few examples, or factors that do not vary among them.
+    raise ConfigError(str(error)) from error
   metrics.write_json(
     model.folder / f"{config.eval.split}_disentanglement.json", scores
   )
