@@ -124,8 +124,14 @@ def _log_prob(likelihood, image):
   return likelihood.log_prob(image)
 
 
-def _repeat(likelihood, count):
-  return jax.tree.map(lambda v: jnp.repeat(v, count, axis=0), likelihood)
+def _repeat(likelihood, *counts):
+  """Repeats one pixel's likelihood over images, rows or both."""
+
+  def tile(v):
+    # By NumPy, which has nothing to compile.
+    return jnp.asarray(np.tile(v, counts + (1,) * (v.ndim - len(counts))))
+
+  return jax.tree.map(tile, likelihood)
 
 
 def _reference_mixture(likelihood, levels):
@@ -161,14 +167,11 @@ def test_mixture_is_the_sum_over_components(bits, channels):
   levels = np.random.default_rng(1).integers(0, 2**bits, (10, 3, channels))
   levels[0] = [[0], [2**bits - 1], [1]]
   image = _values(levels[:, :, None], bits)
-  three = jax.tree.map(
-    lambda v: jnp.tile(v, (10, 3, 1) + (1,) * (v.ndim - 3)), likelihood
-  )
   expected = [
     sum(_reference_mixture(likelihood, pixel) for pixel in pixels)
     for pixels in levels
   ]
-  log_p = jax.jit(_log_prob)(three, image)
+  log_p = jax.jit(_log_prob)(_repeat(likelihood, 10, 3), image)
   np.testing.assert_allclose(log_p, expected, rtol=2e-5)
 
 
@@ -263,7 +266,7 @@ def test_draws_are_those_of_the_probability(name):
     np.float64(jax.jit(_log_prob)(_repeat(likelihood, 64), image))
   )
   assert probability.sum() == pytest.approx(1, abs=1e-5)
-  wide = jax.tree.map(lambda v: jnp.repeat(v, count, axis=1), likelihood)
+  wide = _repeat(likelihood, 1, count)
   key = jax.random.split(jax.random.key(0), 1)
   draws = np.asarray(jax.jit(lambda p, k: p.sample(k))(wide, key))
   assert set(np.unique(draws)) <= {0, 64, 128, 192}
