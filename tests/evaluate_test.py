@@ -121,6 +121,39 @@ def test_mean_terms_is_the_mean_over_single_examples(run):
   assert _evaluate(run)["loss"] == pytest.approx(np.mean(total), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+  "likelihood, args, data, extra, words",
+  [
+    ("bernoulli", {}, {"binarization": "static"}, 0, "probability"),
+    ("bernoulli", {}, {}, 0, "cross-entropy of grey pixels, no likelihood"),
+    ("laplace", {}, {}, math.log(255), "density per grey level"),
+    (
+      "laplace",
+      {},
+      {"dequantization": "uniform"},
+      math.log(256),
+      "bound on the probability of grey levels, uniform dequantisation",
+    ),
+    ("categorical256", {}, {}, 0, "probability of 8-bit grey levels"),
+    (
+      "discretized_logistic_mixture",
+      {"bits": 5},
+      {},
+      0,
+      "probability of 5-bit grey levels",
+    ),
+  ],
+)
+def test_bits_say_what_they_are(likelihood, args, data, extra, words):
+  c = tiny_config("/nowhere", model__likelihood__name=likelihood)
+  c.model.likelihood.args.update(args)
+  c.data.update(data)
+  bits = bounds.bits(c, (4, 5, 3), {"neg_elbo": 30.0})
+  assert bits["bits_of"] == words
+  assert bits["bits_per_dim"] == pytest.approx((0.5 + extra) / math.log(2))
+  assert bounds.bits(c, (4, 5, 3), {"loss": 1.0})["bits_per_dim"] is None
+
+
 def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
   c = tiny_config(
     faces_dir,

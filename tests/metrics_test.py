@@ -17,6 +17,10 @@ def test_bits_per_dim_by_hand():
   assert metrics.bits_per_dim(0.0, 12, is_density=True) == pytest.approx(
     math.log2(255)
   )
+  # With noise between 256 levels it is one among those: exactly 8 bits.
+  assert metrics.bits_per_dim(
+    0.0, 12, is_density=True, dequantized=True
+  ) == pytest.approx(8)
 
 
 def test_masked_means_weigh_examples_not_batches():

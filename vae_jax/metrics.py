@@ -12,21 +12,26 @@ import tensorboardX
 from absl import logging
 
 
-def bits_per_dim(nats: float, dims: int, *, is_density: bool) -> float:
+def bits_per_dim(
+  nats: float, dims: int, *, is_density: bool, dequantized: bool = False
+) -> float:
   """Returns nats per image as bits per pixel and channel.
 
   A probability of pixel values gives nats / (dims ln 2). A density of pixels
   in [0, 1] is first expressed per grey level (x 1/255), which adds ln 255
   nats per dimension: comparable in size with a probability, but only an
-  approximation of one, and no bound.
+  approximation of one, and no bound. Where uniform noise fills the gaps
+  between the 256 levels, ln 256 is added instead, and then it is a bound on
+  the bits of a probability; see `distributions.Dequantized`.
 
   Args:
     nats: -log p of an image, or a bound on it.
     dims: height x width x channels.
     is_density: whether p is a density of pixels in [0, 1].
+    dequantized: whether it is the density of (image + noise) / 256.
   """
-  per_dim = nats / dims + (math.log(255) if is_density else 0.0)
-  return per_dim / math.log(2)
+  levels = (256 if dequantized else 255) if is_density else 1
+  return (nats / dims + math.log(levels)) / math.log(2)
 
 
 class StepMeans:

@@ -1,5 +1,14 @@
 """Densities, KL divergences and samplers, in nats, as small frozen structs."""
 
+from vae_jax.distributions.continuous_pixels import (
+  ContinuousBernoulli,
+  Laplace,
+)
+from vae_jax.distributions.discrete_pixels import (
+  Categorical,
+  DiscretizedLogistic,
+  DiscretizedLogisticMixture,
+)
 from vae_jax.distributions.latents import (
   LOG_2PI,
   Deterministic,
@@ -18,10 +27,15 @@ __all__ = [
   "LOG_2PI",
   "Bernoulli",
   "CalibratedNormal",
+  "Categorical",
+  "ContinuousBernoulli",
   "Dequantized",
   "Deterministic",
   "DiagonalNormal",
+  "DiscretizedLogistic",
+  "DiscretizedLogisticMixture",
   "Groups",
+  "Laplace",
   "Normal",
   "StandardNormal",
 ]

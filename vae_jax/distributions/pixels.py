@@ -17,16 +17,26 @@ from jaxtyping import Array, Float, Key, UInt8
 from vae_jax.distributions.latents import LOG_2PI
 
 
-def _unit_pixels(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def unit_pixels(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+  """Returns image / 255."""
   return image.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
-def _to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+def to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+  """Returns pixels of [0, 1] as levels, rounded and clipped to 0..255."""
   return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8)
 
 
-def _sum_pixels(values: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+def sum_pixels(values: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+  """Returns the sum over pixels and channels of each image."""
   return jnp.sum(values, axis=(1, 2, 3))
+
+
+def squared_error(
+  image: UInt8[Array, "b h w c"], mean: Float[Array, "b h w c"]
+) -> Float[Array, " b"]:
+  """Returns sum (image / 255 - mean)^2 over pixels and channels."""
+  return sum_pixels(jnp.square(unit_pixels(image) - mean))
 
 
 @jax.custom_jvp
@@ -63,8 +73,8 @@ class Bernoulli:
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
     """Returns log p(image), nats."""
-    x = _unit_pixels(image)
-    return _sum_pixels(x * self.logits - _softplus(self.logits))
+    x = unit_pixels(image)
+    return sum_pixels(x * self.logits - _softplus(self.logits))
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image of 0 and 255 per key."""
@@ -94,25 +104,25 @@ class Normal:
   def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """Returns log p(x) of pixels in [0, 1], nats."""
     dims = math.prod(self.mean.shape[1:])
-    error = _sum_pixels(jnp.square(x - self.mean))
+    error = sum_pixels(jnp.square(x - self.mean))
     scaled = 0.5 * jnp.exp(-2 * self.log_sigma) * error
     return -scaled - dims * (self.log_sigma + 0.5 * LOG_2PI)
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
     """Returns log p(image), nats."""
-    return self.log_density(_unit_pixels(image))
+    return self.log_density(unit_pixels(image))
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""
     shape = self.mean.shape[1:]
     noise = jax.vmap(lambda k: jax.random.normal(k, shape))(key)
-    return _to_uint8(self.mean + jnp.exp(self.log_sigma) * noise)
+    return to_uint8(self.mean + jnp.exp(self.log_sigma) * noise)
 
   def metrics(
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels, and sigma."""
-    error = _sum_pixels(jnp.square(_unit_pixels(image) - self.mean))
+    error = squared_error(image, self.mean)
     sigma = jnp.exp(self.log_sigma)
     return {
       "squared_error": error,
@@ -162,7 +172,7 @@ class CalibratedNormal:
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
     """Returns log p(image), nats; records the variance in training."""
-    return self.log_density(_unit_pixels(image))
+    return self.log_density(unit_pixels(image))
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""
@@ -172,7 +182,7 @@ class CalibratedNormal:
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels, and sigma."""
-    return self._normal(_unit_pixels(image)).metrics(image)
+    return self._normal(unit_pixels(image)).metrics(image)
 
 
 @struct.dataclass
@@ -186,14 +196,15 @@ class Dequantized:
 
   Attributes:
     density: any likelihood with `log_density`.
-    noise: u, one number per pixel and channel.
+    noise: u, one number per pixel and channel; None where nothing but the
+      mean and samples are asked for.
 
   References:
     Theis, van den Oord and Bethge, arXiv 1511.01844, section 3.1.
   """
 
   density: Any
-  noise: Float[Array, "b h w c"]
+  noise: Float[Array, "b h w c"] | None
 
   @property
   def mean(self) -> Float[Array, "b h w c"]:
@@ -201,7 +212,16 @@ class Dequantized:
     return self.density.mean
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p((image + u) / 256), nats."""
+    """Returns log p((image + u) / 256), nats.
+
+    Raises:
+      ValueError: there is no noise.
+    """
+    if self.noise is None:
+      raise ValueError(
+        "Dequantised pixels have no log_prob without noise: apply the model "
+        "with `models.given(key=...)`, one key per image."
+      )
     return self.density.log_density((image + self.noise) / 256)
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:

@@ -62,13 +62,26 @@ def bits(
 
   Without a rate there is no bound, and bits_per_dim is None.
   """
-  likelihood = build.likelihood_class(config)
+  likelihood = build.model(config, shape, train=False).likelihood
   density = likelihood.is_density
-  words = "density per grey level" if density else "probability"
-  if not density and config.data.binarization == "none":
-    words = "cross-entropy of grey pixels, no likelihood"
+  dequantized = config.data.dequantization == "uniform"
   value = None
   if math.isfinite(means.get("neg_elbo", math.nan)):
-    dims = math.prod(shape)
-    value = metrics.bits_per_dim(means["neg_elbo"], dims, is_density=density)
+    value = metrics.bits_per_dim(
+      means["neg_elbo"],
+      math.prod(shape),
+      is_density=density,
+      dequantized=dequantized,
+    )
+  bits_modelled = getattr(likelihood, "bits", None)
+  if density and dequantized:
+    words = "bound on the probability of grey levels, uniform dequantisation"
+  elif density:
+    words = "density per grey level"
+  elif bits_modelled is not None:
+    words = f"probability of {bits_modelled}-bit grey levels"
+  elif config.data.binarization == "none":
+    words = "cross-entropy of grey pixels, no likelihood"
+  else:
+    words = "probability"
   return {"bits_per_dim": value, "bits_of": words}

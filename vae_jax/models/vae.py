@@ -26,7 +26,8 @@ def given(
   Args:
     label: class ids [b] or attributes [b a] of the images; read by
       conditional models alone.
-    key: one per image; read where pixels are dequantised.
+    key: one per image; read where pixels are dequantised, without which a
+      likelihood has a mean and samples, but no log_prob.
   """
   values = {"label": label, "key": key}
   return {_GIVEN: {k: v for k, v in values.items() if v is not None}}
@@ -108,7 +109,9 @@ class Vae(nn.Module):
 
   def _noise(
     self, count: int, shape: tuple[int, ...]
-  ) -> Float[Array, "{count} h w c"]:
+  ) -> Float[Array, "{count} h w c"] | None:
+    if not self.has_variable(_GIVEN, "key"):
+      return None
     key = self.get_variable(_GIVEN, "key")
     draw = lambda k: jax.random.uniform(  # noqa: E731
       jax.random.fold_in(k, _DEQUANTIZE), shape
