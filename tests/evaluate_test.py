@@ -25,7 +25,7 @@ from vae_jax import (
 from vae_jax import config as config_lib
 from vae_jax.data import datasets, preprocess
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import report
+from vae_jax.evaluate import bounds, report
 
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian_optimal"])
