@@ -37,10 +37,11 @@ def kernel_values(
   """
   # Differences, since |x|^2 + |y|^2 - 2 x y loses the small distances.
   square = jnp.square(x[:, None, :] - y[None, :, :])
-  ratio = square.sum(axis=-1) / (2 * x.shape[-1])
+  ratio = square.sum(axis=-1, keepdims=True) / (2 * x.shape[-1])
+  scales = jnp.array(_SCALES)[None, None, :]
   if kernel == "imq":
-    return sum(s / (s + ratio) for s in _SCALES)
-  return sum(jnp.exp(-ratio / s) for s in _SCALES)
+    return jnp.sum(scales / (scales + ratio), axis=-1)
+  return jnp.sum(jnp.exp(-ratio / scales), axis=-1)
 
 
 def mmd(
