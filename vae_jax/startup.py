@@ -51,8 +51,12 @@ class Costs:
 def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   """Returns the config with all that the data set decides written out.
 
+  An objective's hyperparameter `dataset_size` becomes the number of training
+  images, unless it is set.
+
   Raises:
-    ConfigError: the images are not of the size that the config names.
+    ConfigError: the images are not of the size that the config names, or
+      there is no such objective.
   """
   config = config.copy_and_resolve_references()
   named = tuple(config.data.image_shape)
@@ -67,6 +71,9 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.train_split = splits.split_strings["train"]
   config.data.validation_split = splits.split_strings["validation"]
   config.data.test_split = splits.split_strings["test"]
+  args = config.objective.args
+  if "dataset_size" in objectives.hyperparameters(config):
+    args.dataset_size = args.get("dataset_size", 0) or len(splits.train)
   return config
 
 

@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -23,6 +24,7 @@ __all__ = [
   "auxiliary_of",
   "from_config",
   "frozen",
+  "hyperparameters",
   "names",
   "needs",
   "rate",
@@ -76,6 +78,17 @@ def auxiliary_of(config: ConfigDict) -> Auxiliary | None:
   return getattr(_function(config), "auxiliary", None)
 
 
+def hyperparameters(config: ConfigDict) -> dict[str, Any]:
+  """Returns {name: default} of what the config's objective takes.
+
+  Raises:
+    ConfigError: the name is unknown or is no objective.
+  """
+  known = registry.keyword_arguments(_function(config))
+  known.pop("step", None)
+  return known
+
+
 def from_config(config: ConfigDict) -> Objective:
   """Returns `config.objective` as a function `(vae, batch, *, step)`.
 
@@ -84,7 +97,7 @@ def from_config(config: ConfigDict) -> Objective:
       not those of its signature.
   """
   function, node = _function(config), config.objective
-  known = registry.keyword_arguments(function)
-  known.pop("step", None)
-  args = registry.check_arguments("objective", node.name, node.args, known)
+  args = registry.check_arguments(
+    "objective", node.name, node.args, hyperparameters(config)
+  )
   return functools.partial(function, **args)

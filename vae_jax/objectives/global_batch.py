@@ -8,7 +8,7 @@ weight 1 and the gradient of one device alone.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from vae_jax import parallel
 from vae_jax.data.batch import Batch
@@ -42,3 +42,13 @@ def mean(
   weight = mask.astype(jnp.float32)
   total = jnp.tensordot(weight, values, axes=1)
   return total / jnp.maximum(weight.sum(), 1)
+
+
+def key(batch: Batch) -> Key[Array, ""]:
+  """Returns the first example's key, the same on every device.
+
+  For what is drawn once for the whole global batch; `fold_in` a constant of
+  the loss's own, apart from what it draws for that example.
+  """
+  data = parallel.all_gather(jax.random.key_data(batch.key[:1]))[0]
+  return jax.random.wrap_key_data(data, impl=jax.random.key_impl(batch.key))
