@@ -22,7 +22,8 @@ distributions.continuous_pixels distributions.discrete_pixels distributions
 models.conv_ops models.layers models.blocks models.encoders models.decoders
 models.posteriors models.priors models.likelihoods models.vae
 models
-objectives.terms objectives.global_batch objectives.elbo objectives.autoencoders objectives
+objectives.terms objectives.global_batch objectives.elbo objectives.disentangling
+objectives.wasserstein objectives.autoencoders objectives
 build
 optim
 train_step
