@@ -1,5 +1,6 @@
 """Densities, KL divergences and samplers, in nats, as small frozen structs."""
 
+from vae_jax.distributions.flows import CouplingFlow, InverseAutoregressive
 from vae_jax.distributions.latents import (
   LOG_2PI,
   Deterministic,
@@ -7,6 +8,7 @@ from vae_jax.distributions.latents import (
   Groups,
   StandardNormal,
 )
+from vae_jax.distributions.mixtures import NormalMixture
 from vae_jax.distributions.pixels import (
   Bernoulli,
   CalibratedNormal,
@@ -18,10 +20,13 @@ __all__ = [
   "LOG_2PI",
   "Bernoulli",
   "CalibratedNormal",
+  "CouplingFlow",
   "Dequantized",
   "Deterministic",
   "DiagonalNormal",
   "Groups",
+  "InverseAutoregressive",
   "Normal",
+  "NormalMixture",
   "StandardNormal",
 ]
