@@ -227,7 +227,8 @@ def reads_data(config: ConfigDict) -> bool:
 
 def _starts_at_images(config: ConfigDict) -> bool:
   prior = config.model.prior
-  return prior.name == "vamp" and prior.args.get("initial") == "data"
+  cls = registry.resolve("model.prior", prior.name, [priors])
+  return issubclass(cls, priors.vamp) and prior.args.get("initial") == "data"
 
 
 def check_data(config: ConfigDict, source: datasets.Source) -> None:
@@ -242,11 +243,13 @@ def check_data(config: ConfigDict, source: datasets.Source) -> None:
   """
   if not _starts_at_images(config):
     return
-  count = model(config, source.image_shape, train=False).latent_prior
-  if count.num_components > len(source):
+  count = model(
+    config, source.image_shape, train=False
+  ).latent_prior.num_components
+  if count > len(source):
     raise ConfigError(
-      f"config.model.prior.args.num_components is {count.num_components}, "
-      f"but there are only {len(source)} training images to start from."
+      f"config.model.prior.args.num_components is {count}, but "
+      f"there are only {len(source)} training images to start from."
     )
 
 
@@ -266,14 +269,14 @@ def init_from_data(
     source: the training split.
 
   References:
-    Tomczak and Welling, arXiv 1705.07120, section 3 (data-based start); the
+    Tomczak and Welling, arXiv 1705.07120 (pseudo-inputs from data); the
     bias: the code of Burda et al., arXiv 1509.00519.
 
   Raises:
     ConfigError: there are too few images.
   """
   check_data(config, source)
-  # Kept, since an empty collection too is part of the state's structure.
+  # An empty collection too is part of the state's structure.
   flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
   if _starts_at_images(config):
     (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]

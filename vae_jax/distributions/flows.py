@@ -106,7 +106,7 @@ class InverseAutoregressive:
     network: (weights, z, context) -> (m, s), autoregressive in z.
 
   References:
-    Kingma et al., arXiv 1606.04934, algorithm 1 and equations 10 to 14.
+    Kingma et al., arXiv 1606.04934, algorithm 1.
   """
 
   base: DiagonalNormal

@@ -102,7 +102,7 @@ class Made(nn.Module):
     initializer: "flax" or "torch", see `layers.initializers`.
 
   References:
-    Germain et al., arXiv 1502.03509, equations 8 to 10.
+    Germain et al., arXiv 1502.03509, section 4.
   """
 
   hidden: tuple[int, ...]

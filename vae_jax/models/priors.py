@@ -85,7 +85,7 @@ class vamp(nn.Module):
     learned: whether they are trained; else only the encoder is.
 
   References:
-    Tomczak and Welling, arXiv 1705.07120, equation 9.
+    Tomczak and Welling, arXiv 1705.07120.
   """
 
   encodes: ClassVar[bool] = True
