@@ -17,10 +17,11 @@ data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.factors data.datasets data.cache
 data.batch data.preprocess data.pipeline
-distributions.latents distributions.pixels
+distributions.latents distributions.mixtures distributions.flows
+distributions.pixels
 distributions.continuous_pixels distributions.discrete_pixels distributions
 models.conv_ops models.layers models.blocks models.encoders models.decoders
-models.posteriors models.priors models.likelihoods models.vae
+models.flow_nets models.posteriors models.priors models.likelihoods models.vae
 models
 objectives.terms objectives.global_batch objectives.elbo objectives.disentangling
 objectives.wasserstein objectives.autoencoders objectives

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives, parallel, registry
@@ -17,6 +19,8 @@ from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 
 # Apart from the keys of training and evaluation.
 _INIT = 0x1417
+# Images read at a time for their mean, bytes; it changes no number.
+_CHUNK = 1 << 26
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
@@ -92,7 +96,10 @@ def model(
   likelihood = part("likelihood", likelihoods)
   num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
   common["out_channels"] = num_outputs(shape[2])
+  decoder, prior = part("decoder", decoders), part("prior", priors)
   _check_dequantization(config)
+  _check_output_bias(config, decoder, shape)
+  _check_pseudo_inputs(config, prior)
   declared = objectives.auxiliary_of(config)
   auxiliary = None
   if declared is not None:
@@ -112,8 +119,8 @@ def model(
   return models.Vae(
     encoder=part("encoder", encoders),
     posterior=part("posterior", posteriors),
-    latent_prior=part("prior", priors),
-    decoder=part("decoder", decoders),
+    latent_prior=prior,
+    decoder=decoder,
     likelihood=likelihood,
     auxiliary=auxiliary,
     auxiliary_input=declared.reads if declared else "nothing",
@@ -134,6 +141,35 @@ def _check_dequantization(config: ConfigDict) -> None:
     raise ConfigError(
       "config.data.dequantization is uniform, but the likelihood "
       f"{config.model.likelihood.name} is no density and needs no noise."
+    )
+
+
+def _check_output_bias(
+  config: ConfigDict, decoder: nn.Module, shape: tuple[int, int, int]
+) -> None:
+  if config.model.output_bias != "data":
+    return
+  if not isinstance(decoder, decoders.Mlp) or decoder.out_channels != shape[2]:
+    raise ConfigError(
+      "config.model.output_bias is 'data', which needs the decoder mlp and a "
+      "likelihood of one number per pixel and channel, such as bernoulli; "
+      f"they are {config.model.decoder.name} and "
+      f"{config.model.likelihood.name}."
+    )
+
+
+def _encodes(prior: nn.Module) -> bool:
+  """Whether a prior is made of posteriors of images of its own."""
+  return getattr(prior, "encodes", False)
+
+
+def _check_pseudo_inputs(config: ConfigDict, prior: nn.Module) -> None:
+  if _encodes(prior) and config.model.condition != "none":
+    raise ConfigError(
+      f"config.model.condition is {config.model.condition!r}, but the "
+      f"pseudo-inputs of the prior {config.model.prior.name} have no labels; "
+      "one of them must be another: condition none, or a prior without an "
+      "encoder."
     )
 
 
@@ -173,7 +209,99 @@ def init_variables(
   image = jnp.zeros((1, *shape), jnp.uint8)
   keys = jax.random.split(jax.random.key(0), 1)
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
-  return dict(jax.jit(vae.init)(rng, image, keys))
+  variables = dict(jax.jit(vae.init)(rng, image, keys))
+  normalised = "encoder" in variables.get("batch_stats", {})
+  if _encodes(vae.latent_prior) and normalised:
+    raise ConfigError(
+      f"config.model.prior.name is {config.model.prior.name!r}, whose "
+      "pseudo-inputs would enter the batch statistics of the encoder "
+      f"{config.model.encoder.name}; choose one without batch norm."
+    )
+  return variables
+
+
+def reads_data(config: ConfigDict) -> bool:
+  """Whether initial variables depend on the training images."""
+  return config.model.output_bias == "data" or _starts_at_images(config)
+
+
+def _starts_at_images(config: ConfigDict) -> bool:
+  prior = config.model.prior
+  cls = registry.resolve("model.prior", prior.name, [priors])
+  return issubclass(cls, priors.vamp) and prior.args.get("initial") == "data"
+
+
+def check_data(config: ConfigDict, source: datasets.Source) -> None:
+  """Stops with one sentence if `init_from_data` lacks training images.
+
+  Args:
+    config: the resolved config.
+    source: the training split.
+
+  Raises:
+    ConfigError: there are fewer of them than pseudo-inputs.
+  """
+  if not _starts_at_images(config):
+    return
+  count = model(
+    config, source.image_shape, train=False
+  ).latent_prior.num_components
+  if count > len(source):
+    raise ConfigError(
+      f"config.model.prior.args.num_components is {count}, but "
+      f"there are only {len(source)} training images to start from."
+    )
+
+
+def init_from_data(
+  config: ConfigDict, variables: dict[str, Any], source: datasets.Source
+) -> dict[str, Any]:
+  """Returns initial variables, some of them taken from training images.
+
+  The prior vamp with `initial` data starts at as many different training
+  images, chosen by config.seed. With `config.model.output_bias` data the bias
+  of the decoder's last layer is logit(clip(m, 0.001, 0.999)), m the mean
+  training image: a decoder that ignores its latents then predicts m.
+
+  Args:
+    config: the resolved config.
+    variables: of `init_variables`.
+    source: the training split.
+
+  References:
+    Tomczak and Welling, arXiv 1705.07120 (pseudo-inputs from data); the
+    bias: the code of Burda et al., arXiv 1509.00519.
+
+  Raises:
+    ConfigError: there are too few images.
+  """
+  check_data(config, source)
+  # An empty collection too is part of the state's structure.
+  flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+  if _starts_at_images(config):
+    (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
+    # RandomState's stream is frozen by NumPy's compatibility policy.
+    order = np.random.RandomState([config.seed, _INIT])
+    chosen = order.permutation(len(source))[: len(flat[path])]
+    image = source.fetch(chosen)["image"]
+    flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
+  if config.model.output_bias == "data":
+    hidden = model(config, source.image_shape, train=False).decoder.hidden
+    path = ("params", "decoder", f"Dense_{len(hidden)}", "bias")
+    mean = np.clip(_mean_image(source), 0.001, 0.999)
+    flat[path] = jnp.asarray(np.log(mean / (1 - mean)).ravel(), jnp.float32)
+  return traverse_util.unflatten_dict(flat)
+
+
+def _mean_image(source: datasets.Source) -> Float[np.ndarray, "h w c"]:
+  """Returns the mean of a split's images, pixels in [0, 1]."""
+  # Whole numbers: the sum is exact, in chunks of any size.
+  total = np.zeros(source.image_shape, np.int64)
+  step = max(1, _CHUNK // math.prod(source.image_shape))
+  for first in range(0, len(source), step):
+    index = np.arange(first, min(first + step, len(source)))
+    total += source.fetch(index)["image"].sum(axis=0, dtype=np.int64)
+  return total / (255 * len(source))
 
 
 def parameter_count(config: ConfigDict) -> int:

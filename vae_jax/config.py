@@ -47,6 +47,7 @@ _CHOICES = {
   "model.condition": ("none", "label", "attributes"),
   "model.dtype": ("float32", "bfloat16"),
   "model.init": ("flax", "torch"),
+  "model.output_bias": ("init", "data"),
   "eval.split": ("train", "validation", "test"),
   "eval.checkpoint": ("latest", "best"),
 }
@@ -128,6 +129,7 @@ def default() -> ConfigDict:
   c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
   c.model.init = "flax"  # flax | torch, initial weights
+  c.model.output_bias = "init"  # init: as weights | data: of the mean image
 
   c.objective = ConfigDict(_named("elbo"))  # function of vae_jax.objectives
   c.objective.auxiliary = ConfigDict()  # the network that it declares

@@ -92,6 +92,7 @@ def check(config: ConfigDict, splits: datasets.Splits) -> None:
   optim.optimizer(config, 1)
   objective = objectives.from_config(config)
   vae = build.model(config, shape, train=False)
+  build.check_data(config, splits.train)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
     variables = build.init_variables(config, shape)

@@ -15,6 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import (
+  build,
   checkpoint,
   metrics,
   parallel,
@@ -110,7 +111,7 @@ class _Run:
       stack.callback(self.checkpoints.close)
       resumed = host_state is not None
       if not resumed:
-        host_state = jax.tree.map(np.asarray, initial())
+        host_state = jax.tree.map(np.asarray, self._from_data(initial()))
       start = int(host_state.step)
       if start >= self.num_steps:
         logging.info("This run is finished: %d steps.", start)
@@ -155,6 +156,13 @@ class _Run:
       )
     self._finish(host_state)
     return host_state, costs
+
+  def _from_data(self, state: train_step.TrainState) -> train_step.TrainState:
+    if not build.reads_data(self.config):
+      return state
+    variables = {"params": state.params, **state.model_state}
+    variables = build.init_from_data(self.config, variables, self.source)
+    return train_step.state_of(self.config, variables, self.num_steps)
 
   def _loop(
     self,

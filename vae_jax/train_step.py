@@ -57,13 +57,20 @@ def init_state(
   config: ConfigDict, shape: tuple[int, int, int], num_steps: int
 ) -> TrainState:
   """Returns the state before the first step, a function of config.seed."""
-  variables = build.init_variables(config, shape)
-  params = variables.pop("params")
+  return state_of(config, build.init_variables(config, shape), num_steps)
+
+
+def state_of(
+  config: ConfigDict, variables: dict[str, Any], num_steps: int
+) -> TrainState:
+  """Returns the state before the first step, with these variables."""
+  model_state = dict(variables)
+  params = model_state.pop("params")
   zero = jnp.zeros((), jnp.int32)
   return TrainState(
     step=zero,
     params=params,
-    model_state=variables,
+    model_state=model_state,
     opt_state=optim.optimizer(config, num_steps).init(params),
     ema_params=(
       jax.tree.map(jnp.zeros_like, params) if config.optim.ema_decay else None

@@ -9,6 +9,7 @@ from vae_jax.distributions.discrete_pixels import (
   DiscretizedLogistic,
   DiscretizedLogisticMixture,
 )
+from vae_jax.distributions.flows import CouplingFlow, InverseAutoregressive
 from vae_jax.distributions.latents import (
   LOG_2PI,
   Deterministic,
@@ -16,6 +17,7 @@ from vae_jax.distributions.latents import (
   Groups,
   StandardNormal,
 )
+from vae_jax.distributions.mixtures import NormalMixture
 from vae_jax.distributions.pixels import (
   Bernoulli,
   CalibratedNormal,
@@ -29,6 +31,7 @@ __all__ = [
   "CalibratedNormal",
   "Categorical",
   "ContinuousBernoulli",
+  "CouplingFlow",
   "Dequantized",
   "Deterministic",
   "DiagonalNormal",
@@ -36,6 +39,8 @@ __all__ = [
   "DiscretizedLogisticMixture",
   "Groups",
   "Laplace",
+  "InverseAutoregressive",
   "Normal",
+  "NormalMixture",
   "StandardNormal",
 ]

@@ -10,7 +10,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from vae_jax import distributions
-from vae_jax.models import layers
+from vae_jax.config import ConfigError
+from vae_jax.models import flow_nets, layers
 
 
 class diagonal_normal(nn.Module):
@@ -50,3 +51,54 @@ class deterministic(nn.Module):
       self.latent_dim, dtype=self.dtype, initializer=self.initializer
     )
     return distributions.Deterministic(head(features).astype(jnp.float32))
+
+
+class iaf(nn.Module):
+  """A diagonal normal through inverse autoregressive layers.
+
+  The features give, affinely, mean and log variance of the normal and a
+  context for the layers, which start close to the identity.
+
+  Attributes:
+    num_layers: layers, each with a network of its own.
+    hidden: units of the hidden layers of each network.
+    context: numbers that each network is told of the features.
+
+  References:
+    Kingma et al., arXiv 1606.04934, section 4.
+  """
+
+  latent_dim: int
+  num_layers: int = 2
+  hidden: tuple[int, ...] = (128,)
+  context: int = 64
+  dtype: Any = jnp.float32
+  initializer: str = "flax"
+
+  @nn.compact
+  def __call__(
+    self, features: Float[Array, "b f"]
+  ) -> distributions.InverseAutoregressive:
+    """Returns the posterior of each example."""
+    for field in ("num_layers", "context"):
+      if getattr(self, field) < 1:
+        raise ConfigError(
+          f"config.model.posterior.args.{field} is {getattr(self, field)}; it "
+          "must be at least 1."
+        )
+    dim = self.latent_dim
+    head = layers.Dense(
+      2 * dim + self.context, dtype=self.dtype, initializer=self.initializer
+    )
+    mean, log_variance, context = jnp.split(
+      head(features).astype(jnp.float32), [dim, 2 * dim], axis=-1
+    )
+    network = flow_nets.Made(tuple(self.hidden), self.initializer, parent=None)
+    weights = tuple(
+      flow_nets.weights_of(self, f"made_{i}", network, mean, context)
+      for i in range(self.num_layers)
+    )
+    base = distributions.DiagonalNormal(mean, log_variance)
+    return distributions.InverseAutoregressive(
+      base, context, weights, network.apply
+    )

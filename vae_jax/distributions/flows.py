@@ -1,0 +1,195 @@
+"""Normal noise through invertible maps, in nats.
+
+The maps' networks are pure functions (weights, ...) -> outputs and the weights
+are leaves, so that a distribution works inside `jax.grad`, `vmap` and loops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Key
+
+from vae_jax.config import ConfigError
+from vae_jax.distributions.latents import DiagonalNormal, StandardNormal
+
+
+@struct.dataclass
+class CouplingFlow:
+  """z = f(e), e ~ N(0, I), with f a chain of affine couplings.
+
+  A coupling keeps one half of its input, a, and maps the other to
+  exp(s(a)) b + t(a); layers take turns in which half they keep, the first
+  layer keeping the first dim // 2 numbers.
+
+  Attributes:
+    weights: of each layer's network.
+    dim: dimensions of z.
+    networks: for each layer (weights, a) -> (s, t).
+
+  References:
+    Dinh, Sohl-Dickstein and Bengio, arXiv 1605.08803, equations 4 to 8.
+  """
+
+  weights: tuple[Any, ...]
+  dim: int = struct.field(pytree_node=False)
+  networks: tuple[Callable[..., Any], ...] = struct.field(pytree_node=False)
+
+  def forward(
+    self, noise: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns f(noise) and log |det df/dnoise|."""
+    z, log_det = noise, jnp.zeros(len(noise))
+    for i, (network, weights) in enumerate(self._layers()):
+      kept, moved = self._halves(z, i)
+      log_scale, shift = network(weights, kept)
+      z = self._whole(kept, moved * jnp.exp(log_scale) + shift, i)
+      log_det += log_scale.sum(-1)
+    return z, log_det
+
+  def inverse(
+    self, z: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns the noise that became z, and log |det dnoise/dz|."""
+    noise, log_det = z, jnp.zeros(len(z))
+    for i, (network, weights) in reversed(list(enumerate(self._layers()))):
+      kept, moved = self._halves(noise, i)
+      log_scale, shift = network(weights, kept)
+      noise = self._whole(kept, (moved - shift) * jnp.exp(-log_scale), i)
+      log_det -= log_scale.sum(-1)
+    return noise, log_det
+
+  def sample(
+    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
+  ) -> Float[Array, "b d"]:
+    """Returns one draw per key; `temperature` is the noise's standard
+    deviation before the map."""
+    return self.forward(StandardNormal(self.dim).sample(key, temperature))[0]
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Returns log N(f^-1(z); 0, I) + log |det df^-1/dz|, nats."""
+    noise, log_det = self.inverse(z)
+    return StandardNormal(self.dim).log_prob(noise) + log_det
+
+  def _layers(self) -> Any:
+    return zip(self.networks, self.weights, strict=True)
+
+  def _halves(self, z: Float[Array, "b d"], layer: int) -> tuple[Any, Any]:
+    first, second = jnp.split(z, [self.dim // 2], axis=-1)
+    return (second, first) if layer % 2 else (first, second)
+
+  def _whole(
+    self, kept: Float[Array, "b m"], moved: Float[Array, "b n"], layer: int
+  ) -> Float[Array, "b d"]:
+    halves = (moved, kept) if layer % 2 else (kept, moved)
+    return jnp.concatenate(halves, axis=-1)
+
+
+@struct.dataclass
+class InverseAutoregressive:
+  """A diagonal normal through inverse autoregressive layers.
+
+  A layer maps z to g z + (1 - g) m, g = sigmoid(s), where (m_i, s_i) depend on
+  z_1 ... z_(i-1) and on the context. Its Jacobian is triangular, with log
+  determinant sum_i log g_i. The order of z is reversed before each layer but
+  the first.
+
+  Sampling with a density takes one pass. The density at any other point takes
+  as many passes as there are dimensions, one after another, in each layer.
+
+  Attributes:
+    base: the normal that the first layer maps.
+    context: what the layers know of each example.
+    weights: of each layer's network.
+    network: (weights, z, context) -> (m, s), autoregressive in z.
+
+  References:
+    Kingma et al., arXiv 1606.04934, algorithm 1.
+  """
+
+  base: DiagonalNormal
+  context: Float[Array, "b c"]
+  weights: tuple[Any, ...]
+  network: Callable[..., Any] = struct.field(pytree_node=False)
+
+  @property
+  def mean(self) -> Float[Array, "b d"]:
+    """The map of the base's mean: one code per example, the same each time.
+
+    It is not the expectation, which has no closed form.
+    """
+    return self.forward(self.base.mean)[0]
+
+  def forward(
+    self, z: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns the map of a point of the base, and its log |det|."""
+    log_det = jnp.zeros(len(z))
+    for i, weights in enumerate(self.weights):
+      z = z[:, ::-1] if i else z
+      shift, logit = self.network(weights, z, self.context)
+      # 1 - sigmoid(s) = sigmoid(-s), without cancellation.
+      z = jax.nn.sigmoid(logit) * z + jax.nn.sigmoid(-logit) * shift
+      log_det += jax.nn.log_sigmoid(logit).sum(-1)
+    return z, log_det
+
+  def inverse(
+    self, z: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns the point of the base that became z, and log |det| of that.
+
+    Slow: dimensions x layers passes, one after another.
+    """
+    log_det = jnp.zeros(len(z))
+    for i, weights in reversed(list(enumerate(self.weights))):
+      z, one = self._inverse_layer(weights, z)
+      z = z[:, ::-1] if i else z
+      log_det += one
+    return z, log_det
+
+  def _inverse_layer(
+    self, weights: Any, z: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    # Number j is known once those before it are. Only it is set: a wild guess
+    # of those after it could overflow, and infinity times a mask of 0 is nan.
+    def solve(j: Any, point: jax.Array) -> jax.Array:
+      shift, logit = self.network(weights, point, self.context)
+      # Dividing by the gate g: 1 / g = 1 + exp(-s), (1 - g) / g = exp(-s).
+      solved = z + jnp.exp(-logit) * (z - shift)
+      return point.at[:, j].set(solved[:, j])
+
+    point = jax.lax.fori_loop(0, z.shape[-1], solve, jnp.zeros_like(z))
+    _, logit = self.network(weights, point, self.context)
+    return point, -jax.nn.log_sigmoid(logit).sum(-1)
+
+  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+    """Returns one draw per key, differentiable in all but the key."""
+    return self.forward(self.base.sample(key))[0]
+
+  def sample_and_log_prob(
+    self, key: Key[Array, " b"]
+  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+    """Returns the draw of `sample` and its log density, nats, in one pass."""
+    start = self.base.sample(key)
+    z, log_det = self.forward(start)
+    return z, self.base.log_prob(start) - log_det
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Returns the log density at z, nats; slow, see `inverse`."""
+    start, log_det = self.inverse(z)
+    return self.base.log_prob(start) + log_det
+
+  def has_kl(self, prior: Any) -> bool:
+    """Whether KL(self || prior) has a closed form: never."""
+    del prior
+    return False
+
+  def kl(self, prior: Any) -> Float[Array, " b"]:
+    """Stops: there is no closed form."""
+    raise ConfigError(
+      f"There is no closed form of KL(InverseAutoregressive || "
+      f"{type(prior).__name__}); choose an objective that samples its rate, "
+      "or set config.model.posterior.name to diagonal_normal."
+    )
