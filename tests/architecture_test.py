@@ -11,6 +11,7 @@ PACKAGE = ROOT / "vae_jax"
 # Top to bottom; a line is a module, or a package with its modules' order.
 ORDER = """
 config
+validation
 registry
 parallel
 data.errors data.locks data.celeba_files

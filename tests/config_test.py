@@ -3,7 +3,7 @@
 import pytest
 
 from vae_jax import config as config_lib
-from vae_jax import registry
+from vae_jax import registry, validation
 
 
 def _valid():
@@ -67,10 +67,10 @@ def test_differences_name_field_and_both_values():
 )
 def test_impossible_values(path, value, said):
   c = _valid()
-  config_lib.validate(c)
+  validation.validate(c)
   config_lib.update(c, path, value)
   with pytest.raises(config_lib.ConfigError, match=said) as error:
-    config_lib.validate(c)
+    validation.validate(c)
   assert f"config.{path}" in str(error.value)
 
 

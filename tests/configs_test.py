@@ -18,6 +18,7 @@ from vae_jax import (
   parallel,
   pictures,
   train,
+  validation,
 )
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
@@ -126,7 +127,6 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
     "from_json",
     "check_path",
     "override_for_use",
-    "validate",
     "to_json",
     "differences",
     "flatten",
@@ -137,6 +137,11 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
       name,
       _unrecorded(getattr(config_lib, name), monkeypatch, original),
     )
+  monkeypatch.setattr(
+    validation,
+    "validate",
+    _unrecorded(validation.validate, monkeypatch, original),
+  )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train.train(config, str(tmp_path))
   saved = checkpoint.load_config(str(tmp_path))

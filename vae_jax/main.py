@@ -26,6 +26,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
+from vae_jax import validation
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -137,7 +138,7 @@ def _settings() -> tuple[ConfigDict, str]:
     else {}
   )
   config_lib.override_for_use(config, overrides)
-  config_lib.validate(config)
+  validation.validate(config)
   return config, workdir
 
 

@@ -23,8 +23,8 @@ from vae_jax import (
   startup,
   step_log,
   train_step,
+  validation,
 )
-from vae_jax import config as config_lib
 from vae_jax import progress as progress_lib
 from vae_jax import workdir as workdir_lib
 from vae_jax.data import cache, datasets, pipeline
@@ -65,7 +65,7 @@ def fit(
   config: ConfigDict, workdir: str
 ) -> tuple[train_step.TrainState, startup.Costs]:
   """Returns `train`'s state, and what the run cost."""
-  config_lib.validate(config)
+  validation.validate(config)
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
