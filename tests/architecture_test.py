@@ -24,8 +24,9 @@ distributions.continuous_pixels distributions.discrete_pixels distributions
 models.conv_ops models.layers models.blocks models.encoders models.decoders
 models.flow_nets models.posteriors models.priors models.likelihoods models.vae
 models
-objectives.terms objectives.global_batch objectives.elbo objectives.disentangling
-objectives.wasserstein objectives.autoencoders objectives
+objectives.terms objectives.global_batch objectives.elbo objectives.importance
+objectives.reparameterized objectives.disentangling objectives.wasserstein
+objectives.critics objectives.adversarial objectives.autoencoders objectives
 build
 optim
 train_step
