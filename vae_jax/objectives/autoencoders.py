@@ -1,11 +1,9 @@
 """Objectives without a rate: the code is a point, the posterior's mean."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float, Key, UInt8
 
 from vae_jax import models
@@ -215,13 +213,13 @@ def rae(
   terms.check("beta", beta, beta >= 0, "0 or more")
   terms.check("weight", weight, weight >= 0, "0 or more")
   z = vae.encode(batch.image).mean
+  plain = _decode(vae, z, batch.image)
   if kind == "l2":
-    plain = _decode(vae, z, batch.image)
     leaves = jax.tree.leaves(vae.decoder.variables["params"])
     value = sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)
     value = jnp.broadcast_to(value, plain.loss.shape)
   else:
-    plain, value = _gradient_penalty(vae, z, batch)
+    value = _gradient_penalty(vae, z, _stream(batch.key, _DIRECTION))
   size = sum(jnp.sum(jnp.square(group), axis=-1) for group in z)
   return _penalised(
     plain,
@@ -232,19 +230,26 @@ def rae(
 
 
 def _gradient_penalty(
-  vae: models.Vae, z: Code, batch: Batch
-) -> tuple[Terms, Float[Array, " b"]]:
-  def decode(vae: models.Vae, z: Code) -> tuple[jax.Array, Any]:
-    likelihood = vae.decode(z)
-    distortion = -likelihood.log_prob(batch.image)
-    return likelihood.mean, (distortion, likelihood.metrics(batch.image))
+  vae: models.Vae, z: Code, key: Key[Array, " b"]
+) -> Float[Array, " b"]:
+  # Flax differentiates no bound module that is made of others: decode once
+  # more with an unbound copy, and leave its batch statistics behind.
+  unbound, variables = vae.unbind()
+  rngs = {}
+  if vae.has_rng("dropout"):
+    rngs["dropout"] = vae.make_rng("dropout")
+
+  def decode(z: Code) -> Float[Array, "b h w c"]:
+    likelihood, _ = unbound.apply(
+      variables, z, method="decode", mutable=["batch_stats"], rngs=rngs
+    )
+    return likelihood.mean
 
   # Backwards, since the layers have no forward mode; the penalty's own
   # gradient is then a second pass backwards.
-  mean, pull_back, (distortion, metrics) = nn.vjp(decode, vae, z, has_aux=True)
+  mean, pull_back = jax.vjp(decode, z)
   signs = jax.vmap(
     lambda k: jax.random.rademacher(k, mean.shape[1:], mean.dtype)
-  )(_stream(batch.key, _DIRECTION))
-  _, slopes = pull_back(signs)
-  value = sum(jnp.sum(jnp.square(group), axis=-1) for group in slopes)
-  return Terms(loss=distortion, distortion=distortion, extras=metrics), value
+  )(key)
+  (slopes,) = pull_back(signs)
+  return sum(jnp.sum(jnp.square(group), axis=-1) for group in slopes)
