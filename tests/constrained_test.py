@@ -191,14 +191,6 @@ def test_capacity_on_eight_devices_and_among_padding(exact):
   np.testing.assert_allclose(penalty, expected, rtol=1e-4)
 
 
-def test_sampled_rate_where_asked(exact):
-  params, batch, _ = exact
-  plain = terms_of(functools.partial(elbo.elbo, kl="sampled"), params, batch)
-  hold = functools.partial(constrained.capacity_vae, kl="sampled")
-  terms = terms_of(hold, params, batch)
-  np.testing.assert_array_equal(terms.rate, plain.rate)
-
-
 @pytest.mark.parametrize("violated", [False, True])
 def test_geco_ascends_in_the_multiplier_alone(exact, slopes_of, violated):
   params, batch, kl = exact
@@ -247,6 +239,8 @@ def test_geco_on_eight_devices_and_alone(exact):
     ("free_bits", {"per": "pixel"}, "dimension or group"),
     ("free_bits", {"beta": -1.0}, "beta is -1.0"),
     ("geco", {"kappa": -1.0}, "kappa is -1.0"),
+    ("geco", {"kl": "exact"}, "allowed are auto, closed, sampled"),
+    ("capacity_vae", {"kl": "exact"}, "allowed are auto, closed, sampled"),
   ],
 )
 def test_wrong_hyperparameters_are_said_in_a_sentence(
