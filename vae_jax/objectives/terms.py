@@ -87,6 +87,24 @@ def frozen(function: Callable[..., Any], module: nn.Module, *args: Any) -> Any:
   return held(module, *args)
 
 
+def check(name: str, value: Any, good: bool, allowed: str) -> None:
+  """Stops with one sentence unless a hyperparameter is good.
+
+  Args:
+    name: the argument of `config.objective.args`.
+    value: what it is.
+    good: whether that is allowed.
+    allowed: what it must be, in words.
+
+  Raises:
+    ConfigError: it is not good.
+  """
+  if not good:
+    raise ConfigError(
+      f"config.objective.args.{name} is {value!r}; it must be {allowed}."
+    )
+
+
 def rate(
   posterior: Any,
   prior: Any,
