@@ -8,53 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
-from flax import struct
 
-from tests.exact_model import (
-  SHAPE,
-  VAE,
-  batch_of,
-  exact_model,
-  part_of,
-  terms_of,
-)
+from tests import players
+from tests.exact_model import SHAPE, batch_of, part_of, terms_of
 from tests.helpers import curve, tiny_config
-from vae_jax import build, distributions, models, parallel, train
+from vae_jax import build, parallel, train
 from vae_jax import config as config_lib
-from vae_jax.data.batch import Batch
-from vae_jax.models import critics, posteriors
+from vae_jax.models import critics, posteriors, priors
 from vae_jax.objectives import adversarial, elbo
 
 CRITIC = critics.LatentCritic(hidden=(5,))
-PLAYERS = VAE.clone(auxiliary=CRITIC, auxiliary_input="latents")
+VAE = players.with_critic(CRITIC, "latents")
 FACTOR = functools.partial(adversarial.factor_vae, gamma=3.0)
 WAE = functools.partial(adversarial.wae_gan, weight=3.0)
 
 
-@struct.dataclass
-class _Known(distributions.StandardNormal):
-  """A standard normal that draws the same each time."""
-
-  def sample(self, key, temperature=1.0):
-    return jnp.tile(jnp.array([[0.7, -1.2]]), (len(key), 1))
-
-
-class _KnownPrior(nn.Module):
-  def __call__(self, encode):
-    return _Known(2)
-
-
-KNOWN = PLAYERS.clone(latent_prior=_KnownPrior())
-
-
 def _params(critic=CRITIC):
-  params, _ = exact_model()
-  z = jnp.zeros((1, 2))
-  auxiliary = critic.init(jax.random.key(3), z)["params"]
-  # Away from a bias of zero, and far enough from a logit of zero.
-  auxiliary = jax.tree.map(lambda v: 1.5 * v + 0.1, auxiliary)
-  return {**params, "auxiliary": auxiliary}
+  return players.params_with(critic, jnp.zeros((1, 2)))
 
 
 def _images(count, seed=1):
@@ -73,40 +43,13 @@ def _softplus(x):
   return np.logaddexp(0, x)
 
 
-def _run(function, params, batch, vae=PLAYERS):
-  """Returns function(vae, batch)."""
-  variables = {"params": params, **models.given(key=batch.key)}
-  return nn.apply(function, vae)(variables, batch)
-
-
 def _code(params, batch):
-  return _run(lambda v, b: v.encode(b.image).sample(b.key)[0], params, batch)
+  draw = lambda vae, b: vae.encode(b.image).sample(b.key)[0]  # noqa: E731
+  return players.run(draw, VAE, params, batch)
 
 
-@functools.cache
-def _compiled(objective, vae, devices):
-  def loss(params, leaves):
-    batch = Batch(**leaves)
-    terms = terms_of(objective, params, batch, vae=vae, devices=devices)
-    named = {k: v for k, v in vars(terms).items() if k != "extras"}
-    named |= terms.extras
-    total = jnp.sum(jnp.where(batch.mask, terms.loss, 0))
-    return total / batch.mask.sum(), named
-
-  return jax.jit(jax.grad(loss, has_aux=True))
-
-
-def _play(objective, params, batch, vae=PLAYERS, devices=1):
-  """Returns the terms by name, and the gradient of the mean loss."""
-  leaves = {k: v for k, v in vars(batch).items() if v is not None}
-  gradient, named = _compiled(objective, vae, devices)(params, leaves)
-  return named, gradient
-
-
-def _close(a, b):
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b
-  )
+def _play(objective, params, batch, vae=VAE, devices=1):
+  return players.play(objective, vae, params, batch, devices)
 
 
 def _size(tree):
@@ -151,12 +94,11 @@ def test_all_permutations_of_all_columns_are_as_likely():
 
 def test_factor_vae_against_loops_of_numbers():
   params = _params()
-  mask = np.array([True, True, False, True, True, True])
+  mask = np.isin(np.arange(16), [0, 1, 3, 4, 5])
   seen = set()
   for seed in range(6):
-    batch = batch_of(_images(6), seed=seed, mask=mask)
+    batch = batch_of(_images(16), seed=seed, mask=mask)
     terms, _ = _play(FACTOR, params, batch)
-    plain, _ = _play(elbo.elbo, params, batch)
     z = np.asarray(_code(params, batch))
     np.testing.assert_allclose(
       terms["total_correlation"], _logit(params, z), rtol=1e-4
@@ -175,12 +117,9 @@ def test_factor_vae_against_loops_of_numbers():
     np.testing.assert_allclose(loss, choices[which][0], rtol=1e-4)
     right = np.asarray(terms["critic_accuracy"])[mask].mean()
     np.testing.assert_allclose(right, choices[which][1], rtol=1e-5)
-    np.testing.assert_allclose(
-      terms["distortion"], plain["distortion"], rtol=1e-5
-    )
-    np.testing.assert_allclose(terms["rate"], plain["rate"], rtol=1e-5)
-    expected = plain["loss"] + 3 * _logit(params, z) + terms["critic_loss"]
-    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4)
+    expected = terms["distortion"] + terms["rate"] + terms["critic_loss"]
+    expected += 3 * _logit(params, z)
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4, atol=1e-4)
   assert seen == {0, 1}
 
 
@@ -190,7 +129,7 @@ def _factor_terms(vae, batch):
   (z,) = vae.encode(batch.image).sample(batch.key)
   logit = vae.auxiliary(z)
   entropy = jnp.mean(jax.nn.softplus(-logit[:2])) + jax.nn.softplus(logit[2])
-  return jnp.mean(terms.loss + 3 * logit), entropy / 2
+  return jnp.mean((terms.loss + 3 * logit)[:3]), entropy / 2
 
 
 def _wae_terms(vae, batch):
@@ -200,58 +139,63 @@ def _wae_terms(vae, batch):
   real, fake = vae.auxiliary(wanted), vae.auxiliary(z)
   main = terms.distortion + 3 * jax.nn.softplus(-fake)
   entropy = jax.nn.softplus(-real) + jax.nn.softplus(fake)
-  return jnp.mean(main), jnp.mean(entropy)
+  return jnp.mean(main[:3]), jnp.mean(entropy[:3])
 
 
 @pytest.mark.parametrize(
   "objective, separate", [(FACTOR, _factor_terms), (WAE, _wae_terms)]
 )
 def test_each_player_learns_from_its_own_term(objective, separate):
-  params, batch = _params(), batch_of(_images(3))
+  params = _params()
+  batch = batch_of(_images(16), mask=np.arange(16) < 3)
 
   def part(params, which):
-    return _run(separate, params, batch, KNOWN)[which]
+    return players.run(separate, VAE, params, batch)[which]
 
-  both = jax.jit(jax.value_and_grad(part), static_argnums=1)
-  model, critic = both(params, 0), both(params, 1)
-  terms, gradient = _play(objective, params, batch, KNOWN)
+  model, critic = jax.jit(
+    lambda p: [jax.value_and_grad(part)(p, i) for i in range(2)]
+  )(params)
+  terms, gradient = _play(objective, params, batch)
   np.testing.assert_allclose(
-    terms["loss"].mean(), model[0] + critic[0], rtol=1e-5
+    terms["loss"][:3].mean(), model[0] + critic[0], rtol=1e-5
   )
   # Both leaks would show.
   assert min(_size(model[1]["auxiliary"]), _size(critic[1]["posterior"])) > 1e-2
-  expected = {**model[1], "auxiliary": critic[1]["auxiliary"]}
-  _close(gradient, expected)
+  players.assert_close(
+    gradient, {**model[1], "auxiliary": critic[1]["auxiliary"]}
+  )
 
 
-@pytest.mark.parametrize("objective", [FACTOR, WAE])
-def test_eight_devices_are_one(objective):
+def test_factor_vae_is_the_same_on_eight_devices():
   batch = batch_of(_images(16), mask=np.arange(16) < 13)
-  one, eight = (_play(objective, _params(), batch, devices=n) for n in (1, 8))
-  _close(one, eight)
+  one, eight = (_play(FACTOR, _params(), batch, devices=n) for n in (1, 8))
+  players.assert_close(one, eight)
 
 
-@pytest.mark.parametrize("objective", [FACTOR, WAE])
-def test_one_example_and_what_does_not_need_the_others(objective):
-  params, batch = _params(), batch_of(_images(3))
-  whole, _ = _play(objective, params, batch)
-  one, gradient = _play(objective, params, part_of(batch, slice(0, 1)))
+def test_wae_is_the_same_on_as_many_devices_as_examples():
+  # None of them sees another.
+  batch = batch_of(_images(16))
+  one, many = (_play(WAE, _params(), batch, devices=n) for n in (1, 16))
+  players.assert_close(one, many)
+
+
+def test_factor_vae_of_one_example():
+  params, batch = _params(), batch_of(_images(16))
+  whole, _ = _play(FACTOR, params, batch)
+  one, gradient = _play(FACTOR, params, part_of(batch, slice(0, 1)))
   for value in jax.tree.leaves((one, gradient)):
     assert np.isfinite(value).all()
-  names = {"distortion", "rate", "total_correlation"}
-  if objective is WAE:
-    names = set(one)
-  for name in names:
+  for name in ("distortion", "rate", "total_correlation"):
     np.testing.assert_allclose(one[name], whole[name][:1], rtol=1e-5)
-  if objective is FACTOR:
-    assert one["critic_loss"] == 0 == one["critic_accuracy"]
+  assert one["critic_loss"] == 0 == one["critic_accuracy"]
 
 
 def test_wae_critic_compares_codes_with_the_prior():
   linear = critics.LatentCritic(hidden=())
   params = _params(linear)
   batch = batch_of(np.repeat(_images(1), 4000, 0))
-  terms, _ = _play(WAE, params, batch, PLAYERS.clone(auxiliary=linear))
+  vae = VAE.clone(auxiliary=linear, latent_prior=priors.standard_normal(2))
+  terms, _ = _play(WAE, params, batch, vae)
   layer = params["auxiliary"]["Dense_0"]
   w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
   fake = np.asarray(_code(params, batch)) @ w + b
@@ -270,14 +214,14 @@ def test_wae_critic_compares_codes_with_the_prior():
 
 
 def test_wae_without_noise_has_no_rate():
-  vae = PLAYERS.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.deterministic(2))
   params, batch = _params(), batch_of(_images(3))
   head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
-  terms, _ = _play(WAE, {**params, "posterior": head}, batch, vae)
-  assert terms["rate"] is None
-  mean = _run(lambda v, b: v.encode(b.image).mean[0], params, batch)
+  terms = terms_of(WAE, {**params, "posterior": head}, batch, vae=vae)
+  assert terms.rate is None
+  mean = players.run(lambda v, b: v.encode(b.image).mean[0], VAE, params, batch)
   np.testing.assert_allclose(
-    terms["encoder_adversarial_loss"],
+    terms.extras["encoder_adversarial_loss"],
     _softplus(-_logit(params, mean)),
     rtol=1e-4,
   )
@@ -290,13 +234,13 @@ def test_wae_without_noise_has_no_rate():
 def test_wrong_hyperparameters_are_said_in_a_sentence(objective, name):
   wrong = functools.partial(objective, **{name: -1.0})
   with pytest.raises(config_lib.ConfigError, match=f"{name} is -1.0; it must"):
-    terms_of(wrong, _params(), batch_of(_images(2)), vae=PLAYERS)
+    terms_of(wrong, _params(), batch_of(_images(2)), vae=VAE)
 
 
 def test_the_critic_finds_a_known_total_correlation():
   correlation = 0.8
   critic = critics.LatentCritic(hidden=(32, 32))
-  vae = PLAYERS.clone(auxiliary=critic)
+  vae = VAE.clone(auxiliary=critic)
   params = _params(critic)
   # The first two pixels are the code, 40 grey levels to a unit.
   kernel = np.zeros((6, 4), np.float32)
@@ -316,34 +260,31 @@ def test_the_critic_finds_a_known_total_correlation():
       key=jax.random.split(key, count),
     )
 
-  optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 400))
+  steps = 400
+  optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps))
 
-  def loss(auxiliary, batch):
+  def loss(auxiliary, key):
     tree = {**params, "auxiliary": auxiliary}
-    return terms_of(FACTOR, tree, batch, vae=vae).loss.mean()
+    terms = terms_of(FACTOR, tree, draw(key, 256), vae=vae)
+    return terms.loss.mean(), terms.extras["total_correlation"].mean()
 
   def step(carry, key):
     auxiliary, state = carry
-    gradient = jax.grad(loss)(auxiliary, draw(key, 256))
+    gradient, estimate = jax.grad(loss, has_aux=True)(auxiliary, key)
     updates, state = optimizer.update(gradient, state)
-    return (optax.apply_updates(auxiliary, updates), state), None
+    return (optax.apply_updates(auxiliary, updates), state), estimate
 
   @jax.jit
-  def trained(auxiliary):
-    keys = jax.random.split(jax.random.key(0), 400)
+  def estimates(auxiliary):
+    keys = jax.random.split(jax.random.key(0), steps)
     carry = auxiliary, optimizer.init(auxiliary)
-    (auxiliary, _), _ = jax.lax.scan(step, carry, keys)
-    return auxiliary
+    return jax.lax.scan(step, carry, keys)[1]
 
-  auxiliary = trained(params["auxiliary"])
-  batch = draw(jax.random.key(9), 8000)
-  terms, _ = _play(FACTOR, {**params, "auxiliary": auxiliary}, batch, vae)
+  # Of new examples each; the critic hardly changes any more.
+  estimate = estimates(params["auxiliary"])[-80:].mean()
   # The posterior's own variance, e^-6, hardly weakens the correlation.
   expected = -0.5 * math.log(1 - correlation**2)
-  estimate = float(terms["total_correlation"].mean())
-  assert abs(estimate - expected) < 0.08
-  accuracy = float(terms["critic_accuracy"].mean())
-  assert 0.6 < accuracy < 0.9
+  assert abs(estimate - expected) < 0.06
 
 
 def test_a_run_has_one_curve_and_its_critic_an_optimiser(
