@@ -195,7 +195,7 @@ def test_wae_critic_compares_codes_with_the_prior():
   params = _params(linear)
   batch = batch_of(np.repeat(_images(1), 4000, 0))
   vae = VAE.clone(auxiliary=linear, latent_prior=priors.standard_normal(2))
-  terms, _ = _play(WAE, params, batch, vae)
+  terms = players.values(WAE, vae, params, batch)
   layer = params["auxiliary"]["Dense_0"]
   w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
   fake = np.asarray(_code(params, batch)) @ w + b
@@ -217,11 +217,12 @@ def test_wae_without_noise_has_no_rate():
   vae = VAE.clone(posterior=posteriors.deterministic(2))
   params, batch = _params(), batch_of(_images(3))
   head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
-  terms = terms_of(WAE, {**params, "posterior": head}, batch, vae=vae)
-  assert terms.rate is None
-  mean = players.run(lambda v, b: v.encode(b.image).mean[0], VAE, params, batch)
+  params["posterior"] = head
+  terms = players.values(WAE, vae, params, batch)
+  assert terms["rate"] is None
+  mean = players.run(lambda v, b: v.encode(b.image).mean[0], vae, params, batch)
   np.testing.assert_allclose(
-    terms.extras["encoder_adversarial_loss"],
+    terms["encoder_adversarial_loss"],
     _softplus(-_logit(params, mean)),
     rtol=1e-4,
   )

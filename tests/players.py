@@ -54,23 +54,35 @@ def run(function, vae, params, batch, **state):
   return nn.apply(function, vae)(variables, batch)
 
 
+def _named(objective, vae, devices, params, leaves):
+  batch = Batch(**leaves)
+  terms = terms_of(objective, params, batch, vae=vae, devices=devices)
+  named = {k: v for k, v in vars(terms).items() if k != "extras"}
+  total = jnp.sum(jnp.where(batch.mask, terms.loss, 0))
+  return total / batch.mask.sum(), named | terms.extras
+
+
 @functools.cache
 def _compiled(objective, vae, devices):
-  def loss(params, leaves):
-    batch = Batch(**leaves)
-    terms = terms_of(objective, params, batch, vae=vae, devices=devices)
-    named = {k: v for k, v in vars(terms).items() if k != "extras"}
-    total = jnp.sum(jnp.where(batch.mask, terms.loss, 0))
-    return total / batch.mask.sum(), named | terms.extras
-
+  loss = functools.partial(_named, objective, vae, devices)
   return jax.jit(jax.grad(loss, has_aux=True))
+
+
+def _leaves(batch):
+  return {k: v for k, v in vars(batch).items() if v is not None}
 
 
 def play(objective, vae, params, batch, devices=1):
   """Returns the terms by name, and the gradient of the mean loss."""
-  leaves = {k: v for k, v in vars(batch).items() if v is not None}
-  gradient, named = _compiled(objective, vae, devices)(params, leaves)
+  run = _compiled(objective, vae, devices)
+  gradient, named = run(params, _leaves(batch))
   return named, gradient
+
+
+def values(objective, vae, params, batch):
+  """Returns the terms by name."""
+  run = jax.jit(functools.partial(_named, objective, vae, 1))
+  return run(params, _leaves(batch))[1]
 
 
 def assert_close(a, b):
