@@ -73,7 +73,7 @@ def corrupted(corruption, amount):
   from its own key."""
   image = jnp.full((200, 5, 4, 3), 100, jnp.uint8)
   key = jax.random.split(jax.random.key(0), len(image))
-  run = jax.jit(
+  run = objective_checks.jit(
     functools.partial(
       autoencoders.corrupt, corruption=corruption, amount=amount
     )
@@ -223,7 +223,7 @@ def test_gradient_penalty_leaves_batch_statistics_alone(exact):
       NORMED,
       mutable=["batch_stats"],
     )
-    return jax.jit(run)({"params": params, "batch_stats": zeros})
+    return objective_checks.jit(run)({"params": params, "batch_stats": zeros})
 
   terms, state = states(SMOOTH)
   _, plain = states(autoencoders.autoencoder)

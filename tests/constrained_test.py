@@ -52,7 +52,7 @@ def slopes_of():
     parts += [terms.extras["kl_0"], terms.extras["kl_1"]]
     return jnp.stack([v.mean() for v in parts])
 
-  compiled = jax.jit(
+  compiled = objective_checks.jit(
     lambda params, image, key: jax.jacrev(means)(
       params, batch_of(image).replace(key=key)
     )

@@ -9,6 +9,11 @@ import numpy as np
 from tests.exact_model import VAE, terms_of
 from vae_jax.data.batch import Batch
 
+# Compiling is what takes time in these tests: in half of it, to slower code.
+jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
 
 def terms_and_slopes(objective, params, batch, step=0, vae=VAE, devices=1):
   """Returns an objective's terms and the gradient of the mean loss."""
@@ -18,8 +23,7 @@ def terms_and_slopes(objective, params, batch, step=0, vae=VAE, devices=1):
   return terms, slopes
 
 
-# Compiling is what takes time here: once for all tests of an objective, if
-# they pass the same object.
+# Once for all tests of an objective, if they pass the same object.
 @functools.cache
 def _compiled(objective, vae, devices):
   def loss(params, leaves, step):
@@ -28,7 +32,7 @@ def _compiled(objective, vae, devices):
     )
     return jnp.mean(terms.loss), terms
 
-  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+  return jit(jax.value_and_grad(loss, has_aux=True))
 
 
 def assert_close(a, b, rtol=3e-4, atol=1e-5):
