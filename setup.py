@@ -20,6 +20,7 @@ setuptools.setup(
     # Reads and writes ArrayRecord files; tensorflow-datasets asks for it on
     # some platforms only.
     "array_record>=0.8.3",
+    "dm-pix>=0.4.5",
     "etils[epath,epy]>=1.13",
     "flax>=0.12.8",
     # tensorflow-datasets imports it without declaring it.
