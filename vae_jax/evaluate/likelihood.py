@@ -18,7 +18,7 @@ from vae_jax.objectives import importance
 
 # Images times draws that a device decodes at a time: enough to fill matrix
 # products, and few enough to stay in a CPU's cache.
-_CHUNK = 512
+_CHUNK = 1024
 
 
 def make_nll_step(
