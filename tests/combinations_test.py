@@ -1,0 +1,99 @@
+"""Every loss with every prior, posterior and kind of likelihood: it works, or
+one sentence says why not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.helpers import tiny_config
+from vae_jax import build, objectives, parallel, train_step
+from vae_jax import config as config_lib
+from vae_jax.data.batch import Batch
+
+SHAPE = (12, 12, 1)
+# What is defined for one posterior, or for a closed form, alone.
+NEEDS_NORMAL = {"beta_tcvae", "dip_vae", "dreg", "free_bits", "rws", "stl"}
+NEEDS_CLOSED_FORM = {"free_bits"}
+POINTS = {
+  "autoencoder",
+  "denoising_autoencoder",
+  "rae",
+  "sparse_autoencoder",
+  "swae",
+  "wae_gan",
+  "wae_mmd",
+}
+
+
+def _loss(objective, **settings):
+  """Returns mean loss and its gradient's norm, of a global batch of four."""
+  c = tiny_config("", objective__name=objective, **settings)
+  c.data.image_shape = SHAPE
+  c.data.num_labels = 3
+  if objective in ("factor_vae", "wae_gan"):
+    c.objective.auxiliary.args.hidden = (4,)
+  if objective == "vae_gan":
+    c.objective.auxiliary.args.channels = (4, 4, 4, 4)
+    c.objective.auxiliary.args.hidden = 8
+  function = objectives.from_config(c)
+  vae = build.model(c, SHAPE, train=False)
+  variables = build.init_variables(c, SHAPE)
+  rng = np.random.default_rng(0)
+
+  def loss(params, index):
+    batch = Batch(
+      image=jnp.asarray(rng.integers(0, 256, (4, *SHAPE)), jnp.uint8),
+      index=index,
+      mask=jnp.ones((4,), bool),
+      key=jax.random.split(jax.random.key(1), 4),
+      label=jnp.arange(4, dtype=jnp.int32) % 3,
+    )
+    terms, _ = train_step.forward(
+      function, vae, {**variables, "params": params}, batch, step=jnp.int32(3)
+    )
+    return jnp.mean(terms["loss"])
+
+  one = jax.vmap(
+    jax.value_and_grad(loss), in_axes=(None, 0), axis_name=parallel.AXIS
+  )
+  value, grads = jax.jit(one)(
+    variables["params"], jnp.arange(4, dtype=jnp.int32)[None]
+  )
+  norm = sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(grads))
+  return float(value[0]), norm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", objectives.names())
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"model__prior__name": "vamp", "model__prior__args__num_components": 3},
+    {"model__prior__name": "gaussian_mixture"},
+    {"model__prior__name": "flow"},
+    {"model__posterior__name": "iaf"},
+    {"model__posterior__name": "deterministic"},
+    {
+      "model__condition": "label",
+      "model__likelihood__name": "discretized_logistic_mixture",
+    },
+    {
+      "model__likelihood__name": "laplace",
+      "data__dequantization": "uniform",
+    },
+  ],
+  ids=lambda settings: "-".join(str(v) for v in settings.values()),
+)
+def test_it_works_or_says_why_not(objective, settings):
+  refused = (
+    ("iaf" in settings.values() and objective in NEEDS_NORMAL)
+    or ("deterministic" in settings.values() and objective not in POINTS)
+    or ("model__prior__name" in settings and objective in NEEDS_CLOSED_FORM)
+  )
+  if refused:
+    with pytest.raises(config_lib.ConfigError, match=r"config\.|posterior"):
+      _loss(objective, **settings)
+    return
+  value, norm = _loss(objective, **settings)
+  assert np.isfinite(value) and np.isfinite(norm) and norm > 0
