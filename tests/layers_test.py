@@ -196,6 +196,18 @@ def test_torch_init(module, fan_in):
     assert abs(value.std() * math.sqrt(3) / bound - 1) < tolerance
 
 
+def test_glorot_init():
+  x = jnp.zeros((1, 64))
+  layer = layers.Dense(256, initializer="glorot")
+  params = layer.init(jax.random.key(0), x)["params"]
+  bound = np.sqrt(6 / (64 + 256))
+  assert 0.99 * bound < jnp.abs(params["kernel"]).max() <= bound
+  assert jnp.std(params["kernel"]) == pytest.approx(
+    bound / np.sqrt(3), rel=0.02
+  )
+  assert not params["bias"].any()
+
+
 def test_wrong_names_say_what_is_allowed():
   x = normal(1, 4, 4, 3)
   key = jax.random.key(0)

@@ -17,6 +17,23 @@ def test_constant_after_linear_warmup():
   np.testing.assert_allclose(values, [1e-4, 5e-4, 1e-3, 1e-3, 1e-3], rtol=1e-6)
 
 
+def test_stages_are_those_of_the_paper():
+  """3^i epochs at 1e-3 10^(-i / 7): 3,280 epochs, here of ten steps."""
+  c = config_lib.default()
+  c.optim.schedule.name = "stages"
+  rate = optim.learning_rate(c, 32_800)
+  ends = np.cumsum(10 * 3 ** np.arange(8))
+  for i, end in enumerate(ends):
+    for step in (end - 10 * 3**i + 2, end - 2):
+      assert float(rate(int(step))) == pytest.approx(
+        1e-3 * 10 ** (-i / 7), rel=1e-5
+      )
+  c.optim.schedule.args.count = 3
+  rate = optim.learning_rate(c, 13)
+  expected = 1e-3 * np.sqrt(0.1) ** np.repeat([0, 1, 2], [1, 3, 9])
+  np.testing.assert_allclose([rate(i) for i in range(13)], expected, rtol=1e-5)
+
+
 def test_cosine_ends_at_its_final_share():
   c = config_lib.default()
   c.optim.schedule.name = "cosine"

@@ -81,7 +81,7 @@ def default() -> ConfigDict:
   c.model.latent_dim = 32  # numbers per image
   c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
-  c.model.init = "flax"  # flax | torch, initial weights
+  c.model.init = "flax"  # flax | glorot | torch, initial weights
   c.model.output_bias = "init"  # init: as weights | data: of the mean image
 
   c.objective = ConfigDict(_named("elbo"))  # function of vae_jax.objectives

@@ -66,6 +66,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
       if path:
         config_lib.check_path(path.group(1))
     file = _config_path(argv)
+    # What stands after a colon is the file's own affair, as a variant.
+    file = file.partition(":")[0]
     if file and not pathlib.Path(file).is_file():
       raise config_lib.ConfigError(f"There is no config file {file}.")
     rest = flags.FLAGS(argv)
@@ -125,7 +127,8 @@ def _settings() -> tuple[ConfigDict, str]:
     )
   workdir = _WORKDIR.value
   if workdir is None:
-    name = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+    file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
+    name = "_".join(filter(None, [pathlib.Path(file).stem, variant]))
     workdir = str(pathlib.Path("runs") / name)
   if _MODE.value in ("train", "benchmark"):
     return _CONFIG.value, workdir

@@ -12,7 +12,7 @@ _CHOICES = {
   "data.dequantization": ("none", "uniform"),
   "model.condition": ("none", "label", "attributes"),
   "model.dtype": ("float32", "bfloat16"),
-  "model.init": ("flax", "torch"),
+  "model.init": ("flax", "glorot", "torch"),
   "model.output_bias": ("init", "data"),
   "eval.split": ("train", "validation", "test"),
   "eval.checkpoint": ("latest", "best"),

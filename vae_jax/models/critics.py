@@ -24,7 +24,7 @@ class LatentCritic(nn.Module):
     hidden: Units of each layer.
     negative_slope: Of the leaky ReLU after each; 0 is ReLU.
     dtype: Type computed in; parameters and the logit are float32.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Kim and Mnih, arXiv 1802.05983, appendix A; the logit is the difference of
@@ -76,7 +76,7 @@ class ImageCritic(nn.Module):
     norm: "group" (up to 8 groups) or "none".
     activation: Name of the function, see `blocks.activation`.
     dtype: Type computed in; parameters and outputs are float32.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Larsen et al., arXiv 1512.09300, the discriminator; the

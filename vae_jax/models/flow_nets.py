@@ -47,7 +47,7 @@ class Coupling(nn.Module):
   Attributes:
     features: size of the other half.
     hidden: units of each hidden layer.
-    initializer: "flax" or "torch", of the hidden layers.
+    initializer: "flax", "glorot" or "torch", of the hidden layers.
   """
 
   features: int
@@ -73,7 +73,7 @@ class MaskedDense(nn.Module):
 
   Attributes:
     features: number of outputs.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
   """
 
   features: int
@@ -99,7 +99,7 @@ class Made(nn.Module):
 
   Attributes:
     hidden: units of each hidden layer.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Germain et al., arXiv 1502.03509, section 4.

@@ -26,8 +26,9 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
   """The kernel's and the bias's initialiser.
 
   Args:
-    name: "flax" for LeCun's normal kernel and a zero bias, "torch" for
-      PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both.
+    name: "flax" for LeCun's normal kernel and a zero bias, "glorot" for
+      Glorot's uniform kernel and a zero bias, "torch" for PyTorch's default,
+      U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both.
     fan_in: Number of inputs PyTorch counts for one output.
 
   Returns:
@@ -38,6 +39,8 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
   """
   if name == "flax":
     return nn.initializers.lecun_normal(), nn.initializers.zeros
+  if name == "glorot":
+    return nn.initializers.glorot_uniform(), nn.initializers.zeros
   if name == "torch":
     bound = 1 / math.sqrt(fan_in)
 
@@ -45,7 +48,9 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
       return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return uniform, uniform
-  raise ConfigError(f"initializer is {name!r}; allowed: 'flax', 'torch'.")
+  raise ConfigError(
+    f"initializer is {name!r}; allowed: 'flax', 'glorot', 'torch'."
+  )
 
 
 def _pad(size: int, kernel: int, stride: int, padding: Padding, axis: int):
@@ -83,7 +88,7 @@ class Dense(nn.Module):
     features: Number of outputs.
     use_bias: Whether b is there.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: "flax", "glorot" or "torch", see `initializers`.
   """
 
   features: int
@@ -115,7 +120,7 @@ class Conv(nn.Module):
     padding: "SAME", "VALID" or ((top, bottom), (left, right)) zeros.
     use_bias: Whether a bias is added.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: "flax", "glorot" or "torch", see `initializers`.
   """
 
   features: int
@@ -161,7 +166,7 @@ class ConvTranspose(nn.Module):
     padding: "SAME" (size times stride), "VALID" or pairs, see above.
     use_bias: Whether a bias is added.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: "flax", "glorot" or "torch", see `initializers`.
   """
 
   features: int
