@@ -282,6 +282,26 @@ def make_train_steps(
   return parallel.pmap(train_steps, donate_argnums=(0,))
 
 
+def eval_batch(
+  config: ConfigDict, data: dict[str, jax.Array], seed: jax.Array
+) -> Batch:
+  """Returns one device's held-out examples, as every evaluation sees them.
+
+  Keys and binarisation depend on the seed and the example's index alone.
+
+  Args:
+    config: the resolved config.
+    data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
+    seed: of the evaluation.
+  """
+  index = data["index"]
+  key = _keys(seed, _EVALUATE, jnp.int32(0), index)
+  image = preprocess.binarize(
+    data["image"], index, key, mode=config.data.binarization
+  )
+  return Batch(image, index, data["mask"], key, data.get("label"))
+
+
 def make_eval_step(
   config: ConfigDict, shape: tuple[int, int, int]
 ) -> Callable[..., dict[str, jax.Array]]:
@@ -302,18 +322,14 @@ def make_eval_step(
     step: jax.Array,
     seed: jax.Array,
   ) -> dict[str, jax.Array]:
-    index, mask = data["index"], data["mask"]
-    key = _keys(seed, _EVALUATE, jnp.int32(0), index)
-    image = preprocess.binarize(
-      data["image"], index, key, mode=config.data.binarization
-    )
-    batch = Batch(image, index, mask, key, data.get("label"))
+    batch = eval_batch(config, data, seed)
     terms, _ = forward(objective, vae, variables, batch, step=step)
     # where, not a product: padding may be inf or nan.
     sums = {
-      k: jnp.sum(jnp.where(mask, v, 0.0), dtype=jnp.float32)
+      k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
       for k, v in terms.items()
     }
-    return parallel.psum(sums | {"count": jnp.sum(mask, dtype=jnp.float32)})
+    count = jnp.sum(batch.mask, dtype=jnp.float32)
+    return parallel.psum(sums | {"count": count})
 
   return parallel.pmap(eval_step)

@@ -126,7 +126,13 @@ def bits(
 
 def table(result: dict[str, Any]) -> str:
   """Returns an evaluation as lines of name, value and unit."""
-  units = {"bits_per_dim": "bits", "num_examples": "images", "step": "steps"}
+  units = {
+    "bits_per_dim": "bits",
+    "effective_samples": "draws",
+    "importance_samples": "draws per image",
+    "num_examples": "images",
+    "step": "steps",
+  }
   lines = []
   for name, value in result.items():
     if isinstance(value, float):
