@@ -1,4 +1,4 @@
-"""The negative log-likelihood of held-out images, by importance sampling."""
+"""log p(x) of held-out images, estimated from many weighted draws."""
 
 import math
 from collections.abc import Callable
@@ -10,62 +10,17 @@ import numpy as np
 import tqdm
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from vae_jax import build, models, parallel, train_step
+from vae_jax.config import ConfigError
 from vae_jax.data import pipeline
 from vae_jax.objectives import importance
 
-# Images times draws that a device decodes at a time: enough to fill matrix
-# products, and few enough to stay in a CPU's cache.
-_CHUNK = 1024
-
-
-def make_nll_step(
-  config: ConfigDict, shape: tuple[int, int, int]
-) -> Callable[..., jax.Array]:
-  """Returns `(variables, data, count, seed) -> NLL of each image`, mapped.
-
-  -log 1/K sum_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x): in expectation an
-  upper bound on -log p(x) that falls to it as K grows. K = `count` is an
-  argument: one program for all, in memory that does not depend on it. Draw k
-  of an image depends on the seed, its index and k alone. Each device's result
-  holds the global batch, padding included.
-
-  References:
-    Burda, Grosse and Salakhutdinov, arXiv 1509.00519, section 5.
-  """
-  vae = build.model(config, shape, train=False)
-
-  def nll_step(
-    variables: Any,
-    data: dict[str, jax.Array],
-    count: jax.Array,
-    seed: jax.Array,
-  ) -> jax.Array:
-    batch = train_step.eval_batch(config, data, seed)
-    given = models.given(label=batch.label, key=batch.key)
-    variables = {**variables, **given}
-    size = len(batch.mask)
-    chunk = max(1, _CHUNK // size)
-    posterior = nn.apply(lambda vae: vae.encode(batch.image), vae)(variables)
-
-    def add(i: jax.Array, total: jax.Array) -> jax.Array:
-      draws = i * chunk + jnp.arange(chunk)
-      keys = importance.draw_keys(batch.key, draws)
-      z, log_q = jax.vmap(posterior.sample_and_log_prob)(keys)
-      weigh = nn.apply(
-        lambda vae: importance.weigh(vae, batch.image, z, log_q).log_w, vae
-      )
-      # The last chunk may reach beyond K.
-      log_w = jnp.where(draws[:, None] < count, weigh(variables), -jnp.inf)
-      return jnp.logaddexp(total, jax.nn.logsumexp(log_w, axis=0))
-
-    chunks = (count + chunk - 1) // chunk
-    total = lax.fori_loop(0, chunks, add, jnp.full((size,), -jnp.inf))
-    return parallel.all_gather(jnp.log(count.astype(jnp.float32)) - total)
-
-  return parallel.pmap(nll_step)
+# Codes that a device decodes at a time. Memory follows it, and not the number
+# of draws; a CPU's caches hold what a small network makes of so many.
+_ROWS = 2048
 
 
 def importance_nll(
@@ -78,44 +33,126 @@ def importance_nll(
   seed: int,
   progress: bool = False,
 ) -> dict[str, Any]:
-  """Returns the importance-weighted negative log-likelihood of a split.
+  """Returns the negative log-likelihood of a split, nats per image.
 
   Args:
     config: the resolved config.
     variables: replicated parameters and model state.
-    source: the split; each image counts once.
+    source: the split.
     num_samples: K, draws per image.
     batch_size: images at a time over all devices; changes no number.
-    seed: of the draws, and of the binarisation.
+    seed: of the sampling.
     progress: whether to show a bar.
 
   Returns:
-    "nll", nats per image; "nll_stderr", its standard error over the images
-    as if they were drawn at random; "importance_samples", K.
+    `nll`, the mean of `nll_per_image`; `nll_stderr`, the standard error of
+    that mean over images; `importance_samples`, K.
 
   Raises:
-    ConfigError: the posterior has no density.
+    ConfigError: there is no draw.
   """
-  step = make_nll_step(config, build.image_shape(config))
-  batch_size = parallel.round_up(min(batch_size, len(source)))
-  replicated = parallel.replicate((np.int32(num_samples), np.uint32(seed)))
-  batches = pipeline.prefetch(
-    lambda start: pipeline.eval_data(source, start, batch_size),
-    range(0, len(source), batch_size),
+  values = nll_per_image(
+    config,
+    variables,
+    source,
+    num_samples=num_samples,
+    batch_size=batch_size,
+    seed=seed,
+    progress=progress,
   )
+  count = len(values)
+  spread = float(np.std(values, ddof=1)) if count > 1 else math.nan
+  return {
+    "nll": float(np.mean(values)),
+    "nll_stderr": spread / math.sqrt(count),
+    "importance_samples": num_samples,
+  }
+
+
+def nll_per_image(
+  config: ConfigDict,
+  variables: Any,
+  source: Any,
+  *,
+  num_samples: int,
+  batch_size: int,
+  seed: int,
+  progress: bool = False,
+) -> np.ndarray:
+  """Returns -log 1/K sum_k p(x, z_k) / q(z_k | x) of each image [n], nats.
+
+  In expectation never below -log p(x), to which it falls as K grows, from the
+  negative ELBO at K = 1. Draw k of an image depends on the seed, the image's
+  index and k alone: neither batches nor devices nor K change it. Pixels are
+  binarised, and dequantised, once for all draws of an image.
+
+  Args and Raises: see `importance_nll`.
+
+  References:
+    Burda, Grosse and Salakhutdinov, arXiv 1509.00519, section 5 (K = 5,000).
+  """
+  if num_samples < 1:
+    raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
+  batch_size = parallel.round_up(batch_size)
+  step = _make_step(config, build.image_shape(config), num_samples)
+  replicated = parallel.replicate(np.uint32(seed))
+  starts = range(0, len(source), batch_size)
+  batches = pipeline.prefetch(
+    lambda start: pipeline.eval_data(source, start, batch_size), starts
+  )
+  values = []
   bar = tqdm.tqdm(
     total=len(source), unit="img", desc="likelihood", disable=not progress
   )
-  parts = []
   with bar:
     for data in batches:
-      mask = data["mask"].reshape(-1)
-      found = step(variables, parallel.shard(data), *replicated)
-      parts.append(parallel.read_one(found)[mask])
-      bar.update(int(mask.sum()))
-  nll = np.concatenate(parts).astype(np.float64)
-  return {
-    "nll": float(nll.mean()),
-    "nll_stderr": float(nll.std() / math.sqrt(len(nll))),
-    "importance_samples": num_samples,
-  }
+      batch = step(variables, parallel.shard(data), replicated)
+      values.append(-parallel.read_one(batch))
+      bar.update(int(data["mask"].sum()))
+  # The last batch was filled up behind the last image.
+  return np.concatenate(values)[: len(source)].astype(np.float64)
+
+
+def _make_step(
+  config: ConfigDict, shape: tuple[int, int, int], num_samples: int
+) -> Callable[..., jax.Array]:
+  """Returns `(variables, data, seed) -> log p(x)`, mapped; the estimates are
+  those of the global batch, on every device."""
+  vae = build.model(config, shape, train=False)
+
+  def step(
+    variables: Any, data: dict[str, jax.Array], seed: jax.Array
+  ) -> Float[Array, " n"]:
+    batch = train_step.eval_batch(config, data, seed)
+    given = models.given(label=batch.label, key=batch.key)
+    variables = {**variables, **given}
+    posterior = nn.apply(lambda v: v.encode(batch.image), vae)(variables)
+
+    def log_w(vae: models.Vae, draws: jax.Array) -> Float[Array, "k b"]:
+      z, log_q = importance.sample(posterior, batch.key, draws)
+      drawn = importance.weigh(vae, batch.image, z, log_q)
+      return jnp.where((draws < num_samples)[:, None], drawn.log_w, -jnp.inf)
+
+    images = len(batch.index)
+    chunks = math.ceil(num_samples / max(1, _ROWS // images))
+    size = math.ceil(num_samples / chunks)
+
+    def add(chunk: jax.Array, carry: tuple) -> tuple:
+      largest, total = carry
+      draws = chunk * size + jnp.arange(size)
+      values = nn.apply(log_w, vae)(variables, draws)
+      top = jnp.maximum(largest, values.max(axis=0))
+      # A sum relative to the largest weight so far keeps its digits, where a
+      # running logarithm would round at each of thousands of chunks.
+      total *= jnp.exp(largest - top)
+      return top, total + jnp.exp(values - top[None]).sum(axis=0)
+
+    # Finite, as the difference of two infinities would be no number.
+    start = jnp.full((images,), jnp.finfo(jnp.float32).min)
+    largest, total = lax.fori_loop(
+      0, chunks, add, (start, jnp.zeros((images,)))
+    )
+    log_p = largest + jnp.log(total) - math.log(num_samples)
+    return parallel.all_gather(log_p)
+
+  return parallel.pmap(step)

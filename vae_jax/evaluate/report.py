@@ -88,7 +88,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   not_made = {}
   for name, part in _asked_for(config).items():
     try:
-      result.update(part(model))
+      result.update(metrics.finite(part(model)))
     except (ConfigError, datasets.DataError) as error:
       logging.warning("No %s: %s", name, error)
       not_made[name] = str(error)
@@ -250,7 +250,7 @@ def _fidelity(model: Model) -> dict[str, Any]:
 # Of the numbers in a table, those in nats per image.
 _NATS = {
   "distortion",
-  "iw_bound",
+  "neg_iwae",
   "loss",
   "marginal_kl",
   "mutual_information",
@@ -262,6 +262,7 @@ _NATS = {
 _UNITS = {
   "bits_per_dim": "bits",
   "nll_bits_per_dim": "bits",
+  "effective_samples": "draws",
   "importance_samples": "draws per image",
   "mutual_information_examples": "images",
   "num_examples": "images",

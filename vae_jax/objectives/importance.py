@@ -63,11 +63,10 @@ def draw_keys(
 
 
 def sample(
-  posterior: Any, key: Key[Array, " b"], count: int
+  posterior: Any, key: Key[Array, " b"], draws: Int[Array, " k"]
 ) -> tuple[tuple[Float[Array, "k b _"], ...], Float[Array, "k b"]]:
-  """Returns draws 0 to count - 1 and their log q(z | x), nats."""
-  keys = draw_keys(key, jnp.arange(count))
-  return jax.vmap(posterior.sample_and_log_prob)(keys)
+  """Returns the numbered draws of each image and their log q(z | x), nats."""
+  return jax.vmap(posterior.sample_and_log_prob)(draw_keys(key, draws))
 
 
 def weigh(
@@ -188,7 +187,7 @@ def miwae(
   check_count("num_outer", num_outer)
   check_count("num_samples", num_samples)
   posterior = vae.encode(batch.image)
-  z, log_q = sample(posterior, batch.key, num_outer * num_samples)
+  z, log_q = sample(posterior, batch.key, jnp.arange(num_outer * num_samples))
   drawn = weigh(vae, batch.image, z, log_q)
   loss = -_mean_bound(drawn.log_w, num_samples)
   return terms_of(loss, posterior, vae.prior(), drawn)
@@ -227,7 +226,7 @@ def piwae(
   check_count("num_outer", num_outer)
   check_count("num_samples", num_samples)
   posterior = vae.encode(batch.image)
-  z, log_q = sample(posterior, batch.key, num_outer * num_samples)
+  z, log_q = sample(posterior, batch.key, jnp.arange(num_outer * num_samples))
   drawn = weigh(vae, batch.image, *lax.stop_gradient((z, log_q)))
   # The same values once more: the compiler merges the two forward passes.
   encoded = terms.frozen(weigh, vae, batch.image, z, log_q)
@@ -264,7 +263,7 @@ def ciwae(
       f"config.objective.args.beta is {beta}; it must be from 0 to 1."
     )
   posterior = vae.encode(batch.image)
-  z, log_q = sample(posterior, batch.key, num_samples)
+  z, log_q = sample(posterior, batch.key, jnp.arange(num_samples))
   drawn = weigh(vae, batch.image, z, log_q)
   elbo = jnp.mean(drawn.log_w, axis=0)
   loss = -(beta * elbo + (1 - beta) * log_mean_exp(drawn.log_w))

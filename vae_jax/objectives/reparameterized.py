@@ -60,7 +60,7 @@ def stl(
   del step
   importance.check_count("num_samples", num_samples)
   posterior = _normal_posterior("stl", vae, batch)
-  z, _ = importance.sample(posterior, batch.key, num_samples)
+  z, _ = importance.sample(posterior, batch.key, jnp.arange(num_samples))
   drawn = _weigh_held(vae, batch, posterior, z)
   loss = -importance.log_mean_exp(drawn.log_w)
   return importance.terms_of(loss, posterior, vae.prior(), drawn)
@@ -120,7 +120,7 @@ def rws(
   if doubly:
     return _doubly(vae, batch, posterior, num_samples, lambda v: 1 - v)
   z, log_q = lax.stop_gradient(
-    importance.sample(posterior, batch.key, num_samples)
+    importance.sample(posterior, batch.key, jnp.arange(num_samples))
   )
   drawn = importance.weigh(vae, batch.image, z, log_q)
   log_q = jax.vmap(posterior.log_prob)(z)
@@ -138,7 +138,7 @@ def _doubly(
   factor: Callable[[jax.Array], jax.Array],
 ) -> Terms:
   """-L_K, whose gradient for the encoder is -sum_k v_k factor(v_k) D_k."""
-  z, _ = importance.sample(posterior, batch.key, num_samples)
+  z, _ = importance.sample(posterior, batch.key, jnp.arange(num_samples))
   # The weights must be known before the pass that is differentiated. Its
   # values are the same: the compiler makes one pass of the two.
   known = _weigh_held(vae, batch, posterior, lax.stop_gradient(z))
