@@ -1,6 +1,7 @@
 """`--mode=evaluate`: all that a config asks to know of a trained model."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -199,15 +200,17 @@ def _disentanglement(model: Model) -> dict[str, Any]:
   metrics.write_json(
     model.folder / f"{config.eval.split}_disentanglement.json", scores
   )
-  return {"disentanglement": _without_matrices(scores)}
-
-
-def _without_matrices(scores: dict[str, Any]) -> dict[str, Any]:
-  return {
+  # The matrices, and the names of their columns, are in that file.
+  kept = {
     name: value
     for name, value in scores.items()
-    if not (isinstance(value, list) and value and isinstance(value[0], list))
+    if name != "factors" and not _is_matrix(value)
   }
+  return {"disentanglement": {**kept, "num_factors": len(scores["factors"])}}
+
+
+def _is_matrix(value: Any) -> bool:
+  return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
 def _fidelity(model: Model) -> dict[str, Any]:
@@ -276,12 +279,13 @@ def table(result: dict[str, Any]) -> str:
   lines = []
   for name, value in _flat(result).items():
     unit = "nats per image" if name in _NATS else _UNITS.get(name, "")
+    if name == "mutual_information":
+      # However much the codes tell, this many images need no more.
+      unit += f", at most {math.log(result[name + '_examples']):.4f}"
     if isinstance(value, float):
       shown = f"{value:12.4f}"
     elif isinstance(value, list):
-      shown = ", ".join(
-        f"{v:.4f}" if isinstance(v, float) else str(v) for v in value
-      )
+      shown = f"{', '.join(map(str, value)) or 'none':>12}"
     else:
       shown = f"{'none' if value is None else value!s:>12}"
     lines.append(f"{name:>28}  {shown}  {unit}".rstrip())
@@ -291,7 +295,10 @@ def table(result: dict[str, Any]) -> str:
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
   flat = {}
   for name, value in tree.items():
-    if isinstance(value, dict):
+    if isinstance(value, dict) and set(value) == {"mean", "interval"}:
+      low, high = value["interval"]
+      flat[prefix + name] = f"{value['mean']:.4f} ({low:.4f} to {high:.4f})"
+    elif isinstance(value, dict):
       flat.update(_flat(value, f"{prefix}{name}."))
     else:
       flat[prefix + name] = value
