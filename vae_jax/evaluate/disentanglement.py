@@ -135,7 +135,7 @@ def evaluate_codes(
     figures.heat_map(
       matrix,
       pathlib.Path(folder) / f"disentanglement_{file}.png",
-      row_names=[f"z{i + 1}" for i in range(len(matrix))],
+      row_names=[f"z[{i}]" for i in range(len(matrix))],
       column_names=names,
       title=title,
       limit=1.0,
