@@ -35,8 +35,10 @@ class Source:
     }
 
 
-def exact_config():
+def exact_config(batch_size):
   c = config_lib.default()
+  c.eval.batch_size = batch_size
+  c.eval.seed = SEED
   c.data.image_shape = SHAPE
   c.model.encoder.name = "tests.exact_model._Flatten"
   c.model.decoder.name = "tests.exact_model._Linear"
@@ -47,12 +49,10 @@ def exact_config():
 
 def estimates(params, num_samples, *, batch_size=16):
   return likelihood.nll_per_image(
-    exact_config(),
+    exact_config(batch_size),
     parallel.replicate({"params": params}),
     Source(),
     num_samples=num_samples,
-    batch_size=batch_size,
-    seed=SEED,
   )
 
 
@@ -149,6 +149,8 @@ def test_it_is_the_bound_of_the_objective_iwae(case):
   c.model.latent_dim = 2
   c.objective.name = "iwae"
   c.objective.args.num_samples = 6
+  c.eval.batch_size = 16
+  c.eval.seed = SEED
   if case == "binary":
     c.data.binarization = "dynamic"
     c.model.condition = "label"
@@ -166,9 +168,7 @@ def test_it_is_the_bound_of_the_objective_iwae(case):
     step=0,
     seed=SEED,
   )
-  result = likelihood.importance_nll(
-    c, variables, source, num_samples=6, batch_size=16, seed=SEED
-  )
+  result = likelihood.importance_nll(c, variables, source, num_samples=6)
   assert result["importance_samples"] == 6
   assert result["nll"] == pytest.approx(means["loss"], rel=1e-5)
   assert result["nll"] > 0
@@ -178,7 +178,7 @@ def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
   result = likelihood.importance_nll(
-    config_lib.default(), None, None, num_samples=5, batch_size=2, seed=0
+    config_lib.default(), None, None, num_samples=5
   )
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
   assert result == {

@@ -1,21 +1,21 @@
 """log p(x) of held-out images, estimated from many weighted draws."""
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from vae_jax import build, models, parallel, train_step
+from vae_jax import models
 from vae_jax.config import ConfigError
-from vae_jax.data import pipeline
+from vae_jax.data.batch import Batch
+from vae_jax.evaluate import per_example
 from vae_jax.objectives import importance
 
 # Codes that a device decodes at a time. Memory follows it, and not the number
@@ -29,19 +29,16 @@ def importance_nll(
   source: Any,
   *,
   num_samples: int,
-  batch_size: int,
-  seed: int,
   progress: bool = False,
 ) -> dict[str, Any]:
   """Returns the negative log-likelihood of a split, nats per image.
 
   Args:
-    config: the resolved config.
+    config: the resolved config; `eval.seed` is of the sampling, and
+      `eval.batch_size` changes no number.
     variables: replicated parameters and model state.
     source: the split.
     num_samples: K, draws per image.
-    batch_size: images at a time over all devices; changes no number.
-    seed: of the sampling.
     progress: whether to show a bar.
 
   Returns:
@@ -56,8 +53,6 @@ def importance_nll(
     variables,
     source,
     num_samples=num_samples,
-    batch_size=batch_size,
-    seed=seed,
     progress=progress,
   )
   count = len(values)
@@ -75,11 +70,9 @@ def nll_per_image(
   source: Any,
   *,
   num_samples: int,
-  batch_size: int,
-  seed: int,
   progress: bool = False,
-) -> np.ndarray:
-  """Returns -log 1/K sum_k p(x, z_k) / q(z_k | x) of each image [n], nats.
+) -> Float[np.ndarray, " n"]:
+  """Returns -log 1/K sum_k p(x, z_k) / q(z_k | x) of each image, nats.
 
   In expectation never below -log p(x), to which it falls as K grows, from the
   negative ELBO at K = 1. Draw k of an image depends on the seed, the image's
@@ -93,66 +86,44 @@ def nll_per_image(
   """
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
-  batch_size = parallel.round_up(batch_size)
-  step = _make_step(config, build.image_shape(config), num_samples)
-  replicated = parallel.replicate(np.uint32(seed))
-  starts = range(0, len(source), batch_size)
-  batches = pipeline.prefetch(
-    lambda start: pipeline.eval_data(source, start, batch_size), starts
+  parts = per_example.rows(
+    config,
+    functools.partial(_log_p, num_samples=num_samples),
+    variables,
+    source,
+    bar="likelihood" if progress else "",
   )
-  values = []
-  bar = tqdm.tqdm(
-    total=len(source), unit="img", desc="likelihood", disable=not progress
-  )
-  with bar:
-    for data in batches:
-      batch = step(variables, parallel.shard(data), replicated)
-      values.append(-parallel.read_one(batch))
-      bar.update(int(data["mask"].sum()))
-  # The last batch was filled up behind the last image.
-  return np.concatenate(values)[: len(source)].astype(np.float64)
+  return -np.concatenate(list(parts)).astype(np.float64)
 
 
-def _make_step(
-  config: ConfigDict, shape: tuple[int, int, int], num_samples: int
-) -> Callable[..., jax.Array]:
-  """Returns `(variables, data, seed) -> log p(x)`, mapped; the estimates are
-  those of the global batch, on every device."""
-  vae = build.model(config, shape, train=False)
+def _log_p(
+  vae: models.Vae, batch: Batch, *, num_samples: int
+) -> Float[Array, " b"]:
+  """Returns the estimate of log p(x) of each example."""
+  # Unbound: a loop may not hold a module that was bound outside of it.
+  vae, variables = vae.unbind()
+  posterior = nn.apply(lambda v: v.encode(batch.image), vae)(variables)
 
-  def step(
-    variables: Any, data: dict[str, jax.Array], seed: jax.Array
-  ) -> Float[Array, " n"]:
-    batch = train_step.eval_batch(config, data, seed)
-    given = models.given(label=batch.label, key=batch.key)
-    variables = {**variables, **given}
-    posterior = nn.apply(lambda v: v.encode(batch.image), vae)(variables)
+  def log_w(vae: models.Vae, draws: jax.Array) -> Float[Array, "k b"]:
+    z, log_q = importance.sample(posterior, batch.key, draws)
+    drawn = importance.weigh(vae, batch.image, z, log_q)
+    return jnp.where((draws < num_samples)[:, None], drawn.log_w, -jnp.inf)
 
-    def log_w(vae: models.Vae, draws: jax.Array) -> Float[Array, "k b"]:
-      z, log_q = importance.sample(posterior, batch.key, draws)
-      drawn = importance.weigh(vae, batch.image, z, log_q)
-      return jnp.where((draws < num_samples)[:, None], drawn.log_w, -jnp.inf)
+  images = len(batch.index)
+  chunks = math.ceil(num_samples / max(1, _ROWS // images))
+  size = math.ceil(num_samples / chunks)
 
-    images = len(batch.index)
-    chunks = math.ceil(num_samples / max(1, _ROWS // images))
-    size = math.ceil(num_samples / chunks)
+  def add(chunk: jax.Array, carry: tuple) -> tuple:
+    largest, total = carry
+    draws = chunk * size + jnp.arange(size)
+    values = nn.apply(log_w, vae)(variables, draws)
+    top = jnp.maximum(largest, values.max(axis=0))
+    # A sum relative to the largest weight so far keeps its digits, where a
+    # running logarithm would round at each of thousands of chunks.
+    total *= jnp.exp(largest - top)
+    return top, total + jnp.exp(values - top[None]).sum(axis=0)
 
-    def add(chunk: jax.Array, carry: tuple) -> tuple:
-      largest, total = carry
-      draws = chunk * size + jnp.arange(size)
-      values = nn.apply(log_w, vae)(variables, draws)
-      top = jnp.maximum(largest, values.max(axis=0))
-      # A sum relative to the largest weight so far keeps its digits, where a
-      # running logarithm would round at each of thousands of chunks.
-      total *= jnp.exp(largest - top)
-      return top, total + jnp.exp(values - top[None]).sum(axis=0)
-
-    # Finite, as the difference of two infinities would be no number.
-    start = jnp.full((images,), jnp.finfo(jnp.float32).min)
-    largest, total = lax.fori_loop(
-      0, chunks, add, (start, jnp.zeros((images,)))
-    )
-    log_p = largest + jnp.log(total) - math.log(num_samples)
-    return parallel.all_gather(log_p)
-
-  return parallel.pmap(step)
+  # Finite, as the difference of two infinities would be no number.
+  start = jnp.full((images,), jnp.finfo(jnp.float32).min)
+  largest, total = lax.fori_loop(0, chunks, add, (start, jnp.zeros((images,))))
+  return largest + jnp.log(total) - math.log(num_samples)

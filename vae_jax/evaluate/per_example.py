@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -18,6 +19,8 @@ def rows(
   function: Callable[[models.Vae, Batch], Any],
   variables: Any,
   source: Any,
+  *,
+  bar: str = "",
 ) -> Iterator[Any]:
   """Yields function(vae, batch) of a split on the host, batch by batch.
 
@@ -29,6 +32,7 @@ def rows(
     function: of the bound model and a batch; a tree of arrays [b ...].
     variables: replicated parameters and model state.
     source: the split.
+    bar: what a bar that shows the progress is called; "" = no bar.
   """
   vae = build.model(config, build.image_shape(config), train=False)
 
@@ -45,10 +49,13 @@ def rows(
     lambda start: pipeline.eval_data(source, start, batch_size),
     range(0, len(source), batch_size),
   )
-  for data in batches:
-    mask = data["mask"].reshape(-1)
-    values = parallel.read_one(mapped(variables, parallel.shard(data), seed))
-    yield jax.tree.map(lambda v, mask=mask: v[mask], values)
+  total = len(source)
+  with tqdm.tqdm(total=total, unit="img", desc=bar, disable=not bar) as shown:
+    for data in batches:
+      mask = data["mask"].reshape(-1)
+      values = parallel.read_one(mapped(variables, parallel.shard(data), seed))
+      yield jax.tree.map(lambda v, mask=mask: v[mask], values)
+      shown.update(int(mask.sum()))
 
 
 def samples(

@@ -148,8 +148,6 @@ def _likelihood(model: Model) -> dict[str, Any]:
     model.variables,
     model.source,
     num_samples=config.eval.importance_samples,
-    batch_size=config.eval.batch_size,
-    seed=config.eval.seed,
     progress=True,
   )
   # Bits per dimension are of the tighter of the two bounds, under its name.
