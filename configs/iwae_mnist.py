@@ -21,7 +21,8 @@ from vae_jax import config
 def get_config(variant="full"):
   if variant not in ("full", "short"):
     raise config.ConfigError(
-      f"configs/iwae_mnist.py:{variant} is unknown; allowed are full, short."
+      f"configs/iwae_mnist.py has no variant {variant!r}; allowed are full, "
+      "short."
     )
   c = config.default()
   c.data.name = "mnist"
