@@ -36,6 +36,8 @@ def test_help_explains_modes_and_gives_examples():
   [
     ([], "Name a config"),
     (["--config=configs/nope.py"], "There is no config file configs/nope.py"),
+    (["--config=configs/iwae_mnist.py:shrt"], "allowed are full, short"),
+    (["--config=configs/mnist.py:short"], "configs/mnist.py has no variants"),
     (["--config=configs/mnist.py", "--mode=trian"], "train|evaluate"),
     (["--config=configs/mnist.py", "--config.sed=1"], "mean config.seed"),
     (["--config=configs/mnist.py", "--config.seed=a"], "config.seed=a"),
@@ -58,6 +60,13 @@ def test_wrong_words_get_one_sentence(words, said, tmp_path):
   assert "Traceback" not in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
   assert not (tmp_path / "run").exists()
+
+
+def test_a_variant_of_a_config_has_a_folder_of_its_own(tmp_path):
+  file = ROOT / "configs" / "iwae_mnist.py"
+  done = run(f"--config={file}:short", "--mode=evaluate", cwd=tmp_path)
+  assert done.returncode == 2
+  assert "There is no run in runs/iwae_mnist_short" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.helpers import tiny_config
-from vae_jax import build, checkpoint, metrics, parallel, pictures, train
+from vae_jax import (
+  build,
+  checkpoint,
+  metrics,
+  optim,
+  parallel,
+  pictures,
+  train,
+)
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import bounds
@@ -73,12 +81,31 @@ def test_docstring_has_command_hardware_time_and_number(path):
 
 
 @pytest.mark.parametrize(
+  "variant, epochs, second",
+  [("full", 3280, 10 ** (-3 - 1 / 7)), ("short", 13, 10**-3.5)],
+)
+def test_variants_of_the_iwae_paper(variant, epochs, second):
+  path = next(p for p in CONFIGS if p.stem == "iwae_mnist")
+  c = load(path).get_config(variant)
+  config_lib.validate(c)
+  assert c.train.num_epochs == epochs
+  per_epoch = 59_600 // c.train.batch_size
+  rate = optim.learning_rate(c, epochs * per_epoch)
+  # Stages of one epoch, of three, and so on to the last.
+  steps = [e * per_epoch + 10 for e in (0, 1, 3, epochs - 1)]
+  np.testing.assert_allclose(
+    [rate(s) for s in steps], [1e-3, second, second, 1e-4], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
   "name, count",
   [
     ("lecture_mnist", 207_237),
     ("lecture_mnist_autoencoder", 200_963),
     ("lecture_celeba", 2_649_075),
     ("lecture_celeba_upsample", 2_649_075),
+    ("iwae_mnist", 425_284),
     (
       "mnist",
       784 * 400 + 400 + 400 * 40 + 40 + 20 * 400 + 400 + 400 * 784 + 784,

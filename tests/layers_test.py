@@ -196,6 +196,22 @@ def test_torch_init(module, fan_in):
     assert abs(value.std() * math.sqrt(3) / bound - 1) < tolerance
 
 
+@pytest.mark.parametrize(
+  "module, fans",
+  [
+    (layers.Dense(256, initializer="glorot"), 64 + 256),
+    (layers.Conv(256, initializer="glorot"), 9 * (64 + 256)),
+  ],
+)
+def test_glorot_init(module, fans):
+  x = normal(1, 64) if isinstance(module, layers.Dense) else normal(1, 4, 4, 64)
+  params = module.init(jax.random.key(0), x)["params"]
+  bound, kernel = math.sqrt(6 / fans), np.asarray(params["kernel"])
+  assert 0.95 * bound < np.abs(kernel).max() <= bound
+  assert abs(kernel.std() * math.sqrt(3) / bound - 1) < 0.02
+  assert (np.asarray(params["bias"]) == 0).all()
+
+
 def test_wrong_names_say_what_is_allowed():
   x = normal(1, 4, 4, 3)
   key = jax.random.key(0)

@@ -35,6 +35,33 @@ def test_step_decays_at_fractions_of_the_run():
   np.testing.assert_allclose(values, [1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-5)
 
 
+@pytest.mark.parametrize("count, epochs", [(1, 1), (3, 13), (8, 3280)])
+def test_stages_are_those_of_the_iwae_paper(count, epochs):
+  c = config_lib.default()
+  c.optim.schedule.name = "stages"
+  c.optim.schedule.args.count = count
+  rate = optim.learning_rate(c, 10 * epochs)
+  begin = 0
+  for stage in range(count):
+    end = begin + 10 * 3**stage
+    expected = 1e-3 * 10 ** (-stage / max(count - 1, 1))
+    values = [float(rate(step)) for step in (begin, end - 1)]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    begin = end
+  assert begin == 10 * epochs
+
+
+@pytest.mark.parametrize(
+  "args", [{"count": 0}, {"growth": 0.0}, {"final": 0.0}]
+)
+def test_stages_that_cannot_be(args):
+  c = config_lib.default()
+  c.optim.schedule.name = "stages"
+  c.optim.schedule.args.update(args)
+  with pytest.raises(config_lib.ConfigError, match="count of at least 1"):
+    optim.learning_rate(c, 10)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "sgd"])
 def test_optimisers_of_optax_by_name(name):
   c = config_lib.default()

@@ -46,7 +46,7 @@ _CHOICES = {
   "data.dequantization": ("none", "uniform"),
   "model.condition": ("none", "label", "attributes"),
   "model.dtype": ("float32", "bfloat16"),
-  "model.init": ("flax", "torch"),
+  "model.init": ("flax", "torch", "glorot"),
   "eval.split": ("train", "validation", "test"),
   "eval.checkpoint": ("latest", "best"),
 }
@@ -125,7 +125,7 @@ def default() -> ConfigDict:
   c.model.latent_dim = 32  # numbers per image
   c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
-  c.model.init = "flax"  # flax | torch, initial weights
+  c.model.init = "flax"  # flax | torch | glorot, initial weights
 
   c.objective = ConfigDict(_named("elbo"))  # function of vae_jax.objectives
   c.objective.auxiliary = ConfigDict()  # the network that it declares

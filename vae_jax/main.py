@@ -11,7 +11,7 @@ Examples:
   python -m vae_jax.main --config=configs/mnist.py --config.objective.name=beta_vae --config.objective.args.beta=2
   python -m vae_jax.main --config=configs/mnist.py --mode=evaluate
 
-Every setting of the config can be set as --config.<name>=<value>; they are
+A config file may have variants, as configs/iwae_mnist.py:short. Every setting of the config can be set as --config.<name>=<value>; they are
 listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
 Ctrl-C saves itself and exits with code 75; the same command goes on.
 """  # noqa: E501
@@ -35,7 +35,9 @@ _CONFIG = config_flags.DEFINE_config_file(
   accept_new_attributes=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run; default runs/<name of the config file>."
+  "workdir",
+  None,
+  "Folder of the run; default runs/<name of the config file>[_<variant>].",
 )
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -60,7 +62,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
       path = re.match(r"--(?:no)?config\.([\w.]+)", word)
       if path:
         config_lib.check_path(path.group(1))
-    file = _config_path(argv)
+    file, _, variant = _config_path(argv).partition(":")
     if file and not pathlib.Path(file).is_file():
       raise config_lib.ConfigError(f"There is no config file {file}.")
     rest = flags.FLAGS(argv)
@@ -75,6 +77,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
     wrong = re.search(r"TypeError: (.*override field.*)", str(error))
     if wrong:
       _leave(f"{_config_path(argv)}: {wrong.group(1)}", EXIT_WRONG_INPUT)
+    own = re.search(r"ConfigError: (.*)", str(error))
+    if own:
+      _leave(own.group(1), EXIT_WRONG_INPUT)
+    if variant and "get_config() takes" in str(error):
+      _leave(f"{file} has no variants, as {variant!r}.", EXIT_WRONG_INPUT)
     group = re.match(
       r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", str(error)
     )
@@ -120,7 +127,8 @@ def _settings() -> tuple[ConfigDict, str]:
     )
   workdir = _WORKDIR.value
   if workdir is None:
-    name = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+    path, _, variant = flags.FLAGS["config"].config_filename.partition(":")
+    name = pathlib.Path(path).stem + (f"_{variant}" if variant else "")
     workdir = str(pathlib.Path("runs") / name)
   if _MODE.value in ("train", "benchmark"):
     return _CONFIG.value, workdir

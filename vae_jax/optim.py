@@ -40,7 +40,33 @@ def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
   return factor
 
 
-_FACTORS = {"constant": _constant, "cosine": _cosine, "step": _step}
+def _stages(
+  *, count: int = 8, growth: float = 3.0, final: float = 0.1
+) -> Factor:
+  if count < 1 or not growth > 0 or not final > 0:
+    raise ConfigError(
+      f"config.optim.schedule.args is count {count}, growth {growth}, final "
+      f"{final}; stages needs a count of at least 1 and the others above 0."
+    )
+  lengths = [growth**i for i in range(count)]
+  ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(count - 1)]
+
+  def factor(fraction: jax.Array) -> jax.Array:
+    passed = sum(
+      ((fraction >= end).astype(jnp.float32) for end in ends),
+      start=jnp.zeros_like(fraction),
+    )
+    return final ** (passed / max(count - 1, 1))
+
+  return factor
+
+
+_FACTORS = {
+  "constant": _constant,
+  "cosine": _cosine,
+  "step": _step,
+  "stages": _stages,
+}
 
 
 def learning_rate(
@@ -52,6 +78,9 @@ def learning_rate(
     constant  the rate itself
     cosine    down to `final` times the rate at the last step
     step      times `decay` at each fraction of the run in `at`
+    stages    `count` constant rates from the rate itself down to `final` times
+              it, evenly in their logarithm; each stage lasts `growth` times as
+              long as the one before (Burda et al., arXiv 1509.00519, section 5)
 
   Args:
     config: the resolved config.

@@ -171,7 +171,7 @@ class ResidualBlock(nn.Module):
     features: Output channels; x passes a 1x1 convolution if they differ.
     norm: See `GroupNormSwish`.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: Name of the initial weights, see `layers.initializers`.
   """
 
   features: int

@@ -22,7 +22,7 @@ class Decoder(blocks.MakesLayers, nn.Module):
     out_channels: Outputs per pixel, as many as the likelihood asks for.
     train: Batch statistics and dropout on; nothing else changes.
     dtype: Type computed in; parameters and outputs are float32.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: Name of the initial weights, see `layers.initializers`.
     axis_name: Device axis of the global batch, for batch norm.
   """
 

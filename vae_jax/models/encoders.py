@@ -20,7 +20,7 @@ class Encoder(blocks.MakesLayers, nn.Module):
   Attributes:
     train: Batch statistics and dropout on; nothing else changes.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `layers.initializers`.
+    initializer: Name of the initial weights, see `layers.initializers`.
     axis_name: Device axis of the global batch, for batch norm.
   """
 

@@ -27,7 +27,8 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
 
   Args:
     name: "flax" for LeCun's normal kernel and a zero bias, "torch" for
-      PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both.
+      PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for both, "glorot"
+      for U(-a, a) with a^2 = 6 / (fan_in + fan_out) and a zero bias.
     fan_in: Number of inputs PyTorch counts for one output.
 
   Returns:
@@ -45,7 +46,11 @@ def initializers(name: str, fan_in: int) -> tuple[Callable, Callable]:
       return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return uniform, uniform
-  raise ConfigError(f"initializer is {name!r}; allowed: 'flax', 'torch'.")
+  if name == "glorot":
+    return nn.initializers.glorot_uniform(), nn.initializers.zeros
+  raise ConfigError(
+    f"initializer is {name!r}; allowed: 'flax', 'torch', 'glorot'."
+  )
 
 
 def _pad(size: int, kernel: int, stride: int, padding: Padding, axis: int):
@@ -83,7 +88,7 @@ class Dense(nn.Module):
     features: Number of outputs.
     use_bias: Whether b is there.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: Name of the initial weights, see `initializers`.
   """
 
   features: int
@@ -115,7 +120,7 @@ class Conv(nn.Module):
     padding: "SAME", "VALID" or ((top, bottom), (left, right)) zeros.
     use_bias: Whether a bias is added.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: Name of the initial weights, see `initializers`.
   """
 
   features: int
@@ -161,7 +166,7 @@ class ConvTranspose(nn.Module):
     padding: "SAME" (size times stride), "VALID" or pairs, see above.
     use_bias: Whether a bias is added.
     dtype: Type computed in; parameters are float32.
-    initializer: "flax" or "torch", see `initializers`.
+    initializer: Name of the initial weights, see `initializers`.
   """
 
   features: int
