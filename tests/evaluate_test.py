@@ -210,7 +210,7 @@ def test_prior_quantiles():
   ticks = latents.prior_quantiles(4)
   expected = [-1.15035, -0.31864, 0.31864, 1.15035]
   np.testing.assert_allclose(ticks, expected, atol=1e-4)
-  grid = latents.prior_quantile_grid(4)
+  grid = latents.grid(ticks, ticks)
   np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
   np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
   np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)

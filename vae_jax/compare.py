@@ -36,7 +36,14 @@ _NUMBERS = (
   "fidelity",
 )
 # Of an evaluation, but no result of it.
-_NO_RESULTS = ("seed", "epoch", "num_examples")
+_NO_RESULTS = (
+  "batch_size",
+  "epoch",
+  "mutual_information_examples",
+  "sample_seed",
+  "sample_temperature",
+  "seed",
+)
 # Runs that differ in one of these give a probability to different things.
 _COMPARABLE = (
   "data.name",
@@ -45,6 +52,8 @@ _COMPARABLE = (
   "data.grayscale",
   "data.image_shape",
   "data.binarization",
+  "data.dequantization",
+  "model.likelihood.args.bits",
   "model.likelihood.name",
 )
 
@@ -184,8 +193,19 @@ def _result(
   for split in _SPLITS:
     file = path / "eval" / f"{split}.json"
     if file.exists():
-      result = json.loads(file.read_text())
-      about = {"split": split, "data_split": result.get("data_split")}
+      try:
+        result = json.loads(file.read_text())
+      except json.JSONDecodeError as error:
+        raise ConfigError(
+          f"{file} cannot be read ({error}); evaluate that run again."
+        ) from error
+      about = {
+        "split": split,
+        "data_split": result.get("data_split"),
+        "checkpoint": result.get("checkpoint"),
+        "features": (result.get("fidelity") or {}).get("features"),
+        "trained_to": max((r["step"] for r in history), default=None),
+      }
       return {**about, "evaluated": True, **_scalars(result)}
   last = [r for r in history if r.get("split") == "validation"][-1:]
   return {
@@ -202,7 +222,8 @@ def _scalars(result: Row, prefix: str = "") -> dict[str, int | float]:
     if isinstance(value, dict):
       found |= _scalars(value, f"{prefix}{key}.")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-      if key not in _NO_RESULTS and math.isfinite(value):
+      counts = key.startswith("num_") or key in _NO_RESULTS
+      if not counts and math.isfinite(value):
         found[prefix + key] = value
   return found
 
@@ -214,9 +235,12 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     for row in rows
     for key, value in row.items()
     if isinstance(value, int | float) and not isinstance(value, bool)
+    if key != "trained_to"
   )
-  numbers = [key for key in _NUMBERS if key in present]
-  numbers += [key for key in present if key not in _NUMBERS]
+  numbers = [
+    key for part in _NUMBERS for key in present if key.partition(".")[0] == part
+  ]
+  numbers += [key for key in present if key not in numbers]
   columns = {key: [row[key] or "-" for row in rows] for key in _TEXT}
   for i, row in enumerate(rows):
     columns["split"][i] += "*" if _is_validation(row) else ""
@@ -265,6 +289,18 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     {r["name"]: r["data_split"] for r in rows if r["split"] is not None}
   )
   reasons = [f"split ({splits})"] if ";" in splits else []
+  for key in ("checkpoint", "features"):
+    named = {r["name"]: r[key] for r in rows if r.get(key)}
+    if ";" in (values := _values(named)):
+      reasons.append(f"{key} ({values})")
+  stale = [
+    f"{r['name']} (step {r['step']} of {r['trained_to']})"
+    for r in rows
+    if r.get("checkpoint") == "latest"
+    and (r.get("trained_to") or 0) > r["step"]
+  ]
+  if stale:
+    notes.append(f"Trained on since the evaluation: {', '.join(stale)}.")
   others = []
   for key in dict.fromkeys(key for row in rows for key in row["settings"]):
     values = _values({row["name"]: row["settings"].get(key) for row in rows})

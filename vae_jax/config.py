@@ -26,6 +26,12 @@ FREE_FIELDS = frozenset(
     "data.num_threads",
     "eval.batch_size",
     "eval.checkpoint",
+    "eval.disentanglement",
+    "eval.features.name",
+    "eval.fidelity",
+    "eval.importance_samples",
+    "eval.latents",
+    "eval.num_samples",
     "eval.split",
     "sample.seed",
     "sample.temperature",
@@ -121,7 +127,8 @@ def default() -> ConfigDict:
   c.eval = ConfigDict()
   c.eval.checkpoint = "latest"  # latest | best, by validation neg_elbo
   c.eval.split = "test"  # train | validation | test
-  c.eval.batch_size = 512  # images over all devices; changes no number
+  # Images over all devices; only statistics of a batch depend on it.
+  c.eval.batch_size = 512  # images
   c.eval.seed = 0  # of sampling in evaluation; apart from `seed`
   c.eval.importance_samples = 0  # draws per image of the NLL; 0 = no NLL
   c.eval.latents = True  # active units, mutual information, pictures of both
@@ -219,12 +226,24 @@ def override_for_use(config: ConfigDict, overrides: dict[str, Any]) -> None:
     free = path in FREE_FIELDS or path.startswith(("eval.", "sample."))
     if free:
       update(config, path, value)
-    elif value and not _means(value, flat.get(path)):
+    elif not _automatic(path, value) and not _means(value, flat.get(path)):
       raise ConfigError(
         f"config.{path} is {value!r} here, but the model was trained with "
         f"{flat.get(path)!r}; only eval.*, sample.* and where data lies may "
         "change."
       )
+
+
+def _automatic(path: str, value: Any) -> bool:
+  """Whether a setting, as given, leaves its value to the data or to another."""
+  return (
+    value in ("", ())
+    or (
+      path in ("data.num_labels", "train.num_epochs", "train.num_steps")
+      or path.endswith(".dataset_size")
+    )
+    and not value
+  )
 
 
 def _means(given: Any, resolved: Any) -> bool:
@@ -262,5 +281,7 @@ def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
     f"config.{path}: {a.get(path, 'not set')} here, "
     f"{b.get(path, 'not set')} there"
     for path in sorted(a.keys() | b.keys())
-    if a.get(path) != b.get(path) and path not in FREE_FIELDS
+    if a.get(path) != b.get(path)
+    and path not in FREE_FIELDS
+    and not path.startswith("eval.features.args")
   ]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from vae_jax import models
 from vae_jax.data import preprocess
@@ -90,21 +90,23 @@ def as_model_input(
   return preprocess.binarize(image, index, key, mode=mode)
 
 
-def prior_quantile_grid(rows: int) -> np.ndarray:
-  """Returns codes [rows * rows, 2] at quantiles of N(0, I), top row first.
-
-  Quantiles (i + 1/2) / rows, so that every cell of the grid stands for the
-  same prior probability.
-
-  References:
-    Kingma and Welling, arXiv 1312.6114, appendix A.
-  """
-  ticks = prior_quantiles(rows)
-  first, second = np.meshgrid(ticks, ticks[::-1])
+def grid(
+  z1: Float[np.ndarray, " n"], z2: Float[np.ndarray, " m"]
+) -> Float32[np.ndarray, "k 2"]:
+  """Returns all pairs of two ascending lists, highest z2 first: row by row as
+  in a picture, k = n m."""
+  first, second = np.meshgrid(z1, z2[::-1])
   return np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
 
 
 def prior_quantiles(count: int) -> np.ndarray:
-  """Returns `count` quantiles of N(0, 1), ascending."""
+  """Returns `count` quantiles of N(0, 1), ascending.
+
+  Quantiles (i + 1/2) / count, so that every cell of a grid of them stands for
+  the same prior probability.
+
+  References:
+    Kingma and Welling, arXiv 1312.6114, appendix A.
+  """
   probability = (np.arange(count) + 0.5) / count
   return np.asarray(jax.scipy.special.ndtri(probability))

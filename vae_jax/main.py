@@ -68,6 +68,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
       if path:
         config_lib.check_path(path.group(1))
     file, _, variant = _config_path(argv).partition(":")
+    settings = [word for word in argv[1:] if word.startswith("--config.")]
+    if settings and not file:
+      raise config_lib.ConfigError(
+        f"{settings[0]} needs --config=FILE, such as configs/faces.py, beside "
+        "it."
+      )
     if file and not pathlib.Path(file).is_file():
       raise config_lib.ConfigError(f"There is no config file {file}.")
     rest = flags.FLAGS(argv)

@@ -97,12 +97,16 @@ def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   return rows
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the values with None for nan and infinities, which JSON lacks."""
-  return {
-    k: None if isinstance(v, float) and not math.isfinite(v) else v
-    for k, v in values.items()
-  }
+def finite(values: Any) -> Any:
+  """Returns a tree of dicts and lists with None for nan and infinities, which
+  JSON lacks."""
+  if isinstance(values, Mapping):
+    return {k: finite(v) for k, v in values.items()}
+  if isinstance(values, list | tuple):
+    return [finite(v) for v in values]
+  if isinstance(values, float) and not math.isfinite(values):
+    return None
+  return values
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -140,10 +140,17 @@ def at_the_end(
     steps_per_epoch=steps_per_epoch,
   )
   if config.model.latent_dim == 2:
-    _scatter(config, state, source, label_names, folder / "latents.png")
+    codes = _scatter(config, state, source, label_names, folder / "latents.png")
     # What a code decodes to must not depend on a label too.
     if config.model.condition == "none":
-      _manifold(config, state, folder / "manifold.png")
+      _manifold(config, state, codes, folder / "manifold.png")
+
+
+def _has_standard_prior(config: ConfigDict) -> bool:
+  return (
+    config.model.prior.name == "standard_normal"
+    and config.model.posterior.name != "deterministic"
+  )
 
 
 def _scatter(
@@ -152,7 +159,7 @@ def _scatter(
   source: Any,
   label_names: tuple[str, ...] | None,
   path: pathlib.Path,
-) -> None:
+) -> np.ndarray:
   vae, variables = model_for_use(config, state)
   codes, labels = [], []
   for begin in range(0, min(_SCATTER, len(source)), _CHUNK):
@@ -172,14 +179,22 @@ def _scatter(
     np.concatenate(labels) if classes else None,
     path,
     class_names=label_names if classes else None,
+    standard_normal=_has_standard_prior(config),
   )
+  return np.concatenate(codes)
 
 
 def _manifold(
-  config: ConfigDict, state: TrainState, path: pathlib.Path
+  config: ConfigDict, state: TrainState, codes: np.ndarray, path: pathlib.Path
 ) -> None:
+  """Draws what a grid decodes to: quantiles of N(0, I), where codes should lie,
+  or of the codes themselves where there is no such prior."""
   vae, variables = model_for_use(config, state)
-  codes = latents.prior_quantile_grid(_MANIFOLD_ROWS)
-  ticks = latents.prior_quantiles(_MANIFOLD_ROWS)
-  images = latents.decode(vae, variables, (jnp.asarray(codes),))
-  figures.manifold(np.asarray(images), path, z1=ticks, z2=ticks[::-1])
+  if _has_standard_prior(config):
+    z1 = z2 = latents.prior_quantiles(_MANIFOLD_ROWS)
+  else:
+    levels = (np.arange(_MANIFOLD_ROWS) + 0.5) / _MANIFOLD_ROWS
+    z1, z2 = np.quantile(codes, levels, axis=0).T
+  grid = latents.grid(z1, z2)
+  images = latents.decode(vae, variables, (jnp.asarray(grid),))
+  figures.manifold(np.asarray(images), path, z1=z1, z2=z2[::-1])

@@ -29,7 +29,7 @@ def mean_terms(
     variables: replicated parameters and model state.
     source: the split.
     batch_size: images at a time over all devices, rounded up to a multiple
-      of them; changes no number.
+      of them; only losses with a statistic of the batch depend on it.
     step: optimiser steps so far, for schedules inside the objective.
     seed: of the sampling.
     progress: whether to show a bar.

@@ -181,6 +181,11 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
       f"config.{_FIELD}.args.workdir is {workdir!r}, a run on images of shape "
       f"{own}; these have shape {tuple(shape)}."
     )
+  if config.model.condition != "none":
+    raise ConfigError(
+      f"config.{_FIELD}.args.workdir is {workdir!r}, a conditional model, whose "
+      "codes need labels; name a run with config.model.condition=none."
+    )
   state = checkpoint.load_state(workdir)
   vae, variables = pictures.model_for_use(config, state)
 
@@ -203,8 +208,14 @@ def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
   weights = args.pop("weights", "")
   module = cls(**args)
   example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  like = jax.eval_shape(module.init, jax.random.key(0), example)
-  made = jax.eval_shape(module.apply, like, example)
+  try:
+    like = jax.eval_shape(module.init, jax.random.key(0), example)
+    made = jax.eval_shape(module.apply, like, example)
+  except Exception as error:  # Whatever a user's network says.
+    raise ConfigError(
+      f"config.{_FIELD}.name is {name!r}, which does not take images of "
+      f"{example.shape} ({_reason(error)})."
+    ) from error
   if len(getattr(made, "shape", ())) != 2:
     raise ConfigError(
       f"config.{_FIELD}.name is {name!r}, which must return features [b f] of "

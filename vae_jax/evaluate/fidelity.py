@@ -108,11 +108,3 @@ def _extract(
       rows.shape[1],
     )
   return rows
-
-
-def table(result: dict[str, Any]) -> str:
-  """Returns an evaluation as lines of name and value."""
-  return "\n".join(
-    f"{k:>25}  {f'{v:.5g}' if isinstance(v, float) else v}"
-    for k, v in result.items()
-  )

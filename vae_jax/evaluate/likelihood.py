@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
@@ -103,6 +103,11 @@ def _log_p(
   # Unbound: a loop may not hold a module that was bound outside of it.
   vae, variables = vae.unbind()
   posterior = nn.apply(lambda v: v.encode(batch.image), vae)(variables)
+  if any(isinstance(g, distributions.Deterministic) for g in posterior.groups):
+    raise ConfigError(
+      "log p(x) is estimated with draws from a posterior with a density; that "
+      "of this run is deterministic."
+    )
 
   def log_w(vae: models.Vae, draws: jax.Array) -> Float[Array, "k b"]:
     z, log_q = importance.sample(posterior, batch.key, draws)

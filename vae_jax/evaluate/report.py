@@ -1,6 +1,8 @@
 """`--mode=evaluate`: all that a config asks to know of a trained model."""
 
 import dataclasses
+import functools
+import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +20,6 @@ from vae_jax import (
   metrics,
   models,
   parallel,
-  pictures,
   train_step,
 )
 from vae_jax.config import ConfigError
@@ -56,6 +57,12 @@ class Model:
   folder: pathlib.Path
 
 
+Part = Callable[[Model], dict[str, Any]]
+
+# What the numbers of an evaluation depend on, beside the run.
+_CONTEXT = ("step", "checkpoint", "seed", "data_split", "batch_size")
+
+
 def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   """Evaluates a run on `config.eval.split`: its newest checkpoint, or its
   best one, as `config.eval.checkpoint` says.
@@ -63,13 +70,15 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Writes `<workdir>/eval/<split>.json` and returns what it wrote: the means of
   all terms in nats per image, bits/dim, what else `config.eval` asks for, and
   what the numbers depend on. A part that cannot be made is named under
-  "not_made" with its reason, and the others are made.
+  "not_made" with its reason, and the others are made. Parts that an earlier
+  evaluation of the same checkpoint made with the same settings are kept.
 
   Raises:
     ConfigError: there is no run.
   """
   model = _open(config, workdir)
   split = config.eval.split
+  parts, not_made = _asked_for(config)
   result = {
     **metrics.finite(_bound(model)),
     "split": split,
@@ -79,24 +88,42 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,
     # Statistics of a batch, as a total correlation, depend on it.
-    "batch_size": config.eval.batch_size,
+    "batch_size": parallel.round_up(config.eval.batch_size),
     "objective": config.objective.name,
     "likelihood": config.model.likelihood.name,
     "binarization": config.data.binarization,
     "dequantization": config.data.dequantization,
     "weights": "averaged" if config.optim.ema_decay else "last",
   }
-  not_made = {}
-  for name, part in _asked_for(config).items():
+  path = model.folder / f"{split}.json"
+  result = _earlier(path, result) | result
+  for name, part in parts.items():
+    metrics.write_json(path, result)
     try:
       result.update(metrics.finite(part(model)))
-    except (ConfigError, datasets.DataError) as error:
-      logging.warning("No %s: %s", name, error)
+    except ConfigError as error:
       not_made[name] = str(error)
+    except Exception as error:
+      # Out of memory, or a defect: no reason to lose hours of other parts.
+      logging.exception("No %s", name)
+      not_made[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+  for name, reason in not_made.items():
+    logging.warning("No %s: %s", name, reason)
   if not_made:
     result["not_made"] = not_made
-  metrics.write_json(model.folder / f"{split}.json", result)
+  metrics.write_json(path, result)
   return result
+
+
+def _earlier(path: pathlib.Path, context: dict[str, Any]) -> dict[str, Any]:
+  """Returns what an earlier evaluation wrote, if all that its numbers depend
+  on is the same."""
+  if not path.exists():
+    return {}
+  earlier = json.loads(path.read_text())
+  earlier.pop("not_made", None)
+  same = all(earlier.get(k) == context[k] for k in _CONTEXT)
+  return earlier if same else {}
 
 
 def _open(config: ConfigDict, workdir: str) -> Model:
@@ -113,17 +140,26 @@ def _open(config: ConfigDict, workdir: str) -> Model:
   )
 
 
-def _asked_for(
-  config: ConfigDict,
-) -> dict[str, Callable[[Model], dict[str, Any]]]:
-  """Returns the parts beyond the bound, by name."""
-  parts = {
-    "likelihood": (config.eval.importance_samples > 0, _likelihood),
-    "latents": (config.eval.latents, _latents),
-    "disentanglement": (config.eval.disentanglement, _disentanglement),
-    "fidelity": (config.eval.fidelity, _fidelity),
-  }
-  return {name: part for name, (asked, part) in parts.items() if asked}
+def _asked_for(config: ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
+  """Returns the parts beyond the bound by name, and those of them of which it
+  is known at once why they cannot be made."""
+  parts: dict[str, Part] = {}
+  not_made = {}
+  if config.eval.importance_samples:
+    parts["likelihood"] = _likelihood
+  if config.eval.latents:
+    parts["latents"] = _latents
+  if config.eval.disentanglement:
+    parts["disentanglement"] = _disentanglement
+  if config.eval.fidelity:
+    try:
+      extractor = features.build(
+        config.eval.features, build.image_shape(config)
+      )
+      parts["fidelity"] = functools.partial(_fidelity, extractor=extractor)
+    except ConfigError as error:
+      not_made["fidelity"] = str(error)
+  return parts, not_made
 
 
 def _bound(model: Model) -> dict[str, Any]:
@@ -164,7 +200,8 @@ def _latents(model: Model) -> dict[str, Any]:
   # The bound's own rate and distortion are of the same draws.
   per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
   metrics.write_json(
-    model.folder / f"{model.config.eval.split}_latents.json", per_dimension
+    model.folder / f"{model.config.eval.split}_latents.json",
+    metrics.finite(per_dimension),
   )
   return {
     k: report[k]
@@ -196,7 +233,8 @@ def _disentanglement(model: Model) -> dict[str, Any]:
     # Too few examples, or factors that do not vary among them.
     raise ConfigError(str(error)) from error
   metrics.write_json(
-    model.folder / f"{config.eval.split}_disentanglement.json", scores
+    model.folder / f"{config.eval.split}_disentanglement.json",
+    metrics.finite(scores),
   )
   # The matrices, and the names of their columns, are in that file.
   kept = {
@@ -211,11 +249,9 @@ def _is_matrix(value: Any) -> bool:
   return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
-def _fidelity(model: Model) -> dict[str, Any]:
+def _fidelity(model: Model, *, extractor: features.Extractor) -> dict[str, Any]:
   config = model.config
-  shape = build.image_shape(config)
   count = min(config.eval.num_samples, len(model.source))
-  extractor = features.build(config.eval.features, shape)
 
   def reconstruct(vae: models.Vae, batch: Batch) -> jax.Array:
     mean = vae.decode(vae.encode(batch.image).mean).mean
@@ -231,21 +267,25 @@ def _fidelity(model: Model) -> dict[str, Any]:
 
   index = np.arange(count)
   chunks = np.array_split(index, -(-count // config.eval.batch_size))
-  labels = pictures.sample_labels(config, model.source, count)
-  return {
-    "fidelity": fidelity.evaluate_fidelity(
-      extractor,
-      (model.source.fetch(chunk)["image"] for chunk in chunks),
-      per_example.samples(config, model.variables, count, labels),
-      first(
-        per_example.rows(config, reconstruct, model.variables, model.source)
-      ),
-      seed=config.eval.seed,
-      reference_split=config.eval.split,
-      num_images=3 * count,
-      progress=True,
-    )
+  labels = None
+  if config.model.condition != "none":
+    # Of the reference images: classes in other shares would count as a fault.
+    labels = model.source.fetch(index)["label"]
+  found = fidelity.evaluate_fidelity(
+    extractor,
+    (model.source.fetch(chunk)["image"] for chunk in chunks),
+    per_example.samples(config, model.variables, count, labels),
+    first(per_example.rows(config, reconstruct, model.variables, model.source)),
+    seed=config.eval.seed,
+    reference_split=config.eval.split,
+    num_images=3 * count,
+    progress=True,
+  )
+  sampling = {
+    "sample_seed": config.sample.seed,
+    "sample_temperature": config.sample.temperature,
   }
+  return {"fidelity": {**found, **sampling}}
 
 
 # Of the numbers in a table, those in nats per image.
@@ -253,7 +293,6 @@ _NATS = {
   "distortion",
   "neg_iwae",
   "loss",
-  "marginal_kl",
   "mutual_information",
   "neg_elbo",
   "nll",
@@ -262,6 +301,7 @@ _NATS = {
 }
 _UNITS = {
   "bits_per_dim": "bits",
+  "marginal_kl": "nats per image, rate less mutual_information",
   "nll_bits_per_dim": "bits",
   "effective_samples": "draws",
   "importance_samples": "draws per image",

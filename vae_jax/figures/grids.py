@@ -158,7 +158,7 @@ def manifold(
   # "z" turns the "-0.00" of a tiny negative number into "0.00".
   ticks1, ticks2 = ([f"{v:z.2f}" for v in z] for z in (z1, z2))
   tick, space = 6, 6
-  name_w = _text_width(font, "z1", "z2")
+  name_w = _text_width(font, "z[0]", "z[1]")
   width1, width2 = _text_width(font, *ticks1), _text_width(font, *ticks2)
   # The outermost labels reach beyond the grid by at most half their size.
   left = max(space + name_w + 2 * space + width2 + space + tick, width1 // 2)
@@ -178,8 +178,8 @@ def manifold(
     draw.line([(left - tick, y), (left - 1, y)], 0)
     draw.text((left - tick - space, y), ticks2[i], 0, font, anchor="rm")
   x, y = left + tile_w * len(z1) // 2, above + tile_h * len(z2) // 2
-  draw.text((x, grid.shape[0] - space), "z1", 0, font, anchor="mb")
-  draw.text((space, y), "z2", 0, font, anchor="lm")
+  draw.text((x, grid.shape[0] - space), "z[0]", 0, font, anchor="mb")
+  draw.text((space, y), "z[1]", 0, font, anchor="lm")
   picture = png.to_array(image)
   png.save(picture, path)
   return picture

@@ -113,14 +113,16 @@ def latent_scatter(
   path: epath.PathLike | None = None,
   *,
   class_names: Sequence[str] | None = None,
+  standard_normal: bool = True,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws 2-D latents, coloured by class, over the scale of the prior N(0, I).
+  """Draws 2-D latents, coloured by class, over the scale of the prior.
 
   Args:
     codes: `[n 2]`, one latent per example.
     labels: `[n]`, class ids; None draws all points in one colour.
     path: Where to write the PNG; None only draws.
     class_names: Name of each class id, for the legend; None shows the ids.
+    standard_normal: Whether the prior is N(0, I), whose circles are drawn.
 
   Returns:
     The picture, in RGB.
@@ -151,16 +153,18 @@ def latent_scatter(
   size = np.clip(40_000 / max(len(codes), 1), 3, 30)
   ax.scatter(*codes.T, s=size, c=colors, alpha=0.7, linewidths=0)
   angle = np.linspace(0, 2 * np.pi, 200)
-  for radius, style in ((1, "-"), (2, "--")):
+  circles = ((1, "-"), (2, "--")) if standard_normal else ()
+  for radius, style in circles:
     circle = radius * np.cos(angle), radius * np.sin(angle)
     label = f"{radius} std of N(0, I)"
     ax.plot(*circle, style, color="0.35", lw=1, alpha=0.7, label=label)
   extent = 1.05 * np.abs(codes[np.isfinite(codes)]).max(initial=2)
   ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-  ax.set(title="latent codes", xlabel="z1", ylabel="z2")
+  ax.set(title="latent codes", xlabel="z[0]", ylabel="z[1]")
   ax.grid(alpha=0.2)
   entries = len(ax.get_legend_handles_labels()[0])
-  figure.legend(loc="outside right upper", ncols=-(-entries // 30))
+  if entries:
+    figure.legend(loc="outside right upper", ncols=-(-entries // 30))
   picture = canvas.render(figure)
   png.save(picture, path)
   return picture
