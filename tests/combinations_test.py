@@ -97,3 +97,76 @@ def test_it_works_or_says_why_not(objective, settings):
     return
   value, norm = _loss(objective, **settings)
   assert np.isfinite(value) and np.isfinite(norm) and norm > 0
+
+
+@pytest.mark.parametrize(
+  "objective, args",
+  [
+    ("iwae", {}),
+    ("dreg", {}),
+    ("rws", {"doubly": True}),
+    ("piwae", {"num_outer": 2}),
+    ("vae_gan", {}),
+  ],
+)
+def test_running_statistics_see_one_pass_of_a_step(objective, args):
+  c = tiny_config(
+    "",
+    objective__name=objective,
+    model__likelihood__name="gaussian_optimal",
+  )
+  c.data.image_shape = SHAPE
+  if objective == "vae_gan":
+    c.objective.auxiliary.args.channels = (4, 4, 4, 4)
+    c.objective.auxiliary.args.hidden = 8
+  else:
+    c.objective.args.num_samples = 2
+  c.objective.args.update(args)
+  vae = build.model(c, SHAPE, train=True)
+  variables = build.init_variables(c, SHAPE)
+  batch = Batch(
+    image=jnp.zeros((2, *SHAPE), jnp.uint8),
+    index=jnp.arange(2, dtype=jnp.int32),
+    mask=jnp.ones((2,), bool),
+    key=jax.random.split(jax.random.key(1), 2),
+  )
+
+  def state(index):
+    return train_step.forward(
+      objectives.from_config(c),
+      vae,
+      variables,
+      batch.replace(index=index),
+      step=jnp.int32(0),
+      dropout_key=jax.random.key(2),
+    )[1]
+
+  mapped = jax.vmap(state, axis_name=parallel.AXIS)
+  found = jax.jit(mapped)(batch.index[None])
+  weight = found["batch_stats"]["likelihood"]["weight"]
+  np.testing.assert_allclose(weight, 0.01, rtol=1e-5)
+
+
+def test_doubly_reparameterised_losses_refuse_dropout():
+  for objective, args in (("dreg", {}), ("rws", {"doubly": True})):
+    c = tiny_config("", objective__name=objective)
+    c.data.image_shape = SHAPE
+    c.objective.args.update(args)
+    c.model.decoder.name = "conv"
+    c.model.decoder.args = {"channels": (4, 4), "dropout": 0.5}
+    with pytest.raises(config_lib.ConfigError, match="dropout to 0.0"):
+      jax.eval_shape(
+        lambda index, c=c: train_step.forward(
+          objectives.from_config(c),
+          build.model(c, SHAPE, train=False),
+          build.init_variables(c, SHAPE),
+          Batch(
+            image=jnp.zeros((1, *SHAPE), jnp.uint8),
+            index=index,
+            mask=jnp.ones((1,), bool),
+            key=jax.random.split(jax.random.key(1), 1),
+          ),
+          step=jnp.int32(0),
+        )[0],
+        jnp.zeros((1,), jnp.int32),
+      )

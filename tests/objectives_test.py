@@ -114,11 +114,28 @@ def test_beta_weighs_the_loss_and_not_the_terms():
 def test_warmup_values(schedule, expected):
   weights = [
     elbo.kl_weight(
-      jnp.int32(s), beta=2.0, schedule=schedule, warmup_steps=100, cycles=2
+      jnp.int32(s),
+      beta=2.0,
+      schedule=schedule,
+      warmup_steps=0 if schedule == "constant" else 100,
+      cycles=2,
     )
     for s in (0, 10, 25, 50, 99, 100, 1000)
   ]
   np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_a_warmup_stays_at_its_end():
+  """step * cycles does not fit 32 bits long after the warm-up."""
+  for schedule in ("steps", "cyclical"):
+    weight = elbo.kl_weight(
+      jnp.int32(3_000_000),
+      beta=2.0,
+      schedule=schedule,
+      warmup_steps=1000,
+      cycles=1000,
+    )
+    assert weight == 2.0
 
 
 def test_autoencoder_uses_the_mean_and_has_no_rate():
@@ -241,6 +258,11 @@ def test_wrong_objectives_are_said_in_a_sentence(name, args, said):
     ({"beta": -1.0}, "beta is -1.0"),
     ({"schedule": "linera"}, "constant, linear, cyclical, steps"),
     ({"schedule": "linear"}, "warmup_steps is 0"),
+    ({"warmup_steps": 9}, "warmup_steps is 9; it must be 0 with schedule con"),
+    (
+      {"schedule": "steps", "warmup_steps": 10**5, "cycles": 10**5},
+      "cycles is 100000",
+    ),
     ({"schedule": "cyclical", "warmup_steps": 5, "cycles": 0}, "cycles"),
   ],
 )

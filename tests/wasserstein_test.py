@@ -261,7 +261,7 @@ def test_padding_has_no_weight():
   [
     (
       functools.partial(wasserstein.wae_mmd, kernel="gauss"),
-      "kernel is 'gauss'; allowed are imq, rbf",
+      "kernel is 'gauss'; it must be imq or rbf",
     ),
     (functools.partial(wasserstein.wae_mmd, weight=-1.0), "weight is -1.0"),
     (

@@ -149,10 +149,14 @@ def _check_output_bias(
 ) -> None:
   if config.model.output_bias != "data":
     return
-  if not isinstance(decoder, decoders.Mlp) or decoder.out_channels != shape[2]:
+  plain = isinstance(decoder, decoders.Mlp)
+  plain &= decoder.out_channels == shape[2]
+  # Its mean is another function of the output than a sigmoid.
+  plain &= config.model.likelihood.name != "continuous_bernoulli"
+  if not plain:
     raise ConfigError(
       "config.model.output_bias is 'data', which needs the decoder mlp and a "
-      "likelihood of one number per pixel and channel, such as bernoulli; "
+      "likelihood whose mean is the sigmoid of its output, such as bernoulli; "
       f"they are {config.model.decoder.name} and "
       f"{config.model.likelihood.name}."
     )

@@ -25,7 +25,14 @@ def _constant() -> Factor:
   return lambda fraction: jnp.ones_like(fraction)
 
 
+def _require(good: bool, text: str) -> None:
+  if not good:
+    raise ConfigError(f"config.optim.schedule.args.{text}.")
+
+
 def _cosine(*, final: float = 0.0) -> Factor:
+  _require(final >= 0, f"final is {final}; it must be 0 or more")
+
   def factor(fraction: jax.Array) -> jax.Array:
     return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * fraction))
 
@@ -33,6 +40,12 @@ def _cosine(*, final: float = 0.0) -> Factor:
 
 
 def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
+  _require(decay > 0, f"decay is {decay}; it must be above 0")
+  _require(
+    all(isinstance(f, int | float) and 0 < f < 1 for f in at),
+    f"at is {at}; each must be a fraction of the run, between 0 and 1",
+  )
+
   def factor(fraction: jax.Array) -> jax.Array:
     passed = sum((fraction >= f).astype(jnp.float32) for f in at)
     return decay**passed
@@ -43,11 +56,9 @@ def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
 def _stages(
   *, count: int = 8, growth: float = 3.0, final: float = 0.1
 ) -> Factor:
-  if count < 1 or not growth > 0 or not final > 0:
-    raise ConfigError(
-      f"config.optim.schedule.args is count {count}, growth {growth}, final "
-      f"{final}; stages needs a count of at least 1 and the others above 0."
-    )
+  _require(count >= 1, f"count is {count}; it must be at least 1")
+  _require(growth > 0, f"growth is {growth}; it must be above 0")
+  _require(final > 0, f"final is {final}; it must be above 0")
   lengths = [growth**i for i in range(count)]
   ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(count - 1)]
 
@@ -167,7 +178,18 @@ def _player(
     )
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
   args = registry.check_arguments(field, node.name, node.args, known)
-  transforms = [function(schedule, **args)]
+  try:
+    chosen = function(schedule, **args)
+    # A trial, for optimisers that take no schedule or need more than gradients.
+    probe = {"w": jnp.zeros(2)}
+    jax.eval_shape(lambda p: chosen.update(p, chosen.init(p), p), probe)
+  except (TypeError, ValueError, AttributeError) as error:
+    reason = str(error).splitlines()[0]
+    raise ConfigError(
+      f"config.{field}.name is {node.name!r}, which cannot be used as it is: "
+      f"{reason}"
+    ) from error
+  transforms = [chosen]
   if config.optim.clip_norm:
     transforms.insert(0, optax.clip_by_global_norm(config.optim.clip_norm))
   return optax.chain(*transforms)

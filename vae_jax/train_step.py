@@ -295,8 +295,8 @@ def eval_batch(
   """Returns one device's part of held-out data as the model is given it.
 
   Keys, and with them binarisation and all sampling, depend on the seed and
-  the example's index alone, so that no batch size or number of devices
-  changes a result.
+  the example's index alone, so that no number of devices changes a result, and
+  no batch size but that of a loss with a statistic of the batch.
 
   Args:
     config: the resolved config.

@@ -33,6 +33,13 @@ def _from_levels(
   return (level << (8 - bits)).astype(jnp.uint8)
 
 
+def _squared_error(
+  image: UInt8[Array, "b h w c"], mean: Float[Array, "b h w c"], bits: int
+) -> Float[Array, " b"]:
+  """Returns the squared error of the quantised image."""
+  return pixels.squared_error(_from_levels(_to_levels(image, bits), bits), mean)
+
+
 def _mean_pixels(
   level: Float[Array, "b h w c"], bits: int
 ) -> Float[Array, "b h w c"]:
@@ -164,7 +171,7 @@ class Categorical:
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels."""
-    return {"squared_error": pixels.squared_error(image, self.mean)}
+    return {"squared_error": _squared_error(image, self.mean, self._bits)}
 
 
 @struct.dataclass
@@ -211,7 +218,7 @@ class DiscretizedLogistic:
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels."""
-    return {"squared_error": pixels.squared_error(image, self.mean)}
+    return {"squared_error": _squared_error(image, self.mean, self.bits)}
 
 
 @struct.dataclass
@@ -307,4 +314,4 @@ class DiscretizedLogisticMixture:
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels."""
-    return {"squared_error": pixels.squared_error(image, self.mean)}
+    return {"squared_error": _squared_error(image, self.mean, self.bits)}

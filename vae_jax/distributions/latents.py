@@ -59,9 +59,14 @@ class DiagonalNormal:
   def sample_and_log_prob(
     self, key: Key[Array, " b"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Returns one draw per key and its log density, nats."""
-    z = self.sample(key)
-    return z, self.log_prob(z)
+    """Returns one draw per key and its log density, nats.
+
+    Of the noise: z - mean has lost it where the variance is tiny.
+    """
+    noise = _normal(key, self.mean.shape[-1])
+    z = self.mean + jnp.exp(0.5 * self.log_variance) * noise
+    square = jnp.square(noise)
+    return z, -0.5 * jnp.sum(square + self.log_variance + LOG_2PI, axis=-1)
 
   def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
     """Returns sum_j log N(z_j; mean_j, variance_j), nats."""

@@ -165,6 +165,9 @@ class CalibratedNormal:
     variance = jnp.mean(jnp.square(x - self.mean))
     if self.axis_name is not None:
       variance = jax.lax.pmean(variance, self.axis_name)
+    # The best variance leaves no gradient to follow; through it, the draws of
+    # a batch would have a hand in each other's.
+    variance = jax.lax.stop_gradient(variance)
     return Normal(self.mean, 0.5 * jnp.log(variance))
 
   def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:

@@ -166,7 +166,12 @@ class LectureCeleba(Decoder):
   """Decoder of Raschka's STAT 453 lecture 17 for 128x128 faces.
 
   Sizes 8, 17, 33, 65, 129; the last row and column are cut off.
+
+  Attributes:
+    dropout: Probability of dropping a channel.
   """
+
+  dropout: float = 0.25
 
   @nn.compact
   def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
@@ -177,7 +182,7 @@ class LectureCeleba(Decoder):
     x = self._image(z, 8, 8, 64)
     for features, padding in ((64, none), (64, one), (32, one)):
       x = self._up(features, strides=(2, 2), padding=padding)(x)
-      x = self._act(activation, dropout=0.25)(x)
+      x = self._act(activation, dropout=self.dropout)(x)
     x = self._up(self.out_channels, strides=(2, 2), padding=one)(x)
     return x[:, :128, :128].astype(jnp.float32)
 
@@ -187,7 +192,12 @@ class LectureCelebaUpsample(Decoder):
 
   As many parameters as `LectureCeleba`: each transposed convolution becomes a
   doubling by repetition and a convolution of stride 1.
+
+  Attributes:
+    dropout: Probability of dropping a channel.
   """
+
+  dropout: float = 0.25
 
   @nn.compact
   def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
@@ -197,7 +207,7 @@ class LectureCelebaUpsample(Decoder):
     x = self._image(z, 8, 8, 64)
     for features in (64, 64, 32):
       x = self._conv(features)(blocks.double(x))
-      x = self._act(activation, dropout=0.25)(x)
+      x = self._act(activation, dropout=self.dropout)(x)
     x = self._conv(self.out_channels)(blocks.double(x))
     return x.astype(jnp.float32)
 

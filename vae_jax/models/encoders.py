@@ -141,7 +141,13 @@ class LectureMnist(Encoder):
 
 
 class LectureCeleba(Encoder):
-  """Encoder of Raschka's STAT 453 lecture 17 for 128x128 faces."""
+  """Encoder of Raschka's STAT 453 lecture 17 for 128x128 faces.
+
+  Attributes:
+    dropout: Probability of dropping a channel.
+  """
+
+  dropout: float = 0.25
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b f"]:
@@ -155,7 +161,7 @@ class LectureCeleba(Encoder):
         padding=((1, 1), (1, 1)),
         use_bias=False,
       )(x)
-      x = self._act(activation, dropout=0.25)(x)
+      x = self._act(activation, dropout=self.dropout)(x)
     return x.reshape(x.shape[0], -1)
 
 

@@ -10,7 +10,7 @@ of it: no probability is rounded before its logarithm is taken.
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
 from vae_jax import distributions, models
 from vae_jax.config import ConfigError
@@ -21,17 +21,6 @@ from vae_jax.objectives.terms import Terms
 
 # Streams of randomness, apart from each other and from the posterior's.
 _COLUMNS, _PRIOR = 0xC01, 0x9A1
-
-
-def _require_weight(name: str, value: float) -> None:
-  if not value >= 0:
-    raise ConfigError(
-      f"config.objective.args.{name} is {value}; it must be 0 or more."
-    )
-
-
-def _keys(batch: Batch, stream: int) -> Key[Array, " b"]:
-  return jax.vmap(lambda k: jax.random.fold_in(k, stream))(batch.key)
 
 
 def _judge(vae: models.Vae, x: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
@@ -80,7 +69,7 @@ def _tell_dependence(
   everyone, mask = global_batch.gather(batch, code)
   shape = (code.shape[-1],)
   noise = jax.vmap(lambda k: jax.random.uniform(k, shape))(
-    _keys(batch, _COLUMNS)
+    terms.stream(batch.key, _COLUMNS)
   )
   noise, _ = global_batch.gather(batch, noise)
   count = mask.sum()
@@ -130,7 +119,7 @@ def factor_vae(
     Kim and Mnih, arXiv 1802.05983, equations 2 and 3, algorithm 2.
   """
   del step
-  _require_weight("gamma", gamma)
+  terms.check("gamma", gamma, gamma >= 0, "0 or more")
   posterior = vae.encode(batch.image)
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)
@@ -180,7 +169,12 @@ def wae_gan(
     1511.05644, section 2.
   """
   del step
-  _require_weight("weight", weight)
+  terms.check("weight", weight, weight >= 0, "0 or more")
+  if vae.latent_prior.variables.get("params"):
+    raise ConfigError(
+      "config.objective.name is wae_gan, which does not train a prior; set "
+      "config.model.prior.name to standard_normal."
+    )
   posterior, prior = vae.encode(batch.image), vae.prior()
   rate = None
   if any(isinstance(g, distributions.Deterministic) for g in posterior.groups):
@@ -190,7 +184,7 @@ def wae_gan(
     rate = terms.rate(posterior, prior, z, log_q, kl="auto")
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
-  code, wanted = _flat(z), _flat(prior.sample(_keys(batch, _PRIOR)))
+  code, wanted = _flat(z), _flat(prior.sample(terms.stream(batch.key, _PRIOR)))
   fooling = jax.nn.softplus(-terms.frozen(_judge, vae, code))
   real = vae.auxiliary(lax.stop_gradient(wanted))
   fake = vae.auxiliary(lax.stop_gradient(code))

@@ -34,10 +34,6 @@ def _penalised(
   )
 
 
-def _stream(key: Key[Array, " b"], stream: int) -> Key[Array, " b"]:
-  return jax.vmap(lambda k: jax.random.fold_in(k, stream))(key)
-
-
 def autoencoder(vae: models.Vae, batch: Batch, *, step: jax.Array) -> Terms:
   """-log p(x | z) at z = the posterior's mean.
 
@@ -75,7 +71,7 @@ def denoising_autoencoder(
   del step
   corrupted = corrupt(
     batch.image,
-    _stream(batch.key, _CORRUPT),
+    terms.stream(batch.key, _CORRUPT),
     corruption=corruption,
     amount=amount,
   )
@@ -219,7 +215,7 @@ def rae(
     value = sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)
     value = jnp.broadcast_to(value, plain.loss.shape)
   else:
-    value = _gradient_penalty(vae, z, _stream(batch.key, _DIRECTION))
+    value = _gradient_penalty(vae, z, terms.stream(batch.key, _DIRECTION))
   size = sum(jnp.sum(jnp.square(group), axis=-1) for group in z)
   return _penalised(
     plain,

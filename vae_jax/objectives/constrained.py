@@ -201,6 +201,7 @@ def geco(
   """
   del step
   terms.check("kappa", kappa, kappa >= 0, "0 or more")
+  terms.check_all_levels("geco", vae)
   posterior = vae.encode(batch.image)
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)

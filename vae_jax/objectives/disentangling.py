@@ -127,6 +127,8 @@ def beta_tcvae(
       f"config.objective.args.dataset_size is {dataset_size}; it must be the "
       "number of training images, or 0 for those of the data set."
     )
+  for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+    terms.check(name, value, value >= 0, "0 or more")
   posterior, prior = vae.encode(batch.image), vae.prior()
   mean, log_variance = _moments(posterior, "beta_tcvae")
   z, log_q = posterior.sample_and_log_prob(batch.key)

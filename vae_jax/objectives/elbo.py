@@ -37,26 +37,25 @@ def kl_weight(
   Raises:
     ConfigError: an argument out of its range.
   """
-  if not beta >= 0:
-    raise ConfigError(
-      f"config.objective.args.beta is {beta}; it must be 0 or more."
-    )
+  terms.check("beta", beta, beta >= 0, "0 or more")
   if schedule not in _SCHEDULES:
     raise ConfigError(
       f"config.objective.args.schedule is {schedule!r}; allowed are "
       f"{', '.join(_SCHEDULES)}."
     )
-  if cycles < 1:
-    raise ConfigError(
-      f"config.objective.args.cycles is {cycles}; it must be at least 1."
-    )
+  terms.check("cycles", cycles, cycles >= 1, "at least 1")
   if schedule == "constant":
+    terms.check(
+      "warmup_steps", warmup_steps, not warmup_steps, "0 with schedule constant"
+    )
     return jnp.float32(beta)
   if warmup_steps < 1:
     raise ConfigError(
       f"config.objective.args.warmup_steps is {warmup_steps}; schedule "
       f"{schedule} needs at least 1."
     )
+  terms.check("cycles", cycles, cycles * warmup_steps < 2**31, "fewer")
+  step = jnp.minimum(step, warmup_steps)
   if schedule == "linear":
     fraction = step / warmup_steps
   elif schedule == "steps":

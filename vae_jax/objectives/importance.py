@@ -19,7 +19,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax import models
-from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import terms
 from vae_jax.objectives.terms import Terms
@@ -131,18 +130,6 @@ def terms_of(
   )
 
 
-def check_count(name: str, value: int, *, least: int = 1) -> None:
-  """Stops with one sentence at a number of draws that is too small.
-
-  Raises:
-    ConfigError: `config.objective.args.<name>` is below `least`.
-  """
-  if value < least:
-    raise ConfigError(
-      f"config.objective.args.{name} is {value}; it must be at least {least}."
-    )
-
-
 def iwae(
   vae: models.Vae, batch: Batch, *, step: jax.Array, num_samples: int = 50
 ) -> Terms:
@@ -184,8 +171,8 @@ def miwae(
     Rainforth et al., arXiv 1802.04537, section 5 (MIWAE).
   """
   del step
-  check_count("num_outer", num_outer)
-  check_count("num_samples", num_samples)
+  terms.check("num_outer", num_outer, num_outer >= 1, "at least 1")
+  terms.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = vae.encode(batch.image)
   z, log_q = sample(posterior, batch.key, jnp.arange(num_outer * num_samples))
   drawn = weigh(vae, batch.image, z, log_q)
@@ -223,12 +210,12 @@ def piwae(
     Rainforth et al., arXiv 1802.04537, section 5 (PIWAE).
   """
   del step
-  check_count("num_outer", num_outer)
-  check_count("num_samples", num_samples)
+  terms.check("num_outer", num_outer, num_outer >= 1, "at least 1")
+  terms.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = vae.encode(batch.image)
   z, log_q = sample(posterior, batch.key, jnp.arange(num_outer * num_samples))
   drawn = weigh(vae, batch.image, *lax.stop_gradient((z, log_q)))
-  # The same values once more: the compiler merges the two forward passes.
+  # Without dropout the same values: the compiler merges the two passes.
   encoded = terms.frozen(weigh, vae, batch.image, z, log_q)
   loss = -log_mean_exp(drawn.log_w)
   for_encoder = -_mean_bound(encoded.log_w, num_samples)
@@ -257,11 +244,8 @@ def ciwae(
     Rainforth et al., arXiv 1802.04537, section 5 (CIWAE).
   """
   del step
-  check_count("num_samples", num_samples)
-  if not 0 <= beta <= 1:
-    raise ConfigError(
-      f"config.objective.args.beta is {beta}; it must be from 0 to 1."
-    )
+  terms.check("num_samples", num_samples, num_samples >= 1, "at least 1")
+  terms.check("beta", beta, 0 <= beta <= 1, "from 0 to 1")
   posterior = vae.encode(batch.image)
   z, log_q = sample(posterior, batch.key, jnp.arange(num_samples))
   drawn = weigh(vae, batch.image, z, log_q)

@@ -131,6 +131,7 @@ def ssim_vae(
     Snell et al., arXiv 1511.06409; `multiscale_ssim`.
   """
   terms.check("weight", weight, weight >= 0, "0 or more")
+  terms.check_all_levels("ssim_vae", vae)
   rate_weight = elbo.kl_weight(
     step,
     beta=beta,

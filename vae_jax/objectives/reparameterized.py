@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
-from vae_jax.objectives import importance
+from vae_jax.objectives import importance, terms
 from vae_jax.objectives.terms import Terms
 
 
@@ -58,7 +58,7 @@ def stl(
     Roeder, Wu and Duvenaud, arXiv 1703.09194 (the path derivative).
   """
   del step
-  importance.check_count("num_samples", num_samples)
+  terms.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = _normal_posterior("stl", vae, batch)
   z, _ = importance.sample(posterior, batch.key, jnp.arange(num_samples))
   drawn = _weigh_held(vae, batch, posterior, z)
@@ -83,7 +83,8 @@ def dreg(
     Tucker et al., arXiv 1810.04152 (IWAE-DReG).
   """
   del step
-  importance.check_count("num_samples", num_samples)
+  terms.check("num_samples", num_samples, num_samples >= 1, "at least 1")
+  _refuse_dropout("dreg", vae)
   posterior = _normal_posterior("dreg", vae, batch)
   return _doubly(vae, batch, posterior, num_samples, lambda v: v)
 
@@ -115,9 +116,10 @@ def rws(
     networks); doubly: Tucker et al., arXiv 1810.04152 (RWS-DReG).
   """
   del step
-  importance.check_count("num_samples", num_samples, least=2)
+  terms.check("num_samples", num_samples, num_samples >= 2, "at least 2")
   posterior = _normal_posterior("rws", vae, batch)
   if doubly:
+    _refuse_dropout("rws with doubly", vae)
     return _doubly(vae, batch, posterior, num_samples, lambda v: 1 - v)
   z, log_q = lax.stop_gradient(
     importance.sample(posterior, batch.key, jnp.arange(num_samples))
@@ -141,12 +143,22 @@ def _doubly(
   z, _ = importance.sample(posterior, batch.key, jnp.arange(num_samples))
   # The weights must be known before the pass that is differentiated. Its
   # values are the same: the compiler makes one pass of the two.
-  known = _weigh_held(vae, batch, posterior, lax.stop_gradient(z))
+  known = terms.unrecorded(
+    _weigh_held, vae, batch, posterior, lax.stop_gradient(z)
+  )
   scale = factor(_weights_held(known))
   z = tuple(_scale_gradient(v, scale) for v in z)
   drawn = _weigh_held(vae, batch, posterior, z)
   loss = -importance.log_mean_exp(drawn.log_w)
   return importance.terms_of(loss, posterior, vae.prior(), drawn)
+
+
+def _refuse_dropout(name: str, vae: models.Vae) -> None:
+  if getattr(vae.decoder, "dropout", 0.0) > 0:
+    raise ConfigError(
+      f"config.objective.name is {name}, which decodes each draw twice and "
+      "needs the same image; set config.model.decoder.args.dropout to 0.0."
+    )
 
 
 def _normal_posterior(

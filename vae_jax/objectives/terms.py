@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from vae_jax.config import ConfigError
 
@@ -80,11 +80,49 @@ def needs(network: type[nn.Module], *, reads: str) -> Callable[[F], F]:
 
 def frozen(function: Callable[..., Any], module: nn.Module, *args: Any) -> Any:
   """Returns function(module, *args) with the module's weights held constant:
-  gradients flow to `args` alone."""
-  held = nn.map_variables(
-    function, "params", lambda tree: jax.tree.map(lax.stop_gradient, tree)
-  )
-  return held(module, *args)
+  gradients flow to `args` alone. Running statistics stay as they are."""
+  return _apart(function, module, *args, hold=True)
+
+
+def unrecorded(
+  function: Callable[..., Any], module: nn.Module, *args: Any
+) -> Any:
+  """Returns function(module, *args), a further pass of a step, of which the
+  running statistics (BatchNorm, gaussian_optimal) are to see only one."""
+  return _apart(function, module, *args, hold=False)
+
+
+def _apart(
+  function: Callable[..., Any], module: nn.Module, *args: Any, hold: bool
+) -> Any:
+  unbound, variables = module.unbind()
+  if hold:
+    params = jax.tree.map(lax.stop_gradient, variables["params"])
+    variables = {**variables, "params": params}
+  rngs = {}
+  if module.has_rng("dropout"):
+    rngs["dropout"] = module.make_rng("dropout")
+  run = nn.apply(function, unbound, mutable=["batch_stats"])
+  return run(variables, *args, rngs=rngs)[0]
+
+
+def stream(key: Key[Array, " b"], number: int) -> Key[Array, " b"]:
+  """Returns keys for a purpose of its own, by a number of its own."""
+  return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
+
+
+def check_all_levels(objective: str, vae: Any) -> None:
+  """Stops an objective that compares pixels with a likelihood's mean, where
+  that is the mean of quantised pixels.
+
+  Raises:
+    ConfigError: the likelihood has fewer than 8 bits.
+  """
+  if getattr(vae.likelihood, "bits", 8) < 8:
+    raise ConfigError(
+      f"config.objective.name is {objective}, which compares 8-bit pixels with "
+      "the likelihood's mean; set config.model.likelihood.args.bits to 8."
+    )
 
 
 def check(name: str, value: Any, good: bool, allowed: str) -> None:

@@ -6,7 +6,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vae_jax import models
-from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.models import critics
 from vae_jax.objectives import terms
@@ -73,18 +72,18 @@ def vae_gan(
     Larsen et al., arXiv 1512.09300, section 3 and algorithm 1.
   """
   del step
-  if not gamma >= 0:
-    raise ConfigError(
-      f"config.objective.args.gamma is {gamma}; it must be 0 or more."
-    )
+  terms.check("gamma", gamma, gamma >= 0, "0 or more")
+  terms.check_all_levels("vae_gan", vae)
   posterior, prior = vae.encode(batch.image), vae.prior()
   z, log_q = posterior.sample_and_log_prob(batch.key)
   rate = terms.rate(posterior, prior, z, log_q, kl=kl)
-  keys = jax.vmap(lambda k: jax.random.fold_in(k, _PRIOR))(batch.key)
+  keys = terms.stream(batch.key, _PRIOR)
   likelihood = vae.decode(lax.stop_gradient(z))
   distortion = -likelihood.log_prob(batch.image)
   remade = likelihood.mean
-  dreamt = _image(vae, lax.stop_gradient(prior.sample(keys)))
+  # Only reconstructions are what held-out images will be decoded to.
+  dreams = lax.stop_gradient(prior.sample(keys))
+  dreamt = terms.unrecorded(_image, vae, dreams)
 
   real, features = vae.auxiliary(batch.image / jnp.float32(255))
   features = lax.stop_gradient(features)

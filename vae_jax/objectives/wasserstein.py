@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import distributions, models
-from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import global_batch, terms
 from vae_jax.objectives.terms import Terms
@@ -144,8 +143,8 @@ def wae_mmd(
     Tolstikhin et al., arXiv 1711.01558, algorithm 2.
   """
   del step
-  _check_kernel(kernel)
-  _check_at_least("weight", weight, 0)
+  terms.check("kernel", kernel, kernel in ("imq", "rbf"), "imq or rbf")
+  terms.check("weight", weight, weight >= 0, "0 or more")
   posterior = vae.encode(batch.image)
   z, rate = _code_and_rate(vae, batch, posterior)
   likelihood = vae.decode(z)
@@ -188,8 +187,12 @@ def info_vae(
     Zhao, Song and Ermon, arXiv 1706.02262, with the MMD as divergence.
   """
   del step
-  _check_kernel(kernel)
-  _check_at_least("lambda_mmd", lambda_mmd, 1 - alpha)
+  terms.check("kernel", kernel, kernel in ("imq", "rbf"), "imq or rbf")
+  terms.check("alpha", alpha, alpha <= 1, "at most 1")
+  least = 1 - alpha
+  terms.check(
+    "lambda_mmd", lambda_mmd, lambda_mmd >= least, f"at least {least}"
+  )
   posterior = vae.encode(batch.image)
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)
@@ -226,8 +229,8 @@ def swae(
     Kolouri et al., arXiv 1804.01947, algorithm 1, squared cost.
   """
   del step
-  _check_at_least("weight", weight, 0)
-  _check_at_least("projections", projections, 1)
+  terms.check("weight", weight, weight >= 0, "0 or more")
+  terms.check("projections", projections, projections >= 1, "at least 1")
   posterior = vae.encode(batch.image)
   z, rate = _code_and_rate(vae, batch, posterior)
   likelihood = vae.decode(z)
@@ -244,21 +247,6 @@ def swae(
   )
 
 
-def _check_kernel(kernel: str) -> None:
-  if kernel not in _KERNELS:
-    raise ConfigError(
-      f"config.objective.args.kernel is {kernel!r}; allowed are "
-      f"{', '.join(_KERNELS)}."
-    )
-
-
-def _check_at_least(name: str, value: int | float, least: int | float) -> None:
-  if not value >= least:
-    raise ConfigError(
-      f"config.objective.args.{name} is {value}; it must be at least {least}."
-    )
-
-
 def _code_and_rate(
   vae: models.Vae, batch: Batch, posterior: distributions.Groups
 ) -> tuple[tuple[Float[Array, "b _"], ...], Float[Array, " b"] | None]:
@@ -271,7 +259,7 @@ def _code_and_rate(
 
 def _prior_draws(vae: models.Vae, batch: Batch) -> Float[Array, "b d"]:
   """Returns one draw from the prior per example."""
-  key = jax.vmap(lambda k: jax.random.fold_in(k, _PRIOR))(batch.key)
+  key = terms.stream(batch.key, _PRIOR)
   return _flat(vae.prior().sample(key))
 
 
