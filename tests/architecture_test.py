@@ -48,6 +48,7 @@ flops
 startup
 train
 benchmark
+comparison_table
 compare
 main
 """.split()

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vae_jax import compare, figures, metrics
+from vae_jax import compare, comparison_table, figures, metrics
 from vae_jax import config as config_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -84,6 +84,9 @@ def test_everything_is_written(tmp_path):
     "split": "test",
     "data_split": "test",
     "evaluated": True,
+    "checkpoint": None,
+    "features": None,
+    "trained_to": 1000,
     "step": 1000,
     "bits_per_dim": 0.1834,
     "settings": {"objective.args.beta": 4.0, "objective.name": "beta_vae"},
@@ -95,25 +98,40 @@ def test_everything_is_written(tmp_path):
   assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+def test_what_does_not_compare_is_said(tmp_path, undrawn):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
+  for run, name, features in ((a, "latest", "Inception"), (b, "best", "codes")):
+    _evaluation(run, checkpoint=name, fidelity={"features": features})
+  _evaluation(a, step=500)
+  notes = comparison_table.table(
+    compare.compare([a, b], tmp_path / "out"), width=200
+  ).splitlines()
+  assert "Trained on since the evaluation: a (step 500 of 1000)." in notes
+  assert (
+    "Not comparable, for these differ: checkpoint (latest: a; best: b), "
+    "features (Inception: a; codes: b)." in notes
+  )
+
+
 def test_table(tmp_path, undrawn):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "a_longer_name", beta=4.0)
   c = _make(tmp_path / "c", evaluated=False, validated=False)
   _evaluation(a, active_units=12, disentanglement={"mig": 0.25, "how": "x"})
   rows = compare.compare([a, b, c], tmp_path / "out")
-  lines = compare.table(rows, width=200).splitlines()
+  lines = comparison_table.table(rows, width=200).splitlines()
   assert lines[0].split() == [
     *("name", "objective", "split", "step", "neg_elbo", "distortion", "rate"),
-    *("bits_per_dim", "active_units", "loss", "disentanglement.mig"),
+    *("bits_per_dim", "active_units", "mig", "loss"),
   ]
   assert lines[2].split() == [
     *("a", "elbo", "test", "1,000", "111.33", "87.286", "24.048"),
-    *("0.1834", "12", "111.33", "0.2500"),
+    *("0.1834", "12", "0.2500", "111.33"),
   ]
-  assert lines[3].split()[-4:] == ["0.1834", "-", "142.48", "-"]
+  assert lines[3].split()[-4:] == ["0.1834", "-", "-", "142.48"]
   assert lines[4].split() == ["c", "elbo", *"-" * 9]
   assert len({len(line) for line in lines[:4]}) == 1
   # Each column stands where its head is.
-  for head in ("neg_elbo", "rate", "loss"):
+  for head in ("neg_elbo", "rate", "mig"):
     end = lines[0].index(f" {head} ") + len(head) + 1
     assert all(x[end] == " " and x[end - 1] != " " for x in lines[:5])
   assert "No validation yet: c." in lines
@@ -125,7 +143,7 @@ def test_table(tmp_path, undrawn):
 
 def test_a_narrow_table_goes_on_below(tmp_path, undrawn):
   rows = compare.compare([_make(tmp_path / "a")], tmp_path / "out")
-  blocks = compare.table(rows, width=40).split("\n\n")
+  blocks = comparison_table.table(rows, width=40).split("\n\n")
   assert len(blocks) > 2
   for block in blocks[:-1]:
     lines = block.splitlines()
@@ -142,7 +160,7 @@ def test_a_run_without_evaluation_shows_its_validation(tmp_path, undrawn):
   )
   assert rows[1]["step"] == 1000 and not rows[1]["evaluated"]
   assert rows[1]["neg_elbo"] == rows[0]["neg_elbo"]
-  text = compare.table(rows)
+  text = comparison_table.table(rows)
   assert "validation*" in text
   assert "has not been run for b." in text
   assert (
@@ -171,7 +189,7 @@ def test_test_comes_before_validation_and_train(tmp_path, undrawn):
 )
 def test_what_is_not_comparable_is_said(tmp_path, undrawn, setting, value):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "b", **{setting: value})
-  text = compare.table(compare.compare([a, b], tmp_path / "out"))
+  text = comparison_table.table(compare.compare([a, b], tmp_path / "out"))
   (line,) = (x for x in text.splitlines() if x.startswith("Not comparable"))
   assert f"{value}: b" in line and line.endswith(".")
 
@@ -179,7 +197,7 @@ def test_what_is_not_comparable_is_said(tmp_path, undrawn, setting, value):
 def test_other_settings_are_listed_and_places_are_not(tmp_path, undrawn):
   a = _make(tmp_path / "a", data__dir="/here", optim__learning_rate=0.01)
   b = _make(tmp_path / "b", data__dir="/there")
-  text = compare.table(compare.compare([a, b], tmp_path / "out"))
+  text = comparison_table.table(compare.compare([a, b], tmp_path / "out"))
   assert text.endswith(
     "Other settings that differ: optim.learning_rate (0.01: a; 0.001: b)."
   )
@@ -208,7 +226,7 @@ def test_values_that_are_not_finite_are_left_out(tmp_path, undrawn):
   _evaluation(b, neg_elbo=1e30, rate=-0.0)
   rows = compare.compare([a, b], tmp_path / "out")
   assert "neg_elbo" not in rows[0]
-  text = compare.table(rows, width=300)
+  text = comparison_table.table(rows, width=300)
   assert "1e+30" in text and "0.0000" in text
 
 

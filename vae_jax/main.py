@@ -157,10 +157,11 @@ def _settings() -> tuple[ConfigDict, str]:
 
 
 def _compare() -> None:
-  from vae_jax import compare
+  from vae_jax import compare, comparison_table
 
   folder = _WORKDIR.value or str(pathlib.Path("runs") / "compare")
-  print(compare.table(compare.compare(_WORKDIRS.value or [], folder)))
+  rows = compare.compare(_WORKDIRS.value or [], folder)
+  print(comparison_table.table(rows))
 
 
 def _run() -> None:
