@@ -10,6 +10,10 @@ Command:   python -m vae_jax.main --config=configs/iwae_mnist.py:short
            and, for the NLL, the same with --mode=evaluate
            --config.eval.importance_samples=5000
 Hardware:  2 CPU cores for :short; for all 3,280 epochs an accelerator.
+Time:      :short 17 minutes with 50 draws beside other work, then 4 minutes for
+           the NLL of 5,000 draws; the full schedule was not run
+Expect:    :short test NLL 96.5 nats with 50 draws, 97.9 with 5, 99.2 with
+           config.objective.name=elbo
 
 References:
   Burda, Grosse and Salakhutdinov, arXiv 1509.00519, section 5.
