@@ -52,7 +52,7 @@ def test_differences_name_field_and_both_values():
     ("data.cache", "ram", "none, host"),
     ("data.binarization", "dyn", "none, static, dynamic"),
     ("model.dtype", "float16", "float32, bfloat16"),
-    ("model.init", "keras", "flax, torch"),
+    ("model.init", "keras", "flax, glorot, torch"),
     ("model.output_bias", "mean", "init, data"),
     ("model.latent_dim", 0, "at least 1"),
     ("optim.learning_rate", 0.0, "above 0"),

@@ -165,7 +165,8 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   train.train(config, str(tmp_path))
   saved = checkpoint.load_config(str(tmp_path))
   saved.eval.fidelity = True
-  saved.eval.features.name = "none of them"
+  saved.eval.features.name = "encoder"
+  saved.eval.features.args.workdir = str(tmp_path)
   report.evaluate(saved, str(tmp_path))
   pictures.write_samples(saved, str(tmp_path))
   parallel.initialize(config.train.compilation_cache_dir)

@@ -350,8 +350,8 @@ def test_pictures_of_every_prior(prior):
   variables = jax.tree.map(
     lambda v: jnp.asarray(rng.normal(size=v.shape), v.dtype), shapes
   )
-  few = latents.sample(vae, variables, 2, 0, 0.7)
-  more = latents.sample(vae, variables, 3, 0, 0.7)
+  few = latents.sample(vae, variables, np.arange(2, dtype=np.int32), 0, 0.7)
+  more = latents.sample(vae, variables, np.arange(3, dtype=np.int32), 0, 0.7)
   np.testing.assert_array_equal(few, more[:2])
   assert not np.array_equal(few[0], few[1])
 
