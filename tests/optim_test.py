@@ -103,3 +103,28 @@ def test_what_optax_lacks_is_said(path, value, said):
   config_lib.update(c, path, value)
   with pytest.raises(config_lib.ConfigError, match=said):
     optim.optimizer(c, 10)
+
+
+@pytest.mark.parametrize(
+  "name, args, said",
+  [
+    ("cosine", {"final": -1.0}, "final is -1.0; it must be 0 or more"),
+    ("step", {"decay": -1.0}, "decay is -1.0; it must be above 0"),
+    ("step", {"at": (500.0, 1000.0)}, "a fraction of the run"),
+    ("stages", {"count": 0}, "count is 0; it must be at least 1"),
+  ],
+)
+def test_impossible_schedules_are_said_in_a_sentence(name, args, said):
+  c = config_lib.default()
+  c.optim.schedule.name = name
+  c.optim.schedule.args.update(args)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    optim.learning_rate(c, 10)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "rprop"])
+def test_optimisers_that_need_more_than_gradients_are_refused(name):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):
+    optim.optimizer(c, 10)

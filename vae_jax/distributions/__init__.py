@@ -23,6 +23,7 @@ from vae_jax.distributions.pixels import (
   CalibratedNormal,
   Dequantized,
   Normal,
+  unit_pixels,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
   "Normal",
   "NormalMixture",
   "StandardNormal",
+  "unit_pixels",
 ]

@@ -72,7 +72,7 @@ class Vae(nn.Module):
 
   def encode(self, image: UInt8[Array, "b h w c"]) -> distributions.Groups:
     """Returns q(z | image)."""
-    x = image.astype(jnp.float32) * jnp.float32(1 / 255)
+    x = distributions.unit_pixels(image)
     if self.num_labels:
       label = self._label(len(x))[:, None, None, :]
       planes = jnp.broadcast_to(label, (*x.shape[:3], self.num_labels))

@@ -27,10 +27,6 @@ def _judge(vae: models.Vae, x: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
   return vae.auxiliary(x)
 
 
-def _flat(z: tuple[Float[Array, "b _"], ...]) -> Float[Array, "b d"]:
-  return jnp.concatenate(z, axis=-1)
-
-
 def permute_columns(
   values: Float[Array, "n d"],
   noise: Float[Array, "n d"],
@@ -125,7 +121,7 @@ def factor_vae(
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
   rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
-  code = _flat(z)
+  code = terms.flatten(z)
   correlation = terms.frozen(_judge, vae, code)
   critic_loss, accuracy = _tell_dependence(vae, batch, lax.stop_gradient(code))
   extras = {
@@ -184,7 +180,10 @@ def wae_gan(
     rate = terms.rate(posterior, prior, z, log_q, kl="auto")
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
-  code, wanted = _flat(z), _flat(prior.sample(terms.stream(batch.key, _PRIOR)))
+  code, wanted = (
+    terms.flatten(z),
+    terms.flatten(prior.sample(terms.stream(batch.key, _PRIOR))),
+  )
   fooling = jax.nn.softplus(-terms.frozen(_judge, vae, code))
   real = vae.auxiliary(lax.stop_gradient(wanted))
   fake = vae.auxiliary(lax.stop_gradient(code))

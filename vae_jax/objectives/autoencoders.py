@@ -149,7 +149,7 @@ def sparse_autoencoder(
   terms.check("rho", rho, 0 < rho < 1, "between 0 and 1")
   z = vae.encode(batch.image).mean
   plain = _decode(vae, z, batch.image)
-  code = jnp.concatenate(z, axis=-1)
+  code = terms.flatten(z)
   if penalty == "l1":
     value = jnp.sum(jnp.abs(code), axis=-1)
   else:

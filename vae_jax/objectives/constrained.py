@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import elbo, global_batch, terms
@@ -206,7 +206,7 @@ def geco(
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)
   rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
-  x = batch.image.astype(jnp.float32) * jnp.float32(1 / 255)
+  x = distributions.unit_pixels(batch.image)
   error = jnp.square(x - likelihood.mean) - kappa**2
   constraint = jnp.sum(error, axis=(1, 2, 3))
   log_multiplier = vae.auxiliary()

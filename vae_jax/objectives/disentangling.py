@@ -145,7 +145,7 @@ def beta_tcvae(
     estimator=estimator,
   )
   joint, product = aggregate_log_densities(
-    jnp.concatenate(z, axis=-1), means, log_variances, log_weight
+    terms.flatten(z), means, log_variances, log_weight
   )
   information = log_q - joint
   correlation = joint - product

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import elbo, terms
 from vae_jax.objectives.terms import Terms
@@ -143,7 +143,7 @@ def ssim_vae(
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)
   rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
-  x = batch.image.astype(jnp.float32) * jnp.float32(1 / 255)
+  x = distributions.unit_pixels(batch.image)
   similarity = multiscale_ssim(x, likelihood.mean)
   dissimilarity = x[0].size * (1 - similarity)
   return Terms(

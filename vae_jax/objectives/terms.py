@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jax import lax
@@ -109,6 +110,11 @@ def _apart(
 def stream(key: Key[Array, " b"], number: int) -> Key[Array, " b"]:
   """Returns keys for a purpose of its own, by a number of its own."""
   return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
+
+
+def flatten(z: tuple[Float[Array, "b _"], ...]) -> Float[Array, "b d"]:
+  """Returns the groups of a code side by side, as a critic reads them."""
+  return jnp.concatenate(z, axis=-1)
 
 
 def check_all_levels(objective: str, vae: Any) -> None:

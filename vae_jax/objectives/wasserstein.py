@@ -149,7 +149,9 @@ def wae_mmd(
   z, rate = _code_and_rate(vae, batch, posterior)
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
-  distance = mmd(batch, _flat(z), _prior_draws(vae, batch), kernel=kernel)
+  distance = mmd(
+    batch, terms.flatten(z), _prior_draws(vae, batch), kernel=kernel
+  )
   return Terms(
     loss=distortion + weight * distance,
     distortion=distortion,
@@ -198,7 +200,9 @@ def info_vae(
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
   rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
-  distance = mmd(batch, _flat(z), _prior_draws(vae, batch), kernel=kernel)
+  distance = mmd(
+    batch, terms.flatten(z), _prior_draws(vae, batch), kernel=kernel
+  )
   divergence = (1 - alpha) * rate + (alpha + lambda_mmd - 1) * distance
   return Terms(
     loss=distortion + divergence,
@@ -236,7 +240,7 @@ def swae(
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
   distance = sliced_wasserstein(
-    batch, _flat(z), _prior_draws(vae, batch), projections=projections
+    batch, terms.flatten(z), _prior_draws(vae, batch), projections=projections
   )
   distance = jnp.broadcast_to(distance, distortion.shape)
   return Terms(
@@ -260,8 +264,4 @@ def _code_and_rate(
 def _prior_draws(vae: models.Vae, batch: Batch) -> Float[Array, "b d"]:
   """Returns one draw from the prior per example."""
   key = terms.stream(batch.key, _PRIOR)
-  return _flat(vae.prior().sample(key))
-
-
-def _flat(z: tuple[Float[Array, "b _"], ...]) -> Float[Array, "b d"]:
-  return jnp.concatenate(z, axis=-1)
+  return terms.flatten(vae.prior().sample(key))
