@@ -34,6 +34,8 @@ train_step
 metrics
 checkpoint
 latents
+trained
+directions
 figures.png figures.canvas figures.grids figures.plots figures.matrices figures.comparison
 figures.diagnostics figures
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
@@ -50,9 +52,10 @@ train
 benchmark
 comparison_table
 compare
+modes.options modes.drawing modes.attributes
 main
 """.split()
-PLAIN = {"data", "evaluate"}  # Packages with nothing but a docstring.
+PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.
 
 
 def _name(path):

@@ -7,11 +7,12 @@ import pytest
 from flax import linen as nn
 
 from tests.helpers import tiny_config
-from vae_jax import build, models, objectives, pictures, train, train_step
+from vae_jax import build, models, objectives, train, train_step
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import report
+from vae_jax.modes import drawing, options
 
 SHAPE = (4, 4, 1)
 
@@ -102,7 +103,7 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
   assert saved.data.num_labels == len(splits.label_names) > 1
   result = report.evaluate(saved, str(tmp_path))
   assert np.isfinite(result["neg_elbo"])
-  path = pictures.write_samples(saved, str(tmp_path))
+  path = drawing.sample(saved, str(tmp_path), options.Options())
   assert np.load(path.replace(".png", ".npz"))["images"].shape[0] == 100
 
 

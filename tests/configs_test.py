@@ -16,13 +16,13 @@ from vae_jax import (
   metrics,
   optim,
   parallel,
-  pictures,
   train,
   validation,
 )
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import report
+from vae_jax.modes import drawing, options
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -168,7 +168,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   saved.eval.features.name = "encoder"
   saved.eval.features.args.workdir = str(tmp_path)
   report.evaluate(saved, str(tmp_path))
-  pictures.write_samples(saved, str(tmp_path))
+  drawing.sample(saved, str(tmp_path), options.Options())
   parallel.initialize(config.train.compilation_cache_dir)
   # Settings of conditional models and of losses with their own network.
   config.model.condition = "label"

@@ -18,14 +18,15 @@ from vae_jax import (
   latents,
   objectives,
   parallel,
-  pictures,
   train,
   train_step,
+  trained,
 )
 from vae_jax import config as config_lib
 from vae_jax.data import datasets, preprocess
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import bounds, report
+from vae_jax.modes import drawing, options
 
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian_optimal"])
@@ -99,7 +100,7 @@ def test_mean_terms_is_the_mean_over_single_examples(run):
   c = checkpoint.load_config(run)
   state = checkpoint.load_state(run)
   source = datasets.open_splits(c.data).test
-  vae, variables = pictures.model_for_use(c, state)
+  vae, variables = trained.model_for_use(c, state)
   total = []
   for i in range(len(source)):
     index = np.array([i], np.int32)
@@ -178,11 +179,11 @@ def test_no_run_is_said_in_a_sentence(tmp_path):
 def test_samples_and_reconstructions(run):
   c = checkpoint.load_config(run)
   state = checkpoint.load_state(run)
-  path = pictures.write_samples(c, run)
+  path = drawing.sample(c, run, options.Options())
   assert path.endswith("samples.png")
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
-  vae, variables = pictures.model_for_use(c, state)
+  vae, variables = trained.model_for_use(c, state)
   first = np.arange(10, dtype=np.int32)
   ten = np.asarray(latents.sample(vae, variables, first, 0, 1.0))
   np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)

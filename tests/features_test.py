@@ -14,7 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from tests.helpers import tiny_config
-from vae_jax import checkpoint, latents, pictures, train_step
+from vae_jax import checkpoint, latents, train_step, trained
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import features
@@ -110,7 +110,7 @@ def test_posterior_means_of_another_run(tmp_path):
   folder = str(tmp_path)
   extract = _build("encoder", (16, 16, 1), workdir=folder)
   image = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 1), np.uint8)
-  vae, variables = pictures.model_for_use(c, state)
+  vae, variables = trained.model_for_use(c, state)
   expected = latents.encode(vae, variables, image)[0]
   np.testing.assert_array_equal(extract(image), expected)
   assert folder in extract.name and "step 0" in extract.name

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vae_jax import checkpoint, latents, parallel, pictures
+from vae_jax import checkpoint, latents, parallel, trained
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import per_example, report
@@ -97,7 +97,7 @@ def test_factors_that_are_not_there(reference, monkeypatch):
 def test_samples_over_devices_are_those_of_the_pictures(reference):
   folder, state = reference
   c = _config(folder, eval__batch_size=24)
-  vae, variables = pictures.model_for_use(c, state)
+  vae, variables = trained.model_for_use(c, state)
   replicated = parallel.replicate(variables)
   found = np.concatenate(list(per_example.samples(c, replicated, 30, None)))
   index = np.arange(30, dtype=np.int32)

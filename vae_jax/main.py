@@ -1,11 +1,12 @@
 """Trains and evaluates variational autoencoders.
 
 Modes:
-  train      train a model, or go on where the same command stopped
-  evaluate   held-out neg_elbo, distortion and rate, to <workdir>/eval/
-  sample     decoded draws from the prior, to <workdir>/figures/
-  benchmark  speed, compile time and memory of a config, to benchmark.json
-  compare    runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
+  train        train a model, or go on where the same command stopped
+  evaluate     held-out neg_elbo, distortion and rate, to <workdir>/eval/
+  sample       decoded draws from the prior, to <workdir>/figures/
+  attributes   directions of all attributes, to <workdir>/attributes/
+  benchmark    speed, compile time and memory of a config, to benchmark.json
+  compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
 Examples:
   python -m vae_jax.main --config=configs/faces.py
@@ -17,6 +18,7 @@ listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
 Ctrl-C saves itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
+import importlib
 import logging as std_logging
 import pathlib
 import re
@@ -27,6 +29,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
 from vae_jax import validation
+from vae_jax.modes import options as options_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -44,11 +47,27 @@ _WORKDIR = flags.DEFINE_string(
 _WORKDIRS = flags.DEFINE_list(
   "workdirs", None, "Folders of the runs that --mode=compare compares."
 )
+# The function of each mode that reads a workdir: (config, workdir, options) ->
+# what to print.
+_FUNCTIONS = {
+  "sample": "vae_jax.modes.drawing",
+  "attributes": "vae_jax.modes.attributes",
+}
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
-  ["train", "evaluate", "sample", "benchmark", "compare"],
+  ["train", "evaluate", "benchmark", "compare", *_FUNCTIONS],
   "What to do; see above.",
+)
+_SEED = flags.DEFINE_integer(
+  "seed", None, "Of all that a mode draws at random; see config.sample.seed."
+)
+_TEMPERATURE = flags.DEFINE_float(
+  "temperature", None, "Of samples; see config.sample.temperature."
+)
+_OPTIONS = (
+  flags.DEFINE_integer("count", None, "How many samples; 100."),
+  flags.DEFINE_bool("individual", None, "A PNG for each sample."),
 )
 
 # What the shell's own commands use.
@@ -151,6 +170,10 @@ def _settings() -> tuple[ConfigDict, str]:
     if _CONFIG.value is not None
     else {}
   )
+  if _SEED.value is not None:
+    overrides |= {"sample.seed": _SEED.value, "eval.seed": _SEED.value}
+  if _TEMPERATURE.value is not None:
+    overrides |= {"sample.temperature": _TEMPERATURE.value}
   config_lib.override_for_use(config, overrides)
   validation.validate(config)
   return config, workdir
@@ -173,10 +196,12 @@ def _run() -> None:
       f"--workdirs is for --mode=compare, not {_MODE.value}; did you mean "
       "--workdir?"
     )
+  options = options_lib.Options(**{flag.name: flag.value for flag in _OPTIONS})
+  options_lib.check(_MODE.value, options)
+  config, workdir = _settings()
   # Imported here so that --help and a misspelt flag answer at once.
   from vae_jax import parallel
 
-  config, workdir = _settings()
   parallel.initialize(config.train.compilation_cache_dir)
   if _MODE.value == "train":
     from vae_jax import train
@@ -186,14 +211,13 @@ def _run() -> None:
     from vae_jax.evaluate import report
 
     print(report.table(report.evaluate(config, workdir)))
-  elif _MODE.value == "sample":
-    from vae_jax import pictures
-
-    print(pictures.write_samples(config, workdir))
-  else:
+  elif _MODE.value == "benchmark":
     from vae_jax import benchmark
 
     print(benchmark.table(benchmark.benchmark(config, workdir)))
+  else:
+    module = importlib.import_module(_FUNCTIONS[_MODE.value])
+    print(getattr(module, _MODE.value)(config, workdir, options))
 
 
 def main(argv: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Means over examples, the only nats -> bits/dim, and the writers."""
 
+import io
 import json
 import math
 import os
@@ -122,6 +123,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
   partial = path.with_name(f".{path.name}.{os.getpid()}")
   partial.write_bytes(content)
   os.replace(partial, path)
+
+
+def write_arrays(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
+  """Writes an `.npz` file so that a reader never sees half of it.
+
+  The same arrays give the same bytes.
+  """
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays)
+  write_bytes(path, buffer.getvalue())
 
 
 class Writer:

@@ -1,6 +1,5 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
-import io
 import pathlib
 from typing import Any
 
@@ -8,16 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import (
-  build,
-  checkpoint,
-  figures,
-  latents,
-  metrics,
-  models,
-  train_step,
-)
-from vae_jax.data import cache, datasets
+from vae_jax import figures, latents, metrics, models, trained
 from vae_jax.train_step import TrainState
 
 _RECONSTRUCTIONS = 30
@@ -28,20 +18,11 @@ _SCATTER = 10_000
 _CHUNK = 500
 
 
-def model_for_use(
-  config: ConfigDict, state: TrainState
-) -> tuple[models.Vae, Any]:
-  """Returns the model in evaluation mode and its variables."""
-  vae = build.model(config, tuple(config.data.image_shape), train=False)
-  params = train_step.eval_params(config, state)
-  return vae, {"params": params, **state.model_state}
-
-
 def reconstructions(
   config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
-  vae, variables = model_for_use(config, state)
+  vae, variables = trained.model_for_use(config, state)
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
   data = source.fetch(index)
   image = latents.as_model_input(
@@ -71,7 +52,7 @@ def samples(
 
   With ten classes a column holds one class.
   """
-  vae, variables = model_for_use(config, state)
+  vae, variables = trained.model_for_use(config, state)
   label = sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     latents.sample(
@@ -83,25 +64,6 @@ def samples(
     )
   )
   return figures.image_grid(images, path, columns=_SAMPLE_ROWS), images
-
-
-def write_samples(config: ConfigDict, workdir: str) -> str:
-  """Draws prior samples of a run's newest checkpoint; returns where to.
-
-  Writes `figures/samples.png` and the same images as `figures/samples.npz`.
-  """
-  best = config.eval.checkpoint == "best"
-  state = checkpoint.load_state(workdir, best=best)
-  path = pathlib.Path(workdir) / "figures" / "samples.png"
-  source = None
-  if config.model.condition == "attributes":
-    splits = datasets.open_splits(config.data)
-    source = cache.open_source(splits.validation, config.data)
-  _, images = samples(config, state, source, path)
-  buffer = io.BytesIO()
-  np.savez(buffer, images=images)
-  metrics.write_bytes(path.with_suffix(".npz"), buffer.getvalue())
-  return str(path)
 
 
 def validation(
@@ -160,7 +122,7 @@ def _scatter(
   label_names: tuple[str, ...] | None,
   path: pathlib.Path,
 ) -> np.ndarray:
-  vae, variables = model_for_use(config, state)
+  vae, variables = trained.model_for_use(config, state)
   codes, labels = [], []
   for begin in range(0, min(_SCATTER, len(source)), _CHUNK):
     index = np.arange(begin, min(begin + _CHUNK, len(source)), dtype=np.int32)
@@ -189,7 +151,7 @@ def _manifold(
 ) -> None:
   """Draws what a grid decodes to: quantiles of N(0, I), where codes should lie,
   or of the codes themselves where there is no such prior."""
-  vae, variables = model_for_use(config, state)
+  vae, variables = trained.model_for_use(config, state)
   if _has_standard_prior(config):
     z1 = z2 = latents.prior_quantiles(_MANIFOLD_ROWS)
   else:

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, latents, pictures, registry
+from vae_jax import checkpoint, latents, registry, trained
 from vae_jax.config import ConfigError
 
 _FIELD = "eval.features"
@@ -187,7 +187,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
       "codes need labels; name a run with config.model.condition=none."
     )
   state = checkpoint.load_state(workdir)
-  vae, variables = pictures.model_for_use(config, state)
+  vae, variables = trained.model_for_use(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
     codes = latents.encode(vae, variables, image)

@@ -10,6 +10,7 @@ from vae_jax.figures.diagnostics import latent_diagnostics
 from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.matrices import heat_map
 from vae_jax.figures.plots import latent_scatter, loss_curves
+from vae_jax.figures.png import save as write_image
 
 __all__ = [
   "heat_map",
@@ -21,4 +22,5 @@ __all__ = [
   "manifold",
   "rate_distortion",
   "reconstruction_grid",
+  "write_image",
 ]

@@ -22,19 +22,21 @@ def heat_map(
   column_names: Sequence[str],
   title: str,
   limit: int | float | None = None,
+  signed: bool = False,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws a matrix of values from 0 upwards, the larger the darker.
+  """Draws a matrix of values, the further from 0 the darker.
 
   Up to 72 rows and columns, cells show their values with two decimals; with
   more, cells shrink, the numbers go, and names are thinned out.
 
   Args:
-    values: `[rows columns]`, 0 or more; non-finite values stay blank.
+    values: `[rows columns]`; non-finite values stay blank.
     path: Where to write the PNG; None only draws.
     row_names: One for each row, from the top.
     column_names: One for each column, from the left.
     title: Says what the values are, and their unit.
     limit: Value of the darkest colour; None takes the largest value.
+    signed: Whether values below 0 have a colour of their own.
 
   Returns:
     The picture, in RGB.
@@ -55,7 +57,7 @@ def heat_map(
     )
   rows, columns = values.shape
   shown = np.ma.masked_invalid(values)
-  limit = limit or float(shown.max() if shown.count() else 0) or 1.0
+  limit = limit or float(abs(shown).max() if shown.count() else 0) or 1.0
   # How many cells share the room of one with a number.
   across, down = (max(1.0, n / _ROOMY) for n in (columns, rows))
   letter = _SMALL * _LETTER
@@ -67,7 +69,10 @@ def heat_map(
   height = max(height, 2.0)
   figure = canvas.new_figure(width, height)
   ax = figure.add_subplot()
-  image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=limit, aspect="auto")
+  colours = ("RdBu", -limit) if signed else ("Blues", 0)
+  image = ax.imshow(
+    shown, cmap=colours[0], vmin=colours[1], vmax=limit, aspect="auto"
+  )
   # Over the whole figure, not the axes: it may be wider than these.
   figure.suptitle(title, fontsize=_LARGE)
   figure.colorbar(image, pad=0.02, fraction=0.2 / width, aspect=height / 0.2)
@@ -84,7 +89,7 @@ def heat_map(
     for (i, j), value in np.ndenumerate(shown):
       if not np.isfinite(value):
         continue
-      color = "white" if value > 0.6 * limit else "0.15"
+      color = "white" if abs(value) > 0.6 * limit else "0.15"
       style = {"size": _SMALL - 1, "color": color, "ha": "center"}
       ax.text(j, i, f"{value:z.2f}", va="center", **style)
   picture = canvas.render(figure)

@@ -1,0 +1,230 @@
+"""Directions in latent space along which an attribute comes or goes.
+
+Three kinds, all in one unit: a step of 1 moves a code as far along its
+direction as the codes with and without the attribute lie apart on average.
+
+  mean      v = m1 - m0, the difference of the mean codes with and without
+  balanced  the same with everything else held equal: for attributes, the
+            coefficient of the attribute in a least-squares fit of the codes on
+            all attributes at once; for classes, the mean of the class less the
+            mean of the other classes' means, however frequent each is
+  probe     w (w . (m1 - m0)) / (w . w), w the weights of a logistic regression
+            that tells the attribute from the code
+
+References:
+  mean: Larsen et al., arXiv 1512.09300, section 4.1; White, arXiv 1609.04468,
+  section 3.2, also on attributes that go together; probe: Shen et al., arXiv
+  1907.10786, section 3.
+"""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+from concurrent import futures
+
+import numpy as np
+from jaxtyping import Float, Integer
+from sklearn import linear_model, preprocessing
+
+from vae_jax import metrics
+from vae_jax.config import ConfigError
+
+KINDS = ("mean", "balanced", "probe")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Directions:
+  """A direction for each attribute and kind, and what they were made from.
+
+  Attributes:
+    names: of the attributes, or of the classes.
+    vectors: float32 [kinds a d] in the order of `KINDS`; not a number for an
+      attribute that all images have, or none.
+    positives: images with each attribute.
+    total: images.
+    correlation: of the attributes among each other, [a a]; 0 where one does
+      not vary.
+    accuracy: of each probe on the images it was fitted to, balanced: 0.5 is
+      chance.
+    split: of the data set that the codes are from.
+    step: of the checkpoint that encoded them.
+  """
+
+  names: tuple[str, ...]
+  vectors: Float[np.ndarray, "kinds a d"]
+  positives: Integer[np.ndarray, " a"]
+  total: int
+  correlation: Float[np.ndarray, "a a"]
+  accuracy: Float[np.ndarray, " a"]
+  split: str
+  step: int
+
+  def vector(self, name: str, kind: str) -> Float[np.ndarray, " d"]:
+    """Returns the direction of an attribute.
+
+    Raises:
+      ConfigError: there is no such attribute or kind, or the attribute does
+        not vary.
+    """
+    if kind not in KINDS:
+      raise ConfigError(
+        f"There is no direction {kind!r}; it must be one of {list(KINDS)}."
+      )
+    found = self.vectors[KINDS.index(kind), self.position(name)]
+    if not np.isfinite(found).all():
+      count = self.positives[self.position(name)]
+      raise ConfigError(
+        f"{count} of {self.total} images of the split {self.split} have the "
+        f"attribute {name}: there is no direction to it."
+      )
+    return found
+
+  def position(self, name: str) -> int:
+    """Returns which of `names` an attribute is.
+
+    Raises:
+      ConfigError: it is none of them.
+    """
+    if name not in self.names:
+      near = difflib.get_close_matches(name, self.names, n=3)
+      hint = f"did you mean {' or '.join(near)}?" if near else "there are: "
+      known = "" if near else ", ".join(self.names) + "."
+      raise ConfigError(f"There is no attribute {name!r}; {hint}{known}")
+    return self.names.index(name)
+
+
+def estimate(
+  codes: Float[np.ndarray, "n d"],
+  labels: Integer[np.ndarray, "n ..."],
+  names: tuple[str, ...],
+  *,
+  split: str,
+  step: int,
+) -> Directions:
+  """Estimates the directions of all attributes from codes of a split.
+
+  Args:
+    codes: posterior means.
+    labels: attributes [n a], 0 or 1; or class ids [n], each class then being
+      an attribute.
+    names: of the attributes, or of the classes.
+    split: where the codes are from, for the record.
+    step: of the checkpoint that made them, for the record.
+  """
+  codes = codes.astype(np.float64)
+  if labels.ndim == 1:
+    present = labels[:, None] == np.arange(len(names))
+  else:
+    present = labels.astype(bool)
+  positives = present.sum(axis=0)
+  mean = _differences(codes, present)
+  if labels.ndim == 1:
+    balanced = _differences_of_classes(codes, present)
+  else:
+    balanced = _coefficients(codes, present)
+  balanced[~np.isfinite(mean).all(axis=1)] = np.nan
+  probe, accuracy = _probes(codes, present, mean)
+  return Directions(
+    names=names,
+    vectors=np.stack([mean, balanced, probe]).astype(np.float32),
+    positives=positives,
+    total=len(codes),
+    correlation=_correlation(present),
+    accuracy=accuracy,
+    split=split,
+    step=step,
+  )
+
+
+def _differences(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
+  """Mean code with each attribute less mean code without it, [a d]."""
+  with_it = present.T.astype(np.float64)
+  count = with_it.sum(axis=1, keepdims=True)
+  total = codes.sum(axis=0)
+  inside = with_it @ codes
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return inside / count - (total - inside) / (len(codes) - count)
+
+
+def _differences_of_classes(
+  codes: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+  """Mean code of each class less the mean of those of the others, [a d]."""
+  with_it = present.T.astype(np.float64)
+  count = with_it.sum(axis=1, keepdims=True)
+  there = count[:, 0] > 0
+  means = np.where(there[:, None], with_it @ codes / np.maximum(count, 1), 0)
+  others = max(there.sum() - 1, 1)
+  return means - (means.sum(axis=0) - means) / others
+
+
+def _coefficients(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
+  """Least-squares coefficients of the attributes in a fit of codes, [a d].
+
+  Of attributes that determine each other the shortest solution is taken.
+  """
+  centred = present - present.mean(axis=0)
+  solution = np.linalg.lstsq(centred, codes - codes.mean(axis=0), rcond=1e-8)
+  return solution[0]
+
+
+def _probes(
+  codes: np.ndarray, present: np.ndarray, mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Directions of logistic regressions, [a d], and their accuracies, [a]."""
+  scaler = preprocessing.StandardScaler().fit(codes)
+  scaled = scaler.transform(codes)
+
+  def fit(a: int) -> tuple[np.ndarray, float]:
+    hit = present[:, a]
+    if not np.isfinite(mean[a]).all():
+      return np.full(codes.shape[1], np.nan), np.nan
+    line = linear_model.LogisticRegression(
+      class_weight="balanced", max_iter=1000
+    ).fit(scaled, hit)
+    # Weights of the codes themselves; a code that never varies keeps scale 1.
+    weights = line.coef_[0] / scaler.scale_
+    told = line.predict(scaled) == hit
+    accuracy = (told[hit].mean() + told[~hit].mean()) / 2
+    length = weights @ weights
+    return weights * (weights @ mean[a]) / max(length, 1e-300), accuracy
+
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    directions, accuracies = zip(
+      *pool.map(fit, range(present.shape[1])), strict=True
+    )
+  return np.stack(directions), np.array(accuracies)
+
+
+def _correlation(present: np.ndarray) -> np.ndarray:
+  centred = present - present.mean(axis=0)
+  spread = np.sqrt((centred**2).sum(axis=0))
+  scale = np.where(spread > 0, spread, 1)
+  return (centred / scale).T @ (centred / scale)
+
+
+def save(found: Directions, path: pathlib.Path) -> None:
+  """Writes directions to an `.npz` file, whole or not at all."""
+  metrics.write_arrays(
+    path,
+    **{
+      field.name: np.asarray(getattr(found, field.name))
+      for field in dataclasses.fields(Directions)
+    },
+  )
+
+
+def load(path: pathlib.Path) -> Directions:
+  """Reads what `save` wrote; needs no pickle."""
+  with np.load(path) as file:
+    values = dict(file)
+  return Directions(
+    **{
+      **values,
+      "names": tuple(values["names"].tolist()),
+      "total": int(values["total"]),
+      "split": str(values["split"]),
+      "step": int(values["step"]),
+    }
+  )

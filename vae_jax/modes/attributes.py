@@ -1,0 +1,128 @@
+"""`--mode=attributes`: directions of all attributes from one encoding pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import directions, figures, metrics, models, parallel, trained
+from vae_jax.config import ConfigError
+from vae_jax.data import cache, datasets
+from vae_jax.data.batch import Batch
+from vae_jax.evaluate import per_example
+from vae_jax.modes import options as options_lib
+
+_FOLDER = "attributes"
+_SPLIT = "train"
+
+
+def codes_of(
+  model: trained.Trained, split: str, *, bar: str
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+  """Encodes each image of a split once.
+
+  Args:
+    model: the model.
+    split: train, validation or test.
+    bar: what the bar that shows the progress is called.
+
+  Returns:
+    Posterior means [n d]; labels, None where there are none; their names.
+  """
+  splits = datasets.open_splits(model.config.data)
+  source = cache.open_source(getattr(splits, split), model.config.data)
+  labelled = source.label_shape is not None
+
+  def code(vae: models.Vae, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    means = jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
+    return means, batch.label if labelled else means[:, :0]
+
+  variables = parallel.replicate(model.variables)
+  rows = per_example.rows(model.config, code, variables, source, bar=bar)
+  codes, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
+  return codes, labels if labelled else None, splits.label_names
+
+
+def directions_of(model: trained.Trained) -> directions.Directions:
+  """Returns the directions of a run's checkpoint: those on disk, or new ones.
+
+  Writes `attributes/directions.npz`, and what a person wants to know of them
+  as `attributes/attributes.json` and `attributes/correlation.png`.
+
+  Raises:
+    ConfigError: the data set has no attributes, or the model is given them.
+  """
+  folder = model.workdir / _FOLDER
+  path = folder / "directions.npz"
+  if path.exists():
+    found = directions.load(path)
+    if found.step == model.step:
+      return found
+  if model.config.model.condition != "none":
+    raise ConfigError(
+      f"config.model.condition is {model.config.model.condition!r}: a model "
+      "that is given the labels has no need to keep them in its codes, so that "
+      "there is no direction to look for."
+    )
+  codes, labels, names = codes_of(model, _SPLIT, bar="encoding")
+  if labels is None or names is None:
+    raise ConfigError(
+      f"{model.config.data.name} has no attributes and no classes, of which "
+      "there could be directions; see config.data.label."
+    )
+  found = directions.estimate(
+    codes, labels, names, split=_SPLIT, step=model.step
+  )
+  directions.save(found, path)
+  metrics.write_json(folder / "attributes.json", metrics.finite(_card(found)))
+  figures.heat_map(
+    found.correlation,
+    folder / "correlation.png",
+    row_names=found.names,
+    column_names=found.names,
+    title="correlation of the attributes",
+    limit=1,
+    signed=True,
+  )
+  logging.info("Directions of %d attributes in %s", len(names), folder)
+  return found
+
+
+def _card(found: directions.Directions) -> dict:
+  return {
+    "split": found.split,
+    "step": found.step,
+    "images": found.total,
+    "attributes": {
+      name: {
+        "images": int(found.positives[a]),
+        "probe_accuracy": float(found.accuracy[a]),
+        "length": {
+          kind: float(np.linalg.norm(found.vectors[k, a]))
+          for k, kind in enumerate(directions.KINDS)
+        },
+        "correlation": {
+          other: round(float(found.correlation[a, b]), 4)
+          for b, other in enumerate(found.names)
+          if b != a
+        },
+      }
+      for a, name in enumerate(found.names)
+    },
+  }
+
+
+def attributes(
+  config: ConfigDict, workdir: str, options: options_lib.Options
+) -> str:
+  """Makes the directions of a run and returns a table of them."""
+  del options
+  found = directions_of(trained.open_run(config, workdir))
+  width = max(len(name) for name in found.names)
+  lines = [f"{'attribute':>{width}}    images  probe's balanced accuracy"]
+  for a, name in enumerate(found.names):
+    lines.append(
+      f"{name:>{width}}  {found.positives[a]:8,}  {found.accuracy[a]:.3f}"
+    )
+  return "\n".join([*lines, f"{workdir}/{_FOLDER}/directions.npz"])
