@@ -21,10 +21,11 @@ import dataclasses
 import difflib
 import os
 import pathlib
+from collections.abc import Iterable
 from concurrent import futures
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from sklearn import linear_model, preprocessing
 
 from vae_jax import metrics
@@ -41,6 +42,8 @@ class Directions:
     names: of the attributes, or of the classes.
     vectors: float32 [kinds a d] in the order of `KINDS`; not a number for an
       attribute that all images have, or none.
+    pixels: float32 [a h w c], mean image with each attribute less mean image
+      without it, pixels in [0, 255].
     positives: images with each attribute.
     total: images.
     correlation: of the attributes among each other, [a a]; 0 where one does
@@ -53,6 +56,7 @@ class Directions:
 
   names: tuple[str, ...]
   vectors: Float[np.ndarray, "kinds a d"]
+  pixels: Float[np.ndarray, "a h w c"]
   positives: Integer[np.ndarray, " a"]
   total: int
   correlation: Float[np.ndarray, "a a"]
@@ -71,14 +75,26 @@ class Directions:
       raise ConfigError(
         f"There is no direction {kind!r}; it must be one of {list(KINDS)}."
       )
-    found = self.vectors[KINDS.index(kind), self.position(name)]
-    if not np.isfinite(found).all():
+    return self._made(
+      self.vectors[KINDS.index(kind), self.position(name)], name
+    )
+
+  def pixel_difference(self, name: str) -> Float[np.ndarray, "h w c"]:
+    """Returns mean image with an attribute less mean image without it.
+
+    Raises:
+      ConfigError: as `vector`.
+    """
+    return self._made(self.pixels[self.position(name)], name)
+
+  def _made(self, values: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(values).all():
       count = self.positives[self.position(name)]
       raise ConfigError(
         f"{count} of {self.total} images of the split {self.split} have the "
         f"attribute {name}: there is no direction to it."
       )
-    return found
+    return values
 
   def position(self, name: str) -> int:
     """Returns which of `names` an attribute is.
@@ -87,11 +103,16 @@ class Directions:
       ConfigError: it is none of them.
     """
     if name not in self.names:
-      near = difflib.get_close_matches(name, self.names, n=3)
-      hint = f"did you mean {' or '.join(near)}?" if near else "there are: "
-      known = "" if near else ", ".join(self.names) + "."
-      raise ConfigError(f"There is no attribute {name!r}; {hint}{known}")
+      raise ConfigError(unknown(name, self.names))
     return self.names.index(name)
+
+
+def unknown(name: str, known: tuple[str, ...]) -> str:
+  """Returns a sentence that says that there is no such attribute."""
+  near = difflib.get_close_matches(name, known, n=3)
+  if near:
+    return f"There is no attribute {name!r}; did you mean {' or '.join(near)}?"
+  return f"There is no attribute {name!r}; there are: {', '.join(known)}."
 
 
 def estimate(
@@ -99,6 +120,7 @@ def estimate(
   labels: Integer[np.ndarray, "n ..."],
   names: tuple[str, ...],
   *,
+  images: Iterable[UInt8[np.ndarray, "m h w c"]],
   split: str,
   step: int,
 ) -> Directions:
@@ -109,16 +131,13 @@ def estimate(
     labels: attributes [n a], 0 or 1; or class ids [n], each class then being
       an attribute.
     names: of the attributes, or of the classes.
+    images: the images themselves, in any parts.
     split: where the codes are from, for the record.
     step: of the checkpoint that made them, for the record.
   """
   codes = codes.astype(np.float64)
-  if labels.ndim == 1:
-    present = labels[:, None] == np.arange(len(names))
-  else:
-    present = labels.astype(bool)
-  positives = present.sum(axis=0)
-  mean = _differences(codes, present)
+  present = _present(labels, len(names))
+  mean = _differences(present.T @ codes, codes.sum(axis=0), present)
   if labels.ndim == 1:
     balanced = _differences_of_classes(codes, present)
   else:
@@ -128,7 +147,8 @@ def estimate(
   return Directions(
     names=names,
     vectors=np.stack([mean, balanced, probe]).astype(np.float32),
-    positives=positives,
+    pixels=_pixel_differences(images, present).astype(np.float32),
+    positives=present.sum(axis=0),
     total=len(codes),
     correlation=_correlation(present),
     accuracy=accuracy,
@@ -137,14 +157,36 @@ def estimate(
   )
 
 
-def _differences(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
-  """Mean code with each attribute less mean code without it, [a d]."""
-  with_it = present.T.astype(np.float64)
-  count = with_it.sum(axis=1, keepdims=True)
-  total = codes.sum(axis=0)
-  inside = with_it @ codes
+def _present(labels: np.ndarray, count: int) -> np.ndarray:
+  """Which image has which attribute, or is of which class, bool [n a]."""
+  if labels.ndim == 1:
+    return labels[:, None] == np.arange(count)
+  return labels.astype(bool)
+
+
+def _differences(
+  inside: np.ndarray, total: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+  """Mean with each attribute less mean without it, [a d]; from the sum over
+  the images with it, [a d], and the sum over all images, [d]."""
+  count = present.sum(axis=0)[:, None]
   with np.errstate(divide="ignore", invalid="ignore"):
-    return inside / count - (total - inside) / (len(codes) - count)
+    return inside / count - (total - inside) / (len(present) - count)
+
+
+def _pixel_differences(
+  images: Iterable[np.ndarray], present: np.ndarray
+) -> np.ndarray:
+  """Mean image with each attribute less mean image without it, [a h w c]."""
+  inside, total, begin, shape = 0.0, 0.0, 0, ()
+  for part in images:
+    chosen = present[begin : begin + len(part)].T.astype(np.float32)
+    flat = part.reshape(len(part), -1).astype(np.float32)
+    # Whole numbers: exact in float32 up to 65,793 images a part.
+    inside = inside + (chosen @ flat).astype(np.float64)
+    total = total + flat.sum(axis=0, dtype=np.float64)
+    begin, shape = begin + len(part), part.shape[1:]
+  return _differences(inside, total, present).reshape(-1, *shape)
 
 
 def _differences_of_classes(

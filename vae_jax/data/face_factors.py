@@ -234,6 +234,20 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
   }
 
 
+# Attributes that are thresholds of one real factor, and whether they come with
+# its large values (1) or its small ones (-1).
+THRESHOLDS = {
+  "Arched_Eyebrows": ("brow_arch", 1),
+  "Big_Lips": ("lip_fullness", 1),
+  "Big_Nose": ("nose_size", 1),
+  "Bushy_Eyebrows": ("brow_thickness", 1),
+  "Mouth_Slightly_Open": ("mouth_open", 1),
+  "Narrow_Eyes": ("eye_open", -1),
+  "Pale_Skin": ("skin_tone", -1),
+  "Rosy_Cheeks": ("rosiness", 1),
+  "Smiling": ("smile", 1),
+}
+
 ATTRIBUTES = tuple(
   attributes({name: factor.quantile(0.5) for name, factor in FACTORS.items()})
 )

@@ -49,6 +49,36 @@ def read(
   Raises:
     DataError: the data set has no such features, or none of them varies.
   """
+  stored = values(builder, split)
+  columns = {name: discretise(v, bins=bins) for name, v in stored.items()}
+  names = [name for name, v in columns.items() if np.any(v != v[0])]
+  if not names:
+    raise errors.DataError(
+      f"no factor of {builder.info.full_name} varies within the split "
+      f"{split!r}: choose a larger one"
+    )
+  return Factors(
+    names=tuple(names),
+    values=np.stack([columns[name] for name in names], axis=1),
+    dropped=tuple(name for name in columns if name not in names),
+  )
+
+
+def values(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, Shaped[np.ndarray, " n"]]:
+  """Reads the factors of a split as they are stored; no image is decoded.
+
+  Args:
+    builder: of `preparation.builder`.
+    split: as for `read`.
+
+  Returns:
+    The value of each example, by the factor's name, sorted by it.
+
+  Raises:
+    DataError: the data set has no such features.
+  """
   features = _select(builder)
   source = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -67,18 +97,7 @@ def read(
         value = example[key]
         kind = value.WhichOneof("kind")
         stored[name][index] = getattr(value, kind).value[0]
-  columns = {name: discretise(v, bins=bins) for name, v in stored.items()}
-  names = [name for name, v in columns.items() if np.any(v != v[0])]
-  if not names:
-    raise errors.DataError(
-      f"no factor of {builder.info.full_name} varies within the split "
-      f"{split!r}: choose a larger one"
-    )
-  return Factors(
-    names=tuple(names),
-    values=np.stack([columns[name] for name in names], axis=1),
-    dropped=tuple(name for name in columns if name not in names),
-  )
+  return stored
 
 
 def discretise(

@@ -25,6 +25,7 @@ from vae_jax.data import face_drawing, face_factors, locks
 
 FACTORS = face_factors.FACTORS
 ATTRIBUTES = face_factors.ATTRIBUTES
+THRESHOLDS = face_factors.THRESHOLDS
 sample_factors = face_factors.sample_factors
 attributes = face_factors.attributes
 

@@ -15,6 +15,7 @@ from vae_jax.modes import options as options_lib
 
 _FOLDER = "attributes"
 _SPLIT = "train"
+_PART = 2000  # Images read at a time for their mean.
 
 
 def codes_of(
@@ -71,8 +72,16 @@ def directions_of(model: trained.Trained) -> directions.Directions:
       f"{model.config.data.name} has no attributes and no classes, of which "
       "there could be directions; see config.data.label."
     )
+  source = trained.open_split(model.config, _SPLIT)
+  index = np.arange(len(source))
+  parts = np.array_split(index, -(-len(source) // _PART))
   found = directions.estimate(
-    codes, labels, names, split=_SPLIT, step=model.step
+    codes,
+    labels,
+    names,
+    images=(source.fetch(part)["image"] for part in parts),
+    split=_SPLIT,
+    step=model.step,
   )
   directions.save(found, path)
   metrics.write_json(folder / "attributes.json", metrics.finite(_card(found)))

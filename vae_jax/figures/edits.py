@@ -1,0 +1,96 @@
+"""What edits of an attribute do, by kind of direction."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+
+from vae_jax.figures import canvas, png
+
+_BAR = 0.8  # Height of the bars of one attribute, of the room for it.
+
+
+def edit_curves(
+  strengths: Float[np.ndarray, " s"],
+  targets: Mapping[str, Float[np.ndarray, "n s"]],
+  changes: Mapping[str, Mapping[str, float]],
+  path: epath.PathLike | None = None,
+  *,
+  title: str,
+  target_name: str,
+  clearly: tuple[float, float],
+  attribute: str,
+) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
+  """Draws the target against the strength, and what else changes.
+
+  Left, the mean target of the images for each kind of direction, with a band
+  from the 10th to the 90th percentile; right, the change of each attribute's
+  probability from the first strength to the last.
+
+  Args:
+    strengths: `[s]`, of the edits.
+    targets: `[n s]`, measured target of each image, by kind of direction.
+    changes: Mean change of each attribute's probability, by kind.
+    path: Where to write the PNG; None only draws.
+    title: Of the whole picture.
+    target_name: What the target is, and its unit.
+    clearly: Targets below and above which the attribute is clearly absent and
+      clearly present; dotted.
+    attribute: The edited one; its name is bold.
+
+  Returns:
+    The picture, in RGB.
+  """
+  names = list(next(iter(changes.values())))
+  figure = canvas.new_figure(14, max(5.0, 1.2 + 0.27 * len(names)))
+  figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+  left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+  colors = dict(zip(targets, canvas.palette(len(targets)), strict=True))
+  for kind, values in targets.items():
+    low, high = np.quantile(values, (0.1, 0.9), axis=0)
+    left.fill_between(strengths, low, high, color=colors[kind], alpha=0.15)
+    left.plot(
+      strengths,
+      values.mean(axis=0),
+      "-o",
+      ms=3.5,
+      color=colors[kind],
+      label=kind,
+    )
+  for level in clearly:
+    left.axhline(level, color="0.4", ls=":", lw=1)
+  left.set(xlabel="strength", ylabel=target_name)
+  left.set_title("target, mean and 10% to 90% of the images")
+  left.grid(alpha=0.3)
+  left.legend(title="direction")
+  _draw_bars(right, names, changes, colors, attribute)
+  figure.suptitle(title)
+  picture = canvas.render(figure)
+  png.save(picture, path)
+  return picture
+
+
+def _draw_bars(
+  ax, names: Sequence[str], changes, colors, attribute: str
+) -> None:
+  place = np.arange(len(names))
+  height = _BAR / len(changes)
+  for i, (kind, change) in enumerate(changes.items()):
+    ax.barh(
+      place + (i + 0.5) * height - _BAR / 2,
+      [change[name] for name in names],
+      height,
+      color=colors[kind],
+    )
+  ax.set_yticks(place, names, fontsize=9)
+  for label in ax.get_yticklabels():
+    if label.get_text() == attribute:
+      label.set_fontweight("bold")
+  ax.invert_yaxis()
+  ax.axvline(0, color="0.3", lw=0.8)
+  ax.set(xlim=(-1, 1), xlabel="change of probability, first to last strength")
+  ax.set_title("what changes along the strip, mean of the images")
+  ax.grid(axis="x", alpha=0.3)
+  ax.set_axisbelow(True)
+  ax.margins(y=0.01)

@@ -1,0 +1,244 @@
+"""`--mode=edit`: faces along an attribute, in pictures and in numbers."""
+
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import (
+  directions,
+  figures,
+  judge_training,
+  metrics,
+  trained,
+)
+from vae_jax import judge as judge_lib
+from vae_jax.config import ConfigError
+from vae_jax.data import synthetic_faces
+from vae_jax.evaluate import edits
+from vae_jax.modes import attributes, images
+from vae_jax.modes import options as options_lib
+
+_FOLDER = "edit"
+_IMAGES = "data:test:0-3"
+_STRENGTH = "-3:3:0.5"
+_EXAMPLES = 200
+_MOST = 61  # Strengths of a strip.
+
+
+def weights(text: str, known: tuple[str, ...]) -> dict[str, float]:
+  """Returns the weight of each attribute in "Smiling=2,Eyeglasses=-1".
+
+  An attribute without a weight has 1.
+
+  Raises:
+    ConfigError: something is no attribute, no number, or there twice.
+  """
+  found: dict[str, float] = {}
+  for part in text.split(","):
+    # An attribute may have any character in its name but these two.
+    name, equals, value = part.strip().partition("=")
+    if name not in known:
+      raise ConfigError(directions.unknown(name, known))
+    if name in found:
+      raise ConfigError(f"--attribute={text} names {name} twice.")
+    try:
+      found[name] = float(value) if equals else 1.0
+    except ValueError:
+      found[name] = np.nan
+    if not np.isfinite(found[name]):
+      raise ConfigError(
+        f"--attribute={text}: the weight of {name} is {value!r}; it must be a "
+        f"number, as in {name}=2."
+      )
+  return found
+
+
+def strengths(text: str) -> np.ndarray:
+  """Returns the strengths that "-3:3:0.5" means, both ends among them.
+
+  Raises:
+    ConfigError: it is no such thing, or it means too many of them.
+  """
+  wrong = ConfigError(
+    f"--strength is {text!r}; it must be FIRST:LAST:STEP with FIRST < LAST and "
+    f"STEP > 0, at most {_MOST} strengths, as -3:3:0.5."
+  )
+  try:
+    first, last, step = (float(part) for part in text.split(":"))
+  except ValueError:
+    raise wrong from None
+  if not (np.isfinite([first, last, step]).all() and step > 0 and first < last):
+    raise wrong
+  count = int((last - first) / step + 1e-6) + 1
+  if not 2 <= count <= _MOST:
+    raise wrong
+  # Rounded, so that 0 is 0.
+  return np.round(first + step * np.arange(count), 9)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+  """Returns the kinds of directions in "mean,probe".
+
+  Raises:
+    ConfigError: one of them does not exist.
+  """
+  chosen = tuple(part.strip() for part in text.split(","))
+  for kind in chosen:
+    if kind not in directions.KINDS:
+      raise ConfigError(
+        f"--direction={text}: {kind!r} must be one of "
+        f"{', '.join(directions.KINDS)}."
+      )
+  return chosen
+
+
+def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
+  """Edits images along an attribute; draws the strip and measures the edit.
+
+  Writes to `<workdir>/edit/`: `<attribute>.png` and `.npz`, the strip of each
+  image, original and reconstruction first, a row for each kind of direction
+  and one for arithmetic on pixels; and, of one attribute, `<attribute>.json`
+  and `<attribute>_curves.png`, what a judge that knows images only sees in
+  the edits of held-out images.
+
+  Raises:
+    ConfigError: an option is wrong, or the run has no attributes.
+  """
+  if options.attribute is None:
+    raise ConfigError("--mode=edit needs an attribute, as --attribute=Smiling.")
+  steps = strengths(options.strength or _STRENGTH)
+  chosen = kinds(options.direction or ",".join(directions.KINDS))
+  examples = _EXAMPLES if options.examples is None else options.examples
+  if examples < 0:
+    raise ConfigError(
+      f"--examples is {examples}; it must be 0, not to measure the edit, or "
+      "more."
+    )
+  model = trained.open_run(config, workdir)
+  found = attributes.directions_of(model)
+  mixed = weights(options.attribute, found.names)
+  selection = images.select(model, options.images, _IMAGES)
+  name = "_".join(
+    attribute + ("" if weight == 1 else f"_{weight:g}")
+    for attribute, weight in mixed.items()
+  )
+  path = model.workdir / _FOLDER / f"{re.sub(r'[^\w.+-]', '_', name)}.png"
+  _draw(model, found, mixed, selection, steps, chosen, path)
+  if len(mixed) > 1 or not examples:
+    return str(path)
+  return _measure(model, found, name, steps, examples, path)
+
+
+def _draw(
+  model: trained.Trained,
+  found: directions.Directions,
+  mixed: dict[str, float],
+  selection: images.Selection,
+  steps: np.ndarray,
+  chosen: tuple[str, ...],
+  path: pathlib.Path,
+) -> None:
+  codes = model.encode(selection.image)
+  rebuilt = model.decode(codes)
+  strips = {}
+  for kind in chosen:
+    vector = sum(w * found.vector(a, kind) for a, w in mixed.items())
+    strips[kind] = edits.latent_strip(model, codes, vector, steps)
+  difference = sum(w * found.pixel_difference(a) for a, w in mixed.items())
+  strips[edits.PIXELS] = edits.pixel_strip(selection.image, difference, steps)
+  metrics.write_arrays(
+    path.with_suffix(".npz"),
+    strength=steps,
+    original=selection.image,
+    reconstruction=rebuilt,
+    code=codes,
+    **strips,
+  )
+  rows, labels = [], []
+  for i, image in enumerate(selection.name):
+    for j, (kind, strip) in enumerate(strips.items()):
+      rows.append(np.stack([selection.image[i], rebuilt[i], *strip[i]]))
+      labels.append(f"{image}  {kind}" if j == 0 else kind)
+  figures.strip(
+    rows,
+    labels,
+    ["original", "rebuilt", *(f"{s:+g}" if s else "0" for s in steps)],
+    path,
+    leading=2,
+    groups=[len(strips)] * len(selection),
+  )
+
+
+def _target(judge: judge_lib.Judge, attribute: str) -> edits.Target:
+  factor, sign = synthetic_faces.THRESHOLDS.get(attribute, ("", 1))
+  if factor in judge.factors:
+    return edits.Target(attribute, factor, sign)
+  return edits.Target(attribute)
+
+
+def _measure(
+  model: trained.Trained,
+  found: directions.Directions,
+  attribute: str,
+  steps: np.ndarray,
+  examples: int,
+  path: pathlib.Path,
+) -> str:
+  """Scores the edit on the first images of the test split; returns a table."""
+  judge = judge_training.judge_of(model.config)
+  target = _target(judge, attribute)
+  source = trained.open_split(model.config, "test")
+  index = np.arange(min(examples, len(source)), dtype=np.int32)
+  image = model.as_input(source.fetch(index)["image"], index)
+  scores, readings = edits.measure(model, judge, found, image, target, steps)
+  low, high = edits.clearly(judge, target)
+  measured = f"factor {target.factor}" if target.factor else "probability"
+  if target.sign < 0:
+    measured = f"minus {measured}"
+  result = {
+    "attribute": attribute,
+    "target": measured,
+    "clearly_absent_below": low,
+    "clearly_present_above": high,
+    "strength": steps.tolist(),
+    "images": len(image),
+    "data_split": "test",
+    "step": model.step,
+    "judge_accuracy": judge.accuracy,
+    "directions": scores,
+  }
+  metrics.write_json(path.with_suffix(".json"), metrics.finite(result))
+  figures.edit_curves(
+    steps,
+    {kind: r.target for kind, r in readings.items()},
+    {kind: score["change"] for kind, score in scores.items()},
+    path.with_name(f"{path.stem}_curves.png"),
+    title=f"{attribute}: {len(image)} images of the test split",
+    target_name=f"{measured}, as the judge reads it",
+    clearly=(low, high),
+    attribute=attribute,
+  )
+  return "\n".join([_table(result), str(path)])
+
+
+def _table(result: dict[str, Any]) -> str:
+  lines = [
+    f"{result['attribute']}, measured as {result['target']} on "
+    f"{result['images']} images of the test split, strengths "
+    f"{result['strength'][0]:g} to {result['strength'][-1]:g}",
+    f"{'direction':>10}  success  monotone  side_effect  identity  worst",
+  ]
+  for kind, score in result["directions"].items():
+    worst = score["worst"]
+    side, most = (
+      "none" if v is None else f"{v:.3f}"
+      for v in (score["side_effect"], worst["side_effect"])
+    )
+    lines.append(
+      f"{kind:>10}  {score['success']:7.3f}  {score['monotone']:8.3f}  "
+      f"{side:>11}  {score['identity']:8.3f}  {worst['attribute']} {most}"
+    )
+  return "\n".join(lines)
