@@ -36,7 +36,7 @@ checkpoint
 latents
 trained
 directions
-figures.png figures.canvas figures.grids figures.plots figures.matrices figures.comparison
+figures.png figures.canvas figures.tiles figures.grids figures.strips figures.plots figures.matrices figures.comparison
 figures.diagnostics figures
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
