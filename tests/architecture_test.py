@@ -52,7 +52,7 @@ train
 benchmark
 comparison_table
 compare
-modes.options modes.images modes.drawing modes.attributes
+modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.
