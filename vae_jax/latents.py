@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 from vae_jax import models
 from vae_jax.data import preprocess
 
+# Of the angle between two codes, below which there is no telling their plane.
+_SMALL_SINE = 1e-6
+
 Codes = tuple[Float[Array, "b _"], ...]
 Images = UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]
 
@@ -90,6 +93,66 @@ def as_model_input(
   return preprocess.binarize(image, index, key, mode=mode)
 
 
+def linear(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns (1 - t) a + t b: codes on the line from a to b.
+
+  Args:
+    a: where t is 0, exactly.
+    b: where t is 1, exactly.
+    t: how far along each code is.
+  """
+  return _weighted(a, b, 1 - t, t)
+
+
+def spherical(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns codes on an arc from a to b, which passes the origin by.
+
+  sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
+  The weights are those of unit vectors, put on the codes as they are: codes of
+  one length keep it, of two lengths change from one to the other. Where w is
+  0 or pi, or a code is 0, there is no arc, or no single one, and the codes are
+  those of `linear`.
+
+  Args:
+    a: where t is 0, exactly.
+    b: where t is 1, exactly.
+    t: how far along each code is.
+
+  References:
+    Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
+    White, arXiv 1609.04468, section 2.1.
+  """
+  lengths = [np.linalg.norm(v.astype(np.float64)) for v in (a, b)]
+  if min(lengths) == 0:
+    return linear(a, b, t)
+  one, other = a / lengths[0], b / lengths[1]
+  # Exact for small angles too, of which a cosine says nothing.
+  angle = 2 * np.arctan2(
+    np.linalg.norm(one - other), np.linalg.norm(one + other)
+  )
+  if np.sin(angle) < _SMALL_SINE:
+    return linear(a, b, t)
+  t = t.astype(np.float64)
+  first, last = np.sin((1 - t) * angle), np.sin(t * angle)
+  return _weighted(a, b, first / np.sin(angle), last / np.sin(angle))
+
+
+def _weighted(
+  a: np.ndarray, b: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> Float32[np.ndarray, "k d"]:
+  codes = np.outer(first, a.astype(np.float64))
+  codes += np.outer(last, b.astype(np.float64))
+  return codes.astype(np.float32)
+
+
 def grid(
   z1: Float[np.ndarray, " n"], z2: Float[np.ndarray, " m"]
 ) -> Float32[np.ndarray, "k 2"]:
@@ -110,3 +173,12 @@ def prior_quantiles(count: int) -> np.ndarray:
   """
   probability = (np.arange(count) + 0.5) / count
   return np.asarray(jax.scipy.special.ndtri(probability))
+
+
+def aggregate_quantiles(
+  codes: Float[np.ndarray, "n d"], count: int
+) -> Float[np.ndarray, "d count"]:
+  """Returns `count` quantiles of each dimension of some codes, ascending: the
+  same as `prior_quantiles`, where codes follow no known prior."""
+  probability = (np.arange(count) + 0.5) / count
+  return np.quantile(codes.astype(np.float64), probability, axis=0).T

@@ -3,7 +3,12 @@
 Modes:
   train        train a model, or go on where the same command stopped
   evaluate     held-out neg_elbo, distortion and rate, to <workdir>/eval/
-  sample       decoded draws from the prior, to <workdir>/figures/
+  reconstruct  images above their reconstructions, to <workdir>/figures/
+  sample       decoded draws from the prior, there
+  interpolate  from one image to another, linearly and spherically, there
+  traverse     one latent after another from end to end, there
+  decode       the image of a code: --latent=0.0,0.03, or of a file, there
+  manifold     the plane of two latents, decoded, there
   attributes   directions of all attributes, to <workdir>/attributes/
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
@@ -50,7 +55,12 @@ _WORKDIRS = flags.DEFINE_list(
 # The function of each mode that reads a workdir: (config, workdir, options) ->
 # what to print.
 _FUNCTIONS = {
+  "reconstruct": "vae_jax.modes.drawing",
   "sample": "vae_jax.modes.drawing",
+  "interpolate": "vae_jax.modes.drawing",
+  "traverse": "vae_jax.modes.traversing",
+  "decode": "vae_jax.modes.drawing",
+  "manifold": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
 }
 _MODE = flags.DEFINE_enum(
@@ -66,6 +76,18 @@ _TEMPERATURE = flags.DEFINE_float(
   "temperature", None, "Of samples; see config.sample.temperature."
 )
 _OPTIONS = (
+  flags.DEFINE_string(
+    "images",
+    None,
+    "Which images: data:test:0-7, me.jpg or 'folder/*.png'; several: joined "
+    "by |.",
+  ),
+  flags.DEFINE_string(
+    "latent", None, "A code, as 0.0,0.03, or a file (.json, .npy, .npz)."
+  ),
+  flags.DEFINE_integer(
+    "steps", None, "Pictures along each path; 9, a manifold's 20."
+  ),
   flags.DEFINE_integer("count", None, "How many samples; 100."),
   flags.DEFINE_bool("individual", None, "A PNG for each sample."),
 )

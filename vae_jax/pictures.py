@@ -3,7 +3,6 @@
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -101,62 +100,89 @@ def at_the_end(
     folder / "curves.png",
     steps_per_epoch=steps_per_epoch,
   )
-  if config.model.latent_dim == 2:
-    codes = _scatter(config, state, source, label_names, folder / "latents.png")
-    # What a code decodes to must not depend on a label too.
-    if config.model.condition == "none":
-      _manifold(config, state, codes, folder / "manifold.png")
+  if config.model.latent_dim != 2:
+    return
+  vae, variables = trained.model_for_use(config, state)
+  model = trained.Trained(
+    config, pathlib.Path(workdir), int(state.step), vae, variables
+  )
+  codes, labels = first_codes(model, source, _SCATTER)
+  classes = source.label_shape == ()
+  figures.latent_scatter(
+    codes,
+    labels if classes else None,
+    folder / "latents.png",
+    class_names=label_names if classes else None,
+    standard_normal=has_standard_prior(config),
+  )
+  # What a code decodes to must not depend on a label too.
+  if config.model.condition == "none":
+    manifold(model, codes, folder / "manifold.png")
 
 
-def _has_standard_prior(config: ConfigDict) -> bool:
+def first_codes(
+  model: trained.Trained, source: Any, count: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Returns the codes [n d] of a split's first images, at most `count`, and
+  their labels, None where there are none."""
+  codes, labels = [], []
+  for begin in range(0, min(count, len(source)), _CHUNK):
+    end = min(begin + _CHUNK, count, len(source))
+    index = np.arange(begin, end, dtype=np.int32)
+    data = source.fetch(index)
+    label = data.get("label")
+    codes.append(model.encode(model.as_input(data["image"], index), label))
+    labels.append(label)
+  known = labels[0] is not None
+  return np.concatenate(codes), np.concatenate(labels) if known else None
+
+
+def has_standard_prior(config: ConfigDict) -> bool:
+  """Whether codes should lie as N(0, I) has them."""
   return (
     config.model.prior.name == "standard_normal"
     and config.model.posterior.name != "deterministic"
   )
 
 
-def _scatter(
-  config: ConfigDict,
-  state: TrainState,
-  source: Any,
-  label_names: tuple[str, ...] | None,
-  path: pathlib.Path,
+def ticks(
+  config: ConfigDict, codes: np.ndarray | None, count: int
 ) -> np.ndarray:
-  vae, variables = trained.model_for_use(config, state)
-  codes, labels = [], []
-  for begin in range(0, min(_SCATTER, len(source)), _CHUNK):
-    index = np.arange(begin, min(begin + _CHUNK, len(source)), dtype=np.int32)
-    data = source.fetch(index)
-    image = latents.as_model_input(
-      data["image"], index, config.eval.seed, mode=config.data.binarization
-    )
-    given = models.given(label=data.get("label"))
-    codes.append(
-      np.asarray(latents.encode(vae, {**variables, **given}, image)[0])
-    )
-    labels.append(data.get("label"))
-  classes = source.label_shape == ()
-  figures.latent_scatter(
-    np.concatenate(codes),
-    np.concatenate(labels) if classes else None,
-    path,
-    class_names=label_names if classes else None,
-    standard_normal=_has_standard_prior(config),
-  )
-  return np.concatenate(codes)
+  """Returns `count` values at which each latent is shown, ascending, [d count]:
+  quantiles of N(0, 1), where codes should lie, or of the codes themselves
+  where there is no such prior.
+
+  Args:
+    config: the resolved config.
+    codes: [n d]; not read, so that it may be None, with that prior.
+    count: of values.
+  """
+  if has_standard_prior(config):
+    quantiles = latents.prior_quantiles(count)
+    return np.tile(quantiles, (config.model.latent_dim, 1))
+  return latents.aggregate_quantiles(codes, count)
 
 
-def _manifold(
-  config: ConfigDict, state: TrainState, codes: np.ndarray, path: pathlib.Path
-) -> None:
-  """Draws what a grid decodes to: quantiles of N(0, I), where codes should lie,
-  or of the codes themselves where there is no such prior."""
-  vae, variables = trained.model_for_use(config, state)
-  if _has_standard_prior(config):
-    z1 = z2 = latents.prior_quantiles(_MANIFOLD_ROWS)
-  else:
-    levels = (np.arange(_MANIFOLD_ROWS) + 0.5) / _MANIFOLD_ROWS
-    z1, z2 = np.quantile(codes, levels, axis=0).T
+def manifold(
+  model: trained.Trained,
+  codes: np.ndarray | None,
+  path: pathlib.Path,
+  *,
+  rows: int = _MANIFOLD_ROWS,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws what a grid of two latents decodes to.
+
+  Args:
+    model: with two latents.
+    codes: see `ticks`.
+    path: of the picture.
+    rows: and columns.
+
+  Returns:
+    Codes [n 2], row by row from the top left, and images [n h w c].
+  """
+  z1, z2 = ticks(model.config, codes, rows)
   grid = latents.grid(z1, z2)
-  images = latents.decode(vae, variables, (jnp.asarray(grid),))
-  figures.manifold(np.asarray(images), path, z1=z1, z2=z2[::-1])
+  images = model.decode(grid)
+  figures.manifold(images, path, z1=z1, z2=z2[::-1])
+  return grid, images

@@ -45,11 +45,11 @@ _AT_LEAST = {
   "eval.num_samples": 2,
   "eval.seed": 0,
   "sample.seed": 0,
+  "sample.temperature": 0,
 }
 _ABOVE = {
   "optim.learning_rate": 0,
   "optim.auxiliary.learning_rate": 0,
-  "sample.temperature": 0,
 }
 
 

@@ -108,6 +108,20 @@ def aggregate_moments(
   return mean.mean(axis=0), within + mean.var(axis=0)
 
 
+def kl_to_aggregate(
+  mean: Float[np.ndarray, "b d"], log_variance: Float[np.ndarray, "b d"]
+) -> Float[np.ndarray, " d"]:
+  """Returns what each dimension tells of x whatever the prior is, nats.
+
+  E_x KL(q(z_j | x) || N(m_j, v_j)) = 1/2 (log v_j - E_x log Var(z_j | x)), m_j
+  and v_j the moments of q(z_j): an upper bound of I(x; z_j), which is
+  E_x KL(q(z_j | x) || q(z_j)), by KL(q(z_j) || N(m_j, v_j)).
+  """
+  _, variance = aggregate_moments(mean, log_variance)
+  within = log_variance.astype(np.float64).mean(axis=0)
+  return 0.5 * (np.log(variance) - within)
+
+
 @functools.partial(jax.jit, static_argnames="block")
 def log_aggregate(
   z: Float[Array, "k d"],

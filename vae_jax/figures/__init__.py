@@ -12,6 +12,7 @@ from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.matrices import heat_map
 from vae_jax.figures.plots import latent_scatter, loss_curves
 from vae_jax.figures.png import save as write_image
+from vae_jax.figures.strips import strip
 
 __all__ = [
   "edit_curves",
@@ -24,5 +25,6 @@ __all__ = [
   "manifold",
   "rate_distortion",
   "reconstruction_grid",
+  "strip",
   "write_image",
 ]

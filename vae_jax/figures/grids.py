@@ -11,12 +11,7 @@ from etils import epath
 from jaxtyping import Float, UInt8
 from PIL import ImageDraw, ImageFont
 
-from vae_jax.figures import png
-
-_WHITE = 255
-_GAP = 2  # Pixels between neighbouring images.
-_GRID_SIZE = 1000  # Pixels that the longer side of a grid is scaled towards.
-_FONT_SIZE = 16
+from vae_jax.figures import png, tiles
 
 
 def image_grid(
@@ -46,10 +41,12 @@ def image_grid(
     ValueError: If `images` is empty or neither grey nor RGB `uint8`, or if
       `columns` or `scale` is below 1.
   """
-  _check("images", images, columns=columns, scale=scale)
+  tiles.check("images", images, columns=columns, scale=scale)
   columns = min(columns, len(images))
-  scale = scale or _fitting_scale(images, columns, -(-len(images) // columns))
-  picture = _tile(images, columns, scale, gap=_GAP)
+  scale = scale or tiles.fitting_scale(
+    images, columns, -(-len(images) // columns)
+  )
+  picture = tiles.tile(images, columns, scale, gap=tiles.GAP)
   png.save(picture, path)
   return picture
 
@@ -77,8 +74,8 @@ def reconstruction_grid(
   Raises:
     ValueError: As in `image_grid`, or if the two shapes differ.
   """
-  _check("originals", originals, columns=columns, scale=scale)
-  _check("reconstructions", reconstructions)
+  tiles.check("originals", originals, columns=columns, scale=scale)
+  tiles.check("reconstructions", reconstructions)
   if originals.shape != reconstructions.shape:
     raise ValueError(
       f"reconstructions has shape {list(reconstructions.shape)}; allowed is "
@@ -87,28 +84,32 @@ def reconstruction_grid(
   n, *shape = originals.shape
   columns = min(columns, n)
   pairs = -(-n // columns)
-  scale = scale or _fitting_scale(originals, columns, 2 * pairs)
+  scale = scale or tiles.fitting_scale(originals, columns, 2 * pairs)
 
-  blank = np.full((pairs * columns - n, *shape), _WHITE, np.uint8)
+  blank = np.full((pairs * columns - n, *shape), tiles.WHITE, np.uint8)
   both = np.stack(
     [np.concatenate([x, blank]) for x in (originals, reconstructions)]
   ).reshape(2, pairs, columns, *shape)
   blocks = [
-    _tile(both[:, i].reshape(-1, *shape), columns, scale, gap=_GAP)
+    tiles.tile(both[:, i].reshape(-1, *shape), columns, scale, gap=tiles.GAP)
     for i in range(pairs)
   ]
   # Wider than the gap within a pair, so that the pairs are seen as pairs.
-  apart = 4 * _GAP
-  blocks = [_pad(x, below=apart) for x in blocks[:-1]] + blocks[-1:]
+  apart = 4 * tiles.GAP
+  blocks = [tiles.pad(x, below=apart) for x in blocks[:-1]] + blocks[-1:]
 
-  pitch = shape[0] * scale + _GAP
-  font = ImageFont.load_default(min(_FONT_SIZE, pitch))
+  pitch = shape[0] * scale + tiles.GAP
+  font = ImageFont.load_default(min(tiles.FONT_SIZE, pitch))
   labels = ("data", "reconstruction")
-  margin = 8 + _text_width(font, *labels) + 8
-  image = png.to_image(_pad(np.concatenate(blocks), left=margin))
+  margin = 8 + tiles.text_width(font, *labels) + 8
+  image = png.to_image(tiles.pad(np.concatenate(blocks), left=margin))
   draw = ImageDraw.Draw(image)
   for row in range(2 * pairs):
-    top = _GAP + (row // 2) * (2 * pitch + _GAP + apart) + (row % 2) * pitch
+    top = (
+      tiles.GAP
+      + (row // 2) * (2 * pitch + tiles.GAP + apart)
+      + (row % 2) * pitch
+    )
     middle = top + shape[0] * scale // 2
     draw.text((margin - 8, middle), labels[row % 2], 0, font, anchor="rm")
   picture = png.to_array(image)
@@ -144,27 +145,30 @@ def manifold(
     ValueError: As in `image_grid`, or if there are not `len(z1) * len(z2)`
       images.
   """
-  _check("images", images, scale=scale)
+  tiles.check("images", images, scale=scale)
   if len(images) != len(z1) * len(z2):
     raise ValueError(
       f"images holds {len(images)} images; allowed is len(z2) * len(z1) = "
       f"{len(z2)} * {len(z1)} = {len(z1) * len(z2)}."
     )
-  scale = scale or _fitting_scale(images, len(z1), len(z2))
+  scale = scale or tiles.fitting_scale(images, len(z1), len(z2))
   tile_h, tile_w = images.shape[1] * scale, images.shape[2] * scale
-  grid = _tile(images, len(z1), scale, gap=0)
+  grid = tiles.tile(images, len(z1), scale, gap=0)
 
-  font = ImageFont.load_default(_FONT_SIZE)
+  font = ImageFont.load_default(tiles.FONT_SIZE)
   # "z" turns the "-0.00" of a tiny negative number into "0.00".
   ticks1, ticks2 = ([f"{v:z.2f}" for v in z] for z in (z1, z2))
   tick, space = 6, 6
-  name_w = _text_width(font, "z[0]", "z[1]")
-  width1, width2 = _text_width(font, *ticks1), _text_width(font, *ticks2)
+  name_w = tiles.text_width(font, "z[0]", "z[1]")
+  width1, width2 = (
+    tiles.text_width(font, *ticks1),
+    tiles.text_width(font, *ticks2),
+  )
   # The outermost labels reach beyond the grid by at most half their size.
   left = max(space + name_w + 2 * space + width2 + space + tick, width1 // 2)
-  below = tick + space + _FONT_SIZE + space + _FONT_SIZE + space
-  above, right = _FONT_SIZE // 2 + space, width1 // 2 + space
-  grid = _pad(grid, above=above, below=below, left=left, right=right)
+  below = tick + space + tiles.FONT_SIZE + space + tiles.FONT_SIZE + space
+  above, right = tiles.FONT_SIZE // 2 + space, width1 // 2 + space
+  grid = tiles.pad(grid, above=above, below=below, left=left, right=right)
   image = png.to_image(grid)
   draw = ImageDraw.Draw(image)
 
@@ -173,7 +177,7 @@ def manifold(
     x = left + i * tile_w + tile_w // 2
     draw.line([(x, bottom), (x, bottom + tick - 1)], 0)
     draw.text((x, bottom + tick + space), ticks1[i], 0, font, anchor="mt")
-  for i in range(0, len(z2), -(-(_FONT_SIZE + space) // tile_h)):
+  for i in range(0, len(z2), -(-(tiles.FONT_SIZE + space) // tile_h)):
     y = above + i * tile_h + tile_h // 2
     draw.line([(left - tick, y), (left - 1, y)], 0)
     draw.text((left - tick - space, y), ticks2[i], 0, font, anchor="rm")
@@ -183,46 +187,3 @@ def manifold(
   picture = png.to_array(image)
   png.save(picture, path)
   return picture
-
-
-def _check(name, images, *, columns=1, scale=None):
-  if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
-    raise ValueError(
-      f"{name} is {images.dtype}{list(images.shape)}; allowed is "
-      "uint8[n h w c] with at least one image."
-    )
-  if images.shape[-1] not in (1, 3):
-    raise ValueError(
-      f"{name} has {images.shape[-1]} channels; allowed is 1 (grey) or 3 (RGB)."
-    )
-  if columns < 1:
-    raise ValueError(f"columns is {columns}; allowed is 1 or more.")
-  if scale is not None and scale < 1:
-    raise ValueError(f"scale is {scale}; allowed is None, 1 or more.")
-
-
-def _fitting_scale(images, columns, rows):
-  _, h, w, _ = images.shape
-  return max(1, round(_GRID_SIZE / max(columns * w, rows * h)))
-
-
-def _tile(images, columns, scale, *, gap):
-  tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
-  n, h, w, c = tiles.shape
-  rows = -(-n // columns)
-  shape = (rows * (h + gap) + gap, columns * (w + gap) + gap, c)
-  canvas = np.full(shape, _WHITE, np.uint8)
-  for i, tile in enumerate(tiles):
-    row, column = divmod(i, columns)
-    top, left = gap + row * (h + gap), gap + column * (w + gap)
-    canvas[top : top + h, left : left + w] = tile
-  return canvas
-
-
-def _pad(picture, *, above=0, below=0, left=0, right=0):
-  widths = ((above, below), (left, right), (0, 0))
-  return np.pad(picture, widths, constant_values=_WHITE)
-
-
-def _text_width(font, *texts):
-  return int(np.ceil(max(font.getlength(text) for text in texts)))

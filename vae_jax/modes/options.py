@@ -57,6 +57,28 @@ READS = {
 }
 
 
+# Beyond it, a picture of so many is too large to look at.
+_MOST_STEPS = 100
+
+
+def steps(options: Options, default: int) -> int:
+  """Returns --steps, the pictures along each path.
+
+  Args:
+    options: what was asked for.
+    default: where nothing was.
+
+  Raises:
+    ConfigError: it is not from 2 to 100.
+  """
+  count = default if options.steps is None else options.steps
+  if not 2 <= count <= _MOST_STEPS:
+    raise ConfigError(
+      f"--steps is {count}; it must be from 2 to {_MOST_STEPS}."
+    )
+  return count
+
+
 def check(mode: str, options: Options) -> None:
   """Stops with one sentence if a flag is given that the mode does not read.
 

@@ -1,0 +1,87 @@
+"""What pictures made of images share: squares for pixels, gaps and labels."""
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ImageFont
+
+WHITE = 255
+GAP = 2  # Pixels between neighbouring images.
+FONT_SIZE = 16
+_GRID_SIZE = 1000  # Pixels that the longer side of a grid is scaled towards.
+
+
+def check(
+  name: str,
+  images: np.ndarray,
+  *,
+  columns: int = 1,
+  scale: int | None = None,
+) -> None:
+  """Stops if images are not what can be tiled.
+
+  Raises:
+    ValueError: If `images` is empty or neither grey nor RGB `uint8`, or if
+      `columns` or `scale` is below 1.
+  """
+  if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+    raise ValueError(
+      f"{name} is {images.dtype}{list(images.shape)}; allowed is "
+      "uint8[n h w c] with at least one image."
+    )
+  if images.shape[-1] not in (1, 3):
+    raise ValueError(
+      f"{name} has {images.shape[-1]} channels; allowed is 1 (grey) or 3 (RGB)."
+    )
+  if columns < 1:
+    raise ValueError(f"columns is {columns}; allowed is 1 or more.")
+  if scale is not None and scale < 1:
+    raise ValueError(f"scale is {scale}; allowed is None, 1 or more.")
+
+
+def fitting_scale(
+  images: UInt8[np.ndarray, "n h w c"], columns: int, rows: int
+) -> int:
+  """Returns the scale that brings a grid's longer side close to 1,000."""
+  _, h, w, _ = images.shape
+  return max(1, round(_GRID_SIZE / max(columns * w, rows * h)))
+
+
+def enlarge(
+  images: UInt8[np.ndarray, "n h w c"], scale: int
+) -> UInt8[np.ndarray, "n h2 w2 c"]:
+  """Returns images whose every pixel is a square of `scale * scale` pixels."""
+  return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def tile(
+  images: UInt8[np.ndarray, "n h w c"], columns: int, scale: int, *, gap: int
+) -> UInt8[np.ndarray, "grid_h grid_w c"]:
+  """Returns enlarged images row by row, with white gaps around each."""
+  tiles = enlarge(images, scale)
+  n, h, w, c = tiles.shape
+  rows = -(-n // columns)
+  shape = (rows * (h + gap) + gap, columns * (w + gap) + gap, c)
+  canvas = np.full(shape, WHITE, np.uint8)
+  for i, image in enumerate(tiles):
+    row, column = divmod(i, columns)
+    top, left = gap + row * (h + gap), gap + column * (w + gap)
+    canvas[top : top + h, left : left + w] = image
+  return canvas
+
+
+def pad(
+  picture: UInt8[np.ndarray, "h w c"],
+  *,
+  above: int = 0,
+  below: int = 0,
+  left: int = 0,
+  right: int = 0,
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+  """Returns a picture with white margins."""
+  widths = ((above, below), (left, right), (0, 0))
+  return np.pad(picture, widths, constant_values=WHITE)
+
+
+def text_width(font: ImageFont.FreeTypeFont, *texts: str) -> int:
+  """Returns the width of the widest of some texts, pixels."""
+  return int(np.ceil(max(font.getlength(text) for text in texts)))
