@@ -36,11 +36,12 @@ checkpoint
 latents
 trained
 directions
+judge judge_training
 figures.png figures.canvas figures.tiles figures.grids figures.strips figures.plots figures.matrices figures.comparison
-figures.diagnostics figures
+figures.edits figures.diagnostics figures
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
-evaluate.distances evaluate.bounds
+evaluate.distances evaluate.bounds evaluate.edits
 pictures
 evaluate.features evaluate.fidelity evaluate.report
 progress
@@ -52,7 +53,7 @@ train
 benchmark
 comparison_table
 compare
-modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes
+modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes modes.edit
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

@@ -10,6 +10,7 @@ Modes:
   decode       the image of a code: --latent=0.0,0.03, or of a file, there
   manifold     the plane of two latents, decoded, there
   attributes   directions of all attributes, to <workdir>/attributes/
+  edit         faces along an attribute, drawn and measured, to <workdir>/edit/
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
@@ -17,6 +18,7 @@ Examples:
   python -m vae_jax.main --config=configs/faces.py
   python -m vae_jax.main --config=configs/mnist.py --config.objective.name=beta_vae --config.objective.args.beta=2
   python -m vae_jax.main --config=configs/mnist.py --mode=evaluate
+  python -m vae_jax.main --workdir=runs/faces --mode=edit --attribute=Smiling
 
 A config file may have variants, as configs/iwae_mnist.py:short. Every setting of the config can be set as --config.<name>=<value>; they are
 listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
@@ -62,6 +64,7 @@ _FUNCTIONS = {
   "decode": "vae_jax.modes.drawing",
   "manifold": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
+  "edit": "vae_jax.modes.edit",
 }
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -87,6 +90,18 @@ _OPTIONS = (
   ),
   flags.DEFINE_integer(
     "steps", None, "Pictures along each path; 9, a manifold's 20."
+  ),
+  flags.DEFINE_string(
+    "attribute",
+    None,
+    "What to edit, as Smiling or Smiling=2,Eyeglasses=-1.",
+  ),
+  flags.DEFINE_string("strength", None, "Of edits, FIRST:LAST:STEP; -3:3:0.5."),
+  flags.DEFINE_string(
+    "direction", None, "Kinds of directions: mean,balanced,probe."
+  ),
+  flags.DEFINE_integer(
+    "examples", None, "Images that an edit is measured on; 200, 0 = none."
   ),
   flags.DEFINE_integer("count", None, "How many samples; 100."),
   flags.DEFINE_bool("individual", None, "A PNG for each sample."),
