@@ -125,7 +125,8 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
     attribute + ("" if weight == 1 else f"_{weight:g}")
     for attribute, weight in mixed.items()
   )
-  path = model.workdir / _FOLDER / f"{re.sub(r'[^\w.+-]', '_', name)}.png"
+  stem = re.sub(r"[^\w.+-]", "_", name)
+  path = model.workdir / _FOLDER / f"{stem}.png"
   _draw(model, found, mixed, selection, steps, chosen, path)
   if len(mixed) > 1 or not examples:
     return str(path)
