@@ -217,6 +217,9 @@ def test_latents_of_codes_without_noise(make):
   # All in the array; the picture is of 32.
   assert found["images"].shape == (2, 40, 2, *SHAPE)
   assert np.asarray(Image.open(said.splitlines()[0])).shape[0] < 33 * 70
+  run("traverse", model, images="data:test:0", steps=2)
+  (left,) = (model.workdir / "figures").glob("*.png")
+  assert left.name == "traverse.png"
 
 
 def test_traverse_with_labels(make):

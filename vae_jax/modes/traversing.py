@@ -106,6 +106,10 @@ def traverse(
       leading=2,
     )
     paths.append(str(folder / name))
+  # Those of other images would not be what the arrays hold.
+  for path in folder.glob("traverse*.png"):
+    if str(path) not in paths:
+      path.unlink()
   return "\n".join(paths)
 
 
