@@ -120,7 +120,7 @@ def estimate(
   labels: Integer[np.ndarray, "n ..."],
   names: tuple[str, ...],
   *,
-  images: Iterable[UInt8[np.ndarray, "m h w c"]],
+  images: Iterable[UInt8[np.ndarray, "_ h w c"]],
   split: str,
   step: int,
 ) -> Directions:
