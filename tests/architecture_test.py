@@ -53,6 +53,7 @@ benchmark
 comparison_table
 compare
 modes.options modes.drawing modes.attributes
+modes.export
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

@@ -5,6 +5,7 @@ Modes:
   evaluate     held-out neg_elbo, distortion and rate, to <workdir>/eval/
   sample       decoded draws from the prior, to <workdir>/figures/
   attributes   directions of all attributes, to <workdir>/attributes/
+  export       the model in files that need no vae_jax, to <workdir>/export/
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
@@ -52,6 +53,7 @@ _WORKDIRS = flags.DEFINE_list(
 _FUNCTIONS = {
   "sample": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
+  "export": "vae_jax.modes.export",
 }
 _MODE = flags.DEFINE_enum(
   "mode",
