@@ -37,7 +37,8 @@ latents
 trained
 directions
 figures.png figures.canvas figures.grids figures.plots figures.matrices figures.comparison
-figures.diagnostics figures
+figures.diagnostics figures.embeddings figures
+projector
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
 evaluate.distances evaluate.bounds
@@ -53,7 +54,7 @@ benchmark
 comparison_table
 compare
 modes.options modes.drawing modes.attributes
-modes.export
+modes.export modes.embed
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

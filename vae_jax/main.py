@@ -5,6 +5,7 @@ Modes:
   evaluate     held-out neg_elbo, distortion and rate, to <workdir>/eval/
   sample       decoded draws from the prior, to <workdir>/figures/
   attributes   directions of all attributes, to <workdir>/attributes/
+  embed        codes of a split, pictured by PCA and UMAP, to <workdir>/embed/
   export       the model in files that need no vae_jax, to <workdir>/export/
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
@@ -53,6 +54,7 @@ _WORKDIRS = flags.DEFINE_list(
 _FUNCTIONS = {
   "sample": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
+  "embed": "vae_jax.modes.embed",
   "export": "vae_jax.modes.export",
 }
 _MODE = flags.DEFINE_enum(
@@ -68,6 +70,7 @@ _TEMPERATURE = flags.DEFINE_float(
   "temperature", None, "Of samples; see config.sample.temperature."
 )
 _OPTIONS = (
+  flags.DEFINE_string("attribute", None, "An attribute, as Smiling."),
   flags.DEFINE_integer("count", None, "How many samples; 100."),
   flags.DEFINE_bool("individual", None, "A PNG for each sample."),
 )

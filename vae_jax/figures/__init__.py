@@ -7,12 +7,15 @@ arrays give the same bytes, from any thread.
 
 from vae_jax.figures.comparison import learning_curves, rate_distortion
 from vae_jax.figures.diagnostics import latent_diagnostics
+from vae_jax.figures.embeddings import Coloring, embedding
 from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.matrices import heat_map
 from vae_jax.figures.plots import latent_scatter, loss_curves
 from vae_jax.figures.png import save as write_image
 
 __all__ = [
+  "Coloring",
+  "embedding",
   "heat_map",
   "image_grid",
   "latent_diagnostics",
