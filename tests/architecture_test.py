@@ -37,7 +37,7 @@ latents
 trained
 directions
 figures.png figures.canvas figures.grids figures.plots figures.matrices figures.comparison
-figures.diagnostics figures.embeddings figures
+figures.diagnostics figures.embeddings figures.panels figures
 projector
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
@@ -54,7 +54,7 @@ benchmark
 comparison_table
 compare
 modes.options modes.drawing modes.attributes
-modes.export modes.embed
+modes.export modes.embed modes.lesson
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

@@ -10,11 +10,13 @@ from vae_jax.figures.diagnostics import latent_diagnostics
 from vae_jax.figures.embeddings import Coloring, embedding
 from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
 from vae_jax.figures.matrices import heat_map
+from vae_jax.figures.panels import Panel, panels
 from vae_jax.figures.plots import latent_scatter, loss_curves
 from vae_jax.figures.png import save as write_image
 
 __all__ = [
   "Coloring",
+  "Panel",
   "embedding",
   "heat_map",
   "image_grid",
@@ -23,6 +25,7 @@ __all__ = [
   "learning_curves",
   "loss_curves",
   "manifold",
+  "panels",
   "rate_distortion",
   "reconstruction_grid",
   "write_image",
