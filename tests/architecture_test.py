@@ -54,7 +54,7 @@ benchmark
 comparison_table
 compare
 modes.options modes.drawing modes.attributes
-modes.export modes.embed modes.lesson
+modes.export_card modes.export modes.embed modes.lesson
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.
