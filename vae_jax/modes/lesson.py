@@ -185,7 +185,8 @@ def _open(folder: pathlib.Path, config: ConfigDict) -> trained.Trained:
 def _title(row: dict[str, Any]) -> str:
   if row["latents"] is None:
     return "training images"
-  return f"{row['model']}, {row['latents']} latents"
+  name = {"vae": "VAE"}.get(row["model"], row["model"])
+  return f"{name}, {row['latents']} latents"
 
 
 def _draw(
