@@ -25,11 +25,16 @@ def _model(shape=(16, 16, 1), chunk=3, **settings):
   """Returns an untrained model, all of whose weights and statistics differ."""
   c = tiny_config("/nowhere", data__image_shape=shape, **settings)
   rng = np.random.RandomState(0)
-  variables = jax.tree.map(
-    # Above 0: among them are variances.
-    lambda v: rng.uniform(0.01, 0.2, v.shape).astype(np.float32),
-    jax.eval_shape(lambda: build.init_variables(c, shape)),
-  )
+  variables = {
+    # Batch statistics stay above 0: among them are variances.
+    name: jax.tree.map(
+      lambda v, low=low: rng.uniform(low, 0.2, v.shape).astype(np.float32), tree
+    )
+    for name, tree in jax.eval_shape(
+      lambda: build.init_variables(c, shape)
+    ).items()
+    for low in [-0.2 if name == "params" else 0.01]
+  }
   vae = build.model(c, shape, train=False)
   return trained.Trained(c, pathlib.Path(), 0, vae, variables, chunk)
 
