@@ -51,8 +51,19 @@ setuptools.setup(
     "prepare": ["tensorflow>=2.19"],
     # The field's Inception features, for FID and its kin.
     "fidelity": ["torch-fidelity>=0.4"],
+    # The page of --mode=explore.
+    "explore": ["gradio>=6.31"],
+    # jax.export writes its programs with flatbuffers.
+    "export": ["flatbuffers>=25.12", "safetensors>=0.8"],
+    # A second picture of --mode=embed.
+    "umap": ["umap-learn>=0.5.12"],
     "test": [
       "beartype>=0.20",
+      "flatbuffers>=25.12",
+      "gradio>=6.31",
+      # Drives a browser, which it finds on the machine.
+      "playwright>=1.65",
+      "safetensors>=0.8",
       "pytest>=8.3",
       "pytest-xdist>=3.6",
       "ruff>=0.12",

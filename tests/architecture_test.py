@@ -38,7 +38,8 @@ trained
 directions
 judge judge_training
 figures.png figures.canvas figures.tiles figures.grids figures.strips figures.plots figures.matrices figures.comparison
-figures.edits figures.diagnostics figures
+figures.edits figures.diagnostics figures.embeddings figures.panels figures
+projector
 evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
 evaluate.distances evaluate.bounds evaluate.edits
@@ -54,6 +55,7 @@ benchmark
 comparison_table
 compare
 modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes modes.edit
+modes.export_card modes.export modes.embed modes.lesson
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

@@ -11,6 +11,10 @@ Modes:
   manifold     the plane of two latents, decoded, there
   attributes   directions of all attributes, to <workdir>/attributes/
   edit         faces along an attribute, drawn and measured, to <workdir>/edit/
+  embed        codes of a split, pictured by PCA and UMAP, to <workdir>/embed/
+  lesson       an autoencoder against a VAE at 2 and 32 latents: trains both on
+               what the config says; to runs/lesson_<config>/
+  export       the model in files that need no vae_jax, to <workdir>/export/
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
@@ -65,7 +69,12 @@ _FUNCTIONS = {
   "manifold": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
   "edit": "vae_jax.modes.edit",
+  "embed": "vae_jax.modes.embed",
+  "export": "vae_jax.modes.export",
+  "lesson": "vae_jax.modes.lesson",
 }
+# Those that take the config as it is given, not that of a trained run.
+_OF_A_CONFIG = ("train", "benchmark", "lesson")
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
@@ -94,7 +103,7 @@ _OPTIONS = (
   flags.DEFINE_string(
     "attribute",
     None,
-    "What to edit, as Smiling or Smiling=2,Eyeglasses=-1.",
+    "What to edit or to colour, as Smiling or Smiling=2,Eyeglasses=-1.",
   ),
   flags.DEFINE_string("strength", None, "Of edits, FIRST:LAST:STEP; -3:3:0.5."),
   flags.DEFINE_string(
@@ -188,16 +197,23 @@ def _settings() -> tuple[ConfigDict, str]:
     raise config_lib.ConfigError(
       "Name a config, as --config=configs/faces.py, or --help."
     )
-  if _CONFIG.value is None and _MODE.value in ("train", "benchmark"):
+  if _CONFIG.value is None and _MODE.value in _OF_A_CONFIG:
     raise config_lib.ConfigError(
       f"--mode={_MODE.value} needs a config, as --config=configs/faces.py."
     )
   workdir = _WORKDIR.value
   if workdir is None:
     file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
-    name = "_".join(filter(None, [pathlib.Path(file).stem, variant]))
+    lesson = "lesson" if _MODE.value == "lesson" else ""
+    name = "_".join(filter(None, [lesson, pathlib.Path(file).stem, variant]))
     workdir = str(pathlib.Path("runs") / name)
-  if _MODE.value in ("train", "benchmark"):
+  if _MODE.value in _OF_A_CONFIG:
+    for flag in (_SEED, _TEMPERATURE):
+      if flag.value is not None:
+        raise config_lib.ConfigError(
+          f"--{flag.name} is not for --mode={_MODE.value}, which reads "
+          f"--config.sample.{flag.name}."
+        )
     return _CONFIG.value, workdir
   from vae_jax import checkpoint
 

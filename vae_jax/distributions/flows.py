@@ -41,7 +41,7 @@ class CouplingFlow:
     self, noise: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
     """Returns f(noise) and log |det df/dnoise|."""
-    z, log_det = noise, jnp.zeros(len(noise))
+    z, log_det = noise, jnp.zeros(noise.shape[0])
     for i, (network, weights) in enumerate(self._layers()):
       kept, moved = self._halves(z, i)
       log_scale, shift = network(weights, kept)
@@ -53,7 +53,7 @@ class CouplingFlow:
     self, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
     """Returns the noise that became z, and log |det dnoise/dz|."""
-    noise, log_det = z, jnp.zeros(len(z))
+    noise, log_det = z, jnp.zeros(z.shape[0])
     for i, (network, weights) in reversed(list(enumerate(self._layers()))):
       kept, moved = self._halves(noise, i)
       log_scale, shift = network(weights, kept)
@@ -126,7 +126,7 @@ class InverseAutoregressive:
     self, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
     """Returns the map of a point of the base, and its log |det|."""
-    log_det = jnp.zeros(len(z))
+    log_det = jnp.zeros(z.shape[0])
     for i, weights in enumerate(self.weights):
       z = z[:, ::-1] if i else z
       shift, logit = self.network(weights, z, self.context)
@@ -142,7 +142,7 @@ class InverseAutoregressive:
 
     Slow: dimensions x layers passes, one after another.
     """
-    log_det = jnp.zeros(len(z))
+    log_det = jnp.zeros(z.shape[0])
     for i, weights in reversed(list(enumerate(self.weights))):
       z, one = self._inverse_layer(weights, z)
       z = z[:, ::-1] if i else z

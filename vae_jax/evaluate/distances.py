@@ -207,3 +207,25 @@ def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   # Rounding must not tell equal rows apart, whose radius is 0.
   squared[squared < 1e-12 * sizes] = 0
   return squared
+
+
+def nearest(x: Features, y: Others) -> Float[np.ndarray, " n"]:
+  """Returns the Euclidean distance of each row of x to the nearest row of y."""
+  mean = y.mean(axis=0, dtype=np.float64)
+  squared = np.full(len(x), np.inf)
+  for i, rows in _blocks(x):
+    for _, others in _blocks(y):
+      found = _squared_distances(rows - mean, others - mean).min(axis=1)
+      squared[i] = np.minimum(squared[i], found)
+  return np.sqrt(squared)
+
+
+def nearest_other(x: Features) -> Float[np.ndarray, " n"]:
+  """Returns the Euclidean distance of each row to the nearest other row.
+
+  Raises:
+    ValueError: there is no other row.
+  """
+  if len(x) < 2:
+    raise ValueError(f"There is no other row among {len(x)}.")
+  return np.sqrt(_squared_radii(x, 1, x.mean(axis=0, dtype=np.float64)))

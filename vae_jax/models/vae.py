@@ -12,6 +12,8 @@ from vae_jax import distributions
 
 # The collection of what belongs to the batch and not to the model.
 _GIVEN = "given"
+# A whole number, or a symbol (`jax.export`).
+_Size = Any
 # Apart from every key that a model draws from.
 _DEQUANTIZE = 0xDE
 
@@ -74,7 +76,7 @@ class Vae(nn.Module):
     """Returns q(z | image)."""
     x = distributions.unit_pixels(image)
     if self.num_labels:
-      label = self._label(len(x))[:, None, None, :]
+      label = self._label(x.shape[0])[:, None, None, :]
       planes = jnp.broadcast_to(label, (*x.shape[:3], self.num_labels))
       x = jnp.concatenate([x, planes], axis=-1)
     return distributions.Groups((self._posterior(x),))
@@ -82,7 +84,7 @@ class Vae(nn.Module):
   def decode(self, z: tuple[Float[Array, "b d"], ...]) -> Any:
     """Returns p(image | z)."""
     (code,) = z
-    count = len(code)
+    count = code.shape[0]
     if self.num_labels:
       code = jnp.concatenate([code, self._label(count)], axis=-1)
     likelihood = self.likelihood(self.decoder(code))
@@ -99,7 +101,7 @@ class Vae(nn.Module):
   def _posterior(self, x: Float[Array, "b h w c"]) -> Any:
     return self.posterior(self.encoder(x))
 
-  def _label(self, count: int) -> Float[Array, "{count} n"]:
+  def _label(self, count: _Size) -> Float[Array, "k n"]:
     if self.is_initializing():
       return jnp.zeros((count, self.num_labels))
     label = self.get_variable(_GIVEN, "label")
@@ -108,8 +110,8 @@ class Vae(nn.Module):
     return _draw_by_draw(label.astype(jnp.float32), count)
 
   def _noise(
-    self, count: int, shape: tuple[int, ...]
-  ) -> Float[Array, "{count} h w c"] | None:
+    self, count: _Size, shape: tuple[int, ...]
+  ) -> Float[Array, "k h w c"] | None:
     if not self.has_variable(_GIVEN, "key"):
       return None
     key = self.get_variable(_GIVEN, "key")
@@ -136,8 +138,8 @@ class Vae(nn.Module):
 
 
 def _draw_by_draw(
-  values: Float[Array, "b ..."], count: int
-) -> Float[Array, "{count} ..."]:
+  values: Float[Array, "b ..."], count: _Size
+) -> Float[Array, "k ..."]:
   """Repeats what is per image for each of count / b draws per image."""
-  repeats = (count // len(values),) + (1,) * (values.ndim - 1)
+  repeats = (count // values.shape[0],) + (1,) * (values.ndim - 1)
   return jnp.tile(values, repeats)

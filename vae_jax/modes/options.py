@@ -12,7 +12,8 @@ class Options:
   Attributes:
     images: which images, as `images.select` reads it.
     latent: a code, as "0.0,0.03", or a file of codes.
-    attribute: what to edit, as "Smiling" or "Smiling=2,Eyeglasses=-1".
+    attribute: what to edit, as "Smiling" or "Smiling=2,Eyeglasses=-1"; or what
+      colours the codes, as "Smiling".
     strength: first, last and step of the strengths, as "-3:3:0.5".
     direction: kinds of directions, as "mean" or "mean,probe".
     examples: images that an edit is measured on.
@@ -50,7 +51,7 @@ READS = {
   "manifold": ("steps",),
   "attributes": (),
   "edit": ("attribute", "strength", "images", "direction", "examples"),
-  "embed": (),
+  "embed": ("attribute",),
   "lesson": (),
   "explore": ("host", "port"),
   "export": (),

@@ -1,0 +1,237 @@
+"""`--mode=embed`: all codes of a split, and what they look like in a plane."""
+
+import pathlib
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Integer
+from ml_collections import ConfigDict
+from sklearn import decomposition
+
+from vae_jax import figures, metrics, projector, trained
+from vae_jax.config import ConfigError
+from vae_jax.data import datasets, errors
+from vae_jax.modes import attributes
+from vae_jax.modes import options as options_lib
+
+_FOLDER = "embed"
+_DEFAULT = "Smiling"  # Attribute that colours the points, where there is one.
+_PANELS = 6
+_PROJECTOR_MOST = 5000  # Points that a browser still turns smoothly.
+_UMAP_MOST = 10_000
+_NEIGHBORS = 15  # Of UMAP.
+
+Labels = Integer[np.ndarray, "n ..."] | None
+
+
+def embed(
+  config: ConfigDict, workdir: str, options: options_lib.Options
+) -> str:
+  """Writes the codes of `config.eval.split` to `embed/`; returns what is there.
+
+    <split>.npz: codes, posterior means [n d], and index, positions in the
+      split; labels and label_names, if any; pca [n 2] and explained_variance,
+      its shares of the total; umap [m 2] of the first m codes, if made
+    <split>_pca.png and <split>_umap.png: coloured by class, or by an attribute
+    <split>_pca_attributes.png, ...: by the attributes that are seen best there
+    projector/: the first 5,000 for TensorBoard, named and with their images
+
+  Raises:
+    ConfigError: there is no such attribute.
+  """
+  model = trained.open_run(config, workdir)
+  split = config.eval.split
+  # Before anything is encoded.
+  chosen = _attribute(config, options.attribute)
+  codes, labels, names = attributes.codes_of(model, split, bar="encoding")
+  names = _names(labels, names)
+  coloring = _coloring(labels, names, chosen)
+
+  points, shares = pca(codes)
+  axes = [
+    f"{word} component, {share:.1%} of the variance"
+    for word, share in zip(("first", "second"), shares, strict=True)
+  ]
+  planes = {"pca": (points, axes)}
+  said = []
+  try:
+    planes["umap"] = umap(codes[:_UMAP_MOST]), ["UMAP 1", "UMAP 2"]
+  except ConfigError as error:
+    said.append(str(error))
+
+  folder = model.workdir / _FOLDER
+  arrays = {name: points for name, (points, _) in planes.items()}
+  if labels is not None:
+    arrays |= {"labels": labels, "label_names": np.array(names)}
+  metrics.write_arrays(
+    folder / f"{split}.npz",
+    codes=codes,
+    index=np.arange(len(codes)),
+    explained_variance=shares,
+    **arrays,
+  )
+  for name, (points, axes) in planes.items():
+    title = (
+      f"{name.upper()} of {len(points):,} codes: {config.data.name} {split}"
+    )
+    pictures = {f"{split}_{name}.png": [_first(coloring, len(points))]}
+    if labels is not None and labels.ndim == 2:
+      seen = best_seen(points, labels[: len(points)], names)
+      pictures[f"{split}_{name}_attributes.png"] = seen
+    for file, colorings in pictures.items():
+      figures.embedding(
+        points,
+        colorings,
+        folder / file,
+        title=title,
+        x_label=axes[0],
+        y_label=axes[1],
+      )
+      said.append(str(folder / file))
+  said.append(_project(model, folder / "projector", codes, labels, names))
+  return "\n".join([*said, str(folder / f"{split}.npz")])
+
+
+def pca(
+  codes: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
+  """Returns the two principal components, and their shares of the variance.
+
+  Each points to where its largest weight is positive; a second component that
+  one-dimensional codes lack is 0.
+  """
+  fit = decomposition.PCA(min(2, *codes.shape), svd_solver="full")
+  points = fit.fit_transform(codes.astype(np.float64))
+  largest = np.abs(fit.components_).argmax(axis=1)
+  points *= np.sign(fit.components_[np.arange(len(largest)), largest])
+  missing = 2 - points.shape[1]
+  shares = np.pad(fit.explained_variance_ratio_, (0, missing))
+  return np.pad(points, ((0, 0), (0, missing))), shares
+
+
+def umap(codes: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
+  """Returns where UMAP puts codes, always the same.
+
+  References:
+    McInnes, Healy and Melville, arXiv 1802.03426.
+
+  Raises:
+    ConfigError: umap-learn is not installed, or there are too few codes.
+  """
+  if len(codes) <= _NEIGHBORS:
+    raise ConfigError(
+      f"UMAP is left out: it needs more than {_NEIGHBORS} codes, and there are "
+      f"{len(codes)}."
+    )
+  with warnings.catch_warnings():
+    # Of numba, of TensorFlow that is not there, of the seed that it is given.
+    warnings.simplefilter("ignore")
+    try:
+      import umap as umap_learn
+    except ImportError:
+      raise ConfigError(
+        "UMAP is left out, since umap-learn is not installed: "
+        '`pip install -e ".[umap]"`.'
+      ) from None
+    reducer = umap_learn.UMAP(n_neighbors=_NEIGHBORS, random_state=0, n_jobs=1)
+    return reducer.fit_transform(codes)
+
+
+def best_seen(
+  points: Float[np.ndarray, "n 2"],
+  labels: Integer[np.ndarray, "n a"],
+  names: Sequence[str],
+) -> list[figures.Coloring]:
+  """Returns the colourings by the attributes that a plane tells best.
+
+  By R^2, the share of an attribute's variance that a linear function of the
+  two coordinates explains.
+  """
+  centred = labels - labels.mean(axis=0)
+  design = points - points.mean(axis=0)
+  fitted = design @ np.linalg.lstsq(design, centred, rcond=None)[0]
+  total = (centred**2).sum(axis=0)
+  told = (fitted**2).sum(axis=0) / np.where(total > 0, total, np.inf)
+  best = np.argsort(-told, kind="stable")[:_PANELS]
+  return [
+    _by_attribute(labels, names, a, f"{names[a]}, R² = {told[a]:.2f}")
+    for a in best
+  ]
+
+
+def _names(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...]:
+  """Returns names of the classes or attributes, numbers where there are none."""
+  if labels is None or names is not None:
+    return tuple(names or ())
+  count = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
+  return tuple(map(str, range(count)))
+
+
+def _attribute(config: ConfigDict, name: str | None) -> str | None:
+  """Returns the attribute that colours the points, None for classes.
+
+  Raises:
+    ConfigError: there is no such attribute.
+  """
+  splits = datasets.open_splits(config.data)
+  shape, names = splits.train.label_shape, splits.label_names
+  if not shape:
+    if name is not None:
+      has = "no labels" if shape is None else "classes, which give the colours"
+      raise ConfigError(
+        f"--attribute is {name!r}, but {splits.name} has {has}."
+      )
+    return None
+  names = names or tuple(map(str, range(shape[0])))
+  name = name or (_DEFAULT if _DEFAULT in names else names[0])
+  if name not in names:
+    raise ConfigError(
+      f"--attribute is {name!r}, which {splits.name} does not have"
+      f"{errors.suggest(name, names, most=len(names))}."
+    )
+  return name
+
+
+def _coloring(
+  labels: Labels, names: tuple[str, ...], attribute: str | None
+) -> figures.Coloring:
+  # Where labels are kept secret, each is -1.
+  if labels is None or labels.min() < 0:
+    return figures.Coloring("")
+  if attribute is None:
+    return figures.Coloring("by class", labels, names)
+  return _by_attribute(labels, names, names.index(attribute), attribute)
+
+
+def _by_attribute(labels, names, a, title):
+  return figures.Coloring(title, labels[:, a], (f"not {names[a]}", names[a]))
+
+
+def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
+  if coloring.labels is None:
+    return coloring
+  return coloring._replace(labels=coloring.labels[:count])
+
+
+def _project(
+  model: trained.Trained,
+  folder: pathlib.Path,
+  codes: np.ndarray,
+  labels: Labels,
+  names: tuple[str, ...],
+) -> str:
+  index = np.arange(min(_PROJECTOR_MOST, len(codes)))
+  source = trained.open_split(model.config, model.config.eval.split)
+  columns = [("index", index)]
+  if labels is not None and labels.ndim == 1:
+    columns.append(("label", [_name(names, i) for i in labels[index]]))
+  elif labels is not None:
+    columns += zip(names, labels[index].T, strict=True)
+  images = source.fetch(index)["image"]
+  projector.write(folder, codes[index], images, columns)
+  return f"tensorboard --logdir={folder}"
+
+
+def _name(names: tuple[str, ...], i: int) -> str:
+  return names[i] if i >= 0 else ""

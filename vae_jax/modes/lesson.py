@@ -1,0 +1,219 @@
+"""`--mode=lesson`: an autoencoder against a VAE, by what N(0, I) decodes to."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float32, UInt8
+from ml_collections import ConfigDict
+from sklearn import decomposition
+
+from vae_jax import checkpoint, figures, metrics, train, trained, validation
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+from vae_jax.evaluate import distances
+from vae_jax.modes import options as options_lib
+
+_FOLDER = "lesson"
+_LATENTS = (2, 32)
+# Objective and posterior of each.
+_KINDS = {
+  "autoencoder": ("autoencoder", "deterministic"),
+  "vae": ("elbo", "diagonal_normal"),
+}
+_ROWS = 8  # Of samples in a panel, and columns.
+_COMPONENTS = 50
+_FITTED = 5000  # Training images that the components are fitted to, at most.
+_CHUNK = 500  # Samples decoded at a time.
+
+_MEANING = {
+  "distance": (
+    "squared Frechet distance between normal distributions fitted to the "
+    f"images' first {_COMPONENTS} principal components, pixels in [0, 1]; the "
+    "components are those of training images, the distance is to test images"
+  ),
+  "nearest": (
+    "mean Euclidean distance in pixels from an image to the nearest test "
+    "image, divided by the same of a test image to the nearest other one; "
+    "blur lowers it, below 1 too"
+  ),
+}
+
+
+def lesson(
+  config: ConfigDict, workdir: str, options: options_lib.Options
+) -> str:
+  """Trains four models, measures what they decode N(0, I) to; returns a table.
+
+  At 2 and at 32 latents the config's networks become an autoencoder and a VAE,
+  each an ordinary run in `<workdir>/autoencoder_2` and so on; one that is
+  there already goes on or is left as it is. Only objective, posterior, prior,
+  condition and latent size differ from the config. Of each, as many samples
+  are measured as there are test images, `config.eval.num_samples` at most.
+  Training images, measured as if they were samples, tell what is good.
+
+  Writes `lesson/lesson.png`, `lesson.npz` (what the picture shows) and
+  `lesson.json`.
+
+  Raises:
+    ConfigError: a setting is wrong, or there are too few images.
+  """
+  del options
+  validation.validate(config)
+  test = trained.open_split(config, "test")
+  source = trained.open_split(config, "train")
+  count = min(config.eval.num_samples, len(test), len(source))
+  if count < distances.FEWEST:
+    raise ConfigError(
+      f"There are {count} images to compare samples with; the lesson needs at "
+      f"least {distances.FEWEST} (config.eval.num_samples and the splits of "
+      f"{config.data.name})."
+    )
+  runs = {}
+  for dim in _LATENTS:
+    for kind in _KINDS:
+      folder = pathlib.Path(workdir) / f"{kind}_{dim}"
+      logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
+      train.train(config_for(config, kind, dim), str(folder))
+      runs[kind, dim] = folder
+  ruler = Ruler(_spread(source, _FITTED), _spread(test, count))
+  index = np.arange(count, dtype=np.int32)
+  images, rows = {}, []
+  for (kind, dim), folder in runs.items():
+    made = _open(folder, config).sample(index)
+    rows.append({"model": kind, "latents": dim, **ruler.measure(made)})
+    images[f"{kind}_{dim}"] = made[: _ROWS**2]
+  real = _spread(source, count)
+  rows.append({"model": "data", "latents": None, **ruler.measure(real)})
+  images["data"] = real[: 2 * _ROWS]
+
+  folder = pathlib.Path(workdir) / _FOLDER
+  metrics.write_arrays(folder / "lesson.npz", **images)
+  metrics.write_json(
+    folder / "lesson.json",
+    {
+      "meaning": _MEANING,
+      "images": count,
+      "components": ruler.components,
+      "explained_variance": ruler.explained,
+      "seed": config.sample.seed,
+      "rows": rows,
+    },
+  )
+  _draw(rows, images, folder / "lesson.png")
+  return f"{table(rows)}\n{folder / 'lesson.png'}"
+
+
+def config_for(config: ConfigDict, kind: str, latent_dim: int) -> ConfigDict:
+  """Returns the config of one of the four runs.
+
+  Args:
+    config: whose networks, likelihood, data and training it is.
+    kind: "autoencoder" or "vae".
+    latent_dim: numbers per code.
+  """
+  objective, posterior = _KINDS[kind]
+  c = config.copy_and_resolve_references()
+  c.model.latent_dim = latent_dim
+  c.model.condition = "none"
+  for node, name in (
+    (c.objective, objective),
+    (c.model.posterior, posterior),
+    (c.model.prior, "standard_normal"),
+  ):
+    node.name = name
+    node.args = ConfigDict()
+  c.objective.auxiliary.args = ConfigDict()
+  return c
+
+
+class Ruler:
+  """Measures images against test images; no model has a part in it.
+
+  Attributes:
+    components: principal components that the distance is taken in.
+    explained: share of the training images' variance that they hold.
+  """
+
+  def __init__(
+    self,
+    fitted: UInt8[np.ndarray, "m h w c"],
+    reference: UInt8[np.ndarray, "n h w c"],
+  ):
+    """Fits the components to training images, and keeps the test images."""
+    flat = _flat(fitted)
+    self.components = min(_COMPONENTS, *flat.shape)
+    self._pca = decomposition.PCA(self.components, random_state=0).fit(flat)
+    self.explained = float(self._pca.explained_variance_ratio_.sum())
+    self._reference = _flat(reference)
+    self._gaussian = self._fit(self._reference)
+    self._unit = float(distances.nearest_other(self._reference).mean())
+
+  def measure(self, images: UInt8[np.ndarray, "n h w c"]) -> dict[str, float]:
+    """Returns "distance" and "nearest"; lesson.json says what they are."""
+    flat = _flat(images)
+    nearest = float(distances.nearest(flat, self._reference).mean())
+    return {
+      "distance": distances.frechet(self._gaussian, self._fit(flat)),
+      "nearest": nearest / self._unit,
+    }
+
+  def _fit(self, flat: np.ndarray) -> distances.Gaussian:
+    return distances.gaussian(self._pca.transform(flat))
+
+
+def _flat(
+  images: UInt8[np.ndarray, "n h w c"],
+) -> Float32[np.ndarray, "n p"]:
+  return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
+  """Returns images at even distances in a split, `count` at most."""
+  count = min(count, len(source))
+  return source.fetch(np.arange(count) * len(source) // count)["image"]
+
+
+def _open(folder: pathlib.Path, config: ConfigDict) -> trained.Trained:
+  own = checkpoint.load_config(folder)
+  # A run that was there already may have been started with others.
+  for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
+    config_lib.update(own, name, config_lib.get(config, name))
+  return trained.open_run(own, str(folder), chunk=_CHUNK)
+
+
+def _title(row: dict[str, Any]) -> str:
+  if row["latents"] is None:
+    return "training images"
+  name = {"vae": "VAE"}.get(row["model"], row["model"])
+  return f"{name}, {row['latents']} latents"
+
+
+def _draw(
+  rows: list[dict[str, Any]], images: dict[str, np.ndarray], path: pathlib.Path
+) -> None:
+  drawn = [
+    figures.Panel(
+      f"{_title(row)}: distance {row['distance']:.3g}",
+      made,
+      _ROWS if row["latents"] else 2 * _ROWS,
+    )
+    for row, made in zip(rows, images.values(), strict=True)
+  ]
+  across = len(_KINDS)
+  figures.panels(
+    [drawn[i : i + across] for i in range(0, len(drawn), across)], path
+  )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+  """Returns the numbers of all models, and what they mean."""
+  width = max(len(_title(row)) for row in rows)
+  lines = [f"{'':{width}}  distance  nearest"]
+  for row in rows:
+    numbers = f"{row['distance']:8.3f}  {row['nearest']:7.3f}"
+    lines.append(f"{_title(row):{width}}  {numbers}")
+  return "\n".join(
+    [*lines, *(f"{name}: {words}" for name, words in _MEANING.items())]
+  )
