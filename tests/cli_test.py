@@ -28,7 +28,7 @@ def test_help_explains_modes_and_gives_examples():
   for word in ("train", "evaluate", "sample", "benchmark", "--config", "75"):
     assert word in done.stdout
   examples = [x for x in done.stdout.splitlines() if "  python -m" in x]
-  assert len(examples) == 3
+  assert len(examples) == 4
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def default() -> ConfigDict:
   c.objective.auxiliary.args = ConfigDict()  # fields of that network
 
   c.optim = ConfigDict()
-  c.optim.optimizer = _named("adam")  # function of optax
+  c.optim.optimizer = _named("adam")  # function of optax, or muon
   c.optim.learning_rate = 1e-3  # its highest value
   c.optim.schedule = _named("constant")  # function of vae_jax.optim
   c.optim.warmup_steps = 0  # steps of linear warm-up from 0
