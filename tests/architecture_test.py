@@ -29,6 +29,7 @@ objectives.importance objectives.reparameterized objectives.disentangling
 objectives.wasserstein objectives.adversarial objectives.vae_gan
 objectives.autoencoders objectives.perceptual objectives
 build
+muon
 optim
 train_step
 metrics

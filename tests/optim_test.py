@@ -128,35 +128,3 @@ def test_optimisers_that_need_more_than_gradients_are_refused(name):
   c.optim.optimizer.name = name
   with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):
     optim.optimizer(c, 10)
-
-
-def test_muon_levels_the_singular_values_of_kernels():
-  rng = np.random.RandomState(0)
-  u, s, vt = np.linalg.svd(rng.randn(3 * 3 * 4, 6), full_matrices=False)
-  # Gradients of which the weakest direction is a hundredth of the strongest.
-  gradient = (u * np.geomspace(1, 0.01, 6)) @ vt
-  c = config_lib.default()
-  c.optim.optimizer.name = "muon"
-  c.optim.learning_rate = 1e-2
-  chosen = optim.optimizer(c, 100)
-  params = {
-    "kernel": jnp.zeros((3, 3, 4, 6)),
-    "bias": jnp.zeros(6),
-    "dense": jnp.zeros((2, 3)),
-  }
-  gradients = {
-    "kernel": jnp.asarray(gradient.reshape(3, 3, 4, 6), jnp.float32),
-    "bias": jnp.array([1.0, -2.0, 3.0, -4.0, 5.0, -6.0]),
-    "dense": jnp.array([[1.0, -1.0, 2.0], [-2.0, 3.0, -3.0]]),
-  }
-  update, _ = chosen.update(gradients, chosen.init(params), params)
-  made = u.T @ np.asarray(update["kernel"]).reshape(36, 6) @ vt.T
-  levels = -np.diag(made)
-  # The iterations end near 1, not at it; the scale is that of optax.
-  assert levels.min() > 0 and levels.max() / levels.min() < 2
-  np.testing.assert_allclose(made, np.diag(np.diag(made)), atol=1e-5)
-  nadam = optax.nadam(optim.learning_rate(c, 100, highest=2e-3))
-  others = {k: v for k, v in gradients.items() if k != "kernel"}
-  wanted, _ = nadam.update(others, nadam.init(others))
-  for name in others:
-    np.testing.assert_allclose(update[name], wanted[name], rtol=1e-6)

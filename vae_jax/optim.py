@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
-from optax import contrib
 
-from vae_jax import objectives, registry
+from vae_jax import muon, objectives, registry
 from vae_jax.config import ConfigError
 
 T = TypeVar("T")
@@ -128,51 +127,6 @@ def learning_rate(
   return schedule
 
 
-def muon(
-  learning_rate: Callable[[jax.Array | int], Float[Array, ""]] | float,
-  *,
-  beta: float = 0.95,
-  ns_steps: int = 5,
-  nadam_ratio: float = 0.2,
-) -> optax.GradientTransformation:
-  """Returns Muon for kernels of convolutions, Nadam for all other weights.
-
-  The momentum of a kernel, as a matrix of inputs x outputs, is replaced by the
-  nearest matrix with orthonormal rows or columns, by Newton-Schulz iterations:
-  directions of small gradients are learned as fast as those of large ones. A
-  step costs more than Adam's, and fewer are needed.
-
-  Args:
-    learning_rate: of the kernels; a number or a schedule.
-    beta: decay of the momentum.
-    ns_steps: Newton-Schulz iterations.
-    nadam_ratio: learning rate of the other weights, as a share of it.
-
-  References:
-    Jordan et al. 2024, kellerjordan.github.io/posts/muon.
-  """
-
-  def is_kernel(params: Any) -> Any:
-    numbers = contrib.MuonDimensionNumbers((0, 1, 2), (3,))
-    return jax.tree.map(lambda p: numbers if p.ndim == 4 else None, params)
-
-  def others(step: jax.Array | int) -> jax.Array | float:
-    rate = learning_rate(step) if callable(learning_rate) else learning_rate
-    return nadam_ratio * rate
-
-  return contrib.muon(
-    learning_rate,
-    ns_steps=ns_steps,
-    beta=beta,
-    muon_weight_dimension_numbers=is_kernel,
-    adam_learning_rate=others,
-  )
-
-
-# Optimisers of this module, which go before optax's.
-_OWN = {"muon": muon}
-
-
 def optimizer(
   config: ConfigDict, num_steps: int
 ) -> optax.GradientTransformation:
@@ -215,7 +169,9 @@ def _player(
   node: ConfigDict,
   schedule: Callable[[jax.Array | int], Float[Array, ""]],
 ) -> optax.GradientTransformation:
-  function = _OWN.get(node.name) or getattr(optax, node.name, None)
+  function = (
+    muon.muon if node.name == "muon" else getattr(optax, node.name, None)
+  )
   takes = inspect.signature(function).parameters if callable(function) else {}
   if "learning_rate" not in takes:
     raise ConfigError(
