@@ -16,7 +16,7 @@ registry
 parallel
 data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
-data.synthetic_faces data.preparation data.records data.factors data.datasets data.cache
+data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache
 data.batch data.preprocess data.pipeline
 distributions.latents distributions.mixtures distributions.flows
 distributions.pixels
@@ -52,7 +52,7 @@ train
 benchmark
 comparison_table
 compare
-modes.options modes.drawing modes.attributes
+modes.options modes.images modes.drawing modes.attributes
 main
 """.split()
 PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.

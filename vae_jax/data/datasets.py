@@ -107,6 +107,17 @@ def open_splits(data: config_dict.ConfigDict) -> Splits:
   )
 
 
+def stored_size(data: config_dict.ConfigDict) -> tuple[int, int] | None:
+  """Returns height and width of a data set's images before any crop, pixels;
+  None where it does not state them, or they differ.
+
+  Args:
+    data: the `data` node of the config.
+  """
+  height, width, _ = preparation.builder(data).info.features["image"].shape
+  return None if None in (height, width) else (height, width)
+
+
 def split_strings(
   builder: tfds.core.DatasetBuilder, data: config_dict.ConfigDict
 ) -> dict[str, str]:

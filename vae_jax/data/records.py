@@ -79,14 +79,27 @@ class Transform:
       top = (image.shape[0] - self.crop) // 2
       left = (image.shape[1] - self.crop) // 2
       image = image[top : top + self.crop, left : left + self.crop]
-    if self.grayscale and image.shape[-1] >= 3:
-      # A fourth channel is opacity.
-      rgb = np.ascontiguousarray(image[..., :3])
-      image = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    if image.shape[:2] != (height, width):
-      image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    # OpenCV drops a single channel.
-    return image.reshape(height, width, channels)
+    return fit(image, (height, width, channels))
+
+
+def fit(
+  image: UInt8[np.ndarray, "h w c"], shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "h2 w2 c2"]:
+  """Takes the luma of an image if `shape` has one channel, then resizes it.
+
+  Args:
+    image: grey, RGB or RGBA.
+    shape: height, width and channels of the result.
+  """
+  height, width, channels = shape
+  if channels == 1 and image.shape[-1] >= 3:
+    # A fourth channel is opacity.
+    rgb = np.ascontiguousarray(image[..., :3])
+    image = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+  if image.shape[:2] != (height, width):
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+  # OpenCV drops a single channel.
+  return image.reshape(height, width, channels)
 
 
 def select_label(features: Mapping[str, Any], path: str) -> Label | None:
