@@ -53,9 +53,12 @@ benchmark
 comparison_table
 compare
 modes.options modes.images modes.drawing modes.attributes
+explore.survey explore.maps explore.studio explore.markup explore.style
+explore.page explore.server explore.latency
 main
 """.split()
-PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.
+# Packages with nothing but a docstring.
+PLAIN = {"data", "evaluate", "explore", "modes"}
 
 
 def _name(path):

@@ -5,6 +5,7 @@ Modes:
   evaluate     held-out neg_elbo, distortion and rate, to <workdir>/eval/
   sample       decoded draws from the prior, to <workdir>/figures/
   attributes   directions of all attributes, to <workdir>/attributes/
+  explore      a web page with sliders, on this machine, until Ctrl-C
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
@@ -52,6 +53,7 @@ _WORKDIRS = flags.DEFINE_list(
 _FUNCTIONS = {
   "sample": "vae_jax.modes.drawing",
   "attributes": "vae_jax.modes.attributes",
+  "explore": "vae_jax.explore.server",
 }
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -68,6 +70,10 @@ _TEMPERATURE = flags.DEFINE_float(
 _OPTIONS = (
   flags.DEFINE_integer("count", None, "How many samples; 100."),
   flags.DEFINE_bool("individual", None, "A PNG for each sample."),
+  flags.DEFINE_string("host", None, "Address to serve at; 127.0.0.1."),
+  flags.DEFINE_integer(
+    "port", None, "Port to serve at; 0 = any free one; the first from 7860 on."
+  ),
 )
 
 # What the shell's own commands use.
