@@ -50,6 +50,7 @@ def sizes(shape: tuple[int, int, int]) -> str:
   # Between two whole multiples where the screen's own pixels are finer.
   tiny = longer * max(1, int(2 * _SIDES["tiny"] / longer) / 2)
   rules.append(f"--tiny-fine: {width * min(tiny, 96) / longer:g}px;")
+  rules.append(f"--shape: {width} / {shape[0]};")
   return " ".join(rules)
 
 
@@ -71,7 +72,7 @@ def reference(face: Face) -> str:
   """Returns the original and its reconstruction, with captions."""
   name = html.escape(face.name)
   if face.original is None:
-    first = _figure(None, "Original", "none: " + face.name, "original")
+    first = _figure(None, "No original", face.name, "original")
     second = _figure(face.picture, "Start", face.name, "reconstruction")
     return first + second
   return _figure(face.original, "Original", name, "original") + _figure(
@@ -90,14 +91,15 @@ def edited(
   """Returns the edited picture, with what to keep it by."""
   query = parse.urlencode(address(code, label))
   links = " ".join(
-    f'<a href="download/{file}?{query}" download="{file}">{words}</a>'
+    f'<a href="download/{file}?{query}" download="{file}" '
+    f'aria-label="Download: {words.lower()}">↓\xa0{words}</a>'
     for file, words in (
-      ("picture.png", "PNG"),
-      ("large.png", "Large PNG"),
+      ("picture.png", "Picture"),
+      ("large.png", "Large"),
       ("vector.json", "Vector"),
     )
   )
-  caption = f'<b>Edited</b><span class="links">Save {links}</span>'
+  caption = f'<b>Edited</b><span class="links">{links}</span>'
   return _figure(picture, caption, "Edited picture", "edited")
 
 
@@ -159,7 +161,11 @@ def _legend(entries: Sequence[tuple[tuple[int, int, int], str]]) -> str:
 def marker(plane: maps.Plane | maps.Cloud, face: Face) -> str:
   """Returns where a face lies on the map."""
   x, y = plane.place(face.code)
-  return f'<i style="left:{x:.2%};top:{y:.2%}"></i>'
+  height, width = plane.picture.shape[:2]
+  return (
+    f'<div style="aspect-ratio:{width}/{height}">'
+    f'<i style="left:{x:.2%};top:{y:.2%}"></i></div>'
+  )
 
 
 def kept(a: Face | None, b: Face | None) -> str:

@@ -12,7 +12,7 @@ from vae_jax.config import ConfigError
 from vae_jax.explore import markup
 from vae_jax.explore.studio import Face, Studio
 
-_VISIBLE = 6  # Sliders of attributes that are seen without a click.
+_VISIBLE = 8  # Sliders of attributes that are seen without a click.
 _LATENTS = 64  # Sliders of dimensions at most.
 _THUMBNAILS = 16
 _RANGE = 3.0  # Of sliders, to both sides.
@@ -72,7 +72,7 @@ class _Page:
           markup.reference(start), elem_id="reference", js_on_load=None
         )
       with gr.Row(elem_id="quick"):
-        self.random = gr.Button(f"Random {noun}", size="sm")
+        self.random = gr.Button(f"Random {noun}", size="sm", variant="primary")
         self.another = gr.Button("Another test picture", size="sm")
         self.reset = gr.Button("Reset sliders", size="sm")
       self.message = gr.HTML("", elem_id="message", js_on_load=None)
@@ -81,7 +81,7 @@ class _Page:
     studio = self._studio
     count = len(studio.source)
     with gr.Tabs(elem_id="sources"):
-      with gr.Tab("Test pictures"):
+      with gr.Tab("Test set"):
         self.thumbnails = gr.HTML(
           markup.thumbnails(studio, 0, _THUMBNAILS),
           elem_id="thumbnails",
@@ -92,11 +92,11 @@ class _Page:
           self.forth = gr.Button("More →", size="sm")
           self.number = gr.Number(
             0,
-            label=f"Number (0 to {count - 1})",
+            label=f"Go to (0–{count - 1})",
             precision=0,
             elem_id="number",
           )
-      with gr.Tab("Photo or vector"):
+      with gr.Tab("Upload"):
         self.photo = gr.File(
           label="Drop a photo here",
           type="binary",
@@ -119,15 +119,15 @@ class _Page:
           info="0: the most typical; 1: as the prior says; more: bolder.",
           elem_id="temperature",
         )
-      with gr.Tab("Mix two"):
+      with gr.Tab("Mix"):
         with gr.Row():
           self.keep_a = gr.Button("Keep this as A", size="sm")
           self.keep_b = gr.Button("Keep this as B", size="sm")
-        self.t = gr.Slider(
-          0, 1, 0.5, step=0.01, label="From A to B", elem_id="t"
-        )
         self.kept = gr.HTML(
           markup.kept(None, None), elem_id="kept", js_on_load=None
+        )
+        self.t = gr.Slider(
+          0, 1, 0.5, step=0.01, label="From A to B", elem_id="t"
         )
       with gr.Tab("Map"):
         with gr.Column(elem_id="map"):
@@ -147,19 +147,19 @@ class _Page:
     shown, more = studio.names[:_VISIBLE], studio.names[_VISIBLE:]
     self.attributes, self.latents = {}, {}
     if studio.names:
+      with gr.Column(elem_classes="sliders"):
+        for name in shown:
+          self.attributes[name] = _slider(name.replace("_", " "))
       with gr.Row(elem_id="kind"):
         self.kind = gr.Radio(
           [(words, kind) for kind, words in _KINDS.items()],
           value="balanced",
           label="Directions",
           info=(
-            "Mean: average difference. Balanced: other attributes held equal. "
-            "Probe: what a linear classifier looks at."
+            "Mean: the average difference. Balanced: the same, other attributes "
+            "held equal. Probe: what a linear classifier looks at."
           ),
         )
-      with gr.Column(elem_classes="sliders"):
-        for name in shown:
-          self.attributes[name] = _slider(name.replace("_", " "))
       if more:
         with gr.Accordion(f"{len(more)} more attributes", open=False):
           with gr.Column(elem_classes="sliders"):

@@ -14,6 +14,31 @@ def theme() -> Any:
     neutral_hue="slate",
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+  ).set(
+    block_title_background_fill="none",
+    block_title_background_fill_dark="none",
+    block_title_padding="0",
+    block_title_text_color="*body_text_color",
+    block_title_text_color_dark="*body_text_color",
+    block_title_text_weight="500",
+    block_label_background_fill="none",
+    block_label_background_fill_dark="none",
+    block_label_text_color="*body_text_color",
+    block_label_text_color_dark="*body_text_color",
+    block_label_text_weight="500",
+    # White on white has no edge but its border.
+    input_border_width="1px",
+    input_border_color="*neutral_200",
+    input_shadow="none",
+    checkbox_border_width="1px",
+    checkbox_border_color="*neutral_400",
+    checkbox_label_border_width="1px",
+    checkbox_label_border_color="*neutral_200",
+    checkbox_label_shadow="none",
+    button_border_width="1px",
+    button_secondary_border_color="*neutral_200",
+    button_secondary_shadow="none",
+    button_primary_shadow="none",
   )
 
 
@@ -29,12 +54,18 @@ def css(shape: tuple[int, int, int]) -> str:
 _RULES = """
 footer { display: none !important; }
 gradio-app .gradio-container {
-  max-width: 1320px !important;
-  padding: 0 20px !important;
+  width: 100%;
+  min-width: 0;
+  max-width: 1280px !important;
+  padding: 0 !important;
   margin: 0 auto;
+  /* Hidden, as Gradio has it, is a box that scrolls: nothing would stick. */
+  overflow: visible;
 }
-gradio-app .gradio-container main { padding: 14px 0 32px; }
-.gradio-container main > .column { gap: 12px; }
+gradio-app .main.fillable { padding: 14px 24px 32px !important; }
+.gradio-container main > .column { gap: 6px; }
+.gradio-container .html-container { padding: 0 !important; }
+.gradio-container .prose { min-width: 0; max-width: none; }
 
 #title h1 {
   font-size: 1.35rem;
@@ -53,6 +84,7 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
 }
 #left, #controls, #stage { gap: 10px; min-width: 0 !important; }
 #left { align-self: stretch; }
+#controls { padding-top: 10px; }
 
 #stage {
   position: sticky;
@@ -62,8 +94,11 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
   background: var(--body-background-fill);
 }
 #pictures { gap: 16px; flex-wrap: nowrap; align-items: flex-start; }
-#pictures > div { flex: 0 0 auto !important; min-width: 0 !important; }
-#reference .prose, #reference > div { display: block; }
+#pictures > .block {
+  flex: 0 0 auto;
+  width: max-content;
+  min-width: 0 !important;
+}
 #reference figure + figure { margin-top: 10px; }
 #board figure { margin: 0; width: max-content; }
 #board figure img, #board figure .none {
@@ -88,21 +123,23 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
 }
 #board figcaption {
   display: flex;
+  flex-wrap: wrap;
   justify-content: space-between;
   align-items: baseline;
-  gap: 8px;
+  gap: 0 8px;
   width: 0;
   min-width: 100%;
   margin-top: 4px;
   font-size: 0.78rem;
-  line-height: 1.3;
+  line-height: 1.4;
   color: var(--body-text-color-subdued);
 }
+#board figcaption .links { display: flex; gap: 10px; }
 #board figcaption b { color: var(--body-text-color); font-weight: 600; }
 #board figcaption a {
   color: var(--link-text-color);
+  padding: 0;
   text-decoration: none;
-  margin-left: 6px;
   white-space: nowrap;
 }
 #board figcaption a:hover { text-decoration: underline; }
@@ -118,46 +155,81 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
   border: 1px solid var(--error-border-color);
 }
 
+.gradio-container #controls .block.gr-accordion, #kind fieldset {
+  border: 1px solid var(--border-color-primary) !important;
+  border-radius: var(--block-radius);
+}
+#kind .form { border: none; box-shadow: none; }
 #kind fieldset { padding: 10px 12px; }
 #kind fieldset .wrap { flex-wrap: nowrap; gap: 6px; }
 #kind fieldset .wrap label { padding: 4px 10px; }
-#kind .info-text { margin-bottom: 6px; }
+#kind .info-text { margin: 0 0 6px; }
 
-.sliders .form { border: none; gap: 0; background: none; box-shadow: none; }
-.sliders .block { padding: 3px 12px !important; border: none !important; }
 .sliders .form {
+  gap: 0;
   padding: 6px 0;
   background: var(--block-background-fill);
   border-radius: var(--block-radius);
   border: 1px solid var(--border-color-primary);
+  box-shadow: none;
 }
+.gr-accordion .sliders .form { border: none; padding: 0; }
+.sliders .block { padding: 2px 12px !important; border: none !important; }
+.gr-accordion .sliders .block { padding: 2px 0 !important; }
 .sliders .block > .wrap:last-child {
   display: grid;
   grid-template-columns: minmax(7rem, 10rem) minmax(0, 1fr) 4rem;
   align-items: center;
-  gap: 10px;
+  gap: 0 12px;
 }
 .sliders .head { display: contents; }
-.sliders .head label { order: 1; min-width: 0; }
+.sliders .head label { order: 1; min-width: 0; margin: 0; }
 .sliders .head label span {
   margin: 0;
   font-size: 0.86rem;
   overflow-wrap: anywhere;
 }
-.sliders .slider_input_container { order: 2; margin: 0; }
+.sliders .slider_input_container { order: 2; min-width: 0; margin: 0; }
+.sliders .slider_input_container input { min-width: 0; }
 .sliders .min_value, .sliders .max_value { display: none; }
-.sliders .tab-like-container { order: 3; }
+.sliders .tab-like-container { order: 3; margin: 0; }
 .sliders .reset-button { display: none; }
-.sliders input[type="number"] { width: 100%; text-align: right; }
-.sliders input[type="range"] { height: 26px; }
+.sliders input[type="number"] {
+  width: 100%;
+  text-align: right;
+  font-variant-numeric: tabular-nums;
+}
+.sliders input[type="range"] { height: 24px; }
+/* From the middle, not from the left: 0 is where nothing is changed. */
+.sliders input[type="range"]::-webkit-slider-runnable-track {
+  background: linear-gradient(
+      var(--body-text-color-subdued), var(--body-text-color-subdued)
+    ) center / 2px 100% no-repeat,
+    var(--border-color-primary);
+}
+.sliders input[type="range"]::-moz-range-progress { background: none; }
+.sliders input[type="range"]::-moz-range-track {
+  background: var(--border-color-primary);
+}
+.sliders input[type="range"]::-webkit-slider-thumb {
+  background: var(--color-accent);
+}
+.sliders input[type="range"]::-moz-range-thumb {
+  background: var(--color-accent);
+}
 
-#sources { min-width: 0; }
-#thumbnails > div, #thumbnails .prose {
+#sources { min-width: 0; gap: 0; }
+#sources .tab-wrapper { margin-bottom: 0; }
+#sources .tab-container button { padding: 0 12px; }
+#sources .tabitem { padding: 12px 0 0; border: none; }
+#sources .tabitem > .column { gap: 10px; }
+#thumbnails .prose {
   display: grid;
   grid-template-columns: repeat(auto-fill, var(--thumb));
   gap: 8px;
 }
 #thumbnails button {
+  margin: 0;
   padding: 0;
   border: 0;
   border-radius: 6px;
@@ -171,9 +243,15 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
   outline-offset: 2px;
 }
 #thumbnails img { width: var(--thumb); margin: 0; image-rendering: pixelated; }
-#paging { align-items: flex-end; }
+#paging { align-items: center; gap: 8px; flex-wrap: wrap; }
+#paging button, #quick button { white-space: nowrap; }
+#paging .form { flex: 0 1 auto; min-width: 0 !important; border: none; box-shadow: none; background: none; }
+#number { padding: 0; border: none; background: none; }
+#number label { display: flex; align-items: center; gap: 8px; white-space: nowrap; }
+#number label span { margin: 0; font-size: 0.86rem; }
+#number input { width: 6rem; padding: 4px 8px; }
 
-#kept > div, #kept .prose { display: flex; gap: 16px; }
+#kept .prose { display: flex; gap: 16px; }
 #map { position: relative; gap: 0; }
 #map-picture { width: min(100%, 480px); }
 #map-picture img {
@@ -187,18 +265,41 @@ gradio-app .gradio-container main { padding: 14px 0 32px; }
 #map-picture p { margin: 6px 0 0; font-size: 0.78rem; color: var(--body-text-color-subdued); }
 #map-picture ul { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 4px 0 0; padding: 0; list-style: none; font-size: 0.78rem; }
 #map-picture li i { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; }
-#marker { position: absolute; inset: 0 auto auto 0; pointer-events: none; }
+#marker {
+  position: absolute;
+  inset: 0 auto auto 0;
+  width: min(100%, 480px);
+  pointer-events: none;
+}
+#marker div { position: relative; }
+#marker i {
+  position: absolute;
+  width: 14px;
+  height: 14px;
+  margin: -7px 0 0 -7px;
+  border: 2px solid #fff;
+  border-radius: 50%;
+  background: #e11d48;
+  box-shadow: 0 0 0 1px #0008;
+}
+#photo .wrap { font-size: 0.9rem; line-height: 1.4; }
+#vector { align-self: flex-start; width: auto; }
+#message p { font-size: 0.86rem; }
 
 @media (max-width: 800px) {
-  gradio-app .gradio-container { padding: 0 12px !important; }
+  gradio-app .main.fillable { padding: 10px 12px 24px !important; }
   #board { display: flex; flex-direction: column; gap: 14px; align-items: stretch; }
   #left { display: contents; }
   #stage { order: 1; }
-  #controls { order: 2; }
+  #controls { order: 2; padding-top: 0; }
   #sources { order: 3; }
   #edited img { width: var(--phone); }
   #reference img, #reference .none { width: var(--tiny); }
   #title p { font-size: 0.85rem; }
+  .sliders .block > .wrap:last-child { grid-template-columns: 1fr 4rem; }
+  .sliders .slider_input_container { order: 4; grid-column: 1 / -1; }
+  .sliders input[type="range"] { height: 30px; }
+  #quick button { padding: 6px 8px; }
 }
 @media (max-width: 800px) and (min-resolution: 1.5dppx) {
   #reference img, #reference .none { width: var(--tiny-fine); }
