@@ -54,7 +54,7 @@ comparison_table
 compare
 modes.options modes.images modes.drawing modes.attributes
 explore.survey explore.maps explore.studio explore.markup explore.style
-explore.page explore.server explore.latency
+explore.page explore.guard explore.server explore.latency
 main
 """.split()
 # Packages with nothing but a docstring.

@@ -71,11 +71,11 @@ class _Page:
         self.reference = gr.HTML(
           markup.reference(start), elem_id="reference", js_on_load=None
         )
-      with gr.Row(elem_id="quick"):
-        self.random = gr.Button(f"Random {noun}", size="sm", variant="primary")
-        self.another = gr.Button("Another test picture", size="sm")
-        self.reset = gr.Button("Reset sliders", size="sm")
       self.message = gr.HTML("", elem_id="message", js_on_load=None)
+    with gr.Row(elem_id="quick"):
+      self.random = gr.Button(f"Random {noun}", size="sm", variant="primary")
+      self.another = gr.Button("Another picture", size="sm")
+      self.reset = gr.Button("Reset sliders", size="sm")
 
   def _sources(self) -> None:
     studio = self._studio

@@ -1,148 +1,32 @@
-"""Serves the page: to this machine alone unless told otherwise.
-
-What the page may load and who may talk to it is bounded here, for Gradio's own
-files as much as for ours.
-"""
+"""Serves the page: to this machine alone unless told otherwise."""
 
 import base64
 import binascii
+import contextlib
 import errno
-import hashlib
 import importlib.util
 import os
-import re
 import socket
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from vae_jax import trained
 from vae_jax.config import ConfigError
 from vae_jax.data import photos
-from vae_jax.explore import markup, studio
+from vae_jax.explore import guard, markup, studio
 from vae_jax.modes import options as options_lib
 
 HOST = "127.0.0.1"
 PORT = 7860
 _PORTS = 100  # Tried, from the first one on.
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_HEADERS = {
-  "x-content-type-options": "nosniff",
-  "referrer-policy": "no-referrer",
-  "x-frame-options": "DENY",
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-resource-policy": "same-origin",
-  "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
-# Gradio's HTML component makes functions of its templates: no 'unsafe-eval', no
-# page. All of these are written here.
-_POLICY = (
-  "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; "
-  "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-  "font-src 'self' data:; connect-src 'self'; manifest-src 'self'; "
-  "worker-src 'self' blob:; base-uri 'self'; form-action 'self'; "
-  "frame-ancestors 'none'"
-)
-_INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.S)
-
-
-def policy(page: bytes = b"") -> str:
-  """Returns a Content-Security-Policy that lets a page run its own scripts.
-
-  Args:
-    page: HTML; each script in it is allowed by its hash, no other is.
-  """
-  hashes = "".join(
-    f" 'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
-    for script in _INLINE.findall(page)
-  )
-  return _POLICY.format(hashes=hashes)
-
-
-class Guard:
-  """Middleware: who may ask, and what an answer's page may load.
-
-  A page of another site that a visitor has open may not speak to this one,
-  even if it bends its own name to this address: the name asked for must be one
-  of this server, and a request from a page must come from its own.
-  """
-
-  def __init__(self, app: Any, names: frozenset[str]):
-    """Guards `app`; `names` are those of this server, empty = any."""
-    self._app = app
-    self._names = names
-
-  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-    """Serves one request."""
-    if scope["type"] != "http":
-      await self._app(scope, receive, send)
-      return
-    headers = {k.decode("latin-1"): v for k, v in scope["headers"]}
-    if not self._allowed(headers):
-      await _refuse(send)
-      return
-    if scope["path"] == "/":
-      # The scripts in a compressed page could not be told apart.
-      scope = {
-        **scope,
-        "headers": [
-          (k, v) for k, v in scope["headers"] if k != b"accept-encoding"
-        ],
-      }
-    await self._app(scope, receive, _Answer(send))
-
-  def _allowed(self, headers: dict[str, bytes]) -> bool:
-    host = headers.get("host", b"").decode("latin-1")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if self._names and name.strip("[]") not in self._names:
-      return False
-    origin = headers.get("origin", b"").decode("latin-1")
-    return not origin or origin.partition("://")[2] == host
-
-
-async def _refuse(send: Any) -> None:
-  body = b"This page answers to itself alone.\n"
-  head = [
-    (b"content-type", b"text/plain"),
-    (b"content-length", b"%d" % len(body)),
-  ]
-  await send({"type": "http.response.start", "status": 403, "headers": head})
-  await send({"type": "http.response.body", "body": body})
-
-
-class _Answer:
-  """Passes an answer on with headers; a page as a whole, a stream as it comes."""
-
-  def __init__(self, send: Any):
-    self._send = send
-    self._start: dict[str, Any] | None = None
-    self._page = b""
-
-  async def __call__(self, message: Any) -> None:
-    if message["type"] == "http.response.start":
-      kind = dict(message["headers"]).get(b"content-type", b"")
-      if kind.startswith(b"text/html"):
-        self._start = message
-        return
-      await self._send(_with_headers(message, policy()))
-    elif self._start is not None and message["type"] == "http.response.body":
-      self._page += message.get("body", b"")
-      if not message.get("more_body"):
-        await self._send(_with_headers(self._start, policy(self._page)))
-        await self._send({**message, "body": self._page})
-    else:
-      await self._send(message)
-
-
-def _with_headers(message: Any, policy: str) -> Any:
-  ours = {**_HEADERS, "content-security-policy": policy}
-  kept = [
-    (k, v) for k, v in message["headers"] if k.decode("latin-1") not in ours
-  ]
-  added = [(k.encode(), v.encode()) for k, v in ours.items()]
-  return {**message, "headers": kept + added}
 
 
 def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
@@ -190,7 +74,7 @@ def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
     theme=style.theme(),
     css=style.css(shown.model.image_shape),
   )
-  return Guard(app, names)
+  return guard.Guard(app, names)
 
 
 def _download(
@@ -277,8 +161,7 @@ def names_of(host: str) -> frozenset[str]:
   return frozenset()
 
 
-def server(app: Any) -> Any:
-  """Returns a uvicorn server that says nothing unless something is wrong."""
+def _server(app: Any) -> Any:
   import uvicorn
 
   return uvicorn.Server(
@@ -292,6 +175,48 @@ def server(app: Any) -> Any:
   )
 
 
+@contextlib.contextmanager
+def _uploads() -> Iterator[None]:
+  """A folder of its own for what Gradio keeps of uploads, gone afterwards."""
+  before = os.environ.get("GRADIO_TEMP_DIR")
+  with tempfile.TemporaryDirectory() as folder:
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    try:
+      yield
+    finally:
+      del os.environ["GRADIO_TEMP_DIR"]
+      if before is not None:
+        os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextlib.contextmanager
+def background(shown: studio.Studio) -> Iterator[str]:
+  """Serves a page from a thread of its own; yields its address."""
+  with listen(HOST, 0) as bound, _uploads():
+    running = _server(application(shown, names=names_of(HOST)))
+    thread = threading.Thread(target=running.run, args=([bound],))
+    thread.start()
+    try:
+      while thread.is_alive() and not running.started:
+        time.sleep(0.01)
+      yield url(bound)
+    finally:
+      running.should_exit = True
+      thread.join()
+
+
+def check_installed() -> None:
+  """Stops with one sentence where Gradio is missing.
+
+  Raises:
+    ConfigError: it says how to install it.
+  """
+  if importlib.util.find_spec("gradio") is None:
+    raise ConfigError(
+      '--mode=explore needs Gradio: pip install -e ".[explore]"'
+    )
+
+
 def explore(
   config: ConfigDict, workdir: str, options: options_lib.Options
 ) -> str:
@@ -300,23 +225,15 @@ def explore(
   Raises:
     ConfigError: Gradio is missing, or the address cannot be listened on.
   """
-  if importlib.util.find_spec("gradio") is None:
-    raise ConfigError(
-      '--mode=explore needs Gradio: pip install -e ".[explore]"'
-    )
+  check_installed()
   host = HOST if options.host is None else options.host
-  with (
-    listen(host, options.port) as bound,
-    tempfile.TemporaryDirectory() as folder,
-  ):
-    # Where Gradio puts uploads until they are read.
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    shown = studio.open_studio(config, workdir)
-    app = application(shown, names=names_of(host))
-    running = server(app)
+  # Before the model is opened, which takes longer than to see a wrong port.
+  with listen(host, options.port) as bound, _uploads():
+    model = trained.open_run(config, workdir, chunk=1)
+    app = application(studio.open_studio(model), names=names_of(host))
+    running = _server(app)
     logging.info("Explore %s at %s; Ctrl-C ends it.", workdir, url(bound))
-    try:
+    # Raised again by uvicorn, once all is shut down.
+    with contextlib.suppress(KeyboardInterrupt):
       running.run(sockets=[bound])
-    except KeyboardInterrupt:
-      pass
   return "The page is closed."

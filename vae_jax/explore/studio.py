@@ -7,8 +7,7 @@ before them is a `Face`, which is replaced, never altered.
 import dataclasses
 import functools
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, Integer, UInt8
-from ml_collections import ConfigDict
 
 from vae_jax import directions, models, trained
 from vae_jax.config import ConfigError
@@ -228,7 +226,7 @@ class Studio:
       ConfigError: they are none, too many, too few, too large or not finite.
     """
     length = self.model.config.model.latent_dim
-    if not isinstance(values, Sequence) or len(values) != length:
+    if not isinstance(values, list) or len(values) != length:
       found = f"{len(values)}" if isinstance(values, list) else "no list"
       raise ConfigError(
         f"A vector of this model has {length} numbers; that has {found}."
@@ -236,9 +234,10 @@ class Studio:
     for i, value in enumerate(values):
       if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"Entry {i} of the vector is no number.")
-      if not math.isfinite(value) or abs(value) > _MAX_VALUE:
+      # False for what is not a number, too.
+      if not -_MAX_VALUE <= value <= _MAX_VALUE:
         raise ConfigError(
-          f"Entry {i} of the vector is {value:.4g}; allowed is "
+          f"Entry {i} of the vector is {str(value):.12}; allowed is "
           f"-{_MAX_VALUE:g} to {_MAX_VALUE:g}."
         )
     return np.array(values, np.float32)
@@ -283,19 +282,13 @@ def _draw(
   return jnp.asarray(nn.apply(run, vae)(variables))
 
 
-def open_studio(config: ConfigDict, workdir: str) -> Studio:
-  """Opens a run for the page, and compiles what the page will call.
+def open_studio(model: trained.Trained) -> Studio:
+  """Returns the studio of a model, with what the page will call compiled.
 
   Args:
-    config: the resolved config.
-    workdir: folder of the run.
-
-  Raises:
-    ConfigError: there is no run, or no checkpoint that can be read.
+    model: with a chunk of 1, since a slider asks for one picture at a time.
   """
-  # One code at a time is what a slider asks for: more would be computed in
-  # vain.
-  model = trained.open_run(config, workdir, chunk=1)
+  config = model.config
   source = trained.open_split(config, "test")
   names, vectors = _directions(model)
   found = survey.survey(model, source)

@@ -287,10 +287,10 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 #message p { font-size: 0.86rem; }
 
 @media (max-width: 800px) {
-  gradio-app .main.fillable { padding: 10px 12px 24px !important; }
+  gradio-app .main.fillable { padding: 10px 4px 24px !important; }
   #board { display: flex; flex-direction: column; gap: 14px; align-items: stretch; }
   #left { display: contents; }
-  #stage { order: 1; }
+  #stage, #quick { order: 1; }
   #controls { order: 2; padding-top: 0; }
   #sources { order: 3; }
   #edited img { width: var(--phone); }
