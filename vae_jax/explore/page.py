@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -194,7 +194,9 @@ class _Page:
     picture = self._studio.decode(code, face.label)
     return markup.edited(picture, code, face.label)
 
-  def _code(self, face: Face, kind: str, values: Sequence[float]) -> Any:
+  def _code(
+    self, face: Face, kind: str, values: tuple[float | int, ...]
+  ) -> Any:
     count = len(self.attributes)
     return self._studio.edit(
       face,
@@ -258,7 +260,7 @@ class _Page:
     return [None, *self._answer(lambda: self._studio.photo(content))]
 
   def _read_vector(self, content: bytes, face: Face) -> list[Any]:
-    return self._answer(lambda: self._studio.load(content, face))
+    return [None, *self._answer(lambda: self._studio.load(content, face))]
 
   def _keep(self, face: Face, kind: str, *values: float | int) -> Face:
     """What is seen now, with its edits."""
@@ -266,7 +268,7 @@ class _Page:
     picture = self._studio.decode(code, face.label)
     return dataclasses.replace(face, code=code, picture=picture)
 
-  def _mix(self, a: Face | None, b: Face | None, t: float) -> list[Any]:
+  def _mix(self, a: Face | None, b: Face | None, t: float | int) -> list[Any]:
     def make() -> Face:
       if a is None or b is None:
         raise ConfigError("Keep a picture as A and another as B first.")
@@ -306,7 +308,9 @@ class _Page:
     self.photo.upload(
       self._read_photo, self.photo, [self.photo, *shown], **live
     )
-    self.vector.upload(self._read_vector, [self.vector, face], shown, **live)
+    self.vector.upload(
+      self._read_vector, [self.vector, face], [self.vector, *shown], **live
+    )
     mixed = [self.a, self.b, self.t]
     self.t.input(self._mix, mixed, shown, **live)
     for button, kept in ((self.keep_a, self.a), (self.keep_b, self.b)):
