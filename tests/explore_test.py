@@ -70,6 +70,8 @@ def visit(browser, url):
     )
     page.goto(url)
     page.wait_for_selector("#edited img")
+    # Until what is seen listens, too.
+    page.wait_for_timeout(500)
     return page
 
   yield open_page
@@ -144,6 +146,7 @@ def test_kinds_of_directions_and_latents(visit, studio):
     code = studio.edit(face, kind, {"Bald": 1.5}, {})
     assert _source(page) == markup.data_uri(studio.decode(code))
   page.get_by_role("button", name="16 latent dimensions").click()
+  page.wait_for_timeout(500)
   dimension = int(studio.latents.order[0])
   _slide(page, re.compile(rf"range slider for z\[{dimension}\]"), -2)
   code = studio.edit(face, "probe", {"Bald": 1.5}, {dimension: -2})
@@ -239,8 +242,7 @@ def test_what_is_saved_can_be_loaded(visit, studio, tmp_path):
   entry = page.locator("input[type=file]").last
   _changed(page, lambda: entry.set_input_files(files["Vector"]))
   assert _source(page) == edited
-  files["Vector"].write_text('{"latent": [1, NaN]}')
-  entry.set_input_files(files["Vector"])
+  entry.set_input_files(_file("wrong.json", b'{"latent": [1, NaN]}'))
   page.get_by_text("A vector of this model has 16 numbers").wait_for()
   assert _source(page) == edited
 
