@@ -131,13 +131,12 @@ def map_picture(plane: maps.Plane | maps.Cloud) -> str:
   legend = ""
   if isinstance(plane, maps.Cloud):
     legend = _legend(plane.legend)
-  kind = "plane" if isinstance(plane, maps.Plane) else "cloud"
   if isinstance(plane, maps.Cloud):
     source = _transparent(plane.picture)
   else:
     source = data_uri(plane.picture)
   return (
-    f'<img class="{kind}" src="{source}" alt="Map of the latent space" '
+    f'<img src="{source}" alt="Map of the latent space" '
     f'draggable="false"><p>{html.escape(plane.caption)}</p>{legend}'
   )
 

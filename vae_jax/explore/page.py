@@ -12,7 +12,9 @@ from vae_jax.config import ConfigError
 from vae_jax.explore import markup
 from vae_jax.explore.studio import Face, Studio
 
-_VISIBLE = 8  # Sliders of attributes that are seen without a click.
+_VISIBLE = 8  # Sliders of attributes that are seen without a click,
+_ALL = 10  # unless there are so few that all are: the ten digits.
+_FEW = 4  # Dimensions whose sliders are seen without a click.
 _LATENTS = 64  # Sliders of dimensions at most.
 _THUMBNAILS = 16
 _RANGE = 3.0  # Of sliders, to both sides.
@@ -144,7 +146,8 @@ class _Page:
 
   def _controls(self) -> None:
     studio = self._studio
-    shown, more = studio.names[:_VISIBLE], studio.names[_VISIBLE:]
+    seen = _ALL if len(studio.names) <= _ALL else _VISIBLE
+    shown, more = studio.names[:seen], studio.names[seen:]
     self.attributes, self.latents = {}, {}
     if studio.names:
       with gr.Column(elem_classes="sliders"):
@@ -172,7 +175,7 @@ class _Page:
     words = f"{total} latent dimensions"
     if total > _LATENTS:
       words = f"{_LATENTS} of the {total} latent dimensions"
-    with gr.Accordion(words, open=not studio.names):
+    with gr.Accordion(words, open=total <= _FEW or not studio.names):
       unit = "nats" if studio.latents.is_kl else "variance"
       gr.HTML(
         "<p>Those that carry most first; offsets in standard deviations of "

@@ -253,7 +253,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 
 #kept .prose { display: flex; gap: 16px; }
 #map { position: relative; gap: 0; }
-#map-picture { width: min(100%, 480px); }
+#map-picture { width: min(100%, 560px); }
 #map-picture img {
   width: 100%;
   margin: 0;
@@ -261,14 +261,13 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
   border-radius: 6px;
   box-shadow: 0 0 0 1px var(--border-color-primary);
 }
-#map-picture img.plane { image-rendering: pixelated; }
 #map-picture p { margin: 6px 0 0; font-size: 0.78rem; color: var(--body-text-color-subdued); }
 #map-picture ul { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 4px 0 0; padding: 0; list-style: none; font-size: 0.78rem; }
 #map-picture li i { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; }
 #marker {
   position: absolute;
   inset: 0 auto auto 0;
-  width: min(100%, 480px);
+  width: min(100%, 560px);
   pointer-events: none;
 }
 #marker div { position: relative; }
