@@ -270,6 +270,9 @@ def test_fits_the_screen(visit, width, height):
     box = page.locator(part).first.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
     assert box["y"] + box["height"] <= height
+  # What the sliders beside it unfold does not push the buttons away.
+  quick = page.locator("#quick").bounding_box()
+  assert quick["y"] + quick["height"] <= height
   side = page.locator("#edited img").bounding_box()["width"]
   assert side % 64 == 0
   # The face stays in view beside the sliders furthest down.

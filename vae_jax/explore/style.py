@@ -84,6 +84,8 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 }
 #left, #controls, #stage { gap: 10px; min-width: 0 !important; }
 #left { align-self: stretch; }
+/* Else they grow with the sliders beside them, and nothing sticks. */
+#left > * { flex-grow: 0 !important; }
 #controls { padding-top: 10px; }
 
 #stage {
