@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from vae_jax import directions
 from vae_jax.config import ConfigError
 from vae_jax.explore import markup
 from vae_jax.explore.studio import Face, Studio
@@ -18,11 +19,7 @@ _FEW = 4  # Dimensions whose sliders are seen without a click.
 _LATENTS = 64  # Sliders of dimensions at most.
 _THUMBNAILS = 16
 _RANGE = 3.0  # Of sliders, to both sides.
-_KINDS = {
-  "mean": "Mean",
-  "balanced": "Balanced",
-  "probe": "Probe",
-}
+_KINDS = [(kind.capitalize(), kind) for kind in directions.KINDS]
 _PICKED = (
   "element.addEventListener('click', (e) => {"
   " const b = e.target.closest('[data-index]');"
@@ -93,17 +90,11 @@ class _Page:
           self.back = gr.Button("← Back", size="sm")
           self.forth = gr.Button("More →", size="sm")
           self.number = gr.Number(
-            0,
-            label=f"Go to (0–{count - 1})",
-            precision=0,
-            elem_id="number",
+            0, label=f"Go to (0–{count - 1})", precision=0, elem_id="number"
           )
       with gr.Tab("Upload"):
         self.photo = gr.File(
-          label="Drop a photo here",
-          type="binary",
-          elem_id="photo",
-          height=130,
+          label="Drop a photo here", type="binary", elem_id="photo", height=130
         )
         self.vector = gr.UploadButton(
           "Load a saved vector (JSON)",
@@ -155,7 +146,7 @@ class _Page:
           self.attributes[name] = _slider(name.replace("_", " "))
       with gr.Row(elem_id="kind"):
         self.kind = gr.Radio(
-          [(words, kind) for kind, words in _KINDS.items()],
+          _KINDS,
           value="balanced",
           label="Directions",
           info=(

@@ -41,6 +41,9 @@ def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
   import fastapi
   import gradio as gr
 
+  # Gradio asks it for its backend at the first event, which would be late.
+  import matplotlib.pyplot  # noqa: F401
+
   from vae_jax.explore import page, style
 
   app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
