@@ -57,9 +57,12 @@ comparison_table
 compare
 modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes modes.edit
 modes.export_card modes.export modes.embed modes.lesson
+explore.survey explore.maps explore.studio explore.markup explore.style
+explore.page explore.guard explore.server explore.latency
 main
 """.split()
-PLAIN = {"data", "evaluate", "modes"}  # Packages with nothing but a docstring.
+# Packages with nothing but a docstring.
+PLAIN = {"data", "evaluate", "explore", "modes"}
 
 
 def _name(path):

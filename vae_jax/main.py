@@ -15,6 +15,7 @@ Modes:
   lesson       an autoencoder against a VAE at 2 and 32 latents: trains both on
                what the config says; to runs/lesson_<config>/
   export       the model in files that need no vae_jax, to <workdir>/export/
+  explore      a web page with sliders, on this machine, until Ctrl-C
   benchmark    speed, compile time and memory of a config, to benchmark.json
   compare      runs side by side: --workdirs=runs/a,runs/b, to runs/compare/
 
@@ -72,6 +73,7 @@ _FUNCTIONS = {
   "embed": "vae_jax.modes.embed",
   "export": "vae_jax.modes.export",
   "lesson": "vae_jax.modes.lesson",
+  "explore": "vae_jax.explore.server",
 }
 # Those that take the config as it is given, not that of a trained run.
 _OF_A_CONFIG = ("train", "benchmark", "lesson")
@@ -114,6 +116,10 @@ _OPTIONS = (
   ),
   flags.DEFINE_integer("count", None, "How many samples; 100."),
   flags.DEFINE_bool("individual", None, "A PNG for each sample."),
+  flags.DEFINE_string("host", None, "Address to serve at; 127.0.0.1."),
+  flags.DEFINE_integer(
+    "port", None, "Port to serve at; 0 = any free one; the first from 7860 on."
+  ),
 )
 
 # What the shell's own commands use.
