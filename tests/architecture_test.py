@@ -36,7 +36,7 @@ metrics
 checkpoint
 latents
 trained
-directions
+directions curves
 judge judge_training
 figures.png figures.canvas figures.tiles figures.grids figures.strips figures.plots figures.matrices figures.comparison
 figures.edits figures.diagnostics figures.embeddings figures.panels figures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import checkpoint, directions, judge_training, trained
+from vae_jax import checkpoint, judge_training, trained
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import edits
 from vae_jax.modes import attributes, edit, options
@@ -37,12 +37,18 @@ def test_the_strip_and_what_is_measured(run, quick):
     run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
   )
   model = trained.open_run(*run)
-  found = attributes.directions_of(model)
+  found, bent = attributes.ways_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
   np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
   np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
-  for kind in directions.KINDS:
+  walked = bent.walk(arrays["code"], {"Smiling": 1.0}, arrays["strength"])
+  np.testing.assert_array_equal(
+    arrays["curved"][:, 3], model.decode(walked[:, 3])
+  )
+  for kind in edits.KINDS:
     np.testing.assert_array_equal(arrays[kind][:, 2], rebuilt)
+    if kind == "curved":
+      continue
     moved = arrays["code"] + np.float32(0.5) * found.vector("Smiling", kind)
     np.testing.assert_array_equal(arrays[kind][:, 3], model.decode(moved))
     assert not np.array_equal(arrays[kind][:, 0], arrays[kind][:, 4])
@@ -51,16 +57,16 @@ def test_the_strip_and_what_is_measured(run, quick):
   folder = model.workdir / "edit"
   result = json.loads((folder / "Smiling.json").read_text())
   assert result["target"] == "factor smile" and result["images"] == 32
-  assert set(result["directions"]) == {*directions.KINDS, "pixels"}
+  assert set(result["directions"]) == {*edits.KINDS, "pixels"}
   for kind, score in result["directions"].items():
     assert 0 <= score["success"] <= 1 and 0 <= score["monotone"] <= 1
     assert score["identity"] > 0 and kind in text
     assert set(score) >= {"side_effect", "worst", "change"}
   with Image.open(folder / "Smiling_curves.png") as picture:
     assert picture.width > 1000
-  # Three images, four rows each, seven columns.
+  # Three images, five rows each, seven columns.
   with Image.open(folder / "Smiling.png") as picture:
-    assert picture.width > 7 * 16 and picture.height > 12 * 16
+    assert picture.width > 7 * 16 and picture.height > 15 * 16
 
 
 def test_the_same_command_writes_the_same_bytes(run, quick):
@@ -71,10 +77,10 @@ def test_the_same_command_writes_the_same_bytes(run, quick):
     shutil.rmtree(folder / "attributes", ignore_errors=True)
     edited(run, attribute="Bangs", strength="-1:1:1")
     files = sorted((folder / "edit").glob("*")) + [
-      folder / "attributes" / "directions.npz"
+      folder / "attributes" / name for name in ("directions.npz", "curves.npz")
     ]
     made.append({f.name: f.read_bytes() for f in files})
-  assert made[0] == made[1] and len(made[0]) == 5
+  assert made[0] == made[1] and len(made[0]) == 6
 
 
 def test_attributes_combine_with_their_weights(run):
@@ -117,7 +123,10 @@ def test_an_own_photo_is_edited(run, tmp_path):
     ({"attribute": "Smiling", "strength": "-3:3:0"}, "STEP > 0"),
     ({"attribute": "Smiling", "strength": "-3:3:0.01"}, "at most 61"),
     ({"attribute": "Smiling", "strength": "-nan:3:1"}, "'-nan:3:1'"),
-    ({"attribute": "Smiling", "direction": "median"}, "mean, balanced, probe"),
+    (
+      {"attribute": "Smiling", "direction": "median"},
+      "mean, balanced, probe, curved",
+    ),
     ({"attribute": "Smiling", "examples": -1}, "--examples is -1"),
     ({"attribute": "Smiling", "images": "nope.jpg"}, "nope.jpg"),
   ],

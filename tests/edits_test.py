@@ -1,12 +1,14 @@
 """Scores of edits: strips by value, scores against hand-made readings."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
+from vae_jax import curves, directions, trained
 from vae_jax import judge as judge_lib
-from vae_jax import trained
+from vae_jax.config import ConfigError
 from vae_jax.evaluate import edits
 
 RNG = np.random.RandomState(0)
@@ -42,14 +44,57 @@ def reader(low=-0.5, high=0.5):
   )
 
 
+def ways():
+  vectors = np.zeros((3, 2, 2), np.float32)
+  vectors[0] = [[1.0, -2.0], [0.0, 1.0]]
+  found = directions.Directions(
+    names=("Smiling", "Bald"),
+    vectors=vectors,
+    pixels=np.zeros((2, 1, 2, 1)),
+    positives=np.array([3, 5]),
+    total=8,
+    correlation=np.eye(2),
+    accuracy=np.ones(2),
+    split="train",
+    step=0,
+  )
+  bent = curves.fit(
+    RNG.randn(60, 2).astype(np.float32),
+    np.zeros(2, np.float32),
+    RNG.randint(0, 2, (60, 2)),
+    found.names,
+    step=0,
+  )
+  return found, bent
+
+
 def test_a_latent_strip_moves_the_code():
   codes = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
-  vector = np.array([1.0, -2.0], np.float32)
-  strip = edits.latent_strip(object.__new__(Decoder), codes, vector, STRENGTHS)
+  decoder, (found, bent) = object.__new__(Decoder), ways()
+  make = functools.partial(
+    edits.latent_strip, decoder, codes, (found, bent), strengths=STRENGTHS
+  )
+  strip = make("mean", {"Smiling": 1.0})
   assert strip.shape == (2, 3, 1, 2, 1)
   np.testing.assert_array_equal(
     strip[1, :, 0, :, 0], [[110, 150], [120, 130], [130, 110]]
   )
+  both = make("mean", {"Smiling": 1.0, "Bald": 2.0})
+  np.testing.assert_array_equal(
+    both[1, :, 0, :, 0], [[110, 130], [120, 130], [130, 130]]
+  )
+  walked = bent.walk(codes, {"Bald": 1.0}, STRENGTHS)
+  wanted = (10 * walked + 100).astype(np.uint8)[:, :, None, :, None]
+  np.testing.assert_array_equal(make("curved", {"Bald": 1.0}), wanted)
+  with pytest.raises(ConfigError, match="8 of 8 images"):
+    edits.latent_strip(
+      decoder,
+      codes,
+      (dataclasses.replace(found, positives=np.array([3, 8])), bent),
+      "curved",
+      {"Bald": 1.0},
+      STRENGTHS,
+    )
 
 
 def test_a_pixel_strip_adds_and_cuts_off():

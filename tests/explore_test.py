@@ -234,7 +234,7 @@ def test_what_is_saved_can_be_loaded(visit, studio, tmp_path):
   np.testing.assert_array_equal(picture, _picture(page))
   large = np.asarray(Image.open(files["Large"]))
   np.testing.assert_array_equal(large[8::16, 8::16], picture)
-  code = studio.edit(studio.pick(0), "balanced", {"Smiling": 0.75}, {})
+  code = studio.edit(studio.pick(0), "curved", {"Smiling": 0.75}, {})
   saved = json.loads(files["Vector"].read_text())
   assert saved["latent"] == code.tolist()
   _changed(page, page.get_by_role("button", name="Reset sliders").click)
@@ -254,7 +254,7 @@ def test_two_visitors_have_a_face_each(visit, studio):
   _slide(one, SMILE, 1)
   _slide(two, "range slider for Bald", -1)
   for page, index, edit in ((one, 5, {"Smiling": 1}), (two, 9, {"Bald": -1})):
-    code = studio.edit(studio.pick(index), "balanced", edit, {})
+    code = studio.edit(studio.pick(index), "curved", edit, {})
     assert _source(page) == markup.data_uri(studio.decode(code))
     name = page.locator("#reference img").first.get_attribute("alt")
     assert name == f"test picture {index}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.helpers import tiny_config
 from tests.untrained import untrained
-from vae_jax import directions
+from vae_jax import curves, directions
 from vae_jax.data import face_drawing, face_factors
 
 _LATENTS = 16
@@ -69,6 +69,7 @@ def smiling_model(data_dir, folder):
     directions.Directions(
       names=("Bald", "Smiling"),
       vectors=step[:, ::-1].copy(),
+      pixels=np.zeros((2, 1, 1, 1)),
       positives=np.array([3, 30]),
       total=64,
       correlation=np.eye(2),
@@ -77,6 +78,17 @@ def smiling_model(data_dir, folder):
       step=0,
     ),
     folder / "attributes" / "directions.npz",
+  )
+  codes = np.random.RandomState(0).randn(4000, _LATENTS).astype(np.float32)
+  curves.save(
+    curves.fit(
+      codes,
+      np.full(_LATENTS, 0.1, np.float32),
+      (codes[:, 1::-1] > 0.5).astype(np.int32),
+      ("Bald", "Smiling"),
+      step=0,
+    ),
+    folder / "attributes" / "curves.npz",
   )
   return model
 

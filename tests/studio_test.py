@@ -9,8 +9,9 @@ import pytest
 
 from tests.helpers import tiny_config
 from tests.untrained import untrained
-from vae_jax import directions, trained
+from vae_jax import curves, directions, trained
 from vae_jax.config import ConfigError
+from vae_jax.evaluate import edits
 from vae_jax.explore import maps, markup, survey
 from vae_jax.explore import studio as studio_lib
 
@@ -42,7 +43,7 @@ def test_a_picked_face_is_the_reconstruction_of_a_test_picture(studio):
 def test_sliders_at_zero_change_no_bit(studio):
   face = studio.pick(3)
   zeros = dict.fromkeys(studio.names, 0.0), dict.fromkeys(range(3), 0)
-  for kind in directions.KINDS:
+  for kind in edits.KINDS:
     code = studio.edit(face, kind, *zeros)
     np.testing.assert_array_equal(code, face.code)
     np.testing.assert_array_equal(studio.decode(code), face.picture)
@@ -58,6 +59,16 @@ def test_a_slider_at_one_adds_the_direction(studio, k, kind):
   np.testing.assert_array_equal(code, face.code + step)
   picture = studio.decode(code)
   np.testing.assert_array_equal(picture, _decoded(studio, face.code + step))
+
+
+def test_curves_lead_on_from_the_code(studio):
+  face = studio.pick(3)
+  found = curves.load(studio.model.workdir / "attributes/curves.npz")
+  code = studio.edit(face, "curved", {"Smiling": 0.5}, {1: 2})
+  walked = found.walk(face.code[None], {"Smiling": 0.5}, np.ones(1))[0, 0]
+  assert np.abs(walked - face.code).max() > 0
+  offset = 2 * studio.latents.unit[1] * np.eye(3, dtype=np.float32)[1]
+  np.testing.assert_allclose(code, walked + offset, rtol=1e-4, atol=1e-5)
 
 
 def test_strengths_and_offsets_add_up(studio):

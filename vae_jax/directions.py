@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from concurrent import futures
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from sklearn import linear_model, preprocessing
 
 from vae_jax import metrics
@@ -75,9 +75,8 @@ class Directions:
       raise ConfigError(
         f"There is no direction {kind!r}; it must be one of {list(KINDS)}."
       )
-    return self._made(
-      self.vectors[KINDS.index(kind), self.position(name)], name
-    )
+    self.check(name)
+    return self.vectors[KINDS.index(kind), self.position(name)]
 
   def pixel_difference(self, name: str) -> Float[np.ndarray, "h w c"]:
     """Returns mean image with an attribute less mean image without it.
@@ -85,16 +84,21 @@ class Directions:
     Raises:
       ConfigError: as `vector`.
     """
-    return self._made(self.pixels[self.position(name)], name)
+    self.check(name)
+    return self.pixels[self.position(name)]
 
-  def _made(self, values: np.ndarray, name: str) -> np.ndarray:
-    if not np.isfinite(values).all():
-      count = self.positives[self.position(name)]
+  def check(self, name: str) -> None:
+    """Stops with one sentence where no way leads to an attribute.
+
+    Raises:
+      ConfigError: there is no such attribute, or it does not vary.
+    """
+    count = self.positives[self.position(name)]
+    if count in (0, self.total):
       raise ConfigError(
         f"{count} of {self.total} images of the split {self.split} have the "
         f"attribute {name}: there is no direction to it."
       )
-    return values
 
   def position(self, name: str) -> int:
     """Returns which of `names` an attribute is.
@@ -136,7 +140,7 @@ def estimate(
     step: of the checkpoint that made them, for the record.
   """
   codes = codes.astype(np.float64)
-  present = _present(labels, len(names))
+  present = present_in(labels, len(names))
   mean = _differences(present.T @ codes, codes.sum(axis=0), present)
   if labels.ndim == 1:
     balanced = _differences_of_classes(codes, present)
@@ -157,8 +161,15 @@ def estimate(
   )
 
 
-def _present(labels: np.ndarray, count: int) -> np.ndarray:
-  """Which image has which attribute, or is of which class, bool [n a]."""
+def present_in(
+  labels: Integer[np.ndarray, "n ..."], count: int
+) -> Bool[np.ndarray, "n a"]:
+  """Returns which image has which attribute, or is of which class.
+
+  Args:
+    labels: attributes [n a], 0 or 1, or class ids [n].
+    count: number of attributes or classes.
+  """
   if labels.ndim == 1:
     return labels[:, None] == np.arange(count)
   return labels.astype(bool)

@@ -109,7 +109,7 @@ _OPTIONS = (
   ),
   flags.DEFINE_string("strength", None, "Of edits, FIRST:LAST:STEP; -3:3:0.5."),
   flags.DEFINE_string(
-    "direction", None, "Kinds of directions: mean,balanced,probe."
+    "direction", None, "Kinds of ways: mean,balanced,probe,curved."
   ),
   flags.DEFINE_integer(
     "examples", None, "Images that an edit is measured on; 200, 0 = none."

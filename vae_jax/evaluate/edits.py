@@ -1,14 +1,18 @@
 """Whether an edit does what it says, and nothing else: measured by a judge."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from vae_jax import directions, trained
+from vae_jax import curves, directions, trained
 from vae_jax import judge as judge_lib
 
+Ways = tuple[directions.Directions, curves.Curves]
+
+KINDS = (*directions.KINDS, curves.KIND)
 PIXELS = "pixels"  # The baseline: the difference of the mean images.
 # A fall of the target below this share of its spread is the judge's noise.
 _TOLERANCE = 0.02
@@ -49,11 +53,27 @@ class Readings:
 def latent_strip(
   model: trained.Trained,
   codes: Float32[np.ndarray, "n d"],
-  vector: Float32[np.ndarray, " d"],
+  ways: Ways,
+  kind: str,
+  weights: Mapping[str, float | int],
   strengths: Float[np.ndarray, " s"],
 ) -> UInt8[np.ndarray, "n s h w c"]:
-  """Returns decode(code + strength * vector) for each code and strength."""
-  moved = codes[:, None] + strengths[:, None].astype(np.float32) * vector
+  """Returns the pictures along a strip of each code, strength by strength.
+
+  Along a direction v they are decode(code + strength * v), v the weighted sum
+  of those of the attributes; along curves see `curves`.
+
+  Raises:
+    ConfigError: there is no such attribute or kind, or it does not vary.
+  """
+  found, bent = ways
+  for name in weights:
+    found.check(name)
+  if kind == curves.KIND:
+    moved = bent.walk(codes, weights, strengths)
+  else:
+    vector = sum(w * found.vector(a, kind) for a, w in weights.items())
+    moved = codes[:, None] + strengths[:, None].astype(np.float32) * vector
   images = model.decode(moved.reshape(-1, codes.shape[1]).astype(np.float32))
   return images.reshape(len(codes), len(strengths), *images.shape[1:])
 
@@ -119,7 +139,7 @@ def score(
   unedited: UInt8[np.ndarray, "n h w c"],
   target: Target,
 ) -> dict[str, Any]:
-  """Returns what the strips of one kind of direction amount to.
+  """Returns what the strips of one kind of way amount to.
 
   success      share of images whose target is clearly absent at the first
                strength and clearly present at the last, see `clearly`
@@ -184,17 +204,17 @@ def _mean_distance(
 def measure(
   model: trained.Trained,
   judge: judge_lib.Judge,
-  found: directions.Directions,
+  ways: Ways,
   images: UInt8[np.ndarray, "n h w c"],
   target: Target,
   strengths: Float[np.ndarray, " s"],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Readings]]:
-  """Edits images along each kind of direction and scores the edits.
+  """Edits images along each kind of way and scores the edits.
 
   Args:
     model: the model.
     judge: of its data set.
-    found: the directions.
+    ways: directions and curves of the model.
     images: held-out images, as the model is given them.
     target: what to raise.
     strengths: ascending.
@@ -205,15 +225,13 @@ def measure(
   codes = model.encode(images)
   rebuilt = model.decode(codes)
   scores, readings = {}, {}
-  for kind in (*directions.KINDS, PIXELS):
+  for kind in (*KINDS, PIXELS):
     if kind == PIXELS:
-      strips = pixel_strip(
-        images, found.pixel_difference(target.attribute), strengths
-      )
-      unedited = images
+      difference = ways[0].pixel_difference(target.attribute)
+      strips, unedited = pixel_strip(images, difference, strengths), images
     else:
-      vector = found.vector(target.attribute, kind)
-      strips = latent_strip(model, codes, vector, strengths)
+      weights = {target.attribute: 1.0}
+      strips = latent_strip(model, codes, ways, kind, weights, strengths)
       unedited = rebuilt
     readings[kind] = read(judge, strips, unedited, target)
     scores[kind] = score(judge, readings[kind], unedited, target)

@@ -8,18 +8,20 @@ from typing import Any
 
 import gradio as gr
 
-from vae_jax import directions
+from vae_jax import curves
 from vae_jax.config import ConfigError
+from vae_jax.evaluate import edits
 from vae_jax.explore import markup
 from vae_jax.explore.studio import Face, Studio
 
 _VISIBLE = 8  # Sliders of attributes that are seen without a click,
 _ALL = 10  # unless there are so few that all are: the ten digits.
 _FEW = 4  # Dimensions whose sliders are seen without a click.
-_LATENTS = 64  # Sliders of dimensions at most.
+_LATENTS = 128  # Sliders of dimensions at most.
 _THUMBNAILS = 16
 _RANGE = 3.0  # Of sliders, to both sides.
-_KINDS = [(kind.capitalize(), kind) for kind in directions.KINDS]
+_KINDS = [(kind.capitalize(), kind) for kind in edits.KINDS]
+_KIND = curves.KIND  # At the start.
 _PICKED = (
   "element.addEventListener('click', (e) => {"
   " const b = e.target.closest('[data-index]');"
@@ -147,11 +149,12 @@ class _Page:
       with gr.Row(elem_id="kind"):
         self.kind = gr.Radio(
           _KINDS,
-          value="balanced",
+          value=_KIND,
           label="Directions",
           info=(
             "Mean: the average difference. Balanced: the same, other attributes "
-            "held equal. Probe: what a linear classifier looks at."
+            "held equal. Probe: what a linear classifier looks at. Curved: "
+            "what a small network looks at, anew at every step."
           ),
         )
       if more:
@@ -160,7 +163,7 @@ class _Page:
             for name in more:
               self.attributes[name] = _slider(name.replace("_", " "))
     else:
-      self.kind = gr.State("balanced")
+      self.kind = gr.State(_KIND)
     dimensions = studio.latents.order[:_LATENTS].tolist()
     total = len(studio.latents.order)
     words = f"{total} latent dimensions"

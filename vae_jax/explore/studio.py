@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, Integer, UInt8
 
-from vae_jax import directions, models, trained
+from vae_jax import curves, directions, models, trained
 from vae_jax.config import ConfigError
 from vae_jax.explore import maps, survey
 from vae_jax.modes import attributes, images
@@ -55,6 +55,7 @@ class Studio:
     source: the test split.
     names: of the attributes that have a direction.
     vectors: a direction of each kind for each of them, [kinds a d].
+    bent: curves of the same attributes; None where there are none.
     latents: what its dimensions carry.
     map: the plane that one can click on.
   """
@@ -63,6 +64,7 @@ class Studio:
   source: Any
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
+  bent: curves.Curves | None
   latents: survey.Survey
   map: maps.Plane | maps.Cloud
 
@@ -88,18 +90,24 @@ class Studio:
     strengths: Mapping[str, float | int],
     offsets: Mapping[int, float | int],
   ) -> Float32[np.ndarray, " d"]:
-    """Returns z + sum_a s_a v_a + sum_i o_i u_i e_i.
+    """Returns z + sum_a s_a v_a + sum_i o_i u_i e_i; along curves, the first
+    two terms are where z is led to.
 
     Args:
       face: where z is from.
-      kind: of the directions v, one of `directions.KINDS`.
+      kind: of the directions v, one of `edits.KINDS`.
       strengths: s by name of the attribute; those left out are 0.
       offsets: o by dimension i, in standard deviations u of the prior.
     """
     code = face.code.copy()
-    vectors = self.vectors[directions.KINDS.index(kind)]
-    for name, strength in strengths.items():
-      code += np.float32(strength) * vectors[self.names.index(name)]
+    if kind == curves.KIND and self.bent is not None:
+      # All attributes, moved or not: one number of them is compiled for.
+      weights = {name: strengths.get(name, 0) for name in self.names}
+      code = self.bent.walk(code[None], weights, np.ones(1))[0, 0].copy()
+    elif self.names:
+      vectors = self.vectors[directions.KINDS.index(kind)]
+      for name, strength in strengths.items():
+        code += np.float32(strength) * vectors[self.names.index(name)]
     for i, offset in offsets.items():
       code[i] += np.float32(offset) * self.latents.unit[i]
     return code
@@ -290,29 +298,31 @@ def open_studio(model: trained.Trained) -> Studio:
   """
   config = model.config
   source = trained.open_split(config, "test")
-  names, vectors = _directions(model)
+  names, vectors, bent = _ways(model)
   found = survey.survey(model, source)
   flat = config.model.latent_dim == 2 and config.model.condition == "none"
   plane = maps.plane(model, found) if flat else maps.cloud(found, names)
-  studio = Studio(model, source, names, vectors, found, plane)
-  studio.random(0, 1.0, studio.pick(0))
+  studio = Studio(model, source, names, vectors, bent, found, plane)
+  first = studio.pick(0)
+  studio.random(0, 1.0, first)
+  studio.edit(first, curves.KIND, {}, {})
   return studio
 
 
-def _directions(
+def _ways(
   model: trained.Trained,
-) -> tuple[tuple[str, ...], np.ndarray]:
-  """The attributes that have directions, those one looks for first, and
-  these."""
+) -> tuple[tuple[str, ...], np.ndarray, curves.Curves | None]:
+  """The attributes that have directions, those one looks for first, these,
+  and curves."""
   length = model.config.model.latent_dim
   try:
-    found = attributes.directions_of(model)
+    found, bent = attributes.ways_of(model)
   except ConfigError:
     # No labels, or given to the model: a page with the latents alone.
-    return (), np.zeros((len(directions.KINDS), 0, length), np.float32)
+    return (), np.zeros((len(directions.KINDS), 0, length), np.float32), None
   there = np.isfinite(found.vectors).all(axis=(0, 2))
   order = [a for a in range(len(found.names)) if there[a]]
   if any(name == "Smiling" for name in found.names):
     # After the smile, what the codes tell best.
     order.sort(key=lambda a: (found.names[a] != "Smiling", -found.accuracy[a]))
-  return tuple(found.names[a] for a in order), found.vectors[:, order]
+  return tuple(found.names[a] for a in order), found.vectors[:, order], bent

@@ -6,7 +6,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import directions, figures, metrics, models, parallel, trained
+from vae_jax import (
+  curves,
+  directions,
+  figures,
+  metrics,
+  models,
+  parallel,
+  trained,
+)
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets
 from vae_jax.data.batch import Batch
@@ -31,42 +39,60 @@ def codes_of(
   Returns:
     Posterior means [n d]; labels, None where there are none; their names.
   """
+  codes, _, labels, names = _encoded(model, split, bar)
+  return codes, labels, names
+
+
+def _encoded(
+  model: trained.Trained, split: str, bar: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+  """What `codes_of` returns, and one draw of each posterior."""
   splits = datasets.open_splits(model.config.data)
   source = cache.open_source(getattr(splits, split), model.config.data)
   labelled = source.label_shape is not None
 
-  def code(vae: models.Vae, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    means = jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
-    return means, batch.label if labelled else means[:, :0]
+  def code(vae: models.Vae, batch: Batch) -> tuple[jax.Array, ...]:
+    posterior = vae.encode(batch.image)
+    means = jnp.concatenate(posterior.mean, axis=-1)
+    draws = jnp.concatenate(posterior.sample(batch.key), axis=-1)
+    return means, draws, batch.label if labelled else means[:, :0]
 
   variables = parallel.replicate(model.variables)
   rows = per_example.rows(model.config, code, variables, source, bar=bar)
-  codes, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
-  return codes, labels if labelled else None, splits.label_names
+  codes, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
+  return codes, draws, labels if labelled else None, splits.label_names
 
 
 def directions_of(model: trained.Trained) -> directions.Directions:
-  """Returns the directions of a run's checkpoint: those on disk, or new ones.
+  """Returns the directions of a run's checkpoint, as `ways_of`."""
+  return ways_of(model)[0]
 
-  Writes `attributes/directions.npz`, and what a person wants to know of them
-  as `attributes/attributes.json` and `attributes/correlation.png`.
+
+def ways_of(
+  model: trained.Trained,
+) -> tuple[directions.Directions, curves.Curves]:
+  """Returns directions and curves of a run's checkpoint: those on disk, or new
+  ones.
+
+  Writes `attributes/directions.npz` and `curves.npz`, and what a person wants
+  to know of them as `attributes.json` and `correlation.png`.
 
   Raises:
     ConfigError: the data set has no attributes, or the model is given them.
   """
   folder = model.workdir / _FOLDER
-  path = folder / "directions.npz"
-  if path.exists():
-    found = directions.load(path)
-    if found.step == model.step:
-      return found
+  paths = folder / "directions.npz", folder / "curves.npz"
+  if all(path.exists() for path in paths):
+    ways = directions.load(paths[0]), curves.load(paths[1])
+    if all(way.step == model.step for way in ways):
+      return ways
   if model.config.model.condition != "none":
     raise ConfigError(
       f"config.model.condition is {model.config.model.condition!r}: a model "
       "that is given the labels has no need to keep them in its codes, so that "
       "there is no direction to look for."
     )
-  codes, labels, names = codes_of(model, _SPLIT, bar="encoding")
+  codes, draws, labels, names = _encoded(model, _SPLIT, "encoding")
   if labels is None or names is None:
     raise ConfigError(
       f"{model.config.data.name} has no attributes and no classes, of which "
@@ -83,7 +109,15 @@ def directions_of(model: trained.Trained) -> directions.Directions:
     split=_SPLIT,
     step=model.step,
   )
-  directions.save(found, path)
+  bent = curves.fit(
+    codes,
+    np.sqrt(((draws - codes) ** 2).mean(axis=0)),
+    directions.present_in(labels, len(names)).astype(np.int32),
+    names,
+    step=model.step,
+  )
+  directions.save(found, paths[0])
+  curves.save(bent, paths[1])
   metrics.write_json(folder / "attributes.json", metrics.finite(_card(found)))
   figures.heat_map(
     found.correlation,
@@ -95,7 +129,7 @@ def directions_of(model: trained.Trained) -> directions.Directions:
     signed=True,
   )
   logging.info("Directions of %d attributes in %s", len(names), folder)
-  return found
+  return found, bent
 
 
 def _card(found: directions.Directions) -> dict:

@@ -87,10 +87,9 @@ def kinds(text: str) -> tuple[str, ...]:
   """
   chosen = tuple(part.strip() for part in text.split(","))
   for kind in chosen:
-    if kind not in directions.KINDS:
+    if kind not in edits.KINDS:
       raise ConfigError(
-        f"--direction={text}: {kind!r} must be one of "
-        f"{', '.join(directions.KINDS)}."
+        f"--direction={text}: {kind!r} must be one of {', '.join(edits.KINDS)}."
       )
   return chosen
 
@@ -110,7 +109,7 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   if options.attribute is None:
     raise ConfigError("--mode=edit needs an attribute, as --attribute=Smiling.")
   steps = strengths(options.strength or _STRENGTH)
-  chosen = kinds(options.direction or ",".join(directions.KINDS))
+  chosen = kinds(options.direction or ",".join(edits.KINDS))
   examples = _EXAMPLES if options.examples is None else options.examples
   if examples < 0:
     raise ConfigError(
@@ -118,8 +117,8 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
       "more."
     )
   model = trained.open_run(config, workdir)
-  found = attributes.directions_of(model)
-  mixed = weights(options.attribute, found.names)
+  ways = attributes.ways_of(model)
+  mixed = weights(options.attribute, ways[0].names)
   selection = images.select(model, options.images, _IMAGES)
   name = "_".join(
     attribute + ("" if weight == 1 else f"_{weight:g}")
@@ -127,15 +126,15 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   )
   stem = re.sub(r"[^\w.+-]", "_", name)
   path = model.workdir / _FOLDER / f"{stem}.png"
-  _draw(model, found, mixed, selection, steps, chosen, path)
+  _draw(model, ways, mixed, selection, steps, chosen, path)
   if len(mixed) > 1 or not examples:
     return str(path)
-  return _measure(model, found, name, steps, examples, path)
+  return _measure(model, ways, name, steps, examples, path)
 
 
 def _draw(
   model: trained.Trained,
-  found: directions.Directions,
+  ways: edits.Ways,
   mixed: dict[str, float],
   selection: images.Selection,
   steps: np.ndarray,
@@ -146,9 +145,8 @@ def _draw(
   rebuilt = model.decode(codes)
   strips = {}
   for kind in chosen:
-    vector = sum(w * found.vector(a, kind) for a, w in mixed.items())
-    strips[kind] = edits.latent_strip(model, codes, vector, steps)
-  difference = sum(w * found.pixel_difference(a) for a, w in mixed.items())
+    strips[kind] = edits.latent_strip(model, codes, ways, kind, mixed, steps)
+  difference = sum(w * ways[0].pixel_difference(a) for a, w in mixed.items())
   strips[edits.PIXELS] = edits.pixel_strip(selection.image, difference, steps)
   metrics.write_arrays(
     path.with_suffix(".npz"),
@@ -182,7 +180,7 @@ def _target(judge: judge_lib.Judge, attribute: str) -> edits.Target:
 
 def _measure(
   model: trained.Trained,
-  found: directions.Directions,
+  ways: edits.Ways,
   attribute: str,
   steps: np.ndarray,
   examples: int,
@@ -194,7 +192,7 @@ def _measure(
   source = trained.open_split(model.config, "test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
-  scores, readings = edits.measure(model, judge, found, image, target, steps)
+  scores, readings = edits.measure(model, judge, ways, image, target, steps)
   low, high = edits.clearly(judge, target)
   measured = f"factor {target.factor}" if target.factor else "probability"
   if target.sign < 0:
