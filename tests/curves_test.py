@@ -27,7 +27,7 @@ def log_odds(found, code):
   x = (code - found.scale[0]) / found.scale[1]
   total = 0
   params = found.params["params"]
-  for k in range(3):
+  for k in range(curves._NETWORKS):
     h = x
     for i in range(2):
       layer = params[f"Dense_{i}"]
@@ -35,7 +35,7 @@ def log_odds(found, code):
       h = h / (1 + np.exp(-h))
     last = params["Dense_2"]
     total = total + h @ last["kernel"][k].astype(float) + last["bias"][k]
-  return total / 3
+  return total / curves._NETWORKS
 
 
 def velocity(found, code, weights):

@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Float32, Integer
 from vae_jax import metrics
 
 KIND = "curved"
-_NETWORKS = 3
+_NETWORKS = 6
 _HIDDEN = (256, 256)
 _BATCH = 256
 _EPOCHS = 15
