@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import quick_judge
 from vae_jax import checkpoint, judge_training, trained
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import edits
@@ -24,7 +25,7 @@ def run(reference, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
   """A judge that has hardly been trained."""
-  monkeypatch.setattr(judge_training, "_IMAGES", 128)
+  quick_judge.patch(monkeypatch)
 
 
 def edited(run, **given):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
+from tests import quick_judge
 from tests.helpers import assert_same, tiny_config
 from vae_jax import judge as judge_lib
 from vae_jax import judge_training
@@ -21,13 +22,18 @@ FACTORS = sorted(
 )
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+  quick_judge.patch(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def trained(faces_dir, tmp_path_factory):
   """A config, its judge after a few steps, and where that lies."""
   folder = tmp_path_factory.mktemp("judges")
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("VAE_JAX_CACHE_DIR", str(folder))
-    patch.setattr(judge_training, "_IMAGES", 1920)
+    quick_judge.patch(patch, images=1600)
     c = tiny_config(faces_dir)
     judge = judge_training.judge_of(c)
     again = judge_training.judge_of(c)
@@ -82,7 +88,6 @@ def test_what_is_read_is_the_network_in_its_units(trained):
 
 def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
-  monkeypatch.setattr(judge_training, "_IMAGES", 128)
   c = tiny_config(faces_dir, data__label="factors/hair_style")
   judge = judge_training.judge_of(c)
   assert judge.classes and judge.names[0] == "bald"

@@ -1,5 +1,6 @@
 """Every path, command, flag and name in the README exists."""
 
+import dataclasses
 import pathlib
 import re
 import shlex
@@ -9,12 +10,22 @@ import pytest
 
 from vae_jax import config as config_lib
 from vae_jax import objectives
+from vae_jax.modes import options
 from vae_jax.objectives import elbo
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 TABLE = re.search(r"\| `config\.objective\.name`.*?\n\n", TEXT, re.S).group()
-COMMANDS = re.findall(r"^ {4}((?:python|pip) .*)$", TEXT, re.M)
+COMMANDS = re.findall(r"^ {4,}((?:python|pip) .*)$", TEXT, re.M)
+
+FLAGS = {field.name for field in dataclasses.fields(options.Options)} | {
+  "mode",
+  "workdir",
+  "workdirs",
+  "seed",
+  "temperature",
+  "help",
+}
 
 
 def test_linked_and_quoted_paths_exist():
@@ -25,6 +36,19 @@ def test_linked_and_quoted_paths_exist():
     assert (ROOT / path).exists(), path
 
 
+def test_modes_are_given_what_they_read():
+  told = set()
+  for command in COMMANDS:
+    words = [w for w in shlex.split(command, comments=True) if w[:2] == "--"]
+    named = dict(w[2:].partition("=")[::2] for w in words)
+    mode = named.get("mode", "train")
+    told.add(mode)
+    given = set(named) & {f.name for f in dataclasses.fields(options.Options)}
+    assert given <= set(options.READS[mode]), command
+  # `decode` and `manifold` are of models with two latents.
+  assert set(options.READS) - told <= {"decode", "manifold"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_made_of_what_exists(command):
   for word in shlex.split(command, comments=True):
@@ -33,12 +57,7 @@ def test_commands_are_made_of_what_exists(command):
     elif word.startswith("--config."):
       config_lib.check_path(word.removeprefix("--config.").partition("=")[0])
     elif word.startswith("--"):
-      assert word.partition("=")[0] in (
-        "--mode",
-        "--workdir",
-        "--workdirs",
-        "--help",
-      )
+      assert word.partition("=")[0].removeprefix("--") in FLAGS
     elif re.match(r"\.\[\w+\]", word):
       assert word[2:-1] + '"' in (ROOT / "setup.py").read_text()
 
