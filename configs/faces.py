@@ -3,8 +3,9 @@
 Command:   python -m vae_jax.main --config=configs/faces.py
 Hardware:  2 CPU cores.
 Time:      9 minutes, of which one draws the data set
-Expect:    recognisable faces in figures/samples.png, and codes that tell a
-           smile: see --mode=edit --attribute=Smiling
+Expect:    test neg_elbo -11,447 nats, a density (rate 163), squared error
+           18.5, by --mode=evaluate; recognisable faces in figures/samples.png;
+           codes that tell a smile: see --mode=edit --attribute=Smiling
 
 `configs/faces.py:compact` has a third of the latents and wider noise: its codes
 tell a face and not its mouth. Time: 6.4 minutes; expect test neg_elbo 203.6
