@@ -57,7 +57,25 @@ def _shrink(config, faces_dir):
   return config
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+# Their large images, of which there is another example each, take longest.
+_SLOW = (
+  "lecture_celeba",
+  "lecture_celeba_upsample",
+  "lecture_mnist_autoencoder",
+)
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    pytest.param(
+      path,
+      id=path.stem,
+      marks=[pytest.mark.slow] if path.stem in _SLOW else [],
+    )
+    for path in CONFIGS
+  ],
+)
 def test_config_trains_two_steps(path, faces_dir, tmp_path):
   config = _shrink(load(path).get_config(), faces_dir)
   state = train.train(config, str(tmp_path))
@@ -79,6 +97,21 @@ def test_docstring_has_command_hardware_time_and_number(path):
   assert f"python -m vae_jax.main --config=configs/{path.name}" in text
   for word in ("Hardware:", "Time:", "Expect:"):
     assert word in text
+
+
+def test_the_compact_faces_are_those_of_the_table():
+  path = next(p for p in CONFIGS if p.stem == "faces")
+  full, compact = (load(path).get_config(v) for v in ("full", "compact"))
+  assert (compact.model.latent_dim, compact.optim.optimizer.name) == (
+    32,
+    "adam",
+  )
+  assert compact.model.likelihood.args.sigma == 0.4
+  assert full.optim.optimizer.name == "muon"
+  for c in (full, compact):
+    validation.validate(c)
+  with pytest.raises(config_lib.ConfigError, match="'small'.*full, compact"):
+    load(path).get_config("small")
 
 
 @pytest.mark.parametrize(
