@@ -6,6 +6,7 @@ from scipy import integrate
 
 from tests.helpers import assert_same
 from vae_jax import curves
+from vae_jax.config import ConfigError
 
 RNG = np.random.RandomState(0)
 # A saddle, which no line parts, and a half plane.
@@ -92,6 +93,12 @@ def test_no_strength_and_no_weight_change_nothing(fitted):
   for weights in ({"saddle": 0.0}, {}):
     made = fitted.walk(CODES[:5], weights, strengths)
     np.testing.assert_array_equal(made, np.repeat(CODES[:5, None], 3, axis=1))
+
+
+@pytest.mark.parametrize("far", [1e6, np.nan, np.inf])
+def test_too_far_is_said(fitted, far):
+  with pytest.raises(ConfigError, match="leads too far"):
+    fitted.walk(CODES[:1], {"saddle": 1.0}, np.array([0.0, far]))
 
 
 def test_codes_do_not_mix(fitted):

@@ -71,6 +71,16 @@ def test_curves_lead_on_from_the_code(studio):
   np.testing.assert_allclose(code, walked + offset, rtol=1e-4, atol=1e-5)
 
 
+def test_no_request_leads_beyond_reach(studio):
+  face = studio.pick(0)
+  for kind in edits.KINDS:
+    far = studio.edit(face, kind, {"Smiling": 1e9}, {0: -np.inf})
+    near = studio.edit(face, kind, {"Smiling": 10.0}, {0: -10.0})
+    np.testing.assert_array_equal(far, near)
+    same = studio.edit(face, kind, {"Smiling": np.nan}, {})
+    np.testing.assert_array_equal(same, face.code)
+
+
 def test_strengths_and_offsets_add_up(studio):
   face = studio.pick(0)
   smile = studio.vectors[1, studio.names.index("Smiling")]

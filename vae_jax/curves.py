@@ -32,6 +32,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float, Float32, Integer
 
 from vae_jax import metrics
+from vae_jax.config import ConfigError
 
 KIND = "curved"
 _NETWORKS = 6
@@ -41,6 +42,7 @@ _EPOCHS = 15
 _FEWEST_STEPS = 50
 _LEARNING_RATE = 2e-3
 _WEIGHT_DECAY = 0.1
+_FURTHEST = 100.0
 _STEPS = 20  # Of Euler's, for each unit of strength.
 # Gradients shorter than this share of the usual ones lead too far.
 _SHORT = 0.1
@@ -96,11 +98,20 @@ class Curves:
       codes: where the ways begin; at strength 0 they are returned as they are.
       weights: of the attributes; others do not matter.
       strengths: how far, of either sign.
+
+    Raises:
+      ConfigError: a strength times a weight is beyond 100, or no number.
     """
     chosen = np.array([self.names.index(name) for name in weights], np.int32)
     speed = np.array(list(weights.values()), np.float32) * self.gap[chosen]
     furthest = float(np.abs(strengths).max(initial=0))
     furthest *= max(map(abs, weights.values()), default=0)
+    # Each unit takes its time.
+    if not furthest <= _FURTHEST:
+      raise ConfigError(
+        f"The strength {furthest:g} leads too far along a curve; it must be at "
+        f"most {_FURTHEST:g}."
+      )
     steps = math.ceil(_STEPS * furthest)
     n, s = len(codes), len(strengths)
     begin = np.repeat(codes, s, axis=0)

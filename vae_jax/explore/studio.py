@@ -22,6 +22,7 @@ from vae_jax.explore import maps, survey
 from vae_jax.modes import attributes, images
 
 _MAX_VECTOR = 1 << 20  # Bytes of a file with a vector.
+_REACH = 10.0  # Strength or offset at most.
 _MAX_VALUE = 1e4  # Largest number in a vector; further out nothing decodes.
 
 
@@ -100,6 +101,9 @@ class Studio:
       offsets: o by dimension i, in standard deviations u of the prior.
     """
     code = face.code.copy()
+    # A request that no slider made: no further than one could lead.
+    strengths = {k: _bounded(v) for k, v in strengths.items()}
+    offsets = {k: _bounded(v) for k, v in offsets.items()}
     if kind == curves.KIND and self.bent is not None:
       # All attributes, moved or not: one number of them is compiled for.
       weights = {name: strengths.get(name, 0) for name in self.names}
@@ -274,6 +278,10 @@ class Studio:
         else f"The label must be {count} numbers, each 0 or 1."
       )
     return np.array(values, np.int32).reshape(shape)
+
+
+def _bounded(value: float | int) -> float:
+  return float(np.clip(np.nan_to_num(value), -_REACH, _REACH))
 
 
 @functools.partial(jax.jit, static_argnums=0)
