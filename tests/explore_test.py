@@ -1,6 +1,7 @@
 """The page in a real browser, as a visitor meets it."""
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -19,6 +20,7 @@ from vae_jax.explore import guard, latency, markup, server
 from vae_jax.explore import studio as studio_lib
 
 pytest.importorskip("gradio", reason="needs the extra [explore]")
+httpx = pytest.importorskip("httpx", reason="needs the extra [explore]")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 pytestmark = [
   pytest.mark.slow,
@@ -336,3 +338,34 @@ def test_links_to_nothing_get_a_sentence(url):
     status, _, content = _status(f"{url}/download/{path}")
     assert status == 400 and said in content.decode()
   assert _status(f"{url}/download/picture.png?latent={good}")[0] == 200
+
+
+def test_requests_that_no_page_makes_are_refused(url):
+  with httpx.Client(base_url=url, trust_env=False) as client:
+    for path in ("process_recording", "deep_link", "call/x", "proxy=http://x"):
+      assert client.post(f"/gradio_api/{path}").status_code == 404
+    large = client.post("/gradio_api/run/predict", content=b"0" * (2 << 20))
+    assert large.status_code == 413
+    pieces = client.stream(
+      "POST",
+      "/gradio_api/run/predict",
+      content=(b"0" * 2**18 for _ in range(9)),
+    )
+    with contextlib.suppress(httpx.HTTPError), pieces as answer:
+      assert answer.status_code >= 400
+    # An address in the place of a file.
+    config = client.get("/config").json()
+    (upload,) = [
+      d["id"]
+      for d in config["dependencies"]
+      if d["targets"][0][1] == "upload" and len(d["inputs"]) == 1
+    ]
+    file = {
+      "path": "http://example.com/x",
+      "meta": {"_type": "gradio.FileData"},
+    }
+    answer = client.post(
+      "/gradio_api/run/predict",
+      json={"data": [file], "fn_index": upload, "session_hash": "a"},
+    )
+    assert answer.status_code >= 400

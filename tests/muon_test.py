@@ -65,18 +65,24 @@ def test_other_weights_have_adam():
   c.optim.optimizer.name = "muon"
   c.optim.learning_rate = 1e-2
   chosen = optim.optimizer(c, 100)
-  params = {"bias": jnp.zeros(3), "dense": jnp.zeros((2, 3))}
+  params = {
+    "bias": jnp.zeros(3),
+    "kernel": jnp.zeros((2, 3)),
+    "pseudo": jnp.zeros((2, 2)),
+  }
   gradients = {
     "bias": jnp.array([1.0, -2.0, 3.0]),
-    "dense": jnp.array([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]),
+    "pseudo": jnp.array([[3.0, -4.0], [1.0, -1.0]]),
+    "kernel": jnp.array([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]),
   }
   update, _ = chosen.update(gradients, chosen.init(params), params)
   # Adam's first step is the sign, here at a fifth of the rate; Muon's goes
   # down, and equally far in both directions though they differ.
-  np.testing.assert_allclose(
-    update["bias"], -2e-3 * np.sign(gradients["bias"]), rtol=1e-4
-  )
-  made = np.asarray(update["dense"])
+  for name in ("bias", "pseudo"):
+    np.testing.assert_allclose(
+      update[name], -2e-3 * np.sign(gradients[name]), rtol=1e-4
+    )
+  made = np.asarray(update["kernel"])
   wanted = -1e-2 * np.sqrt(1.5) * np.eye(2, 3)
   np.testing.assert_allclose(made, wanted, atol=0.5e-2)
   assert np.argmin(made) in (0, 4) and (made[wanted == 0] == 0).all()
@@ -85,9 +91,9 @@ def test_other_weights_have_adam():
 def test_it_minimises():
   target = jnp.asarray(RNG.randn(4, 3), jnp.float32)
   chosen = muon.muon(optax.linear_schedule(0.3, 0.0, 100))
-  params = {"w": jnp.zeros((4, 3))}
+  params = {"kernel": jnp.zeros((4, 3))}
   state = chosen.init(params)
-  loss = lambda p: jnp.sum((p["w"] - target) ** 2)  # noqa: E731
+  loss = lambda p: jnp.sum((p["kernel"] - target) ** 2)  # noqa: E731
   for _ in range(100):
     update, state = chosen.update(jax.grad(loss)(params), state, params)
     params = optax.apply_updates(params, update)

@@ -8,8 +8,9 @@ import numpy as np
 
 from tests.helpers import tiny_config
 from tests.untrained import untrained
-from vae_jax import curves, directions
+from vae_jax import curves, directions, metrics
 from vae_jax.data import face_drawing, face_factors
+from vae_jax.modes import attributes
 
 _LATENTS = 16
 
@@ -89,6 +90,10 @@ def smiling_model(data_dir, folder):
       step=0,
     ),
     folder / "attributes" / "curves.npz",
+  )
+  metrics.write_json(
+    folder / "attributes" / "made_from.json",
+    {"made_from": attributes.made_from(model)},
   )
   return model
 

@@ -18,7 +18,6 @@ taken.
 
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -104,21 +103,23 @@ class Curves:
     """
     chosen = np.array([self.names.index(name) for name in weights], np.int32)
     speed = np.array(list(weights.values()), np.float32) * self.gap[chosen]
+    reach = float(np.abs(list(weights.values())).max(initial=0))
     furthest = float(np.abs(strengths).max(initial=0))
-    furthest *= max(map(abs, weights.values()), default=0)
+    furthest *= reach
     # Each unit takes its time.
     if not furthest <= _FURTHEST:
       raise ConfigError(
         f"The strength {furthest:g} leads too far along a curve; it must be at "
         f"most {_FURTHEST:g}."
       )
-    steps = math.ceil(_STEPS * furthest)
+    # Of each way its own, so that none depends on how far others lead.
+    steps = np.ceil(_STEPS * reach * np.abs(strengths) - 1e-6).astype(np.int32)
     n, s = len(codes), len(strengths)
     begin = np.repeat(codes, s, axis=0)
-    far = np.tile(np.asarray(strengths, np.float32), n) / max(steps, 1)
+    far = np.tile(strengths / np.maximum(steps, 1), n).astype(np.float32)
     ends = _walk(
       self.params, self.scale, chosen, speed, self.floor[chosen], begin, far,
-      steps,
+      np.tile(steps, n),
     )  # fmt: skip
     return np.asarray(ends).reshape(n, s, -1)
 
@@ -157,10 +158,11 @@ def _walk(
     lengths = jnp.maximum((gradients**2).sum(axis=-1), floor)
     return (speed / lengths) @ gradients
 
-  def move(_: Any, codes: jax.Array) -> jax.Array:
-    return codes + far[:, None] * jax.vmap(velocity)(codes)
+  def move(i: Any, codes: jax.Array) -> jax.Array:
+    moved = codes + far[:, None] * jax.vmap(velocity)(codes)
+    return jnp.where((i < steps)[:, None], moved, codes)
 
-  return jax.lax.fori_loop(0, steps, move, jnp.asarray(begin))
+  return jax.lax.fori_loop(0, jnp.max(steps), move, jnp.asarray(begin))
 
 
 def fit(

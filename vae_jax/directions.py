@@ -1,7 +1,8 @@
 """Directions in latent space along which an attribute comes or goes.
 
 Three kinds, all in one unit: a step of 1 moves a code as far along its
-direction as the codes with and without the attribute lie apart on average.
+direction as the codes with and without the attribute lie apart on average (for
+`balanced`: as they would, were everything else equal).
 
   mean      v = m1 - m0, the difference of the mean codes with and without
   balanced  the same with everything else held equal: for attributes, the

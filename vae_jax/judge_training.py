@@ -60,6 +60,8 @@ def judge_of(config: ConfigDict) -> judge_lib.Judge:
   digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
   folder = pathlib.Path(parallel.cache_root()) / "judges"
   path = folder / f"{digest.hexdigest()[:16]}.npz"
+  if path.exists():
+    return judge_lib.load(path)
   folder.mkdir(parents=True, exist_ok=True)
   with locks.exclusive(path.with_suffix(".lock"), "training the judge"):
     if not path.exists():
@@ -76,7 +78,10 @@ def _real_factors(
     stored = factors.values(builder, splits.split_strings[purpose])
   except ConfigError:
     stored = {}
-  names = tuple(k for k, v in stored.items() if v.dtype.kind == "f")
+  # A factor that never varies has no scale.
+  names = tuple(
+    k for k, v in stored.items() if v.dtype.kind == "f" and v.std() > 0
+  )
   count = len(getattr(splits, purpose))
   return names, np.stack([stored[k] for k in names], 1) if names else np.zeros(
     (count, 0)
@@ -183,8 +188,10 @@ def _measure(
     hit, right = present[:, a], told[:, a] == present[:, a]
     sides = [right[side].mean() for side in (hit, ~hit) if side.any()]
     accuracy[name] = round(float(np.mean(sides)), 4)
-  _, true = _real_factors(config, splits, "test")
-  for f, name in enumerate(judge.factors):
-    error = np.mean((reading.factor[:, f] - true[:, f]) ** 2)
-    accuracy[name] = round(float(1 - error / true[:, f].var()), 4)
+  names, true = _real_factors(config, splits, "test")
+  for name in sorted(set(names) & set(judge.factors)):
+    value = true[:, names.index(name)]
+    read = reading.factor[:, judge.factors.index(name)]
+    error = np.mean((read - value) ** 2)
+    accuracy[name] = round(float(1 - error / value.var()), 4)
   return accuracy

@@ -247,6 +247,12 @@ def _compare() -> None:
 
 
 def _run() -> None:
+  options = options_lib.Options(**{flag.name: flag.value for flag in _OPTIONS})
+  options_lib.check(_MODE.value, options)
+  if _TEMPERATURE.value is not None and _MODE.value != "sample":
+    raise config_lib.ConfigError(
+      f"--temperature is for --mode=sample, not {_MODE.value}."
+    )
   if _MODE.value == "compare":
     _compare()
     return
@@ -255,8 +261,6 @@ def _run() -> None:
       f"--workdirs is for --mode=compare, not {_MODE.value}; did you mean "
       "--workdir?"
     )
-  options = options_lib.Options(**{flag.name: flag.value for flag in _OPTIONS})
-  options_lib.check(_MODE.value, options)
   config, workdir = _settings()
   # Imported here so that --help and a misspelt flag answer at once.
   from vae_jax import parallel

@@ -85,7 +85,7 @@ def scale_by_muon(*, iterations: int = 5) -> optax.GradientTransformation:
 def muon(
   learning_rate: Rate, *, iterations: int = 5, adam_ratio: float = 0.2
 ) -> optax.GradientTransformation:
-  """Returns Muon for matrices and kernels, Adam for all other weights.
+  """Returns Muon for weights named `kernel`, Adam for all others.
 
   Args:
     learning_rate: of the matrices; a number or a schedule.
@@ -98,7 +98,12 @@ def muon(
     return adam_ratio * rate
 
   def owner(params: Any) -> Any:
-    return jax.tree.map(lambda p: "muon" if p.ndim >= 2 else "adam", params)
+    # What else is a matrix, as pseudo-inputs, maps nothing to anything.
+    def of(path: Any, leaf: jax.Array) -> str:
+      kernel = getattr(path[-1], "key", None) == "kernel" and leaf.ndim >= 2
+      return "muon" if kernel else "adam"
+
+    return jax.tree_util.tree_map_with_path(of, params)
 
   matrices = optax.chain(
     scale_by_muon(iterations=iterations),

@@ -170,14 +170,15 @@ def score(
   gain = float(change[:, own].mean())
   others = np.delete(np.abs(change).mean(axis=0), own)
   other_names = [n for n in judge.names if n != target.attribute]
+  ratio = others / gain if gain > 0 and len(others) else None
   ends = readings.distance[:, [0, -1]]
   return {
     "success": float(success.mean()),
     "monotone": float(1 - falls.any(axis=1).mean()),
-    "side_effect": float(others.mean()) / gain if gain > 0 else None,
+    "side_effect": None if ratio is None else float(ratio.mean()),
     "worst": {
-      "attribute": other_names[int(others.argmax())],
-      "side_effect": float(others.max()) / gain if gain > 0 else None,
+      "attribute": other_names[int(others.argmax())] if len(others) else None,
+      "side_effect": None if ratio is None else float(ratio.max()),
     },
     "identity": float(ends.mean() / _mean_distance(judge, unedited)),
     "target_at_ends": [float(values[:, 0].mean()), float(values[:, -1].mean())],
@@ -208,6 +209,7 @@ def measure(
   images: UInt8[np.ndarray, "n h w c"],
   target: Target,
   strengths: Float[np.ndarray, " s"],
+  kinds: tuple[str, ...],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Readings]]:
   """Edits images along each kind of way and scores the edits.
 
@@ -218,6 +220,7 @@ def measure(
     images: held-out images, as the model is given them.
     target: what to raise.
     strengths: ascending.
+    kinds: of ways, of `KINDS`.
 
   Returns:
     Scores and readings by kind, `PIXELS` among them.
@@ -225,7 +228,7 @@ def measure(
   codes = model.encode(images)
   rebuilt = model.decode(codes)
   scores, readings = {}, {}
-  for kind in (*KINDS, PIXELS):
+  for kind in (*kinds, PIXELS):
     if kind == PIXELS:
       difference = ways[0].pixel_difference(target.attribute)
       strips, unedited = pixel_strip(images, difference, strengths), images

@@ -8,6 +8,8 @@ import hashlib
 import re
 from typing import Any
 
+from vae_jax.data import photos
+
 _HEADERS = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
@@ -25,6 +27,15 @@ _POLICY = (
   "worker-src 'self' blob:; base-uri 'self'; form-action 'self'; "
   "frame-ancestors 'none'"
 )
+# Ways into Gradio that the page has no use for; some of them decode or keep
+# what a stranger sends.
+_CLOSED = re.compile(
+  r"/(gradio_api/)?(process_recording|deep_link|call/|proxy=|stream/|vibe"
+  r"|component_server)"
+)
+# Bytes of a request at most: a file with its wrapping, or some sliders.
+_UPLOAD = photos.MAX_BYTES + (1 << 20)
+_SMALL = 1 << 20
 _INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.S)
 
 
@@ -61,8 +72,17 @@ class Guard:
       return
     headers = {k.decode("latin-1"): v for k, v in scope["headers"]}
     if not self._allowed(headers):
-      await _refuse(send)
+      await _refuse(send, 403, b"This page answers to itself alone.\n")
       return
+    if _CLOSED.match(scope["path"]):
+      await _refuse(send, 404, b"There is nothing here.\n")
+      return
+    most = _UPLOAD if scope["path"].endswith("/upload") else _SMALL
+    length = headers.get("content-length", b"0")
+    if not length.isdigit() or int(length) > most:
+      await _refuse(send, 413, b"That is too large.\n")
+      return
+    receive = _bounded(receive, most)
     if scope["path"] == "/":
       # The scripts in a compressed page could not be told apart.
       scope = {
@@ -82,13 +102,27 @@ class Guard:
     return not origin or origin.partition("://")[2] == host
 
 
-async def _refuse(send: Any) -> None:
-  body = b"This page answers to itself alone.\n"
+def _bounded(receive: Any, most: int) -> Any:
+  """Receives the body of a request until it is longer than `most` bytes, then
+  as if the sender had gone: a length need not be said, nor be true."""
+  left = most
+
+  async def receive_some() -> Any:
+    nonlocal left
+    message = await receive()
+    left -= len(message.get("body", b""))
+    return message if left >= 0 else {"type": "http.disconnect"}
+
+  return receive_some
+
+
+async def _refuse(send: Any, status: int, body: bytes) -> None:
   head = [
     (b"content-type", b"text/plain"),
     (b"content-length", b"%d" % len(body)),
   ]
-  await send({"type": "http.response.start", "status": 403, "headers": head})
+  start = {"type": "http.response.start", "status": status, "headers": head}
+  await send(start)
   await send({"type": "http.response.body", "body": body})
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from vae_jax import curves
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import edits
-from vae_jax.explore import markup
+from vae_jax.explore import markup, widgets
 from vae_jax.explore.studio import Face, Studio
 
 _VISIBLE = 8  # Sliders of attributes that are seen without a click,
@@ -173,7 +173,7 @@ class _Page:
       unit = "nats" if studio.latents.is_kl else "variance"
       gr.HTML(
         "<p>Those that carry most first; offsets in standard deviations of "
-        "the prior.</p>",
+        f"the {'prior' if studio.latents.prior else 'codes'}.</p>",
         js_on_load=None,
       )
       with gr.Column(elem_classes="sliders"):
@@ -233,7 +233,9 @@ class _Page:
     return self._answer(lambda: self._studio.pick(int(event.index)))
 
   def _pick_number(self, number: int | None) -> list[Any]:
-    return self._answer(lambda: self._studio.pick(number or 0))
+    if number is None:  # Emptied, to type another one.
+      return [gr.skip()] * len(self._shown())
+    return self._answer(lambda: self._studio.pick(number))
 
   def _pick_another(self) -> list[Any]:
     count = len(self._studio.source)
@@ -324,7 +326,7 @@ class _Page:
 
 
 def _slider(label: str) -> gr.Slider:
-  return gr.Slider(-_RANGE, _RANGE, 0, step=0.05, label=label)
+  return widgets.Slider(-_RANGE, _RANGE, 0, step=0.05, label=label)
 
 
 def build(studio: Studio) -> gr.Blocks:

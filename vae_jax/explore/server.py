@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from absl import logging
@@ -43,9 +43,13 @@ def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
 
   # Gradio asks it for its backend at the first event, which would be late.
   import matplotlib.pyplot  # noqa: F401
+  from gradio import processing_utils
 
   from vae_jax.explore import page, style
 
+  # A request may name an address in the place of a file, which Gradio would
+  # fetch, of any size.
+  processing_utils.async_ssrf_protected_get = _fetch_nothing
   app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
   @app.get("/download/{file}")
@@ -78,6 +82,10 @@ def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
     css=style.css(shown.model.image_shape),
   )
   return guard.Guard(app, names)
+
+
+async def _fetch_nothing(url: str, *_: Any, **__: Any) -> NoReturn:
+  raise ValueError(f"Nothing is fetched from elsewhere: {url[:200]}")
 
 
 def _download(

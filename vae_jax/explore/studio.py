@@ -165,6 +165,7 @@ class Studio:
       like: whose label a conditional model is given.
     """
     label = like.label if like is not None else None
+    temperature = min(abs(_bounded(temperature)), _REACH)
     drawn = _draw(self.model.vae, self.model.variables, seed, temperature)
     code = np.asarray(drawn, np.float32)
     name = f"random {self.noun} {seed}"
@@ -172,6 +173,7 @@ class Studio:
 
   def mix(self, a: Face, b: Face, t: float | int) -> Face:
     """Returns (1 - t) a + t b, of the codes; the label is that of a."""
+    t = float(np.clip(np.nan_to_num(t), 0, 1))
     code = np.float32(1 - t) * a.code + np.float32(t) * b.code
     picture = self.decode(code, a.label)
     return Face(f"{t:.0%} of the way from A to B", code, picture, None, a.label)

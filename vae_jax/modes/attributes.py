@@ -1,5 +1,8 @@
 """`--mode=attributes`: directions of all attributes from one encoding pass."""
 
+import hashlib
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +25,9 @@ from vae_jax.evaluate import per_example
 from vae_jax.modes import options as options_lib
 
 _FOLDER = "attributes"
+_KEY = "made_from.json"
+# Raised when the same model would give other ways.
+_VERSION = 1
 _SPLIT = "train"
 _PART = 2000  # Images read at a time for their mean.
 
@@ -63,6 +69,17 @@ def _encoded(
   return codes, draws, labels if labelled else None, splits.label_names
 
 
+def made_from(model: trained.Trained) -> str:
+  """Returns a hash of all that the ways of a model depend on."""
+  data = model.config.data
+  said = [_VERSION, model.step, model.config.eval.seed, data.name]
+  said += [data.train_split, data.label]
+  digest = hashlib.sha256(json.dumps(said).encode())
+  for leaf in jax.tree.leaves(model.variables):
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
+
+
 def directions_of(model: trained.Trained) -> directions.Directions:
   """Returns the directions of a run's checkpoint, as `ways_of`."""
   return ways_of(model)[0]
@@ -82,10 +99,10 @@ def ways_of(
   """
   folder = model.workdir / _FOLDER
   paths = folder / "directions.npz", folder / "curves.npz"
-  if all(path.exists() for path in paths):
-    ways = directions.load(paths[0]), curves.load(paths[1])
-    if all(way.step == model.step for way in ways):
-      return ways
+  key = {"made_from": made_from(model)}
+  record = folder / _KEY
+  if record.exists() and json.loads(record.read_text()) == key:
+    return directions.load(paths[0]), curves.load(paths[1])
   if model.config.model.condition != "none":
     raise ConfigError(
       f"config.model.condition is {model.config.model.condition!r}: a model "
@@ -97,6 +114,12 @@ def ways_of(
     raise ConfigError(
       f"{model.config.data.name} has no attributes and no classes, of which "
       "there could be directions; see config.data.label."
+    )
+  if labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
+    raise ConfigError(
+      f"The labels of {model.config.data.name} ({model.config.data.label}) are "
+      "neither classes nor attributes that are there or not; see "
+      "config.data.label."
     )
   source = trained.open_split(model.config, _SPLIT)
   index = np.arange(len(source))
@@ -116,6 +139,8 @@ def ways_of(
     names,
     step=model.step,
   )
+  # Last, and not before the others are whole.
+  record.unlink(missing_ok=True)
   directions.save(found, paths[0])
   curves.save(bent, paths[1])
   metrics.write_json(folder / "attributes.json", metrics.finite(_card(found)))
@@ -128,6 +153,7 @@ def ways_of(
     limit=1,
     signed=True,
   )
+  metrics.write_json(record, key)
   logging.info("Directions of %d attributes in %s", len(names), folder)
   return found, bent
 

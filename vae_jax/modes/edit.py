@@ -64,7 +64,7 @@ def strengths(text: str) -> np.ndarray:
   """
   wrong = ConfigError(
     f"--strength is {text!r}; it must be FIRST:LAST:STEP with FIRST < LAST and "
-    f"STEP > 0, at most {_MOST} strengths, as -3:3:0.5."
+    f"STEP > 0 from one to the other, at most {_MOST} strengths, as -3:3:0.5."
   )
   try:
     first, last, step = (float(part) for part in text.split(":"))
@@ -72,8 +72,8 @@ def strengths(text: str) -> np.ndarray:
     raise wrong from None
   if not (np.isfinite([first, last, step]).all() and step > 0 and first < last):
     raise wrong
-  count = int((last - first) / step + 1e-6) + 1
-  if not 2 <= count <= _MOST:
+  count = round(min((last - first) / step, _MOST)) + 1
+  if count > _MOST or abs(first + step * (count - 1) - last) > 1e-6 * step:
     raise wrong
   # Rounded, so that 0 is 0.
   return np.round(first + step * np.arange(count), 9)
@@ -99,7 +99,7 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
 
   Writes to `<workdir>/edit/`: `<attribute>.png` and `.npz`, the strip of each
   image, original and reconstruction first, a row for each kind of direction
-  and one for arithmetic on pixels; and, of one attribute, `<attribute>.json`
+  and one for arithmetic on pixels; and, of one attribute without a weight, `<attribute>.json`
   and `<attribute>_curves.png`, what a judge that knows images only sees in
   the edits of held-out images.
 
@@ -127,9 +127,12 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   stem = re.sub(r"[^\w.+-]", "_", name)
   path = model.workdir / _FOLDER / f"{stem}.png"
   _draw(model, ways, mixed, selection, steps, chosen, path)
-  if len(mixed) > 1 or not examples:
+  measured = path.with_suffix(".json"), path.with_name(f"{stem}_curves.png")
+  for stale in measured:
+    stale.unlink(missing_ok=True)
+  if list(mixed.values()) != [1.0] or not examples:
     return str(path)
-  return _measure(model, ways, name, steps, examples, path)
+  return _measure(model, ways, name, steps, chosen, examples, path)
 
 
 def _draw(
@@ -183,6 +186,7 @@ def _measure(
   ways: edits.Ways,
   attribute: str,
   steps: np.ndarray,
+  chosen: tuple[str, ...],
   examples: int,
   path: pathlib.Path,
 ) -> str:
@@ -192,7 +196,9 @@ def _measure(
   source = trained.open_split(model.config, "test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
-  scores, readings = edits.measure(model, judge, ways, image, target, steps)
+  scores, readings = edits.measure(
+    model, judge, ways, image, target, steps, chosen
+  )
   low, high = edits.clearly(judge, target)
   measured = f"factor {target.factor}" if target.factor else "probability"
   if target.sign < 0:
