@@ -58,7 +58,7 @@ compare
 modes.options modes.images modes.codes modes.drawing modes.traversing modes.attributes modes.edit
 modes.export_card modes.export modes.embed modes.lesson
 explore.survey explore.maps explore.studio explore.markup explore.style
-explore.widgets explore.page explore.guard explore.server explore.latency
+explore.page explore.guard explore.server explore.latency
 main
 """.split()
 # Packages with nothing but a docstring.

@@ -369,3 +369,18 @@ def test_requests_that_no_page_makes_are_refused(url):
       json={"data": [file], "fn_index": upload, "session_hash": "a"},
     )
     assert answer.status_code >= 400
+
+
+def test_an_empty_number_box_is_zero(visit, studio):
+  page = visit()
+  face = studio.pick(0)
+  _slide(page, SMILE, 1)
+  page.locator(".sliders input[type=number]").first.fill("")
+  page.wait_for_timeout(500)
+  _slide(page, "range slider for Bald", 1)
+  shown = _source(page)
+  wanted = [
+    markup.data_uri(studio.decode(studio.edit(face, "curved", edit, {})))
+    for edit in ({"Bald": 1}, {"Smiling": 1, "Bald": 1})
+  ]
+  assert shown in wanted

@@ -13,6 +13,19 @@ from vae_jax.explore import maps
 from vae_jax.explore.studio import Face, Studio
 from vae_jax.figures import png
 
+# What a click on a small picture, and on the map, sends.
+PICKED = (
+  "element.addEventListener('click', (e) => {"
+  " const b = e.target.closest('[data-index]');"
+  " if (b) trigger('select', {index: Number(b.dataset.index)}); });"
+)
+CLICKED = (
+  "element.addEventListener('click', (e) => {"
+  " if (e.target.tagName !== 'IMG') return;"
+  " const r = e.target.getBoundingClientRect();"
+  " trigger('select', {x: (e.clientX - r.left) / r.width,"
+  " y: (e.clientY - r.top) / r.height}); });"
+)
 # Pixels on the screen that a picture's longer side grows towards, in whole
 # multiples: the edited one, the other two, those to choose from; the first two
 # on a telephone.

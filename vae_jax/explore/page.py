@@ -11,7 +11,7 @@ import gradio as gr
 from vae_jax import curves
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import edits
-from vae_jax.explore import markup, widgets
+from vae_jax.explore import markup
 from vae_jax.explore.studio import Face, Studio
 
 _VISIBLE = 8  # Sliders of attributes that are seen without a click,
@@ -22,18 +22,6 @@ _THUMBNAILS = 16
 _RANGE = 3.0  # Of sliders, to both sides.
 _KINDS = [(kind.capitalize(), kind) for kind in edits.KINDS]
 _KIND = curves.KIND  # At the start.
-_PICKED = (
-  "element.addEventListener('click', (e) => {"
-  " const b = e.target.closest('[data-index]');"
-  " if (b) trigger('select', {index: Number(b.dataset.index)}); });"
-)
-_CLICKED = (
-  "element.addEventListener('click', (e) => {"
-  " if (e.target.tagName !== 'IMG') return;"
-  " const r = e.target.getBoundingClientRect();"
-  " trigger('select', {x: (e.clientX - r.left) / r.width,"
-  " y: (e.clientY - r.top) / r.height}); });"
-)
 
 
 class _Page:
@@ -86,7 +74,7 @@ class _Page:
         self.thumbnails = gr.HTML(
           markup.thumbnails(studio, 0, _THUMBNAILS),
           elem_id="thumbnails",
-          js_on_load=_PICKED,
+          js_on_load=markup.PICKED,
         )
         with gr.Row(elem_id="paging"):
           self.back = gr.Button("← Back", size="sm")
@@ -129,7 +117,7 @@ class _Page:
           self.map = gr.HTML(
             markup.map_picture(studio.map),
             elem_id="map-picture",
-            js_on_load=_CLICKED,
+            js_on_load=markup.CLICKED,
           )
           self.marker = gr.HTML(
             markup.marker(studio.map, self._start),
@@ -326,7 +314,12 @@ class _Page:
 
 
 def _slider(label: str) -> gr.Slider:
-  return widgets.Slider(-_RANGE, _RANGE, 0, step=0.05, label=label)
+  slider = gr.Slider(-_RANGE, _RANGE, 0, step=0.05, label=label)
+  read = slider.preprocess
+  # Its number box may be empty for a moment. Gradio would write a file beside
+  # the module of a subclass.
+  slider.preprocess = lambda value: read(0 if value is None else value)
+  return slider
 
 
 def build(studio: Studio) -> gr.Blocks:
