@@ -127,10 +127,10 @@ class Curves:
 def _log_odds(
   params: Any,
   scale: Float[Array, "2 d"],
-  outputs: int,
   code: Float[Array, " d"],
 ) -> Float[Array, " a"]:
   """Mean over the networks."""
+  outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]
   standard = (code - scale[0]) / scale[1]
   run = lambda p: Probe(outputs).apply(p, standard)  # noqa: E731
   return jax.vmap(run)(params).mean(axis=0)
@@ -147,11 +147,10 @@ def _walk(
   far: Any,
   steps: Any,
 ) -> jax.Array:
-  outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]
   scale = jnp.asarray(scale)
 
   def odds(code: jax.Array) -> jax.Array:
-    return _log_odds(params, scale, outputs, code)[chosen]
+    return _log_odds(params, scale, code)[chosen]
 
   def velocity(code: jax.Array) -> jax.Array:
     gradients = jax.jacrev(odds)(code)
@@ -246,8 +245,7 @@ def _read(
   params: Any, scale: Float[Array, "2 d"], codes: Float[Array, "n d"]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Log-odds of all codes, [n a]; mean squared lengths of gradients, [a]."""
-  outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]
-  odds = functools.partial(_log_odds, params, scale, outputs)
+  odds = functools.partial(_log_odds, params, scale)
   told = jax.jit(lambda c: jax.lax.map(odds, c, batch_size=_BATCH))(codes)
   # A few hundred codes tell how long gradients are.
   few = codes[:: max(1, len(codes) // 500)]

@@ -16,8 +16,9 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import Array, Float, Float32, UInt8
+from scipy import special
 
-from vae_jax import metrics
+from vae_jax import metrics, trained
 from vae_jax.models import blocks, encoders
 
 _FEATURES = 256
@@ -91,10 +92,9 @@ class Judge:
     features, outputs = _apply(self.params, self._outputs, image)
     logits = outputs[:, : len(self.names)]
     if self.classes:
-      shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-      probability = shifted / shifted.sum(axis=1, keepdims=True)
+      probability = special.softmax(logits, axis=1)
     else:
-      probability = np.exp(-np.logaddexp(0, -logits))
+      probability = special.expit(logits)
     factor = outputs[:, len(self.names) :] * self.scale[1] + self.scale[0]
     return Reading(probability, factor, features)
 
@@ -110,8 +110,7 @@ def _apply(
   for begin in range(0, len(image), _CHUNK):
     part = image[begin : begin + _CHUNK]
     # One shape only is compiled.
-    rest = np.repeat(part[:1], _CHUNK - len(part), axis=0)
-    made = _network(params, np.concatenate([part, rest]), outputs)
+    made = _network(params, trained.padded(part, _CHUNK), outputs)
     parts.append([np.asarray(v)[: len(part)] for v in made])
   features, read = zip(*parts, strict=True)
   return np.concatenate(features), np.concatenate(read)

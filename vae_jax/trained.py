@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, UInt8
+from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import build, checkpoint, latents, models, train_step
@@ -124,13 +124,16 @@ class Trained:
       chosen = slice(begin, begin + self.chunk)
       given = {}
       if label is not None:
-        given = models.given(label=_padded(label[chosen], self.chunk))
-      made = function(_padded(values[chosen], self.chunk), given)
+        given = models.given(label=padded(label[chosen], self.chunk))
+      made = function(padded(values[chosen], self.chunk), given)
       parts.append(np.asarray(made)[: len(values[chosen])])
     return np.concatenate(parts)
 
 
-def _padded(values: np.ndarray, count: int) -> np.ndarray:
+def padded(
+  values: Shaped[np.ndarray, "n ..."], count: int
+) -> Shaped[np.ndarray, "count ..."]:
+  """Returns values, and the first of them again until there are `count`."""
   return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
 
 
