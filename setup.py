@@ -23,6 +23,7 @@ setuptools.setup(
     "dm-pix>=0.4.5",
     "etils[epath,epy]>=1.13",
     "flax>=0.12.8",
+    "fsspec>=2025.3",
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.5",
     "jax>=0.10",
@@ -49,6 +50,8 @@ setuptools.setup(
     # Most data sets of tensorflow-datasets need TensorFlow once, to be
     # downloaded and prepared; nothing here needs it afterwards.
     "prepare": ["tensorflow>=2.19"],
+    # Addresses as gs://bucket/runs and s3://bucket/runs.
+    "cloud": ["gcsfs>=2025.3", "s3fs>=2025.3"],
     # The field's Inception features, for FID and its kin.
     "fidelity": ["torch-fidelity>=0.4"],
     # The page of --mode=explore.

@@ -14,6 +14,7 @@ config
 validation
 registry
 parallel
+storage
 data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache

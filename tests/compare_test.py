@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vae_jax import compare, comparison_table, figures, metrics
+from vae_jax import compare, comparison_table, figures, storage
 from vae_jax import config as config_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,14 +51,14 @@ def _make(folder, *, beta=1.0, evaluated=True, validated=True, **settings):
       "bits_per_dim": 0.1834,
       "bits_of": "probability",
     }
-    metrics.write_json(folder / "eval" / "test.json", result)
+    storage.write_json(folder / "eval" / "test.json", result)
   return str(folder)
 
 
 def _evaluation(workdir, split="test", **values):
   path = pathlib.Path(workdir) / "eval" / f"{split}.json"
   old = json.loads(path.read_text()) if path.exists() else {}
-  metrics.write_json(path, old | values)
+  storage.write_json(path, old | values)
 
 
 @pytest.fixture

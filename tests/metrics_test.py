@@ -56,16 +56,6 @@ def test_rows_after_the_resumed_step_and_half_lines_go(tmp_path):
   assert metrics.read_rows(tmp_path) == rows
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-  path = tmp_path / "eval" / "test.json"
-  metrics.write_json(path, {"a": 1.5})
-  assert json.loads(path.read_text()) == {"a": 1.5}
-  with pytest.raises(ValueError):
-    metrics.write_json(path, {"a": math.nan})
-  assert json.loads(path.read_text()) == {"a": 1.5}
-  assert list(path.parent.iterdir()) == [path]
-
-
 def test_what_is_not_finite_becomes_null(tmp_path):
   writer = metrics.Writer(tmp_path, step=0)
   writer.row(1, "validation", {"loss": math.nan, "rate": 1.0, "n": 3})

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.helpers import tiny_config
 from tests.untrained import untrained
-from vae_jax import curves, directions, metrics
+from vae_jax import curves, directions, storage
 from vae_jax.data import face_drawing, face_factors
 from vae_jax.modes import attributes
 
@@ -91,7 +91,7 @@ def smiling_model(data_dir, folder):
     ),
     folder / "attributes" / "curves.npz",
   )
-  metrics.write_json(
+  storage.write_json(
     folder / "attributes" / "made_from.json",
     {"made_from": attributes.made_from(model)},
   )

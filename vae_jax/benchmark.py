@@ -1,6 +1,5 @@
 """How fast a config trains on this machine: `--mode=benchmark`."""
 
-import pathlib
 import resource
 import tempfile
 import time
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import metrics, parallel, train
+from vae_jax import parallel, storage, train
 
 # Steps are added until the measured part of the loop takes this long.
 _SECONDS = 15.0
@@ -29,7 +28,7 @@ def benchmark(config: ConfigDict, workdir: str) -> dict[str, Any]:
     round(_SECONDS * rate / config.train.batch_size),
   )
   result = _run(config, steps)
-  metrics.write_json(pathlib.Path(workdir) / "benchmark.json", result)
+  storage.write_json(storage.path(workdir) / "benchmark.json", result)
   return result
 
 

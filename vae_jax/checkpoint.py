@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax import train_step
+from vae_jax import storage, train_step
 from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
@@ -199,7 +199,7 @@ def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   Raises:
     ConfigError: there is no run in the folder.
   """
-  path = pathlib.Path(workdir) / "config.json"
+  path = storage.path(workdir) / "config.json"
   if not path.exists():
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "

@@ -3,13 +3,12 @@
 import json
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax import comparison_table, figures, metrics
+from vae_jax import comparison_table, figures, metrics, storage
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 
@@ -49,7 +48,7 @@ def compare(
   Raises:
     ConfigError: a folder holds no run, or none is named.
   """
-  paths = list(dict.fromkeys(pathlib.Path(w) for w in workdirs if w.strip()))
+  paths = list(dict.fromkeys(storage.path(w) for w in workdirs if w.strip()))
   if not paths:
     raise ConfigError(
       "--mode=compare needs folders of runs, as --workdirs=runs/a,runs/b."
@@ -70,16 +69,16 @@ def compare(
         "settings": settings,
       }
     )
-  folder = pathlib.Path(folder)
-  metrics.write_json(folder / "compare.json", rows)
-  metrics.write_bytes(
+  folder = storage.path(folder)
+  storage.write_json(folder / "compare.json", rows)
+  storage.write_bytes(
     folder / "compare.md", comparison_table.markdown(rows).encode()
   )
   _draw(rows, dict(zip(names, histories, strict=True)), folder)
   return rows
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
+def _read_config(path: storage.Path) -> dict[str, Any]:
   """Returns the settings of a run by dotted path.
 
   Its own defaults stand for settings that are younger than the run.
@@ -99,7 +98,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
   return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
-def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+def _names(paths: Sequence[storage.Path]) -> list[str]:
   short = [path.absolute().name for path in paths]
   return [
     name if short.count(name) == 1 else str(path)
@@ -128,7 +127,7 @@ def _objective(name: str, settings: dict[str, Any]) -> str:
 
 
 def _result(
-  path: pathlib.Path, config: dict[str, Any], history: Sequence[Row]
+  path: storage.Path, config: dict[str, Any], history: Sequence[Row]
 ) -> Row:
   for split in _SPLITS:
     file = path / "eval" / f"{split}.json"
@@ -171,7 +170,7 @@ def _scalars(result: Row, prefix: str = "") -> dict[str, int | float]:
 
 
 def _draw(
-  rows: Sequence[Row], histories: dict[str, list[Row]], folder: pathlib.Path
+  rows: Sequence[Row], histories: dict[str, list[Row]], folder: storage.Path
 ) -> None:
   points = {
     row["name"]: (float(row["rate"]), float(row["distortion"]))

@@ -18,7 +18,6 @@ taken.
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +29,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import Array, Float, Float32, Integer
 
-from vae_jax import metrics
+from vae_jax import storage
 from vae_jax.config import ConfigError
 
 KIND = "curved"
@@ -255,10 +254,10 @@ def _read(
   return np.asarray(told), np.asarray((gradients**2).sum(-1).mean(0))
 
 
-def save(found: Curves, path: pathlib.Path) -> None:
+def save(found: Curves, path: storage.Path) -> None:
   """Writes curves to an `.npz` file, whole or not at all."""
   flat = traverse_util.flatten_dict(found.params, sep="/")
-  metrics.write_arrays(
+  storage.write_arrays(
     path,
     names=np.array(found.names),
     scale=found.scale,
@@ -269,10 +268,9 @@ def save(found: Curves, path: pathlib.Path) -> None:
   )
 
 
-def load(path: pathlib.Path) -> Curves:
+def load(path: storage.Path) -> Curves:
   """Reads what `save` wrote; needs no pickle."""
-  with np.load(path) as file:
-    values = dict(file)
+  values = storage.read_arrays(path)
   flat = {k: v for k, v in values.items() if k.startswith("params/")}
   return Curves(
     names=tuple(values["names"].tolist()),

@@ -21,7 +21,6 @@ References:
 import dataclasses
 import difflib
 import os
-import pathlib
 from collections.abc import Iterable
 from concurrent import futures
 
@@ -29,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from sklearn import linear_model, preprocessing
 
-from vae_jax import metrics
+from vae_jax import storage
 from vae_jax.config import ConfigError
 
 KINDS = ("mean", "balanced", "probe")
@@ -258,9 +257,9 @@ def _correlation(present: np.ndarray) -> np.ndarray:
   return (centred / scale).T @ (centred / scale)
 
 
-def save(found: Directions, path: pathlib.Path) -> None:
+def save(found: Directions, path: storage.Path) -> None:
   """Writes directions to an `.npz` file, whole or not at all."""
-  metrics.write_arrays(
+  storage.write_arrays(
     path,
     **{
       field.name: np.asarray(getattr(found, field.name))
@@ -269,10 +268,9 @@ def save(found: Directions, path: pathlib.Path) -> None:
   )
 
 
-def load(path: pathlib.Path) -> Directions:
+def load(path: storage.Path) -> Directions:
   """Reads what `save` wrote; needs no pickle."""
-  with np.load(path) as file:
-    values = dict(file)
+  values = storage.read_arrays(path)
   return Directions(
     **{
       **values,

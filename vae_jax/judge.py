@@ -7,7 +7,6 @@ model makes of them, so that it is the same judge for all models.
 
 import dataclasses
 import json
-import pathlib
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float, Float32, UInt8
 from scipy import special
 
-from vae_jax import metrics, trained
+from vae_jax import storage, trained
 from vae_jax.models import blocks, encoders
 
 _FEATURES = 256
@@ -123,7 +122,7 @@ def _network(
   return Network(outputs).apply(params, image / jnp.float32(255))
 
 
-def save(judge: Judge, path: pathlib.Path) -> None:
+def save(judge: Judge, path: storage.Path) -> None:
   """Writes a judge to an `.npz` file, whole or not at all."""
   flat = traverse_util.flatten_dict(judge.params, sep="/")
   said = {
@@ -132,7 +131,7 @@ def save(judge: Judge, path: pathlib.Path) -> None:
     "factors": judge.factors,
     "accuracy": judge.accuracy,
   }
-  metrics.write_arrays(
+  storage.write_arrays(
     path,
     said=np.array(json.dumps(said)),
     scale=judge.scale,
@@ -141,10 +140,9 @@ def save(judge: Judge, path: pathlib.Path) -> None:
   )
 
 
-def load(path: pathlib.Path) -> Judge:
+def load(path: storage.Path) -> Judge:
   """Reads what `save` wrote; needs no pickle."""
-  with np.load(path) as file:
-    values = dict(file)
+  values = storage.read_arrays(path)
   said = json.loads(str(values["said"]))
   flat = {
     k.removeprefix("params/"): v

@@ -5,12 +5,16 @@ import json
 import math
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import tensorboardX
 from absl import logging
+
+from vae_jax import storage
 
 
 def bits_per_dim(
@@ -87,7 +91,7 @@ class MaskedMeans:
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`; a line cut short is left out."""
-  path = pathlib.Path(workdir) / "metrics.jsonl"
+  path = storage.path(workdir) / "metrics.jsonl"
   rows = []
   if path.exists():
     for line in path.read_text().splitlines():
@@ -110,45 +114,30 @@ def finite(values: Any) -> Any:
   return values
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-  """Writes JSON so that a reader never sees half of it."""
-  text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-  write_bytes(path, text.encode())
-
-
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-  """Writes a file so that a reader never sees half of it."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_bytes(content)
-  os.replace(partial, path)
-
-
-def write_arrays(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
-  """Writes an `.npz` file so that a reader never sees half of it.
-
-  The same arrays give the same bytes.
-  """
-  buffer = io.BytesIO()
-  np.savez(buffer, **arrays)
-  write_bytes(path, buffer.getvalue())
-
-
 class Writer:
-  """Writes rows to `metrics.jsonl` and `tensorboard/` of a workdir."""
+  """Writes rows to `metrics.jsonl` and `tensorboard/` of a workdir.
+
+  Nothing can be appended to what an object store holds: there, `flush` puts
+  both, whole, and what came after the last one is lost with the process.
+  """
 
   def __init__(self, workdir: str | os.PathLike[str], *, step: int):
     """Opens both; rows after `step`, of a run that is gone, are removed."""
-    workdir = pathlib.Path(workdir)
-    path = workdir / "metrics.jsonl"
+    self._folder = storage.path(workdir)
+    path = self._folder / "metrics.jsonl"
     rows = [r for r in read_rows(workdir) if r["step"] <= step]
-    partial = path.with_name(".metrics.jsonl")
-    partial.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    os.replace(partial, path)
-    self._file = path.open("a", buffering=1)
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    storage.write_bytes(path, text.encode())
+    self._events: str | None = None
+    self._file: TextIO
+    if storage.is_remote(self._folder):
+      self._events = tempfile.mkdtemp(prefix="vae_jax-tensorboard-")
+      self._file = io.StringIO()
+      self._file.write(text)
+    else:
+      self._file = path.open("a", buffering=1)
     self._tensorboard = tensorboardX.SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=step + 1
+      self._events or str(self._folder / "tensorboard"), purge_step=step + 1
     )
 
   def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
@@ -164,7 +153,24 @@ class Writer:
     """Shows a picture uint8 [h w c] in TensorBoard."""
     self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
+  def flush(self) -> None:
+    """Puts into an object store what was written so far; elsewhere it is there
+    already."""
+    if self._events is None:
+      return
+    self._tensorboard.flush()
+    for path in pathlib.Path(self._events).iterdir():
+      storage.write_bytes(
+        self._folder / "tensorboard" / path.name, path.read_bytes()
+      )
+    storage.write_bytes(
+      self._folder / "metrics.jsonl", self._file.getvalue().encode()
+    )
+
   def close(self) -> None:
     """Writes out what is buffered."""
-    self._file.close()
     self._tensorboard.close()
+    self.flush()
+    self._file.close()
+    if self._events is not None:
+      shutil.rmtree(self._events)

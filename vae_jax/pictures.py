@@ -1,12 +1,11 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import figures, latents, metrics, models, trained
+from vae_jax import figures, latents, metrics, models, storage, trained
 from vae_jax.train_step import TrainState
 
 _RECONSTRUCTIONS = 30
@@ -18,7 +17,7 @@ _CHUNK = 500
 
 
 def reconstructions(
-  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
+  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   vae, variables = trained.model_for_use(config, state)
@@ -45,7 +44,7 @@ def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
 
 
 def samples(
-  config: ConfigDict, state: TrainState, source: Any, path: pathlib.Path
+  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
@@ -69,7 +68,7 @@ def validation(
   config: ConfigDict,
   state: TrainState,
   source: Any,
-  folder: pathlib.Path,
+  folder: storage.Path,
   writer: metrics.Writer,
 ) -> None:
   """Draws reconstructions and samples, to files and to TensorBoard."""
@@ -94,7 +93,7 @@ def at_the_end(
   steps_per_epoch: float,
 ) -> None:
   """Draws the loss curves and, for two latents, the map of the codes."""
-  folder = pathlib.Path(workdir) / "figures"
+  folder = storage.path(workdir) / "figures"
   figures.loss_curves(
     metrics.read_rows(workdir),
     folder / "curves.png",
@@ -104,7 +103,7 @@ def at_the_end(
     return
   vae, variables = trained.model_for_use(config, state)
   model = trained.Trained(
-    config, pathlib.Path(workdir), int(state.step), vae, variables
+    config, storage.path(workdir), int(state.step), vae, variables
   )
   codes, labels = first_codes(model, source, _SCATTER)
   classes = source.label_shape == ()
@@ -166,7 +165,7 @@ def ticks(
 def manifold(
   model: trained.Trained,
   codes: np.ndarray | None,
-  path: pathlib.Path,
+  path: storage.Path,
   *,
   rows: int = _MANIFOLD_ROWS,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,13 @@ square images, and adds a second entry when it is called again.
 """
 
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vae_jax import figures, metrics
+from vae_jax import figures, storage
 
 # TensorBoard shows no sprite that is wider.
 _WIDEST = 8192
@@ -35,7 +34,7 @@ def write(
       one picture, row by row.
     columns: what is known of each point: name and n values.
   """
-  folder = pathlib.Path(folder)
+  folder = storage.path(folder)
   sprite, (height, width) = _sprite(images)
   names = [name for name, _ in columns]
   rows = zip(*(values for _, values in columns), strict=True)
@@ -50,7 +49,7 @@ def write(
     folder / "metadata.tsv", [*head, *([str(v) for v in row] for row in rows)]
   )
   # Last: it names the others.
-  metrics.write_bytes(
+  storage.write_bytes(
     folder / "projector_config.pbtxt",
     f"""embeddings {{
   tensor_name: "codes"
@@ -68,7 +67,7 @@ def write(
 
 def _write_rows(path, rows):
   text = "".join("\t".join(row) + "\n" for row in rows)
-  metrics.write_bytes(path, text.encode())
+  storage.write_bytes(path, text.encode())
 
 
 def _sprite(images):

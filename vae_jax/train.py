@@ -4,7 +4,6 @@ import collections
 import contextlib
 import functools
 import math
-import pathlib
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +21,7 @@ from vae_jax import (
   pictures,
   startup,
   step_log,
+  storage,
   train_step,
   validation,
 )
@@ -221,6 +221,8 @@ class _Run:
           host_state = parallel.read_one(state)
           score = self._validate(host_state) if validating else None
           # What a diverging run leaves must not push out what was good.
+          # Rows first: none may be missing of steps that will not be repeated.
+          self.writer.flush()
           if stopping or not host_state.skipped_in_row:
             self.checkpoints.save(host_state, self.config, score=score)
           if stopping:
@@ -283,7 +285,7 @@ class _Run:
     self.writer.row(
       step, "validation", {**row, "epoch": step / self.steps_per_epoch}
     )
-    folder = pathlib.Path(self.workdir) / "figures"
+    folder = storage.path(self.workdir) / "figures"
     pictures.validation(self.config, state, self.held_out, folder, self.writer)
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None

@@ -5,14 +5,13 @@ is compiled once and a code decodes to the same bits wherever it stands.
 """
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
-from vae_jax import build, checkpoint, latents, models, train_step
+from vae_jax import build, checkpoint, latents, models, storage, train_step
 from vae_jax.data import cache, datasets
 from vae_jax.train_step import TrainState
 
@@ -42,7 +41,7 @@ class Trained:
   """
 
   config: ConfigDict
-  workdir: pathlib.Path
+  workdir: storage.Path
   step: int
   vae: models.Vae
   variables: Any
@@ -154,7 +153,7 @@ def open_run(
   vae, variables = model_for_use(config, state)
   return Trained(
     config=config,
-    workdir=pathlib.Path(workdir),
+    workdir=storage.path(workdir),
     step=int(state.step),
     vae=vae,
     variables=variables,

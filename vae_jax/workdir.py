@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import os
 import pathlib
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
+from vae_jax import storage
 from vae_jax.config import ConfigError
 
 
@@ -52,7 +52,7 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
     yield
 
 
-def _keep_config(folder: pathlib.Path, config: ConfigDict) -> None:
+def _keep_config(folder: storage.Path, config: ConfigDict) -> None:
   path = folder / "config.json"
   # A start that failed before its first save has left nothing to protect.
   if path.exists() and any((folder / "checkpoints").glob("*")):
@@ -65,6 +65,4 @@ def _keep_config(folder: pathlib.Path, config: ConfigDict) -> None:
         "--workdir, or use the same settings:\n  " + "\n  ".join(differing)
       )
     return
-  partial = folder / f".config.json.{os.getpid()}"
-  partial.write_text(config_lib.to_json(config) + "\n")
-  os.replace(partial, path)
+  storage.write_bytes(path, (config_lib.to_json(config) + "\n").encode())

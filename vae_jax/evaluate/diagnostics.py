@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
-from vae_jax import distributions, figures, models, objectives
+from vae_jax import distributions, figures, models, objectives, storage
 from vae_jax.config import ConfigError
 from vae_jax.data import pipeline
 from vae_jax.data.batch import Batch
@@ -255,6 +254,6 @@ def latent_report(
       active_units(rows.mean),
       rows.mean,
       rows.sample,
-      pathlib.Path(folder) / "latents.png",
+      storage.path(folder) / "latents.png",
     )
   return report

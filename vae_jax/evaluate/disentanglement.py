@@ -1,15 +1,15 @@
 """Disentanglement of codes against ground-truth factors, with its spread."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import threadpoolctl
+from etils import epath
 from jaxtyping import Float, Integer
 from scipy import stats
 
-from vae_jax import figures
+from vae_jax import figures, storage
 from vae_jax.evaluate import factor_scores, fixed_factors
 
 # Standard deviation below which a code is dead, in units of the prior N(0, I):
@@ -90,7 +90,7 @@ def evaluate_codes(
   codes: Float[np.ndarray, "n d"],
   factor_values: Integer[np.ndarray, "n f"],
   factor_names: Sequence[str],
-  folder: str | pathlib.Path,
+  folder: epath.PathLike,
   *,
   seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def evaluate_codes(
   ):
     figures.heat_map(
       matrix,
-      pathlib.Path(folder) / f"disentanglement_{file}.png",
+      storage.path(folder) / f"disentanglement_{file}.png",
       row_names=[f"z[{i}]" for i in range(len(matrix))],
       column_names=names,
       title=title,

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, latents, registry, trained
+from vae_jax import checkpoint, latents, registry, storage, trained
 from vae_jax.config import ConfigError
 
 _FIELD = "eval.features"
@@ -169,7 +169,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   Raises:
     ConfigError: there is no such run, or its images have another shape.
   """
-  if not workdir or not (pathlib.Path(workdir) / "config.json").exists():
+  if not workdir or not (storage.path(workdir) / "config.json").exists():
     raise ConfigError(
       f"config.{_FIELD}.args.workdir is {workdir!r}; it must be the folder of "
       "a trained run, the features of whose encoder shall be compared."

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from vae_jax import (
   metrics,
   models,
   parallel,
+  storage,
   train_step,
 )
 from vae_jax.config import ConfigError
@@ -54,7 +54,7 @@ class Model:
   splits: datasets.Splits
   source: Any
   state: train_step.TrainState
-  folder: pathlib.Path
+  folder: storage.Path
 
 
 Part = Callable[[Model], dict[str, Any]]
@@ -98,7 +98,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   path = model.folder / f"{split}.json"
   result = _earlier(path, result) | result
   for name, part in parts.items():
-    metrics.write_json(path, result)
+    storage.write_json(path, result)
     try:
       result.update(metrics.finite(part(model)))
     except ConfigError as error:
@@ -111,11 +111,11 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     logging.warning("No %s: %s", name, reason)
   if not_made:
     result["not_made"] = not_made
-  metrics.write_json(path, result)
+  storage.write_json(path, result)
   return result
 
 
-def _earlier(path: pathlib.Path, context: dict[str, Any]) -> dict[str, Any]:
+def _earlier(path: storage.Path, context: dict[str, Any]) -> dict[str, Any]:
   """Returns what an earlier evaluation wrote, if all that its numbers depend
   on is the same."""
   if not path.exists():
@@ -136,7 +136,7 @@ def _open(config: ConfigDict, workdir: str) -> Model:
     splits=splits,
     source=cache.open_source(getattr(splits, config.eval.split), config.data),
     state=state,
-    folder=pathlib.Path(workdir) / "eval",
+    folder=storage.path(workdir) / "eval",
   )
 
 
@@ -199,7 +199,7 @@ def _latents(model: Model) -> dict[str, Any]:
   )
   # The bound's own rate and distortion are of the same draws.
   per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
-  metrics.write_json(
+  storage.write_json(
     model.folder / f"{model.config.eval.split}_latents.json",
     metrics.finite(per_dimension),
   )
@@ -232,7 +232,7 @@ def _disentanglement(model: Model) -> dict[str, Any]:
   except ValueError as error:
     # Too few examples, or factors that do not vary among them.
     raise ConfigError(str(error)) from error
-  metrics.write_json(
+  storage.write_json(
     model.folder / f"{config.eval.split}_disentanglement.json",
     metrics.finite(scores),
   )

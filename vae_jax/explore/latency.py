@@ -9,14 +9,13 @@ until the new picture can be painted.
 
 import argparse
 import os
-import pathlib
 import shutil
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from vae_jax import checkpoint, metrics, trained
+from vae_jax import checkpoint, storage, trained
 from vae_jax.config import ConfigError
 from vae_jax.explore import server, studio
 
@@ -110,8 +109,8 @@ def latency(workdir: str, count: int) -> dict[str, Any]:
     "max_ms": round(float(waited.max()), 1),
     "cores": os.cpu_count(),
   }
-  path = pathlib.Path(workdir) / "explore" / "latency.json"
-  metrics.write_json(path, found)
+  path = storage.path(workdir) / "explore" / "latency.json"
+  storage.write_json(path, found)
   return found
 
 

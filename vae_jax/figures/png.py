@@ -1,12 +1,13 @@
 """Pictures as arrays, as Pillow images and as files."""
 
 import io
-import uuid
 
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
+
+from vae_jax import storage
 
 
 def to_image(picture: UInt8[np.ndarray, "h w c"]) -> Image.Image:
@@ -35,14 +36,4 @@ def save(
   # Encoded before the folder is touched, so that an error leaves no trace.
   encoded = io.BytesIO()
   to_image(picture).save(encoded, "png")
-  path = epath.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # In the same folder: a file is replaced in one step within a file system
-  # only. Not from `tempfile`, whose files nobody else may read.
-  partial = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-  try:
-    partial.write_bytes(encoded.getvalue())
-    partial.replace(path)
-  except BaseException:
-    partial.unlink(missing_ok=True)
-    raise
+  storage.write_bytes(path, encoded.getvalue())

@@ -16,6 +16,7 @@ from vae_jax import (
   metrics,
   models,
   parallel,
+  storage,
   trained,
 )
 from vae_jax.config import ConfigError
@@ -143,7 +144,7 @@ def ways_of(
   record.unlink(missing_ok=True)
   directions.save(found, paths[0])
   curves.save(bent, paths[1])
-  metrics.write_json(folder / "attributes.json", metrics.finite(_card(found)))
+  storage.write_json(folder / "attributes.json", metrics.finite(_card(found)))
   figures.heat_map(
     found.correlation,
     folder / "correlation.png",
@@ -153,7 +154,7 @@ def ways_of(
     limit=1,
     signed=True,
   )
-  metrics.write_json(record, key)
+  storage.write_json(record, key)
   logging.info("Directions of %d attributes in %s", len(names), folder)
   return found, bent
 

@@ -1,11 +1,9 @@
 """Modes that draw what a model makes: an array beside each picture."""
 
-import pathlib
-
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import figures, latents, metrics, pictures, trained
+from vae_jax import figures, latents, pictures, storage, trained
 from vae_jax.config import ConfigError
 from vae_jax.modes import codes as codes_lib
 from vae_jax.modes import images as images_lib
@@ -31,7 +29,7 @@ def reconstruct(
   codes = model.encode(chosen.image, chosen.label)
   decoded = model.decode(codes, chosen.label)
   path = model.workdir / _FOLDER / "reconstruct.png"
-  metrics.write_arrays(
+  storage.write_arrays(
     path.with_suffix(".npz"),
     originals=chosen.image,
     reconstructions=decoded,
@@ -64,7 +62,7 @@ def sample(
   label = pictures.sample_labels(config, source, count)
   images = model.sample(np.arange(count, dtype=np.int32), label)
   folder = model.workdir / _FOLDER
-  metrics.write_arrays(folder / "samples.npz", images=images)
+  storage.write_arrays(folder / "samples.npz", images=images)
   if options.individual:
     for i, image in enumerate(images):
       figures.write_image(image, folder / "samples" / f"{i:05}.png")
@@ -74,7 +72,7 @@ def sample(
   return str(folder / "samples.png")
 
 
-def _remove_others(folder: pathlib.Path, count: int) -> None:
+def _remove_others(folder: storage.Path, count: int) -> None:
   """Removes samples that an earlier, longer run has left: whoever reads the
   folder would take them for this one's."""
   for path in folder.glob("*.png"):
@@ -120,7 +118,7 @@ def interpolate(
   images = flat.reshape(*codes.shape[:-1], *flat.shape[1:])
   originals = chosen.image.reshape(-1, 2, *flat.shape[1:])
   path = model.workdir / _FOLDER / "interpolate.png"
-  metrics.write_arrays(
+  storage.write_arrays(
     path.with_suffix(".npz"),
     originals=originals,
     images=images,
@@ -160,7 +158,7 @@ def decode(
   model = trained.open_run(config, workdir)
   images = model.decode(codes)
   path = model.workdir / _FOLDER / "decode.png"
-  metrics.write_arrays(path.with_suffix(".npz"), images=images, codes=codes)
+  storage.write_arrays(path.with_suffix(".npz"), images=images, codes=codes)
   # One image is not to fill a screen.
   scale = max(1, 512 // max(model.image_shape)) if len(images) == 1 else None
   figures.image_grid(images, path, columns=10, scale=scale)
@@ -190,7 +188,7 @@ def manifold(
     codes, _ = pictures.first_codes(model, source, _SCATTER)
   path = model.workdir / _FOLDER / "manifold.png"
   grid, images = pictures.manifold(model, codes, path, rows=steps)
-  metrics.write_arrays(path.with_suffix(".npz"), images=images, codes=grid)
+  storage.write_arrays(path.with_suffix(".npz"), images=images, codes=grid)
   return str(path)
 
 

@@ -1,6 +1,5 @@
 """`--mode=edit`: faces along an attribute, in pictures and in numbers."""
 
-import pathlib
 import re
 from typing import Any
 
@@ -12,6 +11,7 @@ from vae_jax import (
   figures,
   judge_training,
   metrics,
+  storage,
   trained,
 )
 from vae_jax import judge as judge_lib
@@ -142,7 +142,7 @@ def _draw(
   selection: images.Selection,
   steps: np.ndarray,
   chosen: tuple[str, ...],
-  path: pathlib.Path,
+  path: storage.Path,
 ) -> None:
   codes = model.encode(selection.image)
   rebuilt = model.decode(codes)
@@ -151,7 +151,7 @@ def _draw(
     strips[kind] = edits.latent_strip(model, codes, ways, kind, mixed, steps)
   difference = sum(w * ways[0].pixel_difference(a) for a, w in mixed.items())
   strips[edits.PIXELS] = edits.pixel_strip(selection.image, difference, steps)
-  metrics.write_arrays(
+  storage.write_arrays(
     path.with_suffix(".npz"),
     strength=steps,
     original=selection.image,
@@ -188,7 +188,7 @@ def _measure(
   steps: np.ndarray,
   chosen: tuple[str, ...],
   examples: int,
-  path: pathlib.Path,
+  path: storage.Path,
 ) -> str:
   """Scores the edit on the first images of the test split; returns a table."""
   judge = judge_training.judge_of(model.config)
@@ -215,7 +215,7 @@ def _measure(
     "judge_accuracy": judge.accuracy,
     "directions": scores,
   }
-  metrics.write_json(path.with_suffix(".json"), metrics.finite(result))
+  storage.write_json(path.with_suffix(".json"), metrics.finite(result))
   figures.edit_curves(
     steps,
     {kind: r.target for kind, r in readings.items()},

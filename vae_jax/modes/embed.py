@@ -1,6 +1,5 @@
 """`--mode=embed`: all codes of a split, and what they look like in a plane."""
 
-import pathlib
 import warnings
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ from jaxtyping import Float, Integer
 from ml_collections import ConfigDict
 from sklearn import decomposition
 
-from vae_jax import figures, metrics, projector, trained
+from vae_jax import figures, projector, storage, trained
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
 from vae_jax.modes import attributes
@@ -64,7 +63,7 @@ def embed(
   arrays = {name: points for name, (points, _) in planes.items()}
   if labels is not None:
     arrays |= {"labels": labels, "label_names": np.array(names)}
-  metrics.write_arrays(
+  storage.write_arrays(
     folder / f"{split}.npz",
     codes=codes,
     index=np.arange(len(codes)),
@@ -216,7 +215,7 @@ def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
 
 def _project(
   model: trained.Trained,
-  folder: pathlib.Path,
+  folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,
   names: tuple[str, ...],

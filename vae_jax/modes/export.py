@@ -19,7 +19,7 @@ from flax import traverse_util
 from jax import lax
 from ml_collections import ConfigDict
 
-from vae_jax import latents, metrics, models, trained
+from vae_jax import latents, metrics, models, storage, trained
 from vae_jax.config import ConfigError
 from vae_jax.modes import export_card
 from vae_jax.modes import options as options_lib
@@ -73,7 +73,7 @@ def export(
   }
   folder = model.workdir / _FOLDER
   for name, content in files.items():
-    metrics.write_bytes(folder / name, content)
+    storage.write_bytes(folder / name, content)
   return str(folder)
 
 

@@ -1,6 +1,5 @@
 """`--mode=lesson`: an autoencoder against a VAE, by what N(0, I) decodes to."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 from sklearn import decomposition
 
-from vae_jax import checkpoint, figures, metrics, train, trained, validation
+from vae_jax import checkpoint, figures, storage, train, trained, validation
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import distances
@@ -73,7 +72,7 @@ def lesson(
   runs = {}
   for dim in _LATENTS:
     for kind in _KINDS:
-      folder = pathlib.Path(workdir) / f"{kind}_{dim}"
+      folder = storage.path(workdir) / f"{kind}_{dim}"
       logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
       train.train(config_for(config, kind, dim), str(folder))
       runs[kind, dim] = folder
@@ -88,9 +87,9 @@ def lesson(
   rows.append({"model": "data", "latents": None, **ruler.measure(real)})
   images["data"] = real[: 2 * _ROWS]
 
-  folder = pathlib.Path(workdir) / _FOLDER
-  metrics.write_arrays(folder / "lesson.npz", **images)
-  metrics.write_json(
+  folder = storage.path(workdir) / _FOLDER
+  storage.write_arrays(folder / "lesson.npz", **images)
+  storage.write_json(
     folder / "lesson.json",
     {
       "meaning": _MEANING,
@@ -175,7 +174,7 @@ def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
 
-def _open(folder: pathlib.Path, config: ConfigDict) -> trained.Trained:
+def _open(folder: storage.Path, config: ConfigDict) -> trained.Trained:
   own = checkpoint.load_config(folder)
   # A run that was there already may have been started with others.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
@@ -191,7 +190,7 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def _draw(
-  rows: list[dict[str, Any]], images: dict[str, np.ndarray], path: pathlib.Path
+  rows: list[dict[str, Any]], images: dict[str, np.ndarray], path: storage.Path
 ) -> None:
   drawn = [
     figures.Panel(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import figures, metrics, parallel, pictures, trained
+from vae_jax import figures, parallel, pictures, storage, trained
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import diagnostics
 from vae_jax.modes import images as images_lib
@@ -81,7 +81,7 @@ def traverse(
   own = model.decode(codes, chosen.label)
   images = _decoded(model, codes, values, chosen.label)
   folder = model.workdir / _FOLDER
-  metrics.write_arrays(
+  storage.write_arrays(
     folder / "traverse.npz",
     images=images,
     values=values,

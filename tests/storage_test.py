@@ -1,0 +1,61 @@
+"""Files that are seen whole or not at all, wherever they lie."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax import storage
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "eval" / "test.json"
+  storage.write_json(path, {"a": 1.5})
+  assert json.loads(path.read_text()) == {"a": 1.5}
+  with pytest.raises(ValueError):
+    storage.write_json(path, {"a": math.nan})
+  assert json.loads(path.read_text()) == {"a": 1.5}
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  storage.write_bytes(path, b"old")
+
+  def fail(self, target):
+    raise OSError("no")
+
+  monkeypatch.setattr(type(path), "replace", fail)
+  with pytest.raises(OSError):
+    storage.write_bytes(path, b"new")
+  assert path.read_bytes() == b"old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_come_back_and_have_the_same_bytes(tmp_path):
+  arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array(["x", "yz"])}
+  for name in ("one.npz", "two.npz"):
+    storage.write_arrays(tmp_path / name, **arrays)
+  one, two = ((tmp_path / n).read_bytes() for n in ("one.npz", "two.npz"))
+  assert one == two
+  read = storage.read_arrays(tmp_path / "one.npz")
+  assert list(read) == ["a", "b"]
+  np.testing.assert_array_equal(read["a"], arrays["a"])
+
+
+@pytest.mark.parametrize("address", ["ftp://host/runs", "s3://", "gs:///"])
+def test_unknown_addresses(address):
+  with pytest.raises(config_lib.ConfigError, match="gs://BUCKET") as error:
+    storage.path(address)
+  assert address in str(error.value)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+  def missing(name):
+    raise ImportError(name)
+
+  monkeypatch.setattr(storage.importlib, "import_module", missing)
+  with pytest.raises(config_lib.ConfigError, match="pip install s3fs"):
+    storage.path("s3://bucket/runs")

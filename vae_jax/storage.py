@@ -1,0 +1,110 @@
+"""Where files lie: a folder, or an address of an object store.
+
+`path` makes one kind of path of both, and what is written here is seen whole
+or not at all. In a folder that takes a rename; an object store's put is whole
+by itself, while it knows neither renames nor appending.
+"""
+
+import importlib
+import io
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import numpy as np
+from etils import epath
+
+from vae_jax.config import ConfigError
+
+# What `path` returns.
+Path = pathlib.Path | epath.Path
+
+# Schemes of addresses, and the package that knows each.
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
+# etils would prefer TensorFlow's file systems wherever TensorFlow is installed,
+# which know no S3.
+os.environ.setdefault("EPATH_USE_TF", "0")
+
+
+def is_remote(address: epath.PathLike) -> bool:
+  """Returns whether an address is none of this machine's file systems."""
+  return "://" in os.fspath(address)
+
+
+def path(address: epath.PathLike) -> Path:
+  """Returns a folder, or an address such as s3://bucket/runs, as a path.
+
+  Raises:
+    ConfigError: nothing is known of such addresses, or its package is missing.
+  """
+  text = os.fspath(address)
+  scheme, found, rest = text.partition("://")
+  if not found:
+    return pathlib.Path(text)
+  if scheme not in _PACKAGES or not rest.strip("/"):
+    raise ConfigError(
+      f"{text} is no address that is known; allowed are folders and "
+      f"{', '.join(f'{s}://BUCKET/...' for s in _PACKAGES)}."
+    )
+  try:
+    importlib.import_module(_PACKAGES[scheme])
+  except ImportError as error:
+    raise ConfigError(
+      f"{text} needs the package {_PACKAGES[scheme]}: `pip install "
+      f'{_PACKAGES[scheme]}`, or `pip install -e ".[cloud]"` for gs:// and '
+      "s3://."
+    ) from error
+  # Listings that are kept would hide what other machines write.
+  for protocol in {scheme, {"gs": "gcs"}.get(scheme, scheme)}:
+    settings = fsspec.config.conf.setdefault(protocol, {})
+    settings["use_listings_cache"] = False
+  return epath.Path(text)
+
+
+def file_system(address: Path) -> fsspec.AbstractFileSystem:
+  """Returns the client of a remote path's store."""
+  return fsspec.core.url_to_fs(os.fspath(address))[0]
+
+
+def write_json(address: epath.PathLike, content: Any) -> None:
+  """Writes JSON so that a reader never sees half of it."""
+  text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+  write_bytes(address, text.encode())
+
+
+def write_bytes(address: epath.PathLike, content: bytes) -> None:
+  """Writes a file so that a reader never sees half of it."""
+  target = path(address)
+  if is_remote(target):
+    file_system(target).pipe_file(os.fspath(target), content)
+    return
+  target.parent.mkdir(parents=True, exist_ok=True)
+  # In the same folder: a file is replaced in one step within a file system
+  # only. Not from `tempfile`, whose files nobody else may read.
+  partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+  try:
+    partial.write_bytes(content)
+    partial.replace(target)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_arrays(address: epath.PathLike, **arrays: np.ndarray) -> None:
+  """Writes an `.npz` file so that a reader never sees half of it.
+
+  The same arrays give the same bytes.
+  """
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays)
+  write_bytes(address, buffer.getvalue())
+
+
+def read_arrays(address: epath.PathLike) -> Mapping[str, np.ndarray]:
+  """Returns what `write_arrays` wrote; needs no pickle."""
+  with np.load(io.BytesIO(path(address).read_bytes())) as file:
+    return dict(file)
