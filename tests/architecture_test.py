@@ -13,8 +13,11 @@ ORDER = """
 config
 validation
 registry
+peers
+watch
 parallel
 storage
+distributed interruption
 data.errors data.locks data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache
