@@ -15,7 +15,9 @@ validation
 registry
 parallel
 storage
-data.errors data.locks data.celeba_files
+ownership
+transfer
+data.errors data.locks data.copies data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache
 data.batch data.preprocess data.pipeline

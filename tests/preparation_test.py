@@ -66,7 +66,7 @@ def test_wrong_names(root, tmp_path):
 def test_wrong_folders(tmp_path):
   message = fails(config(tmp_path / "no"))
   assert f"--config.data.dir={tmp_path}/no does not exist" in message
-  assert "gcsfuse" in fails(config("gs://bucket/tfds"))
+  assert "s3://BUCKET" in fails(config("ftp://host/tfds"))
   (tmp_path / "file").touch()
   assert "does not exist" in fails(config(tmp_path / "file"))
 
