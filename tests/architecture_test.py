@@ -10,15 +10,17 @@ PACKAGE = ROOT / "vae_jax"
 
 # Top to bottom; a line is a module, or a package with its modules' order.
 ORDER = """
-config
+config command_line
 validation
 registry
 peers
 watch
 parallel
 storage
+ownership
+transfer
 distributed interruption
-data.errors data.locks data.celeba_files
+data.errors data.locks data.copies data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache
 data.batch data.preprocess data.pipeline
@@ -37,7 +39,7 @@ muon
 optim
 train_step
 metrics
-checkpoint
+checkpoint safekeeping
 latents
 trained
 directions curves
@@ -49,7 +51,7 @@ evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
 evaluate.distances evaluate.bounds evaluate.edits
 pictures
-evaluate.features evaluate.fidelity evaluate.report
+evaluate.features evaluate.fidelity evaluate.report evaluate.report_table
 progress
 step_log
 workdir

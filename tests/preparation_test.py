@@ -17,6 +17,7 @@ from tests.tfds_helpers import (
   without_tensorflow,
   write,
 )
+from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -66,9 +67,10 @@ def test_wrong_names(root, tmp_path):
 def test_wrong_folders(tmp_path):
   message = fails(config(tmp_path / "no"))
   assert f"--config.data.dir={tmp_path}/no does not exist" in message
-  assert "gcsfuse" in fails(config("gs://bucket/tfds"))
   (tmp_path / "file").touch()
   assert "does not exist" in fails(config(tmp_path / "file"))
+  with pytest.raises(ConfigError, match="ftp://host/tfds is no address"):
+    datasets.open_splits(config("ftp://host/tfds"))
 
 
 def test_not_prepared_and_no_tensorflow(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import assert_same, tiny_config
-from vae_jax import checkpoint, metrics, train
+from vae_jax import checkpoint, interruption, metrics, train
 from vae_jax import config as config_lib
 from vae_jax.data import pipeline
 
@@ -102,7 +102,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     patch.setattr(pipeline, "train_data", interrupting)
-    with pytest.raises(train.Interrupted, match=r"Stopped at step") as stopped:
+    with pytest.raises(
+      interruption.Interrupted, match=r"Stopped at step"
+    ) as stopped:
       train.train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before

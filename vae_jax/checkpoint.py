@@ -277,7 +277,9 @@ def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     ConfigError: there is no run in the folder.
   """
   path = storage.path(workdir) / "config.json"
-  if not path.exists():
+  with storage.reaching("--workdir", workdir):
+    found = path.exists()
+  if not found:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
       f"--mode=train, or name another folder with --workdir."

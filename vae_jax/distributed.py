@@ -237,6 +237,7 @@ def finish() -> None:
   watch = watch_lib.current()
   if watch is not None:
     watch.finish()
+    watch_lib.start(None)
 
 
 def part(error: BaseException, code: int | None) -> None:

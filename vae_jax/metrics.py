@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -15,6 +16,9 @@ import tensorboardX
 from absl import logging
 
 from vae_jax import storage
+
+# Bytes of events after which a store gets another file of them.
+_LARGEST_EVENTS = 1 << 24
 
 
 def bits_per_dim(
@@ -128,7 +132,9 @@ class Writer:
     rows = [r for r in read_rows(workdir) if r["step"] <= step]
     text = "".join(json.dumps(r) + "\n" for r in rows)
     storage.write_bytes(path, text.encode())
+    # For a store: folder of events not put yet, and those put under a name.
     self._events: str | None = None
+    self._sent, self._name = b"", ""
     self._file: TextIO
     if storage.is_remote(self._folder):
       self._events = tempfile.mkdtemp(prefix="vae_jax-tensorboard-")
@@ -136,8 +142,14 @@ class Writer:
       self._file.write(text)
     else:
       self._file = path.open("a", buffering=1)
+    self._open_events(purge_step=step + 1)
+
+  def _open_events(self, **options: int) -> None:
     self._tensorboard = tensorboardX.SummaryWriter(
-      self._events or str(self._folder / "tensorboard"), purge_step=step + 1
+      self._events or str(self._folder / "tensorboard"),
+      # The name is of the second alone: a put would replace another start's.
+      filename_suffix=f".{uuid.uuid4().hex[:8]}",
+      **options,
     )
 
   def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
@@ -158,11 +170,22 @@ class Writer:
     already."""
     if self._events is None:
       return
-    self._tensorboard.flush()
-    for path in pathlib.Path(self._events).iterdir():
-      storage.write_bytes(
-        self._folder / "tensorboard" / path.name, path.read_bytes()
-      )
+    # Its own flush leaves out what is still in its queue.
+    self._tensorboard.close()
+    self._put()
+    self._open_events()
+
+  def _put(self) -> None:
+    parts = sorted(pathlib.Path(self._events).iterdir())
+    if len(self._sent) > _LARGEST_EVENTS:
+      # Not put again and again: the next ones go to another file.
+      self._sent, self._name = b"", ""
+    self._name = self._name or parts[0].name
+    # Such files are records one after another, and so are two in a row.
+    self._sent += b"".join(part.read_bytes() for part in parts)
+    for part in parts:
+      part.unlink()
+    storage.write_bytes(self._folder / "tensorboard" / self._name, self._sent)
     storage.write_bytes(
       self._folder / "metrics.jsonl", self._file.getvalue().encode()
     )
@@ -170,10 +193,10 @@ class Writer:
   def close(self) -> None:
     """Writes out what is buffered."""
     self._tensorboard.close()
-    self.flush()
-    self._file.close()
     if self._events is not None:
+      self._put()
       shutil.rmtree(self._events)
+    self._file.close()
 
 
 class Silent(Writer):

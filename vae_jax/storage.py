@@ -5,13 +5,14 @@ or not at all. In a folder that takes a rename; an object store's put is whole
 by itself, while it knows neither renames nor appending.
 """
 
+import contextlib
 import importlib
 import io
 import json
 import os
 import pathlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fsspec
@@ -68,6 +69,31 @@ def path(address: epath.PathLike) -> Path:
 def file_system(address: Path) -> fsspec.AbstractFileSystem:
   """Returns the client of a remote path's store."""
   return fsspec.core.url_to_fs(os.fspath(address))[0]
+
+
+@contextlib.contextmanager
+def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
+  """Says in one sentence what keeps an object store from being used.
+
+  Args:
+    flag: that names the address, such as --workdir.
+    address: a folder, of which nothing is said, or an address.
+
+  Raises:
+    ConfigError: in the place of any error of the store's client.
+  """
+  try:
+    yield
+  except (ConfigError, BlockingIOError):
+    raise
+  except Exception as error:  # The clients' errors have no common base.
+    if not is_remote(address):
+      raise
+    said = (str(error).splitlines() or [""])[0]
+    raise ConfigError(
+      f"{flag}={address} cannot be used ({type(error).__name__}: {said}); "
+      "check the address, and this machine's access to it."
+    ) from error
 
 
 def write_json(address: epath.PathLike, content: Any) -> None:

@@ -9,7 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax import storage
+from vae_jax import ownership, storage
 from vae_jax.config import ConfigError
 
 
@@ -23,32 +23,40 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
     ConfigError: another process trains there, another config was used there,
       or nothing can be written there.
   """
-  if "://" in workdir:
-    raise ConfigError(
-      f"The workdir {workdir} is no folder of this machine; mount the storage "
-      "and name its mount point with --workdir."
-    )
-  folder = pathlib.Path(workdir)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w")
-  except OSError as error:
-    raise ConfigError(
-      f"The workdir {workdir} cannot be written ({error.strerror}); name "
-      "another folder with --workdir."
-    ) from error
-  with lock:
+  folder = storage.path(workdir)
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      with storage.reaching("--workdir", workdir):
+        stack.enter_context(
+          ownership.hold(folder / ".owner")
+          if storage.is_remote(folder)
+          else _lock(folder)
+        )
     except BlockingIOError as error:
       raise ConfigError(
         f"Another process is training in {workdir}; wait for it, or name "
         "another folder with --workdir."
       ) from error
     except OSError as error:
+      raise ConfigError(
+        f"The workdir {workdir} cannot be written ({error.strerror}); name "
+        "another folder with --workdir."
+      ) from error
+    _keep_config(folder, config)
+    yield
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / ".lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise
+    except OSError as error:
       # Some network file systems know no locks.
       logging.warning("%s cannot be locked (%s): going on.", folder, error)
-    _keep_config(folder, config)
     yield
 
 

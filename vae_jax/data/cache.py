@@ -23,7 +23,7 @@ from absl import logging
 from jaxtyping import Integer
 from ml_collections import config_dict
 
-from vae_jax import parallel
+from vae_jax import parallel, storage, transfer
 from vae_jax.data import datasets, errors, locks
 
 # Raised when the same records would give other bytes: another decoder, another
@@ -88,16 +88,20 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
   Args:
     source: where the examples come from.
     cache_dir: root of the caches; "": `data` under
-      `parallel.cache_root()`.
+      `parallel.cache_root()`. An address is a store that hosts share: what is
+      mapped lies in that folder all the same, fetched from there, or made and
+      put there.
 
   Returns:
     A source of the same examples.
 
   Raises:
+    ConfigError: the address cannot be read.
     DataError: the folder cannot be written, or its disk is too small.
   """
   default = os.path.join(parallel.cache_root(), "data")
-  root = pathlib.Path(cache_dir or default).expanduser()
+  shared = storage.path(cache_dir) if storage.is_remote(cache_dir) else None
+  root = pathlib.Path(default if shared else cache_dir or default).expanduser()
   # Through JSON, so that what is compared is what a file gives back.
   identity = json.loads(
     json.dumps({"version": _VERSION, "size": len(source), **source.identity})
@@ -114,7 +118,11 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     ):
       # Its former owner may have made it while this one waited.
       if not _is_whole(folder, identity):
-        _make(source, folder, identity)
+        store = shared / folder.name if shared else None
+        if store is None or not _fetch(store, folder, identity):
+          _make(source, folder, identity)
+          if store is not None:
+            _share(folder, store)
   except OSError as error:
     raise errors.DataError(
       f"decoded images cannot be kept in {root} ({error}): name a folder with "
@@ -122,6 +130,40 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
       "do without with --config.data.cache=none"
     ) from error
   return CachedSource(folder)
+
+
+def _fetch(
+  store: storage.Path, folder: pathlib.Path, identity: dict[str, Any]
+) -> bool:
+  """Copies a cache that another host has put into a store, if it is whole."""
+  meta = store / "meta.json"
+  with storage.reaching("--config.data.cache_dir", store.parent):
+    if not meta.exists():
+      return False
+  try:
+    transfer.download(store, folder)
+    if _is_whole(folder, identity):
+      content = json.loads((folder / "meta.json").read_text())
+      # Here the files have other times: without these the checksums would be
+      # compared at each start.
+      content["stamp"] = {
+        name: _stamp(folder / name) for name in content["crc32"]
+      }
+      storage.write_json(folder / "meta.json", content)
+      return True
+    meta.unlink(missing_ok=True)
+  except Exception as error:  # The clients' errors have no common base.
+    logging.warning("%s could not be copied (%s): decoding.", store, error)
+  return False
+
+
+def _share(folder: pathlib.Path, store: storage.Path) -> None:
+  """Puts a cache into a store, unless another host was faster."""
+  try:
+    if not (store / "meta.json").exists():
+      transfer.upload(folder, store, last="meta.json")
+  except Exception as error:  # The clients' errors have no common base.
+    logging.warning("%s could not be put there (%s): going on.", store, error)
 
 
 def _size(source: datasets.Source) -> int:

@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import config_dict
 
-from vae_jax.data import celeba_files, errors, locks
+from vae_jax import storage
+from vae_jax.data import celeba_files, copies, errors, locks
 
 _NAME = re.compile(
   r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?"
@@ -47,6 +48,16 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
     )
   name, config, version = match.group("name", "config", "version")
   root = _root(data.dir)
+  if storage.is_remote(root):
+    with storage.reaching("--config.data.dir", root):
+      folder = _find(root, name, config, version)
+    if folder is None:
+      raise errors.DataError(
+        f"{data.name} is not prepared in {root}, and nothing is prepared at an "
+        "address: prepare it in a folder, as any mode does with "
+        f"--config.data.dir=FOLDER, and copy FOLDER/{name} to {root / name}"
+      )
+    return _open(copies.local(folder, root))
   folder = _find(root, name, config, version)
   if folder is None:
     try:
@@ -73,15 +84,13 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
   return _open(folder)
 
 
-def _root(folder: str) -> pathlib.Path:
+def _root(folder: str) -> storage.Path:
   """The root of the prepared data sets."""
-  if "://" in folder:
-    raise errors.DataError(
-      f"--config.data.dir={folder} is a remote address, which ArrayRecord "
-      "cannot read: mount it (gcsfuse) or copy it, and name the local folder"
-    )
   default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  root = pathlib.Path(folder or default).expanduser()
+  root = storage.path(folder or default)
+  if storage.is_remote(root):
+    return root
+  root = root.expanduser()
   if folder and not root.is_dir():
     raise errors.DataError(
       f"--config.data.dir={folder} does not exist: correct it, or make it with "
@@ -90,7 +99,7 @@ def _root(folder: str) -> pathlib.Path:
   return root
 
 
-def _versions(folder: pathlib.Path) -> list[tfds.core.Version]:
+def _versions(folder: storage.Path) -> list[tfds.core.Version]:
   """Versions prepared in `folder`, lowest first."""
   return sorted(
     tfds.core.Version(path.parent.name)
@@ -101,8 +110,8 @@ def _versions(folder: pathlib.Path) -> list[tfds.core.Version]:
 
 
 def _find(
-  root: pathlib.Path, name: str, config: str | None, version: str | None
-) -> pathlib.Path | None:
+  root: storage.Path, name: str, config: str | None, version: str | None
+) -> storage.Path | None:
   """The folder of the prepared data set, of its highest matching version."""
   base = root / name
   folder = base / (config or _default_config(base))
@@ -116,7 +125,7 @@ def _find(
   return folder / str(matching[-1]) if matching else None
 
 
-def _default_config(base: pathlib.Path) -> str:
+def _default_config(base: storage.Path) -> str:
   """The config meant by a bare name, "" where the data set has no configs."""
   metadata = base / ".config" / "metadata.json"
   if metadata.exists():

@@ -1,0 +1,267 @@
+"""Data, cache and run in an object store: a stand-in that answers as S3."""
+
+import io
+import struct
+import threading
+
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from tests.cache_test import ArraySource
+from tests.helpers import tiny_config
+from vae_jax import checkpoint, metrics, ownership, storage, transfer
+from vae_jax import config as config_lib
+from vae_jax import workdir as workdir_lib
+from vae_jax.data import cache, datasets
+
+pytest.importorskip("s3fs")
+server_lib = pytest.importorskip("moto.server")
+pytestmark = pytest.mark.filterwarnings(
+  # Of the clients' own sessions, which they close when they are collected.
+  "ignore::ResourceWarning",
+  "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+  """A store for this module, found as a user's own is: by the environment."""
+  server = server_lib.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+  server.start()
+  host, port = server.get_host_and_port()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
+    yield
+  server.stop()
+
+
+@pytest.fixture
+def address(request):
+  return storage.path(f"s3://bucket/{request.node.name}")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  monkeypatch.setattr(ownership, "_RENEW", 0.1)
+  monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
+  monkeypatch.setattr(ownership, "_POLL", 0.05)
+  monkeypatch.setattr(ownership, "_SETTLE", 0.05)
+
+
+def test_what_is_written_is_read_and_listed_at_once(address):
+  storage.write_json(address / "a" / "x.json", {"a": 1})
+  assert (address / "a" / "x.json").exists()
+  assert [p.name for p in (address / "a").glob("*.json")] == ["x.json"]
+  # As another machine does.
+  other = storage.file_system(address).__class__(skip_instance_cache=True)
+  other.pipe_file(str(address / "a" / "y.json"), b"{}")
+  assert sorted(p.name for p in (address / "a").glob("*.json")) == [
+    "x.json",
+    "y.json",
+  ]
+  (address / "a" / "y.json").unlink(missing_ok=True)
+  (address / "a" / "y.json").unlink(missing_ok=True)
+  assert not (address / "a" / "y.json").exists()
+  storage.write_arrays(address / "b.npz", v=np.arange(3))
+  np.testing.assert_array_equal(
+    storage.read_arrays(address / "b.npz")["v"], np.arange(3)
+  )
+
+
+def test_rows_and_events_are_put_whole(address):
+  writer = metrics.Writer(str(address), step=0)
+  for step in (1, 2, 3):
+    writer.row(step, "train", {"loss": float(step)})
+  assert metrics.read_rows(str(address)) == []
+  writer.flush()
+  assert [r["step"] for r in metrics.read_rows(str(address))] == [1, 2, 3]
+  writer.row(4, "train", {"loss": 4.0})
+  writer.close()
+  assert len(metrics.read_rows(str(address))) == 4
+  (events,) = (address / "tensorboard").glob("*tfevents*")
+  assert b"train/loss" in events.read_bytes()
+  writer = metrics.Writer(str(address), step=2)
+  writer.row(3, "train", {"loss": 30.0})
+  writer.close()
+  rows = metrics.read_rows(str(address))
+  assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
+  assert len(list((address / "tensorboard").glob("*"))) == 2
+
+
+def _scalars(folder):
+  """Returns the steps of each file of events."""
+  steps = []
+  for path in folder.glob("*"):
+    content, found = io.BytesIO(path.read_bytes()), []
+    while header := content.read(12):
+      event = event_pb2.Event.FromString(
+        content.read(struct.unpack("<Q", header[:8])[0])
+      )
+      content.read(4)
+      found += [event.step] * len(event.summary.value)
+    steps.append(found)
+  return sorted(steps)
+
+
+def test_events_are_not_put_again_and_again(address, monkeypatch):
+  def write(folder):
+    writer = metrics.Writer(str(folder), step=0)
+    for step in range(4):
+      writer.row(step, "train", {"loss": float(step)})
+      if step % 2:
+        writer.flush()
+    writer.close()
+    return _scalars(folder / "tensorboard")
+
+  assert write(address / "one") == [[0, 1, 2, 3]]
+  monkeypatch.setattr(metrics, "_LARGEST_EVENTS", 100)
+  assert write(address / "two")[1:] == [[0, 1], [2, 3]]
+
+
+def test_a_workdir_has_one_owner(address, faces_dir):
+  config = tiny_config(faces_dir)
+  with workdir_lib.claim(str(address), config):
+    assert (address / ".owner").exists()
+    with pytest.raises(config_lib.ConfigError, match="Another process is"):
+      with workdir_lib.claim(str(address), config):
+        pass
+    assert (address / ".owner").exists()
+  assert not (address / ".owner").exists()
+  with workdir_lib.claim(str(address), config):
+    pass
+
+
+def test_a_dead_owner_is_followed(address, caplog):
+  storage.write_json(address / ".owner", {"token": "of the dead", "count": 7})
+  with ownership.hold(address / ".owner"):
+    assert "of the dead" not in (address / ".owner").read_text()
+  assert not (address / ".owner").exists()
+
+
+def test_of_many_that_start_at_once_one_becomes_the_owner(address):
+  storage.write_json(address / ".owner", {"token": "of the dead", "count": 7})
+  held, refused = [], []
+  done = threading.Barrier(5)
+
+  def start(i):
+    try:
+      with ownership.hold(address / ".owner"):
+        held.append(i)
+        done.wait(10)
+    except BlockingIOError:
+      refused.append(i)
+      done.wait(10)
+
+  threads = [threading.Thread(target=start, args=(i,)) for i in range(5)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert len(held) == 1 and len(refused) == 4
+
+
+def test_who_was_taken_over_is_told(address, monkeypatch):
+  told = threading.Event()
+  monkeypatch.setattr(ownership.os, "kill", lambda pid, number: told.set())
+  with ownership.hold(address / ".owner"):
+    storage.write_json(address / ".owner", {"token": "new", "count": 0})
+    assert told.wait(5)
+  # Not removed by one who does not own it.
+  assert "new" in (address / ".owner").read_text()
+
+
+def test_what_cannot_be_reached_is_said_in_one_sentence(faces_dir):
+  config = tiny_config(faces_dir)
+  with pytest.raises(config_lib.ConfigError, match="--workdir=s3://nobody/x"):
+    with workdir_lib.claim("s3://nobody/x", config):
+      pass
+  with pytest.raises(config_lib.ConfigError, match="There is no run in"):
+    checkpoint.load_config("s3://bucket/no/run")
+
+
+def test_a_cache_is_made_once_for_all_hosts(address, tmp_path, monkeypatch):
+  def on_host(name, source):
+    monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
+    return cache.cached(source, str(address))
+
+  one, two, three, four = (ArraySource() for _ in range(4))
+  on_host("one", one)
+  copied = on_host("two", two)
+  assert (one.fetched, two.fetched) == (50, 0)
+  np.testing.assert_array_equal(
+    copied.fetch(np.arange(50))["image"], one.images
+  )
+  # The copy has been checked: it is not at every start.
+  with monkeypatch.context() as patch:
+    patch.setattr(cache, "_checksums", lambda path: pytest.fail("read again"))
+    on_host("two", two)
+  # A damaged one is found out, and replaced.
+  (image,) = address.glob("*/image.npy")
+  content = bytearray(image.read_bytes())
+  content[-1] ^= 1
+  storage.write_bytes(image, bytes(content))
+  on_host("three", three)
+  on_host("four", four)
+  assert (three.fetched, four.fetched) == (50, 0)
+
+
+def test_a_transfer_that_fails_leaves_nothing(address, tmp_path, monkeypatch):
+  for name in ("a", "b/c"):
+    storage.write_bytes(address / name, name.encode() * 9)
+  system = storage.file_system(address)
+  whole = system.get_file
+
+  def cut(source, target, **options):
+    whole(source, target, **options)
+    if source.endswith("c"):
+      with open(target, "r+b") as file:
+        file.truncate(5)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(system, "get_file", cut)
+    with pytest.raises(OSError, match="b/c did not arrive whole"):
+      transfer.download(address, tmp_path / "copy")
+  assert list(tmp_path.iterdir()) == []
+  (tmp_path / "copy.tmp-dead").mkdir()
+  transfer.download(address, tmp_path / "copy")
+  assert (tmp_path / "copy" / "b" / "c").read_bytes() == b"b/c" * 9
+  assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.fixture(scope="module")
+def data(faces_dir):
+  """Prepared data at an address."""
+  address = "s3://bucket/tfds"
+  system = storage.file_system(storage.path(address))
+  system.put(f"{faces_dir}/synthetic_faces", f"{address}/", recursive=True)
+  return address
+
+
+def test_data_is_copied_once_and_again_when_it_has_changed(
+  data, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
+  calls = []
+  original = transfer.download
+
+  def download(*args):
+    calls.append(args)
+    return original(*args)
+
+  monkeypatch.setattr(transfer, "download", download)
+  config = tiny_config(data)
+  for _ in range(2):
+    assert len(datasets.open_splits(config.data).train)
+  assert len(calls) == 1
+  (info,) = storage.path(data).glob("synthetic_faces/tiny/*/dataset_info.json")
+  storage.write_bytes(info, info.read_bytes().replace(b"\n", b"\n "))
+  datasets.open_splits(config.data)
+  assert len(calls) == 2
+  config.data.name = "mnist"
+  with pytest.raises(datasets.DataError, match="copy FOLDER/mnist to s3://"):
+    datasets.open_splits(config.data)
