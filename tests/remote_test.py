@@ -1,19 +1,26 @@
 """Data, cache and run in an object store: a stand-in that answers as S3."""
 
 import io
+import signal
 import struct
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 from tests.cache_test import ArraySource
-from tests.helpers import tiny_config
+from tests.helpers import assert_same, tiny_config
 from vae_jax import checkpoint, metrics, ownership, storage, transfer
 from vae_jax import config as config_lib
 from vae_jax import workdir as workdir_lib
 from vae_jax.data import cache, datasets
+from vae_jax.evaluate import report
+from vae_jax.modes import drawing
+from vae_jax.modes import options as options_lib
 
 pytest.importorskip("s3fs")
 server_lib = pytest.importorskip("moto.server")
@@ -265,3 +272,64 @@ def test_data_is_copied_once_and_again_when_it_has_changed(
   config.data.name = "mnist"
   with pytest.raises(datasets.DataError, match="copy FOLDER/mnist to s3://"):
     datasets.open_splits(config.data)
+
+
+def _command(workdir, data, cache_dir):
+  script = (
+    "import sys; from tests.helpers import tiny_config; "
+    "from vae_jax import ownership, train; "
+    "ownership._RENEW, ownership._PATIENCE = 0.1, 1.0; "
+    "c = tiny_config(sys.argv[2], checkpoint__every_steps=2, "
+    "data__cache='host', data__cache_dir=sys.argv[3], "
+    "train__num_steps=40, train__steps_per_call=2, "
+    "train__validate_every_steps=10, train__log_every_steps=5); "
+    "train.train(c, sys.argv[1])"
+  )
+  return [sys.executable, "-c", script, str(workdir), data, cache_dir]
+
+
+def _comparable(workdir):
+  rows = metrics.read_rows(workdir)
+  for row in rows:
+    row.pop("images_per_second", None)
+  return rows
+
+
+def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
+  address, data, faces_dir, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "host"))
+  here = tmp_path / "local"
+  command = _command(here, str(faces_dir), "")
+  subprocess.run(command, check=True, capture_output=True)
+  command = _command(address / "run", data, str(address / "cache"))
+  process = subprocess.Popen(command, stderr=subprocess.PIPE)
+  while process.poll() is None:
+    if max(checkpoint.steps(str(address / "run")), default=0) >= 20:
+      break
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  _, said = process.communicate()
+  assert process.returncode == -signal.SIGKILL, said
+  assert (address / "run" / ".owner").exists()
+  # Another host, without the first one's copies.
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "other"))
+  subprocess.run(command, check=True, capture_output=True)
+  assert not (address / "run" / ".owner").exists()
+  assert not list((tmp_path / "other" / "staging").iterdir())
+  there = str(address / "run")
+  assert_same(checkpoint.load_state(there), checkpoint.load_state(here))
+  assert checkpoint.steps(there) == checkpoint.steps(here)
+  assert _comparable(there) == _comparable(here)
+
+  for workdir in (there, str(here)):
+    config = checkpoint.load_config(workdir)
+    report.evaluate(config, workdir)
+    drawing.sample(config, workdir, options_lib.Options(count=8))
+  for name in (
+    "eval/test.json",
+    "figures/samples.npz",
+    "figures/samples.png",
+    "figures/reconstructions.png",
+  ):
+    assert (address / "run" / name).read_bytes() == (here / name).read_bytes()

@@ -8,7 +8,6 @@ without pickle.
 import errno
 import json
 import os
-import pathlib
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax import storage, train_step
+from vae_jax import staging, storage, train_step
 from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
@@ -49,8 +48,12 @@ class Checkpoints:
         keep_checkpoints_without_metrics=False,
       ),
     ]
+    folder, self._mirror = _folder(workdir), None
+    if storage.is_remote(folder):
+      self._mirror = staging.Mirror(folder)
+      folder = self._mirror.folder
     self._manager = ocp.CheckpointManager(
-      _folder(workdir),
+      folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
         # Without best_fn Orbax does not write the metrics to disk.
@@ -77,6 +80,9 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
+    if self._mirror is not None:
+      # Orbax may now remove what was still being copied.
+      self._mirror.wait()
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -86,25 +92,30 @@ class Checkpoints:
       metrics=None if score is None else {_SCORE: score},
       force=True,
     )
+    if self._mirror is not None:
+      self._mirror.copy_after(self._manager.wait_until_finished)
 
   def wait(self) -> None:
     """Returns when what was saved is complete on disk."""
     self._manager.wait_until_finished()
+    if self._mirror is not None:
+      self._mirror.wait()
 
   def close(self) -> None:
     """Waits, and stops the background threads."""
     self._manager.close()
+    if self._mirror is not None:
+      self._mirror.close()
 
 
-def _folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  return pathlib.Path(workdir).absolute() / "checkpoints"
+def _folder(workdir: str | os.PathLike[str]) -> storage.Path:
+  folder = storage.path(workdir) / "checkpoints"
+  return folder if storage.is_remote(folder) else folder.absolute()
 
 
 def steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of the complete checkpoints on disk, oldest first."""
-  # Orbax gives a checkpoint its number for a name when it is complete.
-  found = _folder(workdir).glob("[0-9]*")
-  return sorted(int(p.name) for p in found if p.name.isdigit())
+  return sorted(int(p.name) for p in staging.complete(_folder(workdir)))
 
 
 def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
@@ -150,10 +161,11 @@ def restore(
     candidates = sorted(scored, key=lambda c: -c[1]) or candidates
   for step, _ in reversed(candidates):
     try:
-      with ocp.StandardCheckpointer() as reader:
-        restored = reader.restore(
-          _folder(workdir) / str(step) / "state", abstract
-        )
+      with (
+        staging.local(_folder(workdir) / str(step)) as folder,
+        ocp.StandardCheckpointer() as reader,
+      ):
+        restored = reader.restore(folder / "state", abstract)
       state = jax.tree.map(np.asarray, restored)
       break
     except MemoryError:
