@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax import staging, storage, train_step
+from vae_jax import staging, storage, train_step, transfer
 from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
@@ -201,7 +201,7 @@ def set_aside(workdir: str | os.PathLike[str], step: int) -> None:
   """Renames a checkpoint that cannot be read, so that the run can go on."""
   path = _folder(workdir) / str(step)
   aside = path.with_name(f"unreadable-{step}-{time.time_ns()}")
-  path.rename(aside)
+  transfer.rename(path, aside)
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
