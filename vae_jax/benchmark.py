@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import parallel, storage, train
+from vae_jax import distributed, parallel, storage, train
 
 # Steps are added until the measured part of the loop takes this long.
 _SECONDS = 15.0
@@ -23,12 +23,14 @@ def benchmark(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Writes `<workdir>/benchmark.json` and returns what it wrote.
   """
   rate = _run(config, 2 * config.train.steps_per_call)["images_per_second"]
+  rate = distributed.from_lead("images per second", rate)
   steps = max(
     4 * config.train.steps_per_call,
     round(_SECONDS * rate / config.train.batch_size),
   )
   result = _run(config, steps)
-  storage.write_json(storage.path(workdir) / "benchmark.json", result)
+  if parallel.is_lead():
+    storage.write_json(storage.path(workdir) / "benchmark.json", result)
   return result
 
 
@@ -39,6 +41,7 @@ def _run(config: ConfigDict, steps: int) -> dict[str, Any]:
   config.train.validate_every_steps = steps + 1
   config.checkpoint.every_steps = steps + 1
   begin = time.monotonic()
+  # Of the processes of a job the first one alone writes.
   with tempfile.TemporaryDirectory() as folder:
     _, costs = train.fit(config, folder)
   total = time.monotonic() - begin

@@ -1,14 +1,17 @@
 """Checkpoints through Orbax: the state, and the resolved config beside it.
 
 The data position is the step, which is in the state. Checkpoints are written
-in the background, appear under their name only when complete, and are read
-without pickle.
+in the background by one process, appear under their name only when complete,
+and are read without pickle. A checksum of the state lies beside it, since the
+storage format does not notice all damage.
 """
 
+import contextlib
 import errno
 import json
 import os
 import time
+import zlib
 from typing import Any
 
 import jax
@@ -28,8 +31,30 @@ _SCORE = "score"
 _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
+class Unsaved(Exception):
+  """A checkpoint could not be written; says which, where and why."""
+
+  # That of the shells for an input/output error.
+  exit_code = 74
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Returns what keeps Orbax from waiting for other processes."""
+  here = jax.process_index()
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=here,
+    active_processes={here},
+    barrier_sync_key_prefix=f"process{here}",
+  )
+
+
 class Checkpoints:
-  """Writes the checkpoints of one workdir: the latest and the best ones."""
+  """Writes the checkpoints of one workdir: the latest and the best ones.
+
+  Used by the lead process alone: what the others do cannot break a save.
+  """
 
   def __init__(
     self,
@@ -39,6 +64,12 @@ class Checkpoints:
     keep_best: int = 1,
   ):
     """Opens `<workdir>/checkpoints`; all there must be readable."""
+    self._folder = _folder(workdir)
+    self._mirror = None
+    if storage.is_remote(self._folder):
+      self._mirror = staging.Mirror(self._folder)
+    folder = self._mirror.folder if self._mirror else self._folder
+    folder.mkdir(parents=True, exist_ok=True)
     kept = [
       checkpoint_managers.LatestN(keep_latest),
       checkpoint_managers.BestN(
@@ -48,10 +79,6 @@ class Checkpoints:
         keep_checkpoints_without_metrics=False,
       ),
     ]
-    folder, self._mirror = _folder(workdir), None
-    if storage.is_remote(folder):
-      self._mirror = staging.Mirror(folder)
-      folder = self._mirror.folder
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
@@ -59,9 +86,11 @@ class Checkpoints:
         # Without best_fn Orbax does not write the metrics to disk.
         best_fn=lambda metrics: metrics[_SCORE],
         best_mode="min",
-        create=True,
+        create=False,
+        multiprocessing_options=_alone(),
       ),
     )
+    self._saving: int | None = None
 
   def save(
     self,
@@ -76,36 +105,74 @@ class Checkpoints:
       state: host copy; its arrays must not be written to afterwards.
       config: resolved config.
       score: validation result at this step, lower is better; None = none.
+
+    Raises:
+      Unsaved: this one, or the one before it, cannot be written.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if self._mirror is not None:
-      # Orbax may now remove what was still being copied.
-      self._mirror.wait()
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        config=ocp.args.JsonSave(json.loads(config_lib.to_json(config))),
-      ),
-      metrics=None if score is None else {_SCORE: score},
-      force=True,
-    )
-    if self._mirror is not None:
-      self._mirror.copy_after(self._manager.wait_until_finished)
+    try:
+      self._saving = self._saving or step
+      if self._mirror is not None:
+        # Orbax may now remove what was still being copied.
+        self._mirror.wait()
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          config=ocp.args.JsonSave(json.loads(config_lib.to_json(config))),
+          checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
+        ),
+        metrics=None if score is None else {_SCORE: score},
+        force=True,
+      )
+      self._saving = step
+      if self._mirror is not None:
+        self._mirror.copy_after(self._manager.wait_until_finished)
+    except Exception as error:  # Orbax's errors have no common base.
+      raise self._unsaved(error) from error
 
   def wait(self) -> None:
-    """Returns when what was saved is complete on disk."""
-    self._manager.wait_until_finished()
-    if self._mirror is not None:
-      self._mirror.wait()
+    """Returns when what was saved is complete on disk.
+
+    Raises:
+      Unsaved: it could not be written.
+    """
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+      if self._mirror is not None:
+        self._mirror.wait()
+    except Exception as error:
+      raise self._unsaved(error) from error
 
   def close(self) -> None:
     """Waits, and stops the background threads."""
-    self._manager.close()
-    if self._mirror is not None:
-      self._mirror.close()
+    try:
+      with contextlib.ExitStack() as stack:
+        if self._mirror is not None:
+          stack.callback(self._mirror.close)
+        self._manager.close()
+    except Exception as error:
+      raise self._unsaved(error) from error
+
+  def _unsaved(self, error: Exception) -> Unsaved:
+    return Unsaved(
+      f"The checkpoint of step {self._saving} cannot be written to "
+      f"{self._folder} ({_reason(error)}). The ones before it are intact: the "
+      "same command goes on from the last of them."
+    )
+
+
+def checksum(state: train_step.TrainState) -> int:
+  """Returns the CRC-32 of all arrays of a host copy, in the tree's order."""
+  crc = 0
+  for leaf in jax.tree.leaves(state):
+    leaf = np.ascontiguousarray(leaf)
+    # Of bytes: bfloat16 and its kin have no buffers.
+    crc = zlib.crc32(leaf.reshape(-1).view(np.uint8), crc)
+  return crc
 
 
 def _folder(workdir: str | os.PathLike[str]) -> storage.Path:
@@ -122,6 +189,15 @@ def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
   """Returns the validation result of a checkpoint, None if it has none."""
   path = _folder(workdir) / str(step) / "metrics" / "metrics"
   return json.loads(path.read_text())[_SCORE] if path.exists() else None
+
+
+def _stored_checksum(
+  workdir: str | os.PathLike[str], step: int, state: train_step.TrainState
+) -> int:
+  folder = _folder(workdir) / str(step) / "checksum"
+  if not folder.exists():
+    return checksum(state)  # Of an earlier release.
+  return json.loads((folder / "metadata").read_text())["crc32"]
 
 
 def restore(
@@ -163,10 +239,13 @@ def restore(
     try:
       with (
         staging.local(_folder(workdir) / str(step)) as folder,
-        ocp.StandardCheckpointer() as reader,
+        ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader,
       ):
         restored = reader.restore(folder / "state", abstract)
-      state = jax.tree.map(np.asarray, restored)
+      found = jax.tree.map(np.asarray, restored)
+      if checksum(found) != _stored_checksum(workdir, step, found):
+        raise ValueError("its content is not what was saved")
+      state = found
       break
     except MemoryError:
       raise

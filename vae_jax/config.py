@@ -42,6 +42,21 @@ FREE_FIELDS = frozenset(
     "checkpoint.every_steps",
     "checkpoint.keep_best",
     "checkpoint.keep_latest",
+    "watch.heartbeat_seconds",
+    "watch.stall_seconds",
+    "watch.start_seconds",
+  }
+)
+# Of these, where things lie on one machine: the only settings in which the
+# processes of one job may differ.
+MACHINE_FIELDS = frozenset(
+  {
+    "data.dir",
+    "data.manual_dir",
+    "data.cache",
+    "data.cache_dir",
+    "data.num_threads",
+    "train.compilation_cache_dir",
   }
 )
 
@@ -113,7 +128,7 @@ def default() -> ConfigDict:
   # Parts that a batch is computed in, one after another, to save memory; a
   # statistic of the batch (BatchNorm, gaussian_optimal) is then of a part.
   c.train.accumulate = 1  # parts
-  c.train.steps_per_call = 50  # steps per dispatch to the devices
+  c.train.steps_per_call = 50  # steps per dispatch, at most; a few seconds
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
   c.train.max_skips_in_row = 20  # skipped steps in a row that end the run
@@ -123,6 +138,11 @@ def default() -> ConfigDict:
   c.checkpoint.every_steps = 1000  # steps; also at the end and on a signal
   c.checkpoint.keep_latest = 1  # checkpoints
   c.checkpoint.keep_best = 1  # checkpoints, by validation neg_elbo
+
+  c.watch = ConfigDict()
+  c.watch.start_seconds = 300.0  # seconds to wait for all processes of a job
+  c.watch.heartbeat_seconds = 30.0  # of silence, after which one is given up
+  c.watch.stall_seconds = 600.0  # seconds without a step; 0 = wait for ever
 
   c.eval = ConfigDict()
   c.eval.checkpoint = "latest"  # latest | best, by validation neg_elbo

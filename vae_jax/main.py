@@ -25,11 +25,16 @@ Examples:
   python -m vae_jax.main --config=configs/mnist.py --mode=evaluate
   python -m vae_jax.main --workdir=runs/faces --mode=edit --attribute=Smiling
 
+Several processes (GPUs on several machines, TPU pods) run the same command
+each; see launch/. On TPU pods, SLURM and Open MPI they find each other;
+elsewhere --coordinator, --num_processes and --process_id say how.
+
 A config file may have variants, as configs/iwae_mnist.py:short. Every setting of the config can be set as --config.<name>=<value>; they are
 listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
 Ctrl-C saves itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
+import errno
 import importlib
 import logging as std_logging
 import pathlib
@@ -77,6 +82,8 @@ _FUNCTIONS = {
 }
 # Those that take the config as it is given, not that of a trained run.
 _OF_A_CONFIG = ("train", "benchmark", "lesson")
+# Those that all processes of a job share; the first one does the others alone.
+_TOGETHER = ("train", "evaluate", "benchmark")
 _MODE = flags.DEFINE_enum(
   "mode",
   "train",
@@ -88,6 +95,15 @@ _SEED = flags.DEFINE_integer(
 )
 _TEMPERATURE = flags.DEFINE_float(
   "temperature", None, "Of samples; see config.sample.temperature."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where processes meet."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Processes of this job, on all machines."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0 on."
 )
 _OPTIONS = (
   flags.DEFINE_string(
@@ -125,6 +141,16 @@ _OPTIONS = (
 # What the shell's own commands use.
 EXIT_WRONG_INPUT = 2
 EXIT_CTRL_C = 130
+EXIT_STORAGE = 74
+# What the system says of disks that are full, read-only or broken.
+_STORAGE_ERRORS = (
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EFBIG,
+  errno.EIO,
+  errno.ENOSPC,
+  errno.EROFS,
+)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -262,25 +288,48 @@ def _run() -> None:
       "--workdir?"
     )
   config, workdir = _settings()
+  validation.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
-  from vae_jax import parallel
+  from vae_jax import distributed, parallel
 
   parallel.initialize(config.train.compilation_cache_dir)
+  distributed.start(
+    config,
+    coordinator=_COORDINATOR.value,
+    num_processes=_NUM_PROCESSES.value,
+    process_id=_PROCESS_ID.value,
+    facts={
+      "--mode": _MODE.value,
+      "--workdir": workdir,
+      **distributed.config_facts(config),
+    },
+  )
+  if _MODE.value in _TOGETHER:
+    said = _together(config, workdir)
+    if said and parallel.is_lead():
+      print(said)
+  else:
+    module = importlib.import_module(_FUNCTIONS[_MODE.value])
+    with distributed.alone() as mine:
+      if mine:
+        print(getattr(module, _MODE.value)(config, workdir, options))
+  distributed.finish()
+
+
+def _together(config: ConfigDict, workdir: str) -> str:
+  """Runs a mode that all processes share; returns what to print."""
   if _MODE.value == "train":
     from vae_jax import train
 
     train.train(config, workdir)
-  elif _MODE.value == "evaluate":
+    return ""
+  if _MODE.value == "evaluate":
     from vae_jax.evaluate import report
 
-    print(report.table(report.evaluate(config, workdir)))
-  elif _MODE.value == "benchmark":
-    from vae_jax import benchmark
+    return report.table(report.evaluate(config, workdir))
+  from vae_jax import benchmark
 
-    print(benchmark.table(benchmark.benchmark(config, workdir)))
-  else:
-    module = importlib.import_module(_FUNCTIONS[_MODE.value])
-    print(getattr(module, _MODE.value)(config, workdir, options))
+  return benchmark.table(benchmark.benchmark(config, workdir))
 
 
 def main(argv: list[str]) -> None:
@@ -290,14 +339,25 @@ def main(argv: list[str]) -> None:
   try:
     _run()
   except config_lib.ConfigError as error:
-    _leave(str(error), EXIT_WRONG_INPUT)
+    _part(error, EXIT_WRONG_INPUT)
   except KeyboardInterrupt:
-    _leave("Stopped.", EXIT_CTRL_C)
+    _part(KeyboardInterrupt("Stopped."), EXIT_CTRL_C)
+  except OSError as error:
+    if error.errno not in _STORAGE_ERRORS:
+      _part(error, None)
+    _part(error, EXIT_STORAGE)
   except Exception as error:
-    code = getattr(error, "exit_code", None)
-    if code is None:
-      raise
-    _leave(str(error), code)
+    _part(error, getattr(error, "exit_code", None))
+
+
+def _part(error: BaseException, code: int | None) -> None:
+  """Ends this process after an error, and tells the others of its job."""
+  modules = sys.modules
+  if "vae_jax.distributed" in modules:
+    modules["vae_jax.distributed"].part(error, code)
+  if code is None:
+    raise error
+  _leave(str(error), code)
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:

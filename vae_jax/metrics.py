@@ -197,3 +197,22 @@ class Writer:
       self._put()
       shutil.rmtree(self._events)
     self._file.close()
+
+
+class Silent(Writer):
+  """Writes nothing: of the processes of a job the first one alone writes."""
+
+  def __init__(self):
+    pass
+
+  def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+    """Does nothing."""
+
+  def image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Does nothing."""
+
+  def flush(self) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""

@@ -5,12 +5,14 @@ evaluation step is written for the part of the batch that one device holds;
 `psum`, `pmean` and `all_gather` make of it statistics of the global batch.
 """
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax import lax
@@ -22,6 +24,8 @@ from vae_jax.config import ConfigError
 AXIS = "batch"
 
 T = TypeVar("T")
+
+_own_devices_only = False
 
 
 def initialize(compilation_cache_dir: str = "") -> None:
@@ -51,14 +55,43 @@ def cache_root() -> str:
   return os.path.expanduser(os.environ.get("VAE_JAX_CACHE_DIR") or default)
 
 
+def is_lead() -> bool:
+  """Returns whether this process writes what the run leaves behind."""
+  return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def own_devices() -> Iterator[None]:
+  """Inside, the axis runs over this process's own devices alone."""
+  global _own_devices_only
+  before, _own_devices_only = _own_devices_only, True
+  try:
+    yield
+  finally:
+    _own_devices_only = before
+
+
+def process_count() -> int:
+  """Returns the number of processes whose devices the axis runs over."""
+  return 1 if _own_devices_only else jax.process_count()
+
+
 def devices() -> list[jax.Device]:
   """Returns the devices of all processes, in the order of the axis."""
-  return jax.devices()
+  return jax.local_devices() if _own_devices_only else jax.devices()
+
+
+def positions() -> np.ndarray:
+  """Returns the places on the axis of this process's devices, ascending."""
+  here = jax.process_index()
+  return np.array(
+    [i for i, d in enumerate(devices()) if d.process_index == here]
+  )
 
 
 def _local_devices() -> list[jax.Device]:
-  here = jax.process_index()
-  return [d for d in devices() if d.process_index == here]
+  all_devices = devices()
+  return [all_devices[i] for i in positions()]
 
 
 def device_count() -> int:
@@ -66,10 +99,21 @@ def device_count() -> int:
   return len(devices())
 
 
+def describe_local_devices() -> str:
+  """Returns this process's devices in words, as "4 x cpu (cpu)"."""
+  return _in_words(_local_devices())
+
+
 def describe_devices() -> str:
-  """Returns the devices in words, as "8 x cpu (cpu)"."""
-  first = devices()[0]
-  return f"{device_count()} x {first.device_kind} ({first.platform})"
+  """Returns the devices in words, as "8 x cpu (cpu) in 2 processes"."""
+  processes = process_count()
+  among = f" in {processes} processes" if processes > 1 else ""
+  return _in_words(devices()) + among
+
+
+def _in_words(devices: list[jax.Device]) -> str:
+  first = devices[0]
+  return f"{len(devices)} x {first.device_kind} ({first.platform})"
 
 
 def check_batch(field: str, size: int, parts: int = 1) -> None:
@@ -100,8 +144,9 @@ def round_up(size: int) -> int:
 def _sharding() -> NamedSharding:
   # The mesh axis must carry pmap's axis name: with any other, the first call
   # gets another input layout than the second, and everything compiles twice.
-  mesh = Mesh(np.asarray(_local_devices()), (AXIS,))
-  return NamedSharding(mesh, PartitionSpec(AXIS))
+  return NamedSharding(
+    Mesh(np.asarray(devices()), (AXIS,)), PartitionSpec(AXIS)
+  )
 
 
 def pmap(
@@ -121,7 +166,23 @@ def pmap(
 
 def shard(tree: T) -> T:
   """Places host arrays with a leading axis of local devices on them."""
-  return jax.device_put(tree, _sharding())
+  sharding = _sharding()
+  if process_count() == 1:
+    return jax.device_put(tree, sharding)
+
+  # Compiled steps take arrays of the global shape.
+  def place(leaf: Any) -> jax.Array:
+    return jax.make_array_from_process_local_data(
+      sharding, leaf, (device_count(), *leaf.shape[1:])
+    )
+
+  return jax.tree.map(place, tree)
+
+
+def shard_global(tree: T) -> T:
+  """Places this process's part of host arrays with an axis of all devices."""
+  here = positions()
+  return shard(jax.tree.map(lambda v: v[here], tree))
 
 
 def replicate(tree: T) -> T:
@@ -133,6 +194,47 @@ def replicate(tree: T) -> T:
     return np.broadcast_to(leaf[None], (count, *leaf.shape))
 
   return shard(jax.tree.map(copy, tree))
+
+
+def broadcast(tree: T) -> T:
+  """Returns process 0's tree on every device, with an axis of local devices.
+
+  Args:
+    tree: host arrays; of the others only shapes and types are read.
+  """
+  if process_count() == 1:
+    return replicate(tree)
+  mine = replicate(tree)
+
+  def from_first(tree: Any) -> Any:
+    return jax.tree.map(
+      lambda v: _sum_of_bits(v, jnp.equal(axis_index(), 0)), tree
+    )
+
+  # pmap returns arrays of the local shape.
+  sharding = _sharding()
+  return jax.tree.map(
+    lambda v: jax.make_array_from_single_device_arrays(
+      (device_count(), *v.shape[1:]),
+      sharding,
+      [part.data for part in v.addressable_shards],
+    ),
+    pmap(from_first, donate_argnums=(0,))(mine),
+  )
+
+
+def _sum_of_bits(value: jax.Array, counts: jax.Array) -> jax.Array:
+  """Returns the value of the one device where `counts` is true.
+
+  A sum with zeros would turn -0.0 into 0.0, so that the bits are summed.
+  """
+  if value.dtype == bool:
+    return _sum_of_bits(value.astype(jnp.uint8), counts).astype(bool)
+  unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[value.dtype.itemsize]
+  bits = lax.bitcast_convert_type(value, unsigned)
+  # Not every backend adds up small integers.
+  bits = jnp.where(counts, bits.astype(jnp.uint32), 0)
+  return lax.bitcast_convert_type(psum(bits).astype(unsigned), value.dtype)
 
 
 def read_one(tree: T) -> T:

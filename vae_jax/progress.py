@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import tqdm
 from absl import logging
 
+from vae_jax import parallel
+
 # Seconds between lines where the output is no terminal.
 _LINE_EVERY = 30.0
 
@@ -54,7 +56,7 @@ class Progress:
   def __init__(self, *, start: int, stop: int, batch_size: int, epoch: float):
     """Starts at step `start` of `stop`; `epoch` is steps per epoch."""
     self._stop, self._batch, self._epoch = stop, batch_size, epoch
-    self._terminal = sys.stderr.isatty()
+    self._terminal = sys.stderr.isatty() and parallel.is_lead()
     self._bar = tqdm.tqdm(
       total=stop * batch_size,
       initial=start * batch_size,

@@ -150,7 +150,12 @@ def compile_step(
   lowered = step.lower(*arguments)
   # Counting traces the step once more, which need not wait for the compiler.
   with futures.ThreadPoolExecutor(1) as pool:
-    jaxpr = pool.submit(lambda: jax.make_jaxpr(step)(*arguments).jaxpr)
+    # Under a trace pmap sees this process's devices alone.
+    local = len(parallel.positions())
+    shapes = jax.tree.map(
+      lambda v: jax.ShapeDtypeStruct((local, *v.shape[1:]), v.dtype), arguments
+    )
+    jaxpr = pool.submit(lambda: jax.make_jaxpr(step)(*shapes).jaxpr)
     compiled = lowered.compile()
     seconds = time.monotonic() - begin
     operations = flops.count(jaxpr.result())

@@ -12,6 +12,8 @@ class Diverged(Exception):
   """Too many steps in a row were skipped; says which and why."""
 
   exit_code = 3
+  # All processes of a job end so at the same step.
+  together = True
 
 
 class StepLog:

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import functools
 import math
-import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from vae_jax import (
   build,
   checkpoint,
+  distributed,
+  interruption,
   metrics,
   parallel,
   pictures,
@@ -24,6 +26,7 @@ from vae_jax import (
   storage,
   train_step,
   validation,
+  watch,
 )
 from vae_jax import progress as progress_lib
 from vae_jax import workdir as workdir_lib
@@ -33,13 +36,8 @@ from vae_jax.evaluate import bounds
 # Dispatches that may wait for the device. Without a bound the host runs ahead
 # until simulated devices starve one another and deadlock.
 _RUN_AHEAD = 2
-
-
-class Interrupted(Exception):
-  """A signal ended the run after a checkpoint; the same command goes on."""
-
-  # Distinct from failure, so that a launcher knows to start it again.
-  exit_code = 75
+# A dispatch is cut to about this length, so that a signal is soon obeyed.
+_DISPATCH_SECONDS = 2.0
 
 
 def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
@@ -47,7 +45,8 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
 
   The same config on the same workdir resumes, and ends in the same bits as
   if it had never been stopped. Under `workdir` it writes `config.json`,
-  `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`.
+  `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`. All processes
+  of a job call it; the first one writes, and reads what was written.
 
   Args:
     config: of `vae_jax.config.default()`, changed at will.
@@ -55,8 +54,10 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
 
   Raises:
     ConfigError: a setting is wrong, in one sentence, before any work.
-    Interrupted: on SIGTERM or Ctrl-C, after saving.
+    interruption.Interrupted: on SIGTERM or Ctrl-C to any process, after
+      saving.
     step_log.Diverged: too many steps in a row were not finite.
+    checkpoint.Unsaved: a checkpoint could not be written.
   """
   return fit(config, workdir)[0]
 
@@ -69,10 +70,25 @@ def fit(
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
-  splits = datasets.open_splits(config.data)
-  config = startup.resolve(config, splits)
-  startup.check(config, splits)
-  with workdir_lib.claim(workdir, config):
+  with contextlib.ExitStack() as stack:
+    if parallel.process_count() > 1:
+      # From now on: whoever dies of a signal takes the others along.
+      stack.enter_context(interruption.listening())
+    splits = distributed.lead_first(
+      lambda: datasets.open_splits(config.data), "opening the data set"
+    )
+    config = startup.resolve(config, splits)
+    startup.check(config, splits)
+    distributed.agree(
+      "the data",
+      {
+        **distributed.config_facts(config),
+        "the training images": splits.train.identity,
+        "the validation images": splits.validation.identity,
+      },
+    )
+    if parallel.is_lead():
+      stack.enter_context(workdir_lib.claim(workdir, config))
     return _Run(config, workdir, splits).go()
 
 
@@ -81,12 +97,18 @@ class _Run:
 
   def __init__(self, config: ConfigDict, workdir: str, splits: datasets.Splits):
     self.config, self.workdir, self.splits = config, workdir, splits
-    self.source = cache.open_source(splits.train, config.data)
-    self.held_out = cache.open_source(splits.validation, config.data)
+    self.source, self.held_out = distributed.lead_first(
+      lambda: (
+        cache.open_source(splits.train, config.data),
+        cache.open_source(splits.validation, config.data),
+      ),
+      "decoding images",
+    )
     self.batch_size = config.train.batch_size
     self.steps_per_epoch = len(self.source) / self.batch_size
     self.num_steps = startup.total_steps(config, len(self.source))
     self.steps_per_call = startup.steps_per_call(config)
+    self.steps_per_dispatch = self.steps_per_call
     self.validate_every = config.train.validate_every_steps or max(
       1, round(self.steps_per_epoch)
     )
@@ -95,55 +117,44 @@ class _Run:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     with contextlib.ExitStack() as stack:
-      initial = functools.partial(
-        train_step.init_state, config, shape, self.num_steps
-      )
-      host_state, unreadable = checkpoint.restore(
-        self.workdir, jax.eval_shape(initial)
-      )
-      for step in unreadable:
-        checkpoint.set_aside(self.workdir, step)
-      self.checkpoints = checkpoint.Checkpoints(
-        self.workdir,
-        keep_latest=config.checkpoint.keep_latest,
-        keep_best=config.checkpoint.keep_best,
-      )
-      stack.callback(self.checkpoints.close)
-      resumed = host_state is not None
-      if not resumed:
-        host_state = jax.tree.map(np.asarray, self._from_data(initial()))
+      state, resumed = self._restored(stack)
+      host_state = parallel.read_one(state)
       start = int(host_state.step)
       if start >= self.num_steps:
         logging.info("This run is finished: %d steps.", start)
         self._finish(host_state)
         return host_state, startup.Costs()
 
-      state = parallel.replicate(host_state)
       self.seeds = parallel.replicate(np.uint32(config.seed))
       example = self._load((start, 0))[2]
       train_steps, costs = startup.compile_step(
         train_step.make_train_steps(config, shape, self.num_steps),
-        (state, example, parallel.replicate(np.int32(0)), self.seeds),
+        (state, example, self._control(0, False), self.seeds),
         images_per_step=self.batch_size // parallel.device_count(),
       )
       self.eval_step = train_step.make_eval_step(config, shape)
-      startup.describe(
-        config,
-        self.workdir,
-        self.splits,
-        host_state,
-        num_steps=self.num_steps,
-        costs=costs,
-      )
+      if parallel.is_lead():
+        startup.describe(
+          config,
+          self.workdir,
+          self.splits,
+          host_state,
+          num_steps=self.num_steps,
+          costs=costs,
+        )
       if resumed:
         logging.info("Going on from step %d of %d.", start, self.num_steps)
-      self.writer = metrics.Writer(self.workdir, step=start)
+      self.writer = (
+        metrics.Writer(self.workdir, step=start)
+        if parallel.is_lead()
+        else metrics.Silent()
+      )
       stack.callback(self.writer.close)
-      stop_requested = stack.enter_context(_signals())
-      rows = metrics.read_rows(self.workdir)
-      validated = [r["step"] for r in rows if r["split"] == "validation"]
+      stop_requested = stack.enter_context(interruption.listening())
       if resumed and self._due(start, self.validate_every):
-        if start not in validated:
+        rows = metrics.read_rows(self.workdir) if parallel.is_lead() else []
+        validated = [r["step"] for r in rows if r["split"] == "validation"]
+        if not distributed.from_lead("validated", start in validated):
           # A signal came when this validation was due; it has to be made up.
           self._validate(host_state)
       host_state = self._loop(
@@ -156,6 +167,41 @@ class _Run:
       )
     self._finish(host_state)
     return host_state, costs
+
+  def _restored(
+    self, stack: contextlib.ExitStack
+  ) -> tuple[train_step.TrainState, bool]:
+    """Returns the state on all devices, and whether it is a checkpoint's.
+
+    The first process alone reads storage and draws initial weights; all others
+    are given its bits.
+    """
+    config, shape = self.config, self.config.data.image_shape
+    initial = functools.partial(
+      train_step.init_state, config, shape, self.num_steps
+    )
+    like = jax.eval_shape(initial)
+    found = None
+    if parallel.is_lead():
+      found, unreadable = checkpoint.restore(self.workdir, like)
+      for step in unreadable:
+        checkpoint.set_aside(self.workdir, step)
+      self.checkpoints = checkpoint.Checkpoints(
+        self.workdir,
+        keep_latest=config.checkpoint.keep_latest,
+        keep_best=config.checkpoint.keep_best,
+      )
+      stack.callback(self.checkpoints.close)
+      state = found
+      if state is None:
+        state = jax.tree.map(np.asarray, self._from_data(initial()))
+    else:
+      state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
+    resumed = distributed.from_lead("the checkpoint", found is not None)
+    return parallel.broadcast(state), resumed
+
+  def _control(self, count: int, stop: bool) -> jax.Array:
+    return parallel.replicate(np.array([count, stop], np.int32))
 
   def _from_data(self, state: train_step.TrainState) -> train_step.TrainState:
     if not build.reads_data(self.config):
@@ -173,7 +219,7 @@ class _Run:
     stop_requested: Callable[[], bool],
     costs: startup.Costs,
   ) -> train_step.TrainState:
-    watch = progress_lib.Stopwatch()
+    stopwatch = progress_lib.Stopwatch()
     bar = progress_lib.Progress(
       start=start,
       stop=self.num_steps,
@@ -183,60 +229,92 @@ class _Run:
     log = step_log.StepLog(
       self.config,
       self.writer,
-      watch,
+      stopwatch,
       bar,
       steps_per_epoch=self.steps_per_epoch,
       skipped_in_row=skipped_in_row,
     )
     running: collections.deque[Any] = collections.deque()
     data = pipeline.prefetch(self._load, self._dispatches(start))
-    with contextlib.closing(bar), contextlib.closing(data):
+    step, stopping = start, False
+    with contextlib.closing(bar), contextlib.closing(data), watch.hastily():
       while True:
-        with watch.waiting():
+        watch.progress(f"fetching data after step {step}")
+        with stopwatch.waiting():
           first, count, arrays = next(data)
-        state, history = train_steps(
-          state, arrays, parallel.replicate(np.int32(count)), self.seeds
+        begin = time.monotonic()
+        state, history, stop = train_steps(
+          state, arrays, self._control(count, stop_requested()), self.seeds
         )
+        watch.progress(watch.COMPUTING)
         if first == start:
           # The first dispatch also loads the program and fills the queue.
           parallel.wait(history)
-          watch.restart()
+          self._limit_dispatch((time.monotonic() - begin) / count)
+          stopwatch.restart()
           logging.info("The first %d steps are done.", count)
         else:
-          watch.images += count * self.batch_size
-        running.append((first, count, history))
+          stopwatch.images += count * self.batch_size
+        running.append((first, count, history, stop))
         step = first + count
-        stopping = stop_requested() and step < self.num_steps
-        validating = not stopping and self._due(step, self.validate_every)
-        saving = self._due(step, self.config.checkpoint.every_steps)
-        pause = stopping or validating or saving
-        while len(running) >= (1 if pause else _RUN_AHEAD):
-          log.add(*running.popleft())
+        validating = self._due(step, self.validate_every)
+        pause = validating or self._due(
+          step, self.config.checkpoint.every_steps
+        )
+        while len(running) >= (1 if pause or stopping else _RUN_AHEAD):
+          *done, stop = running.popleft()
+          log.add(*done)
+          # Read where all processes read it, so that they stop as one.
+          stopping |= bool(parallel.read_one(stop))
+          watch.progress(watch.COMPUTING)
         bar.update(step)
-        if not pause:
+        stopping &= step < self.num_steps
+        if not pause and not stopping:
           continue
 
         log.flush(step)
-        with watch.beside():
+        with stopwatch.beside():
           host_state = parallel.read_one(state)
-          score = self._validate(host_state) if validating else None
+          score = None
+          if validating and not stopping:
+            score = self._validate(host_state)
           # What a diverging run leaves must not push out what was good.
-          # Rows first: none may be missing of steps that will not be repeated.
-          self.writer.flush()
           if stopping or not host_state.skipped_in_row:
-            self.checkpoints.save(host_state, self.config, score=score)
+            self._save(host_state, score)
           if stopping:
-            self.checkpoints.wait()
-            raise Interrupted(
+            self._saves_are_whole()
+            raise interruption.Interrupted(
               f"Stopped at step {step} of {self.num_steps} and saved it; the "
               "same command goes on from there."
             )
         if step == self.num_steps:
           break
-    costs.images, costs.seconds = watch.images, watch.seconds
-    costs.waited = watch.waited
-    self.checkpoints.wait()
+    costs.images, costs.seconds = stopwatch.images, stopwatch.seconds
+    costs.waited = stopwatch.waited
+    self._saves_are_whole()
     return host_state
+
+  def _limit_dispatch(self, seconds_per_step: float) -> None:
+    """Cuts the dispatches to come; it changes no number."""
+    fitting = max(1, int(_DISPATCH_SECONDS / max(seconds_per_step, 1e-9)))
+    # The same in all processes, which enter each dispatch together.
+    self.steps_per_dispatch = distributed.from_lead(
+      "steps per dispatch", min(self.steps_per_call, fitting)
+    )
+
+  def _save(self, state: train_step.TrainState, score: float | None) -> None:
+    if not parallel.is_lead():
+      return
+    watch.progress(f"saving step {int(state.step)}")
+    # Rows first: none may be missing of steps that will not be repeated.
+    self.writer.flush()
+    self.checkpoints.save(state, self.config, score=score)
+
+  def _saves_are_whole(self) -> None:
+    """Returns, in all processes, when what was saved is on disk."""
+    if parallel.is_lead():
+      self.checkpoints.wait()
+    distributed.barrier("the checkpoint")
 
   def _due(self, step: int, every: int) -> bool:
     return step % every == 0 or step == self.num_steps
@@ -245,7 +323,7 @@ class _Run:
     """Yields (first step, steps), cut where validation or a save is due."""
     first = start
     while first < self.num_steps:
-      last = min(first + self.steps_per_call, self.num_steps)
+      last = min(first + self.steps_per_dispatch, self.num_steps)
       for every in (self.validate_every, self.config.checkpoint.every_steps):
         last = min(last, (first // every + 1) * every)
       yield first, last - first
@@ -285,12 +363,18 @@ class _Run:
     self.writer.row(
       step, "validation", {**row, "epoch": step / self.steps_per_epoch}
     )
-    folder = storage.path(self.workdir) / "figures"
-    pictures.validation(self.config, state, self.held_out, folder, self.writer)
+    if parallel.is_lead():
+      folder = storage.path(self.workdir) / "figures"
+      watch.progress("drawing")
+      pictures.validation(
+        self.config, state, self.held_out, folder, self.writer
+      )
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None
 
   def _finish(self, state: train_step.TrainState) -> None:
+    if not parallel.is_lead():
+      return
     pictures.at_the_end(
       self.config,
       self.workdir,
@@ -309,31 +393,3 @@ class _Run:
       )
       logging.info("Step %d, validation: %s", row["step"], terms)
     logging.info("Results are in %s", self.workdir)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-  """Yields whether SIGTERM or Ctrl-C came; a second one acts at once."""
-  came: list[int] = []
-  previous: dict[int, Any] = {}
-
-  def restore() -> None:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
-
-  def handle(number: int, frame: Any) -> None:
-    del frame
-    came.append(number)
-    restore()
-    logging.info("Saving after the current steps; a second signal stops now.")
-
-  try:
-    for number in (signal.SIGTERM, signal.SIGINT):
-      previous[number] = signal.signal(number, handle)
-  except ValueError:
-    # Only the main thread may handle signals; a notebook's worker may not.
-    pass
-  try:
-    yield lambda: bool(came)
-  finally:
-    restore()

@@ -136,8 +136,8 @@ def _keys(
 
 def make_train_steps(
   config: ConfigDict, shape: tuple[int, int, int], num_steps: int
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns `(state, data, count, seed) -> (state, metrics)`, mapped.
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array], jax.Array]]:
+  """Returns `(state, data, control, seed) -> (state, metrics, stop)`, mapped.
 
   Args:
     config: the resolved config.
@@ -147,9 +147,11 @@ def make_train_steps(
   Returns:
     A function of, per device: the state; `data` with `image` uint8
     [k a b h w c], `index` int32 [k a b] and perhaps `label` [k a b ...], for
-    k steps, each computed in a parts of b images; how many of the k steps to
-    run; the seed. Its metrics [k] are means over the global batch, 0 for
-    steps not run. The state is donated.
+    k steps, each computed in a parts of b images; `control` int32 [2], how
+    many of the k steps to run and whether this process was told to stop; the
+    seed. Its metrics [k] are means over the global batch, 0 for steps not
+    run; `stop` is whether any process was told to, which all of them thus
+    learn after the same step. The state is donated.
   """
   objective = objectives.from_config(config)
   vae = build.model(config, shape, train=True)
@@ -268,9 +270,11 @@ def make_train_steps(
   def train_steps(
     state: TrainState,
     data: dict[str, jax.Array],
-    count: jax.Array,
+    control: jax.Array,
     seed: jax.Array,
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
+  ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+    count, told = control
+
     def body(i: jax.Array, carry: Any) -> Any:
       state, history = carry
       now = jax.tree.map(
@@ -284,7 +288,8 @@ def make_train_steps(
     _, shapes = jax.eval_shape(one_step, state, first, seed)
     steps = data["index"].shape[0]
     history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
-    return lax.fori_loop(0, count, body, (state, history))
+    state, history = lax.fori_loop(0, count, body, (state, history))
+    return state, history, parallel.psum(told) > 0
 
   return parallel.pmap(train_steps, donate_argnums=(0,))
 

@@ -46,10 +46,13 @@ _AT_LEAST = {
   "eval.seed": 0,
   "sample.seed": 0,
   "sample.temperature": 0,
+  "watch.stall_seconds": 0,
 }
 _ABOVE = {
   "optim.learning_rate": 0,
   "optim.auxiliary.learning_rate": 0,
+  "watch.heartbeat_seconds": 0,
+  "watch.start_seconds": 0,
 }
 
 

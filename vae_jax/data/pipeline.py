@@ -67,21 +67,23 @@ def train_data(
 
   Returns:
     `image` [devices k a b h w c], `index` [devices k a b] and, where the
-    source has one, `label`.
+    source has one, `label`; of this process's devices, whose examples alone
+    are read.
   """
+  devices, here = parallel.device_count(), parallel.positions()
+  local = batch_size // (parts * devices)
   positions = np.arange(start * batch_size, (start + count) * batch_size)
-  index = example_order(seed, len(source), positions)
+  positions = positions.reshape(count, parts, devices, local)[:, :, here]
+  index = example_order(seed, len(source), positions.ravel())
   fetched = {**source.fetch(index), "index": index.astype(np.int32)}
-  devices = parallel.device_count()
 
   def arrange(values: np.ndarray) -> np.ndarray:
-    local = batch_size // (parts * devices)
     rest = values.shape[1:]
-    values = values.reshape(count, parts, devices, local, *rest)
-    if devices == 1 and count == steps_per_call:
+    values = values.reshape(count, parts, len(here), local, *rest)
+    if len(here) == 1 and count == steps_per_call:
       return values.reshape(1, count, parts, local, *rest)
     full = np.zeros(
-      (devices, steps_per_call, parts, local, *rest), values.dtype
+      (len(here), steps_per_call, parts, local, *rest), values.dtype
     )
     full[:, :count] = np.moveaxis(values, 2, 0)
     return full
@@ -95,17 +97,15 @@ def eval_data(
   """Returns examples `start` to `start + batch_size`, padded at the end.
 
   `mask` is False for padding, so that each example counts exactly once.
-  Leaves are [devices b ...].
+  Leaves are [devices b ...], of this process's devices.
   """
+  here = parallel.positions()
   index = np.arange(start, start + batch_size)
+  index = index.reshape(parallel.device_count(), -1)[here].ravel()
   mask = index < len(source)
   index = np.minimum(index, len(source) - 1)
   data = {**source.fetch(index), "index": index.astype(np.int32), "mask": mask}
-  devices = parallel.device_count()
-  return {
-    k: v.reshape(devices, batch_size // devices, *v.shape[1:])
-    for k, v in data.items()
-  }
+  return {k: v.reshape(len(here), -1, *v.shape[1:]) for k, v in data.items()}
 
 
 def prefetch(

@@ -8,7 +8,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from vae_jax import build, metrics, parallel
+from vae_jax import build, metrics, parallel, watch
 from vae_jax.data import pipeline
 
 
@@ -45,13 +45,18 @@ def mean_terms(
     lambda start: pipeline.eval_data(source, start, batch_size), starts
   )
   bar = tqdm.tqdm(
-    total=len(source), unit="img", desc="evaluate", disable=not progress
+    total=len(source),
+    unit="img",
+    desc="evaluate",
+    disable=not (progress and parallel.is_lead()),
   )
   with bar:
-    for data in batches:
+    for start, data in zip(starts, batches, strict=True):
       sums = eval_step(variables, parallel.shard(data), *replicated)
+      watch.progress(watch.COMPUTING)
       means.add(parallel.read_one(sums))
-      bar.update(int(data["mask"].sum()))
+      watch.progress("evaluating")
+      bar.update(min(batch_size, len(source) - start))
   return means.result()
 
 

@@ -211,7 +211,7 @@ def statistics(
     "aggregate_mean": aggregate_mean.tolist(),
     "aggregate_variance": aggregate_variance.tolist(),
   }
-  if rows.kl is not None:
+  if rows.kl is not None and folder is not None:
     report["kl_per_dimension"] = rows.kl.mean(axis=0, dtype=float).tolist()
   return report
 
@@ -220,7 +220,7 @@ def latent_report(
   config: ConfigDict,
   variables: Any,
   source: Any,
-  folder: str | os.PathLike[str],
+  folder: str | os.PathLike[str] | None,
   *,
   max_examples: int = 10_000,
 ) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def latent_report(
     config: the resolved config.
     variables: replicated parameters and model state.
     source: the split.
-    folder: of the picture.
+    folder: of the picture; None: none is drawn.
     max_examples: at most so many, chosen by `config.eval.seed`, for the
       mutual information, whose cost is quadratic in them.
 
@@ -248,7 +248,7 @@ def latent_report(
   """
   rows = posteriors(config, variables, source)
   report = statistics(rows, max_examples=max_examples, seed=config.eval.seed)
-  if rows.kl is not None:
+  if rows.kl is not None and folder is not None:
     figures.latent_diagnostics(
       rows.kl.mean(axis=0, dtype=np.float64),
       active_units(rows.mean),

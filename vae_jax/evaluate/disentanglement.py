@@ -90,7 +90,7 @@ def evaluate_codes(
   codes: Float[np.ndarray, "n d"],
   factor_values: Integer[np.ndarray, "n f"],
   factor_names: Sequence[str],
-  folder: epath.PathLike,
+  folder: epath.PathLike | None,
   *,
   seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def evaluate_codes(
     codes: float[n d], posterior means.
     factor_values: int[n f], classes of the same examples.
     factor_names: f names.
-    folder: where the pictures go; made if missing.
+    folder: where the pictures go, made if missing; None: none are drawn.
     seeds: of the evaluations.
 
   Returns:
@@ -132,6 +132,8 @@ def evaluate_codes(
     ("mi", shares, "mutual information / entropy of the factor"),
     ("importance", result["importance"], "importance in predicting the factor"),
   ):
+    if folder is None:
+      break
     figures.heat_map(
       matrix,
       storage.path(folder) / f"disentanglement_{file}.png",

@@ -9,7 +9,7 @@ import tqdm
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vae_jax import build, latents, models, parallel, train_step
+from vae_jax import build, latents, models, parallel, train_step, watch
 from vae_jax.data import pipeline
 from vae_jax.data.batch import Batch
 
@@ -45,17 +45,21 @@ def rows(
   mapped = parallel.pmap(step)
   batch_size = parallel.round_up(config.eval.batch_size)
   seed = parallel.replicate(np.uint32(config.eval.seed))
+  total = len(source)
+  starts = range(0, total, batch_size)
   batches = pipeline.prefetch(
     lambda start: pipeline.eval_data(source, start, batch_size),
-    range(0, len(source), batch_size),
+    starts,
   )
-  total = len(source)
-  with tqdm.tqdm(total=total, unit="img", desc=bar, disable=not bar) as shown:
-    for data in batches:
-      mask = data["mask"].reshape(-1)
+  silent = not (bar and parallel.is_lead())
+  with tqdm.tqdm(total=total, unit="img", desc=bar, disable=silent) as shown:
+    for start, data in zip(starts, batches, strict=True):
       values = parallel.read_one(mapped(variables, parallel.shard(data), seed))
-      yield jax.tree.map(lambda v, mask=mask: v[mask], values)
-      shown.update(int(mask.sum()))
+      # The padding is at the end.
+      count = min(batch_size, total - start)
+      yield jax.tree.map(lambda v, count=count: v[:count], values)
+      watch.progress("evaluating")
+      shown.update(count)
 
 
 def samples(
@@ -93,5 +97,5 @@ def samples(
     if labels is not None:
       data["label"] = labels[index % count]
     split = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in data.items()}
-    images = parallel.read_one(mapped(variables, parallel.shard(split)))
+    images = parallel.read_one(mapped(variables, parallel.shard_global(split)))
     yield images[: count - start]

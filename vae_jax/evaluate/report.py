@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from vae_jax import (
   build,
   checkpoint,
+  distributed,
   metrics,
   models,
   parallel,
@@ -46,7 +47,8 @@ class Model:
     splits: the data set.
     source: the split.
     state: host copy of the checkpoint.
-    folder: of pictures and results.
+    folder: of pictures and results; None in all processes but the first,
+      which writes.
   """
 
   config: ConfigDict
@@ -54,7 +56,7 @@ class Model:
   splits: datasets.Splits
   source: Any
   state: train_step.TrainState
-  folder: storage.Path
+  folder: storage.Path | None
 
 
 Part = Callable[[Model], dict[str, Any]]
@@ -95,15 +97,17 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "dequantization": config.data.dequantization,
     "weights": "averaged" if config.optim.ema_decay else "last",
   }
-  path = model.folder / f"{split}.json"
-  result = _earlier(path, result) | result
+  distributed.agree("the parts of the evaluation", {"parts": list(parts)})
+  result = _earlier(model, f"{split}.json", result) | result
   for name, part in parts.items():
-    storage.write_json(path, result)
+    _write(model, f"{split}.json", result)
     try:
       result.update(metrics.finite(part(model)))
     except ConfigError as error:
       not_made[name] = str(error)
     except Exception as error:
+      if parallel.process_count() > 1:
+        raise  # The others may be in the middle of it.
       # Out of memory, or a defect: no reason to lose hours of other parts.
       logging.exception("No %s", name)
       not_made[name] = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -111,16 +115,23 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     logging.warning("No %s: %s", name, reason)
   if not_made:
     result["not_made"] = not_made
-  storage.write_json(path, result)
+  _write(model, f"{split}.json", result)
   return result
 
 
-def _earlier(path: storage.Path, context: dict[str, Any]) -> dict[str, Any]:
+def _write(model: Model, name: str, content: Any) -> None:
+  if model.folder is not None:
+    storage.write_json(model.folder / name, content)
+
+
+def _earlier(
+  model: Model, name: str, context: dict[str, Any]
+) -> dict[str, Any]:
   """Returns what an earlier evaluation wrote, if all that its numbers depend
   on is the same."""
-  if not path.exists():
+  if model.folder is None or not (model.folder / name).exists():
     return {}
-  earlier = json.loads(path.read_text())
+  earlier = json.loads((model.folder / name).read_text())
   earlier.pop("not_made", None)
   same = all(earlier.get(k) == context[k] for k in _CONTEXT)
   return earlier if same else {}
@@ -128,15 +139,25 @@ def _earlier(path: storage.Path, context: dict[str, Any]) -> dict[str, Any]:
 
 def _open(config: ConfigDict, workdir: str) -> Model:
   state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
-  splits = datasets.open_splits(config.data)
+  splits = distributed.lead_first(
+    lambda: datasets.open_splits(config.data), "opening the data set"
+  )
+  source = distributed.lead_first(
+    lambda: cache.open_source(getattr(splits, config.eval.split), config.data),
+    "decoding images",
+  )
+  distributed.agree(
+    "the evaluation",
+    {"the checkpoint's step": int(state.step), "the data": source.identity},
+  )
   params = train_step.eval_params(config, state)
   return Model(
     config=config,
     variables=parallel.replicate({"params": params, **state.model_state}),
     splits=splits,
-    source=cache.open_source(getattr(splits, config.eval.split), config.data),
+    source=source,
     state=state,
-    folder=storage.path(workdir) / "eval",
+    folder=storage.path(workdir) / "eval" if parallel.is_lead() else None,
   )
 
 
@@ -199,8 +220,9 @@ def _latents(model: Model) -> dict[str, Any]:
   )
   # The bound's own rate and distortion are of the same draws.
   per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
-  storage.write_json(
-    model.folder / f"{model.config.eval.split}_latents.json",
+  _write(
+    model,
+    f"{model.config.eval.split}_latents.json",
     metrics.finite(per_dimension),
   )
   return {
@@ -232,8 +254,9 @@ def _disentanglement(model: Model) -> dict[str, Any]:
   except ValueError as error:
     # Too few examples, or factors that do not vary among them.
     raise ConfigError(str(error)) from error
-  storage.write_json(
-    model.folder / f"{config.eval.split}_disentanglement.json",
+  _write(
+    model,
+    f"{config.eval.split}_disentanglement.json",
     metrics.finite(scores),
   )
   # The matrices, and the names of their columns, are in that file.

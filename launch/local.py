@@ -1,0 +1,221 @@
+"""Starts a job of several processes on this machine, and starts it again.
+
+    python launch/local.py --processes=4 --devices_per_process=2 -- --config=configs/faces.py
+    python launch/local.py --gpus -- --config=configs/faces.py
+
+All that stands behind `--` goes to `python -m vae_jax.main` as it is. With
+--gpus there is one process for each GPU of the machine; otherwise each process
+simulates --devices_per_process devices on the CPU: a pod to try things on.
+What process 0 says is shown; what each says is kept in --logs.
+
+A job that ends because a process died, hung or was asked to stop is started
+again, up to --restarts times, and goes on from its last checkpoint. Wrong
+input (exit code 2) and divergence (3) end it for good. SIGTERM or Ctrl-C to
+this program stops the job after a checkpoint; a second one stops it at once.
+"""  # noqa: E501
+
+import argparse
+import ctypes
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+# Exit codes after which starting again would end in the same way.
+FINAL = (0, 2, 3, 130)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+  """Returns the launcher's own flags, and the job's under `forwarded`."""
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    usage="%(prog)s [flags] -- FLAGS OF vae_jax.main",
+  )
+  parser.add_argument("--processes", type=int, default=2)
+  parser.add_argument("--devices_per_process", type=int, default=1)
+  parser.add_argument("--gpus", action="store_true", help="one process a GPU")
+  parser.add_argument("--restarts", type=int, default=3, help="at most")
+  parser.add_argument("--logs", default="runs/logs", help="folder")
+  parser.add_argument(
+    "--grace",
+    type=float,
+    default=60.0,
+    help="seconds that the others have to end once one has",
+  )
+  parser.add_argument("--module", default="vae_jax.main", help="to run")
+  parser.add_argument(
+    "--dry_run", action="store_true", help="print what would run"
+  )
+  # argparse itself would take flags behind `--` for positional arguments.
+  cut = argv.index("--") if "--" in argv else len(argv)
+  args = parser.parse_args(argv[:cut])
+  args.forwarded = argv[cut + 1 :]
+  if not args.forwarded:
+    parser.error("nothing to run; put the job's flags behind --")
+  if args.gpus:
+    args.processes = _gpus(parser)
+  if args.processes < 1 or args.devices_per_process < 1:
+    parser.error("--processes and --devices_per_process must be 1 or more")
+  return args
+
+
+def _gpus(parser: argparse.ArgumentParser) -> int:
+  program = shutil.which("nvidia-smi")
+  if program is None:
+    parser.error("--gpus needs nvidia-smi, which is not on this machine")
+  listed = subprocess.run([program, "-L"], capture_output=True, text=True)
+  count = len(listed.stdout.splitlines())
+  if not count:
+    parser.error("nvidia-smi lists no GPU")
+  return count
+
+
+def command(
+  args: argparse.Namespace, index: int, port: int
+) -> tuple[dict[str, str], list[str]]:
+  """Returns the environment variables and the command of one process."""
+  if args.gpus:
+    settings = {"CUDA_VISIBLE_DEVICES": str(index)}
+  else:
+    flag = "--xla_force_host_platform_device_count"
+    others = os.environ.get("XLA_FLAGS", "").split()
+    kept = [word for word in others if not word.startswith(flag)]
+    settings = {
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": " ".join([*kept, f"{flag}={args.devices_per_process}"]),
+    }
+  words = [sys.executable, "-u", "-m", args.module, *args.forwarded]
+  if args.processes > 1:
+    words += [
+      f"--coordinator=127.0.0.1:{port}",
+      f"--num_processes={args.processes}",
+      f"--process_id={index}",
+    ]
+  return settings, words
+
+
+def _free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
+
+
+def _die_with_parent() -> None:
+  if sys.platform == "linux":
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+class Job:
+  """The processes of one attempt."""
+
+  def __init__(self, args: argparse.Namespace, attempt: int):
+    """Starts them."""
+    self._grace = args.grace
+    port = _free_port()
+    folder = pathlib.Path(args.logs)
+    folder.mkdir(parents=True, exist_ok=True)
+    self.processes: list[subprocess.Popen[bytes]] = []
+    for index in range(args.processes):
+      settings, words = command(args, index, port)
+      log = (folder / f"process-{index}.log").open("ab" if attempt else "wb")
+      process = subprocess.Popen(
+        words,
+        env=os.environ | settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if index == 0 else log,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C in a terminal reaches this program alone, which passes it on.
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+      )
+      self.processes.append(process)
+      if index:
+        log.close()
+        continue
+      self._shown = threading.Thread(target=_show, args=(process, log))
+      self._shown.start()
+
+  def tell(self, number: int) -> None:
+    """Sends a signal to all that still run."""
+    for process in self.processes:
+      if process.poll() is None:
+        process.send_signal(number)
+
+  def wait(self) -> int:
+    """Returns the code of the job, when no process is left."""
+    first = None
+    while any(p.poll() is None for p in self.processes):
+      time.sleep(0.05)
+      failed = any(p.poll() not in (None, 0) for p in self.processes)
+      if failed and first is None:
+        first = time.monotonic()
+      if first is not None and time.monotonic() - first > self._grace:
+        # Frozen ones cannot hear that the others are gone.
+        self.tell(signal.SIGKILL)
+    self._shown.join()
+    codes = [p.returncode for p in self.processes]
+    final = [c for c in codes if c and c in FINAL]
+    return final[0] if final else max(codes, key=abs)
+
+
+def _show(process: subprocess.Popen[bytes], log) -> None:
+  """Passes on what process 0 says, to the terminal and to its log."""
+  with log:
+    while chunk := process.stdout.read1(1 << 16):
+      log.write(chunk)
+      log.flush()
+      sys.stderr.buffer.write(chunk)
+      sys.stderr.flush()
+
+
+def run(args: argparse.Namespace) -> int:
+  """Runs the job until it is done or cannot be saved; returns its code."""
+  told: list[int] = []
+  jobs: list[Job] = []
+
+  def pass_on(number: int, frame: object) -> None:
+    del frame
+    told.append(number)
+    if jobs:
+      jobs[-1].tell(signal.SIGTERM)
+
+  signal.signal(signal.SIGTERM, pass_on)
+  signal.signal(signal.SIGINT, pass_on)
+  while True:
+    jobs.append(Job(args, attempt=len(jobs)))
+    code = jobs[-1].wait()
+    if code in FINAL or told or len(jobs) > args.restarts:
+      break
+    print(
+      f"The job ended with code {code}; starting it again "
+      f"({len(jobs)} of at most {args.restarts} times).",
+      file=sys.stderr,
+    )
+  if code:
+    print(f"The job ended with code {code}; see {args.logs}.", file=sys.stderr)
+  # The shell's way of saying that a signal ended it.
+  return code if code >= 0 else 128 - code
+
+
+def main() -> None:
+  """Reads the flags and runs the job."""
+  args = parse(sys.argv[1:])
+  if args.dry_run:
+    for index in range(args.processes):
+      settings, words = command(args, index, 8476)
+      assigned = [f"{k}={shlex.quote(v)}" for k, v in settings.items()]
+      print(" ".join([*assigned, shlex.join(words)]))
+    return
+  sys.exit(run(args))
+
+
+if __name__ == "__main__":
+  main()

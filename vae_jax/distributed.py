@@ -1,0 +1,273 @@
+"""Start-up of a job of one or many processes, and what they do together.
+
+Whether a run has one process or many is decided here alone: by the three flags
+--coordinator, --num_processes and --process_id, or by what JAX finds in the
+environment (TPU pods, SLURM, Open MPI, Kubernetes). All functions work, and
+cost nothing, in a single process.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax import parallel
+from vae_jax import peers as peers_lib
+from vae_jax import watch as watch_lib
+from vae_jax.config import ConfigError
+
+T = TypeVar("T")
+
+# JAX's own heartbeat ends a process from C++ without naming anybody, so that
+# the watch must come first.
+_JAX_HEARTBEAT = 10.0  # times the watch's
+_JAX_ERROR_SECONDS = 3.0
+_peers: peers_lib.Peers | None = None
+
+
+class Disagreement(ConfigError):
+  """The processes do not hold the same; all of them know it."""
+
+  together = True
+
+
+def start(
+  config: ConfigDict,
+  *,
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  facts: dict[str, Any] | None = None,
+) -> None:
+  """Finds the other processes and starts JAX's runtime; the first JAX call.
+
+  Args:
+    config: of the run, of which only `watch` is read here.
+    coordinator: HOST:PORT of process 0; None: as JAX finds it.
+    num_processes: of the job; None: as JAX finds it.
+    process_id: of this one, from 0 on; None: as JAX finds it.
+    facts: what must be equal in all processes, as JSON holds it.
+
+  Raises:
+    ConfigError: the flags do not belong together, or the processes hold
+      different facts; the sentence says which.
+    peers.Lost: a process did not come in time; the sentence says which.
+  """
+  global _peers
+  address, count, index, local = _place(coordinator, num_processes, process_id)
+  seconds = config.watch.start_seconds
+  if count > 1:
+    peers = peers_lib.roll_call(address, index, count, seconds)
+    _peers = peers
+  _watch(config)
+  if count == 1:
+    return
+  if index:
+    # One voice is enough; warnings and errors are worth repeating.
+    logging.set_verbosity(logging.WARNING)
+  agree("the start", _facts(facts or {}))
+  # The stop signal is summed over the devices instead; see `train`.
+  jax.config.update("jax_enable_preemption_service", False)
+  jax.distributed.initialize(
+    address,
+    count,
+    index,
+    local,
+    initialization_timeout=int(seconds),
+    heartbeat_timeout_seconds=int(
+      _JAX_HEARTBEAT * config.watch.heartbeat_seconds
+    ),
+  )
+  agree("the devices", {"local devices": parallel.describe_local_devices()})
+  logging.info("%d processes: %s", count, ", ".join(n for n in _peers.names))
+
+
+def _watch(config: ConfigDict) -> None:
+  watch_lib.start(
+    watch_lib.Watch(
+      _peers,
+      heartbeat_seconds=config.watch.heartbeat_seconds,
+      stall_seconds=config.watch.stall_seconds,
+    )
+  )
+
+
+def _place(
+  coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> tuple[str, int, int, Any]:
+  """Returns address of process 0, processes, this one, its local devices."""
+  given = {
+    "--coordinator": coordinator,
+    "--num_processes": num_processes,
+    "--process_id": process_id,
+  }
+  missing = [name for name, value in given.items() if value is None]
+  if missing and len(missing) < 3:
+    raise ConfigError(
+      f"{', '.join(missing)} must be given too: --coordinator, --num_processes "
+      "and --process_id belong together."
+    )
+  if not missing:
+    if not 0 <= process_id < num_processes:
+      raise ConfigError(
+        f"--process_id is {process_id}; it must be from 0 to "
+        f"{num_processes - 1}, one less than --num_processes."
+      )
+    return coordinator, num_processes, process_id, None
+  found = _detected()
+  return found if found[1] else ("", 1, 0, None)
+
+
+def _detected() -> tuple[Any, Any, Any, Any]:
+  """Returns what JAX finds out about the cluster, Nones if there is none."""
+  if (
+    "KUBERNETES_SERVICE_HOST" in os.environ
+    and "JOB_COMPLETION_INDEX" not in os.environ
+    and "TPU_WORKER_HOSTNAMES" not in os.environ
+  ):
+    return None, None, None, None  # A pod, but of no job of several.
+  # The place must be known before JAX starts, to call the roll; JAX offers
+  # no public way to ask for it.
+  from jax._src import clusters
+
+  detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+  return detect(None, None, None, None, None, 300)
+
+
+def _facts(more: dict[str, Any]) -> dict[str, Any]:
+  return {
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    **more,
+  }
+
+
+def agree(what: str, facts: dict[str, Any]) -> None:
+  """Stops all processes, with the difference, if facts are not the same.
+
+  Args:
+    what: where in the program this is.
+    facts: {name: value}, as JSON holds it.
+
+  Raises:
+    Disagreement: in all processes, with the same sentence.
+  """
+  if _peers is None:
+    return
+  given = _peers.gather(what, json.loads(json.dumps(facts)))
+  lines = []
+  for process, theirs in enumerate(given):
+    for name in sorted(given[0].keys() | theirs.keys()):
+      ours, other = given[0].get(name), theirs.get(name)
+      if ours != other:
+        lines.append(
+          f"{name} is {other} in {_peers.names[process]}, {ours} in "
+          f"{_peers.names[0]}"
+        )
+  if lines:
+    raise Disagreement(
+      "The processes must hold the same, but do not:\n  " + "\n  ".join(lines)
+    )
+
+
+def config_facts(config: ConfigDict) -> dict[str, Any]:
+  """Returns all settings but those of one machine, as `agree` takes them."""
+  return {
+    f"config.{path}": value
+    for path, value in config_lib.flatten(config).items()
+    if path not in config_lib.MACHINE_FIELDS
+  }
+
+
+def from_lead(what: str, value: T) -> T:
+  """Returns what process 0 gives: a small value, as JSON holds it."""
+  return value if _peers is None else _peers.gather(what, value)[0]
+
+
+def barrier(what: str) -> None:
+  """Waits for all processes; `what` says where in the program this is."""
+  if _peers is not None:
+    watch_lib.progress(watch_lib.WAITING)
+    _peers.gather(what)
+
+
+def lead_first(work: Callable[[], T], what: str) -> T:
+  """Returns work(), done by process 0 before the others begin.
+
+  What it leaves on a shared disk the others find there; on disks of their own
+  they all do it themselves, at the same time.
+
+  Args:
+    work: to be done.
+    what: in words, for those who wait.
+  """
+  if _peers is None:
+    return work()
+  if _peers.index == 0:
+    result = work()
+    barrier(what)
+    return result
+  logging.info("Waiting for process 0: %s.", what)
+  barrier(what)
+  return work()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+  """Process 0 works with its own devices; the others wait until it is done.
+
+  Yields whether this is the one that works.
+  """
+  with parallel.own_devices():
+    yield parallel.is_lead()
+  barrier("what one process does alone")
+
+
+def finish() -> None:
+  """Waits for the others at the end of the program."""
+  watch = watch_lib.current()
+  if watch is not None:
+    watch.finish()
+
+
+def part(error: BaseException, code: int | None) -> None:
+  """Parts from the other processes after an error.
+
+  Returns where this process may end as any program does; in a job of several
+  it ends here unless all of them come here for the same reason.
+
+  Args:
+    error: what ends this process.
+    code: its exit code; None: a defect, with a stack trace and code 1.
+  """
+  watch = watch_lib.current()
+  if _peers is None or watch is None:
+    return
+  if getattr(error, "together", False):
+    finish()
+    return
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    # Most likely a collective that broke since somebody is gone, of whom the
+    # watch is about to hear.
+    time.sleep(_JAX_ERROR_SECONDS)
+  if code is None:
+    logging.error("", exc_info=error)
+  else:
+    logging.error("%s", error)
+  watch.leave(
+    f"{type(error).__name__}: {error}" if code is None else str(error),
+    code or 1,
+  )
+  # JAX's own way out waits for processes that will not come.
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code or 1)

@@ -1,0 +1,61 @@
+"""Signals that ask a run to end: save first, then leave with a code of its own.
+
+Machines are taken away with SIGTERM and some seconds' notice; people press
+Ctrl-C.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import logging
+
+_came: list[int] | None = None
+
+
+class Interrupted(Exception):
+  """A signal ended the run after a checkpoint; the same command goes on."""
+
+  # Distinct from failure, so that a launcher knows to start it again.
+  exit_code = 75
+  # All processes of a job end so at the same step.
+  together = True
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[], bool]]:
+  """Yields whether SIGTERM or Ctrl-C came; a second one acts at once.
+
+  Inside another one it yields what that one hears.
+  """
+  global _came
+  if _came is not None:
+    heard = _came
+    yield lambda: bool(heard)
+    return
+  came: list[int] = []
+  previous: dict[int, Any] = {}
+
+  def restore() -> None:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+  def handle(number: int, frame: Any) -> None:
+    del frame
+    came.append(number)
+    restore()
+    logging.info("Saving after the current steps; a second signal stops now.")
+
+  try:
+    for number in (signal.SIGTERM, signal.SIGINT):
+      previous[number] = signal.signal(number, handle)
+  except ValueError:
+    # Only the main thread may handle signals; a notebook's worker may not.
+    pass
+  _came = came
+  try:
+    yield lambda: bool(came)
+  finally:
+    _came = None
+    restore()
