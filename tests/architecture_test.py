@@ -19,6 +19,7 @@ parallel
 storage
 ownership
 transfer
+staging
 distributed interruption
 data.errors data.locks data.copies data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing

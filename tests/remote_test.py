@@ -1,19 +1,36 @@
 """Data, cache and run in an object store: a stand-in that answers as S3."""
 
 import io
+import logging
+import shutil
+import signal
 import struct
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 from tests.cache_test import ArraySource
-from tests.helpers import tiny_config
-from vae_jax import checkpoint, metrics, ownership, storage, transfer
+from tests.helpers import assert_same, tiny_config
+from vae_jax import (
+  checkpoint,
+  metrics,
+  ownership,
+  staging,
+  storage,
+  train,
+  transfer,
+)
 from vae_jax import config as config_lib
 from vae_jax import workdir as workdir_lib
 from vae_jax.data import cache, datasets
+from vae_jax.evaluate import report
+from vae_jax.modes import drawing
+from vae_jax.modes import options as options_lib
 
 pytest.importorskip("s3fs")
 server_lib = pytest.importorskip("moto.server")
@@ -265,3 +282,138 @@ def test_data_is_copied_once_and_again_when_it_has_changed(
   config.data.name = "mnist"
   with pytest.raises(datasets.DataError, match="copy FOLDER/mnist to s3://"):
     datasets.open_splits(config.data)
+
+
+def test_a_checkpoint_is_one_when_its_last_file_is_there(address, monkeypatch):
+  for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
+    storage.write_bytes(address / name, b"old")
+  # Of an upload that a kill cut short, and of one that was set aside.
+  storage.write_bytes(address / "7" / "state" / "large", b"half")
+  storage.write_bytes(address / "unreadable-3-1" / "state" / "large", b"")
+  assert [p.name for p in staging.complete(address)] == ["5"]
+  mirror = staging.Mirror(address)
+  # What says whether it is kept, and not what is large.
+  assert transfer.local_sizes(mirror.folder) == {
+    "5/_CHECKPOINT_METADATA": 3,
+    "5/metrics/metrics": 3,
+  }
+  puts = []
+  system = storage.file_system(address)
+  original = system.put_file
+
+  def put_file(source, target):
+    puts.append(target)
+    original(source, target)
+
+  monkeypatch.setattr(system, "put_file", put_file)
+  for name in ("_CHECKPOINT_METADATA", "a", "state/large"):
+    storage.write_bytes(mirror.folder / "9" / name, b"new")
+  mirror.copy_after(lambda: None)
+  mirror.wait()
+  assert puts[-1] == str(address / "9" / "_CHECKPOINT_METADATA")
+  assert len(puts) == 3
+  mirror.copy_after(lambda: shutil.rmtree(mirror.folder / "5"))
+  mirror.close()
+  assert len(puts) == 3 and not mirror.folder.exists()
+  assert sorted(transfer.listing(address)) == [
+    "9/_CHECKPOINT_METADATA",
+    "9/a",
+    "9/state/large",
+    "unreadable-3-1/state/large",
+  ]
+
+
+def test_what_keeps_a_checkpoint_from_the_store_is_raised(address):
+  mirror = staging.Mirror(address)
+
+  def fail():
+    raise OSError("no")
+
+  mirror.copy_after(fail)
+  with pytest.raises(OSError, match="no"):
+    mirror.wait()
+  mirror.close()
+
+
+def _config(data, cache_dir):
+  return tiny_config(
+    data,
+    data__cache="host",
+    data__cache_dir=str(cache_dir),
+    train__num_steps=40,
+    train__steps_per_call=2,
+    train__validate_every_steps=10,
+    train__log_every_steps=5,
+    checkpoint__every_steps=2,
+    eval__latents=False,
+  )
+
+
+def _comparable(workdir):
+  rows = metrics.read_rows(workdir)
+  for row in rows:
+    row.pop("images_per_second", None)
+  return rows
+
+
+def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
+  address, data, faces_dir, tmp_path, monkeypatch, caplog
+):
+  there, here = str(address / "run"), str(tmp_path / "run")
+  script = (
+    "import sys; from tests.remote_test import _config; "
+    "from vae_jax import train; "
+    "train.train(_config(*sys.argv[2:]), sys.argv[1])"
+  )
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "one"))
+  process = subprocess.Popen(
+    [sys.executable, "-c", script, there, data, str(address / "cache")],
+    stderr=subprocess.PIPE,
+  )
+  train.train(_config(faces_dir, ""), here)
+  while process.poll() is None:
+    if max(checkpoint.steps(there), default=0) >= 10:
+      break
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  _, said = process.communicate()
+  assert process.returncode == -signal.SIGKILL, said
+  assert (address / "run" / ".owner").exists()
+  # On another host, without the first one's copies.
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
+  with caplog.at_level(logging.INFO, "absl"):
+    train.train(_config(data, address / "cache"), there)
+  assert "Going on from step" in caplog.text
+  assert "decoded" not in caplog.text
+  assert not (address / "run" / ".owner").exists()
+  assert not list((tmp_path / "two" / "staging").iterdir())
+  assert_same(checkpoint.load_state(there), checkpoint.load_state(here))
+  assert checkpoint.steps(there) == checkpoint.steps(here)
+  assert _comparable(there) == _comparable(here)
+
+  for workdir in (there, here):
+    config = checkpoint.load_config(workdir)
+    report.evaluate(config, workdir)
+    drawing.sample(config, workdir, options_lib.Options(count=8))
+  for name in (
+    "eval/test.json",
+    "figures/samples.npz",
+    "figures/samples.png",
+    "figures/reconstructions.png",
+  ):
+    written = storage.path(here) / name
+    assert (address / "run" / name).read_bytes() == written.read_bytes()
+
+
+def test_an_unreadable_checkpoint_falls_back(
+  address, faces_dir, tmp_path, monkeypatch
+):
+  config = tiny_config(faces_dir, train__num_steps=4, checkpoint__every_steps=2)
+  config.checkpoint.keep_latest = 2
+  state = train.train(config, str(address))
+  for name in transfer.listing(address / "checkpoints" / "4" / "state"):
+    storage.write_bytes(address / "checkpoints" / "4" / "state" / name, b"no")
+  again = train.train(config, str(address))
+  assert list((address / "checkpoints").glob("unreadable-4-*"))
+  assert_same(again, state)
+  assert checkpoint.steps(str(address)) == [2, 4]

@@ -6,10 +6,10 @@ and are read without pickle. A checksum of the state lies beside it, since the
 storage format does not notice all damage.
 """
 
+import contextlib
 import errno
 import json
 import os
-import pathlib
 import time
 import zlib
 from typing import Any
@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax import storage, train_step
+from vae_jax import staging, storage, train_step, transfer
 from vae_jax.config import ConfigError
 
 # What a checkpoint's validation result is stored as; lower is better.
@@ -65,7 +65,11 @@ class Checkpoints:
   ):
     """Opens `<workdir>/checkpoints`; all there must be readable."""
     self._folder = _folder(workdir)
-    self._folder.mkdir(parents=True, exist_ok=True)
+    self._mirror = None
+    if storage.is_remote(self._folder):
+      self._mirror = staging.Mirror(self._folder)
+    folder = self._mirror.folder if self._mirror else self._folder
+    folder.mkdir(parents=True, exist_ok=True)
     kept = [
       checkpoint_managers.LatestN(keep_latest),
       checkpoint_managers.BestN(
@@ -76,7 +80,7 @@ class Checkpoints:
       ),
     ]
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
         # Without best_fn Orbax does not write the metrics to disk.
@@ -110,6 +114,9 @@ class Checkpoints:
       return
     try:
       self._saving = self._saving or step
+      if self._mirror is not None:
+        # Orbax may now remove what was still being copied.
+        self._mirror.wait()
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -121,6 +128,8 @@ class Checkpoints:
         force=True,
       )
       self._saving = step
+      if self._mirror is not None:
+        self._mirror.copy_after(self._manager.wait_until_finished)
     except Exception as error:  # Orbax's errors have no common base.
       raise self._unsaved(error) from error
 
@@ -133,13 +142,18 @@ class Checkpoints:
     try:
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
+      if self._mirror is not None:
+        self._mirror.wait()
     except Exception as error:
       raise self._unsaved(error) from error
 
   def close(self) -> None:
     """Waits, and stops the background threads."""
     try:
-      self._manager.close()
+      with contextlib.ExitStack() as stack:
+        if self._mirror is not None:
+          stack.callback(self._mirror.close)
+        self._manager.close()
     except Exception as error:
       raise self._unsaved(error) from error
 
@@ -161,15 +175,14 @@ def checksum(state: train_step.TrainState) -> int:
   return crc
 
 
-def _folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  return pathlib.Path(workdir).absolute() / "checkpoints"
+def _folder(workdir: str | os.PathLike[str]) -> storage.Path:
+  folder = storage.path(workdir) / "checkpoints"
+  return folder if storage.is_remote(folder) else folder.absolute()
 
 
 def steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of the complete checkpoints on disk, oldest first."""
-  # Orbax gives a checkpoint its number for a name when it is complete.
-  found = _folder(workdir).glob("[0-9]*")
-  return sorted(int(p.name) for p in found if p.name.isdigit())
+  return sorted(int(p.name) for p in staging.complete(_folder(workdir)))
 
 
 def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
@@ -224,10 +237,11 @@ def restore(
     candidates = sorted(scored, key=lambda c: -c[1]) or candidates
   for step, _ in reversed(candidates):
     try:
-      with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
-        restored = reader.restore(
-          _folder(workdir) / str(step) / "state", abstract
-        )
+      with (
+        staging.local(_folder(workdir) / str(step)) as folder,
+        ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader,
+      ):
+        restored = reader.restore(folder / "state", abstract)
       found = jax.tree.map(np.asarray, restored)
       if checksum(found) != _stored_checksum(workdir, step, found):
         raise ValueError("its content is not what was saved")
@@ -266,7 +280,7 @@ def set_aside(workdir: str | os.PathLike[str], step: int) -> None:
   """Renames a checkpoint that cannot be read, so that the run can go on."""
   path = _folder(workdir) / str(step)
   aside = path.with_name(f"unreadable-{step}-{time.time_ns()}")
-  path.rename(aside)
+  transfer.rename(path, aside)
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 

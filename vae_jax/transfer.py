@@ -110,6 +110,18 @@ def upload(folder: pathlib.Path, remote: storage.Path, *, last: str) -> None:
   put(last)
 
 
+def rename(folder: storage.Path, target: storage.Path) -> None:
+  """Gives a folder, here or at an address, another name."""
+  if not storage.is_remote(folder):
+    folder.rename(target)
+    return
+  system = storage.file_system(folder)
+  # File by file: a client that copies all looks for objects that are folders.
+  for name in listing(folder):
+    system.cp_file(os.fspath(folder / name), os.fspath(target / name))
+  folder.rmtree()
+
+
 def _at_once(function: Callable[[str], None], names: Iterable[str]) -> None:
   with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
     list(pool.map(function, names))
