@@ -86,7 +86,7 @@ END
 text_data() {
   need BUCKET
   [[ $# == 1 ]] || fail "data needs the name of one prepared data set, such as synthetic_faces."
-  quote gcloud storage rsync --recursive "${DATA_DIR:-$HOME/tensorflow_datasets}/$1" "$BUCKET/tfds/$1"
+  quote gcloud storage rsync "${DATA_DIR:-$HOME/tensorflow_datasets}/$1" "$BUCKET/tfds/$1" --recursive
 }
 
 text_create() {
@@ -119,15 +119,15 @@ text_run() {
   need PROJECT ZONE NAME
   [[ " $*" == *" --workdir=gs://"* ]] ||
     fail "run needs --workdir=gs://...: the disks of a pod go with it."
-  # The words of this command outlive the connection that started them.
-  remote all "cd vae_jax && PATH=\$HOME/venv/bin:\$PATH MAX_RESTARTS=${MAX_RESTARTS:-100} nohup setsid bash launch/tpu_pod.sh worker $(quote "$@") >> ~/vae_jax.log 2>&1 < /dev/null &"
+  # Nothing of it may hold the connection's output, or that would not close.
+  remote all "cd vae_jax && { PATH=\$HOME/venv/bin:\$PATH MAX_RESTARTS=${MAX_RESTARTS:-100} nohup setsid bash launch/tpu_pod.sh worker $(quote "$@") >> ~/vae_jax.log 2>&1 < /dev/null & }"
 }
 
 # What stands in single quotes is for the shell of a worker.
 # shellcheck disable=SC2016
 text_status() {
   need PROJECT ZONE NAME
-  remote all 'if kill -0 "$(cat vae_jax.pid)"; then echo "$HOSTNAME: running"; else echo "$HOSTNAME: ended $(cat vae_jax.code || echo never)"; fi 2> /dev/null'
+  remote all 'echo "$HOSTNAME: $(if [ -e vae_jax.code ]; then echo "ended $(cat vae_jax.code)"; elif kill -0 "$(cat vae_jax.pid)"; then echo running; else echo never ran; fi 2> /dev/null)"'
 }
 
 text_logs() {
@@ -138,7 +138,7 @@ text_logs() {
 # shellcheck disable=SC2016
 text_stop() {
   need PROJECT ZONE NAME
-  remote all 'pid=$(cat vae_jax.pid) && kill -TERM "$pid" && while kill -0 "$pid" 2> /dev/null; do sleep 1; done; tail -n 3 vae_jax.log'
+  remote all 'kill -TERM "$(cat vae_jax.pid)" && until [ -e vae_jax.code ]; do sleep 0.2; done; tail -n 3 vae_jax.log'
 }
 
 text_delete() {
@@ -203,8 +203,8 @@ worker() {
     echo "Exit code $code: restart $restarts of at most $MAX_RESTARTS."
     sleep "$poll"
   done
-  echo "$code" > ~/vae_jax.code
   echo "Ended with exit code $code."
+  echo "$code" > ~/vae_jax.code
   return "$code"
 }
 
