@@ -15,9 +15,9 @@
 # long as it runs on your machine, all of it again after each preemption.
 #
 # Each of them takes --dry_run, and then prints the commands instead. Settings
-# beyond those above: SPOT=1 asks for spot capacity; EXTRAS=tpu are the extras of
-# the package to install; DATA_DIR=~/tensorflow_datasets holds prepared data;
-# MAX_RESTARTS=100 is how often a worker starts the command again by itself.
+# beyond those above: SPOT=1 asks for spot capacity; EXTRAS=tpu,cloud are the
+# extras of the package to install; DATA_DIR=~/tensorflow_datasets holds prepared
+# data; MAX_RESTARTS=100 is how often a worker starts the command again by itself.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -74,7 +74,7 @@ text_init() {
   need PROJECT ZONE BUCKET
   cat << END
 gcloud auth login
-$(quote gcloud services enable tpu.googleapis.com storage.googleapis.com "--project=$PROJECT")
+$(quote gcloud services enable compute.googleapis.com tpu.googleapis.com storage.googleapis.com "--project=$PROJECT")
 $(quote gcloud storage buckets describe "$BUCKET") > /dev/null 2>&1 ||
   $(quote gcloud storage buckets create "$BUCKET" "--project=$PROJECT" "--location=${ZONE%-*}" --uniform-bucket-level-access)
 # The workers read and write it as the project's default service account.
@@ -111,7 +111,7 @@ text_setup() {
   cat << END
 COPYFILE_DISABLE=1 $(quote tar --exclude=./.git --exclude=./.venv --exclude=./runs --exclude=__pycache__ -czf "$archive" -C "$root" .)
 $(quote gcloud compute tpus tpu-vm scp "$archive" "$NAME:vae_jax.tgz" "--zone=$ZONE" "--project=$PROJECT" --worker=all)
-$(remote all "mkdir -p vae_jax && tar -xzf vae_jax.tgz -C vae_jax && python3 -m pip install --quiet uv && python3 -m uv venv --quiet --allow-existing --python=3.12 venv && python3 -m uv pip install --quiet --python=venv/bin/python --editable='./vae_jax[${EXTRAS:-tpu}]'")
+$(remote all "mkdir -p vae_jax && tar -xzf vae_jax.tgz -C vae_jax && python3 -m pip install --quiet uv && python3 -m uv venv --quiet --allow-existing --python=3.12 venv && python3 -m uv pip install --quiet --python=venv/bin/python --editable='./vae_jax[${EXTRAS:-tpu,cloud}]'")
 END
 }
 
@@ -182,8 +182,8 @@ worker() {
   fi
   echo $$ > ~/vae_jax.pid
   rm -f ~/vae_jax.code
-  trap 'stopped=1; kill -TERM "$pid"' TERM
-  while :; do
+  trap 'stopped=1; kill -TERM "$pid" 2> /dev/null || true' TERM
+  while [[ ! $stopped ]]; do
     python -m vae_jax.main "$@" &
     pid=$!
     # A signal ends the waiting before the process.

@@ -95,6 +95,16 @@ def test_stop_saves_and_a_second_run_is_refused(tmp_path):
   assert "runs already" in (tmp_path / "worker-0" / "vae_jax.log").read_text()
 
 
+def test_stop_ends_what_starts_again_and_again(tmp_path):
+  pod = fakes.Pod(tmp_path, "76," * 100)
+  pod.start()
+  pod.wait("runs")
+  assert pod.do("stop").stdout.count("Ended with exit code") == 2
+  # The signal met the process, or the pause after one.
+  assert set(pod.wait("vae_jax.code")) <= {"76", "143"}
+  assert max(pod.runs()) < 80
+
+
 def test_keep_makes_a_new_pod_after_preemption(tmp_path):
   pod = fakes.Pod(tmp_path, "preempt")
   done = pod.do("keep", *fakes.FLAGS)
@@ -164,3 +174,17 @@ def test_gcloud_knows_the_commands(tmp_path):
   wrong = {r["command_string"]: r["error_message"] for r in results}
   wrong = {line: told for line, told in wrong.items() if told}
   assert [*wrong] == lines[-1:], wrong
+
+
+def test_commands_of_the_readme_can_be_printed(tmp_path):
+  text = (ROOT / "README.md").read_text()
+  found = re.findall(r"^    (?:SPOT=1 )?(bash launch/.*)$", text, re.M)
+  kinds = [line.split()[2] for line in found]
+  assert kinds[:6] == ["init", "data", "create", "setup", "run", "logs"]
+  (settings,) = re.findall(r"^    (export PROJECT.*)$", text, re.M)
+  pod = fakes.Pod(tmp_path, "")
+  for line in found:
+    line = line.partition("  #")[0] + " --dry_run"
+    done = fakes.run(["bash", "-c", f"{settings}; {line}"], **pod.environment)
+    assert done.returncode == 0 and done.stdout, done.stderr
+  assert not (tmp_path / "calls").exists()
