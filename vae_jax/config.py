@@ -89,9 +89,7 @@ def default() -> ConfigDict:
   c.model.latent_dim = 32  # numbers per image
   c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
-  c.model.remat = (
-    False  # recompute activations in backward: less memory, slower
-  )
+  c.model.remat = False  # recompute activations: less memory, more time
   c.model.init = "flax"  # flax | glorot | torch, initial weights
   c.model.output_bias = "init"  # init: as weights | data: of the mean image
 
