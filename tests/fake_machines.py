@@ -34,7 +34,7 @@ echo >> "$HOME/runs"
 code=$(echo "$PLAN" | cut -d, -f"$(wc -l < "$HOME/runs")")
 case $code in
   kill) kill -9 $$ ;;
-  wait) trap 'exit 75' TERM; while :; do sleep 0.05; done ;;
+  wait) trap 'exit 75' TERM; for _ in {1..600}; do sleep 0.05; done ;;
   preempt)
     if [ -e "$CLOUD/preempted" ]; then exit 0; fi
     touch "$CLOUD/preempted"
