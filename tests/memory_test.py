@@ -183,7 +183,7 @@ def test_a_run_on_one_device_is_described(faces_dir, tmp_path, monkeypatch):
   one = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: one)
   lines = []
-  keep = lambda words, *values: lines.append(words % values)
+  keep = lambda words, *values, **_: lines.extend(map(str, values))
   monkeypatch.setattr(startup.logging, "info", keep)
   train.train(
     tiny_config(faces_dir, train__num_steps=2, data__cache="host"),
