@@ -10,8 +10,9 @@ What process 0 says is shown; what each says is kept in --logs.
 
 A job that ends because a process died, hung or was asked to stop is started
 again, up to --restarts times, and goes on from its last checkpoint. Wrong
-input (exit code 2) and divergence (3) end it for good. SIGTERM or Ctrl-C to
-this program stops the job after a checkpoint; a second one stops it at once.
+input (exit code 2), divergence (3) and a defect (1) end it for good. SIGTERM
+or Ctrl-C to this program stops the job after a checkpoint; a second one stops
+it at once.
 """  # noqa: E501
 
 import argparse
@@ -28,7 +29,7 @@ import threading
 import time
 
 # Exit codes after which starting again would end in the same way.
-FINAL = (0, 2, 3, 130)
+FINAL = (0, 1, 2, 3, 130)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -118,14 +119,13 @@ class Job:
 
   def __init__(self, args: argparse.Namespace, attempt: int):
     """Starts them."""
-    self._grace = args.grace
+    self._grace, self._logs = args.grace, pathlib.Path(args.logs)
     port = _free_port()
-    folder = pathlib.Path(args.logs)
-    folder.mkdir(parents=True, exist_ok=True)
+    self._logs.mkdir(parents=True, exist_ok=True)
     self.processes: list[subprocess.Popen[bytes]] = []
     for index in range(args.processes):
       settings, words = command(args, index, port)
-      log = (folder / f"process-{index}.log").open("ab" if attempt else "wb")
+      log = self.log(index).open("ab" if attempt else "wb")
       process = subprocess.Popen(
         words,
         env=os.environ | settings,
@@ -142,6 +142,10 @@ class Job:
         continue
       self._shown = threading.Thread(target=_show, args=(process, log))
       self._shown.start()
+
+  def log(self, index: int) -> pathlib.Path:
+    """Returns where a process's output is kept."""
+    return self._logs / f"process-{index}.log"
 
   def tell(self, number: int) -> None:
     """Sends a signal to all that still run."""
@@ -162,8 +166,17 @@ class Job:
         self.tell(signal.SIGKILL)
     self._shown.join()
     codes = [p.returncode for p in self.processes]
+    if any(codes):
+      self._explain(codes)
     final = [c for c in codes if c and c in FINAL]
     return final[0] if final else max(codes, key=abs)
+
+  def _explain(self, codes: list[int]) -> None:
+    """Shows the last words of the others, which process 0 may not have had."""
+    for index, code in enumerate(codes[1:], 1):
+      lines = self.log(index).read_text(errors="replace").splitlines()
+      if code > 0 and lines:
+        print(f"process {index} ({code}): {lines[-1]}", file=sys.stderr)
 
 
 def _show(process: subprocess.Popen[bytes], log) -> None:

@@ -30,7 +30,9 @@ T = TypeVar("T")
 # JAX's own heartbeat ends a process from C++ without naming anybody, so that
 # the watch must come first.
 _JAX_HEARTBEAT = 10.0  # times the watch's
+# Those whose collective broke hear of it in no time; so long they wait for it.
 _JAX_ERROR_SECONDS = 3.0
+_SHUTDOWN_SECONDS = 60
 _peers: peers_lib.Peers | None = None
 
 
@@ -82,7 +84,10 @@ def start(
     count,
     index,
     local,
-    initialization_timeout=int(seconds),
+    # All that it would look for has been found.
+    cluster_detection_method="deactivate",
+    initialization_timeout=max(1, int(seconds)),
+    shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
     heartbeat_timeout_seconds=int(
       _JAX_HEARTBEAT * config.watch.heartbeat_seconds
     ),
@@ -179,6 +184,11 @@ def agree(what: str, facts: dict[str, Any]) -> None:
     )
 
 
+def data_facts(name: str, source: Any) -> dict[str, Any]:
+  """Returns all that the content of a source depends on, for `agree`."""
+  return {f"{name}' {key}": value for key, value in source.identity.items()}
+
+
 def config_facts(config: ConfigDict) -> dict[str, Any]:
   """Returns all settings but those of one machine, as `agree` takes them."""
   return {
@@ -258,16 +268,16 @@ def part(error: BaseException, code: int | None) -> None:
     return
   if isinstance(error, jax.errors.JaxRuntimeError):
     # Most likely a collective that broke since somebody is gone, of whom the
-    # watch is about to hear.
+    # watch is about to hear; if not, a device or a network that failed.
     time.sleep(_JAX_ERROR_SECONDS)
-  if code is None:
+    code = peers_lib.EXIT_LOST
+  sentence = str(error)
+  if code is None or isinstance(error, jax.errors.JaxRuntimeError):
+    sentence = f"{type(error).__name__}: {sentence}"
     logging.error("", exc_info=error)
   else:
-    logging.error("%s", error)
-  watch.leave(
-    f"{type(error).__name__}: {error}" if code is None else str(error),
-    code or 1,
-  )
+    logging.error("%s", sentence)
+  watch.leave(sentence, code or 1)
   # JAX's own way out waits for processes that will not come.
   sys.stdout.flush()
   sys.stderr.flush()
