@@ -30,6 +30,8 @@ import time
 
 # Exit codes after which starting again would end in the same way.
 FINAL = (0, 1, 2, 3, 130)
+# That of a process that another one of its job left alone.
+LOST = 76
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -168,8 +170,11 @@ class Job:
     codes = [p.returncode for p in self.processes]
     if any(codes):
       self._explain(codes)
-    final = [c for c in codes if c and c in FINAL]
-    return final[0] if final else max(codes, key=abs)
+    # The shell's way of saying that a signal ended a process.
+    codes = [c if c >= 0 else 128 - c for c in codes]
+    # The cause, rather than that the others noticed it.
+    causes = sorted(set(codes) - {0, LOST}, key=lambda c: c not in FINAL)
+    return causes[0] if causes else max(codes)
 
   def _explain(self, codes: list[int]) -> None:
     """Shows the last words of the others, which process 0 may not have had."""
@@ -214,8 +219,7 @@ def run(args: argparse.Namespace) -> int:
     )
   if code:
     print(f"The job ended with code {code}; see {args.logs}.", file=sys.stderr)
-  # The shell's way of saying that a signal ended it.
-  return code if code >= 0 else 128 - code
+  return code
 
 
 def main() -> None:

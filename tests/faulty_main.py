@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -36,6 +37,9 @@ def _fault():
     file.write(b".")
   plan = json.loads((FOLDER / "plan.json").read_text())
   fault = plan[start] if start < len(plan) else None
+  if fault and fault["at"] == "cache" and _process() == 0:
+    # So that there is one to be made.
+    shutil.rmtree(FOLDER / "cache", ignore_errors=True)
   return fault if fault and fault["process"] == _process() else None
 
 
@@ -61,6 +65,8 @@ def _at(owner, name, fault, applies=lambda *args: True):
     if applies(*args):
       calls.append(1)
       if len(calls) == fault.get("count", 1):
+        if fault["do"] == "HANG":
+          real(*args, **kwargs)
         if fault.get("delay"):
           threading.Timer(fault["delay"], _do, [fault]).start()
         else:

@@ -67,7 +67,7 @@ def test_a_killed_process_is_named_and_nothing_is_lost(
   assert ended.returncode == 0, ended.stdout
   assert len(faults.done(tmp_path)) == 1
   assert "Process 1 (" in ended.stdout and ") is gone." in ended.stdout
-  assert "ended with code 76; starting it again (1 of" in ended.stdout
+  assert "ended with code 137; starting it again (1 of" in ended.stdout
   faults.assert_as_if_nothing_happened(workdir, pod)
 
 

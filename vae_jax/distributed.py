@@ -169,19 +169,27 @@ def agree(what: str, facts: dict[str, Any]) -> None:
   if _peers is None:
     return
   given = _peers.gather(what, json.loads(json.dumps(facts)))
-  lines = []
-  for process, theirs in enumerate(given):
-    for name in sorted(given[0].keys() | theirs.keys()):
-      ours, other = given[0].get(name), theirs.get(name)
-      if ours != other:
-        lines.append(
-          f"{name} is {other} in {_peers.names[process]}, {ours} in "
-          f"{_peers.names[0]}"
-        )
+  lines = differences(given, _peers.names)
   if lines:
     raise Disagreement(
       "The processes must hold the same, but do not:\n  " + "\n  ".join(lines)
     )
+
+
+def differences(given: list[dict[str, Any]], names: list[str]) -> list[str]:
+  """Returns a line for each fact that is another than in process 0.
+
+  Args:
+    given: the facts of each process.
+    names: of the processes, in words.
+  """
+  return [
+    f"{fact} is {theirs.get(fact)} in {name}, {given[0].get(fact)} in "
+    f"{names[0]}"
+    for theirs, name in zip(given, names, strict=True)
+    for fact in sorted(given[0].keys() | theirs.keys())
+    if given[0].get(fact) != theirs.get(fact)
+  ]
 
 
 def data_facts(name: str, source: Any) -> dict[str, Any]:

@@ -278,7 +278,7 @@ def _is_worth_reading(record: std_logging.LogRecord) -> bool:
   """Keeps other packages' running commentary out of the terminal."""
   parts = pathlib.PurePath(record.pathname).parts
   if "orbax" in parts:
-    return record.levelno >= std_logging.ERROR
+    return False  # Its errors are raised too.
   return "vae_jax" in parts or record.levelno >= std_logging.WARNING
 
 
