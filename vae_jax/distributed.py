@@ -8,6 +8,7 @@ cost nothing, in a single process.
 
 import contextlib
 import json
+import logging as std_logging
 import os
 import platform
 import sys
@@ -34,6 +35,7 @@ _JAX_HEARTBEAT = 10.0  # times the watch's
 _JAX_ERROR_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 60
 _peers: peers_lib.Peers | None = None
+_by_itself = False
 
 
 class Disagreement(ConfigError):
@@ -74,8 +76,10 @@ def start(
   if count == 1:
     return
   if index:
-    # One voice is enough; warnings and errors are worth repeating.
-    logging.set_verbosity(logging.WARNING)
+    # Where logs run together one must see whose a line is.
+    logging.get_absl_handler().setFormatter(
+      std_logging.Formatter(f"[{index}] %(message)s")
+    )
   agree("the start", _facts(facts or {}))
   # The stop signal is summed over the devices instead; see `train`.
   jax.config.update("jax_enable_preemption_service", False)
@@ -93,7 +97,7 @@ def start(
     ),
   )
   agree("the devices", {"local devices": parallel.describe_local_devices()})
-  logging.info("%d processes: %s", count, ", ".join(n for n in _peers.names))
+  logging.info("Process %d of %d: %s.", index, count, ", ".join(_peers.names))
 
 
 def _watch(config: ConfigDict) -> None:
@@ -156,6 +160,11 @@ def _facts(more: dict[str, Any]) -> dict[str, Any]:
   }
 
 
+def _team() -> peers_lib.Peers | None:
+  """Returns the connections, None where there is nobody to wait for."""
+  return None if _by_itself else _peers
+
+
 def agree(what: str, facts: dict[str, Any]) -> None:
   """Stops all processes, with the difference, if facts are not the same.
 
@@ -166,10 +175,11 @@ def agree(what: str, facts: dict[str, Any]) -> None:
   Raises:
     Disagreement: in all processes, with the same sentence.
   """
-  if _peers is None:
+  team = _team()
+  if team is None:
     return
-  given = _peers.gather(what, json.loads(json.dumps(facts)))
-  lines = differences(given, _peers.names)
+  given = team.gather(what, json.loads(json.dumps(facts)))
+  lines = differences(given, team.names)
   if lines:
     raise Disagreement(
       "The processes must hold the same, but do not:\n  " + "\n  ".join(lines)
@@ -208,14 +218,16 @@ def config_facts(config: ConfigDict) -> dict[str, Any]:
 
 def from_lead(what: str, value: T) -> T:
   """Returns what process 0 gives: a small value, as JSON holds it."""
-  return value if _peers is None else _peers.gather(what, value)[0]
+  team = _team()
+  return value if team is None else team.gather(what, value)[0]
 
 
 def barrier(what: str) -> None:
   """Waits for all processes; `what` says where in the program this is."""
-  if _peers is not None:
+  team = _team()
+  if team is not None:
     watch_lib.progress(watch_lib.WAITING)
-    _peers.gather(what)
+    team.gather(what)
 
 
 def lead_first(work: Callable[[], T], what: str) -> T:
@@ -228,9 +240,10 @@ def lead_first(work: Callable[[], T], what: str) -> T:
     work: to be done.
     what: in words, for those who wait.
   """
-  if _peers is None:
+  team = _team()
+  if team is None:
     return work()
-  if _peers.index == 0:
+  if team.index == 0:
     result = work()
     barrier(what)
     return result
@@ -245,8 +258,13 @@ def alone() -> Iterator[bool]:
 
   Yields whether this is the one that works.
   """
-  with parallel.own_devices():
-    yield parallel.is_lead()
+  global _by_itself
+  _by_itself = True
+  try:
+    with parallel.own_devices():
+      yield parallel.is_lead()
+  finally:
+    _by_itself = False
   barrier("what one process does alone")
 
 
