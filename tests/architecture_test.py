@@ -56,7 +56,7 @@ evaluate.features evaluate.fidelity evaluate.report evaluate.report_table
 progress
 step_log
 workdir
-flops
+flops memory collectives
 startup
 train
 benchmark

@@ -8,7 +8,7 @@ from vae_jax import parallel, train_step
 
 
 def arguments(config, shape):
-  """Returns initial state, data of zeros, a count of 2 and a seed of 0."""
+  """Returns initial state, data of zeros, 2 steps to do and a seed of 0."""
   state = train_step.init_state(config, shape, 10)
   parts, devices = config.train.accumulate, parallel.device_count()
   local = config.train.batch_size // (parts * devices)
@@ -20,7 +20,7 @@ def arguments(config, shape):
   return (
     parallel.replicate(jax.tree.map(np.asarray, state)),
     parallel.shard(data),
-    *parallel.replicate((np.int32(2), np.uint32(0))),
+    *parallel.replicate((np.array([2, 0], np.int32), np.uint32(0))),
   )
 
 

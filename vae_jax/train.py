@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from vae_jax import (
   distributed,
   interruption,
+  memory,
   metrics,
   parallel,
   pictures,
@@ -31,9 +32,6 @@ from vae_jax import workdir as workdir_lib
 from vae_jax.data import cache, datasets, pipeline
 from vae_jax.evaluate import bounds
 
-# Dispatches that may wait for the device. Without a bound the host runs ahead
-# until simulated devices starve one another and deadlock.
-_RUN_AHEAD = 2
 # A dispatch is cut to about this length, so that a signal is soon obeyed.
 _DISPATCH_SECONDS = 2.0
 
@@ -115,6 +113,7 @@ class _Run:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     with contextlib.ExitStack() as stack:
+      stack.enter_context(memory.refusals(config))
       self.kept = safekeeping.Safekeeping(
         config,
         self.workdir,
@@ -131,11 +130,10 @@ class _Run:
         return host_state, startup.Costs()
 
       self.seeds = parallel.replicate(np.uint32(config.seed))
-      example = self._load((start, 0))[2]
       train_steps, costs = startup.compile_step(
+        config,
         train_step.make_train_steps(config, shape, self.num_steps),
-        (state, example, self._control(0, False), self.seeds),
-        images_per_step=self.batch_size // parallel.device_count(),
+        (state, self._load((start, 0))[2], self._control(0, False), self.seeds),
       )
       self.eval_step = train_step.make_eval_step(config, shape)
       if parallel.is_lead():
@@ -220,7 +218,7 @@ class _Run:
         pause = validating or self._due(
           step, self.config.checkpoint.every_steps
         )
-        while len(running) >= (1 if pause or stopping else _RUN_AHEAD):
+        while len(running) >= (1 if pause or stopping else startup.RUN_AHEAD):
           *done, stop = running.popleft()
           log.add(*done)
           # Read where all processes read it, so that they stop as one.
