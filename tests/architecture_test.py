@@ -10,7 +10,7 @@ PACKAGE = ROOT / "vae_jax"
 
 # Top to bottom; a line is a module, or a package with its modules' order.
 ORDER = """
-config command_line
+config command_line terminal
 validation
 registry
 peers

@@ -35,14 +35,13 @@ Ctrl-C saves itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
 import importlib
-import logging as std_logging
 import pathlib
 import sys
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vae_jax import command_line, validation
+from vae_jax import command_line, terminal, validation
 from vae_jax import config as config_lib
 from vae_jax.modes import options as options_lib
 
@@ -274,19 +273,8 @@ def _part(error: BaseException, code: int | None) -> None:
   command_line.leave(str(error), code)
 
 
-def _is_worth_reading(record: std_logging.LogRecord) -> bool:
-  """Keeps other packages' running commentary out of the terminal."""
-  parts = pathlib.PurePath(record.pathname).parts
-  if "orbax" in parts:
-    return record.levelno >= std_logging.ERROR
-  return "vae_jax" in parts or record.levelno >= std_logging.WARNING
-
-
 def _main() -> None:
-  logging.use_absl_handler()
-  handler = logging.get_absl_handler()
-  handler.setFormatter(std_logging.Formatter("%(message)s"))
-  handler.addFilter(_is_worth_reading)
+  terminal.quieten()
   app.run(main, flags_parser=command_line.parse)
 
 

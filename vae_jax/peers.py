@@ -240,6 +240,7 @@ def _call(peers: Peers, port: int, me: dict[str, Any], seconds: float) -> None:
         )
       if problem:
         line.send({"refused": problem})
+        line.close()
         refused.append(problem)
       else:
         came[hello["index"]] = (hello, line)
@@ -338,6 +339,8 @@ def _join(
       line.close()  # An earlier job's process 0, or JAX itself.
       time.sleep(0.1)
       continue
+    if "names" not in answer:
+      line.close()
     if "refused" in answer:
       raise ConfigError(answer["refused"])
     if "lost" in answer:

@@ -79,8 +79,8 @@ def fit(
       "the data",
       {
         **distributed.config_facts(config),
-        "the training images": splits.train.identity,
-        "the validation images": splits.validation.identity,
+        **distributed.data_facts("the training images", splits.train),
+        **distributed.data_facts("the validation images", splits.validation),
       },
     )
     if parallel.is_lead():

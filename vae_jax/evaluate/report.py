@@ -147,7 +147,10 @@ def _open(config: ConfigDict, workdir: str) -> Model:
   )
   distributed.agree(
     "the evaluation",
-    {"the checkpoint's step": int(state.step), "the data": source.identity},
+    {
+      "the checkpoint's step": int(state.step),
+      **distributed.data_facts("the images", source),
+    },
   )
   params = train_step.eval_params(config, state)
   return Model(
