@@ -54,7 +54,7 @@ evaluate.distances evaluate.bounds evaluate.edits
 pictures
 evaluate.features evaluate.fidelity evaluate.report evaluate.report_table
 progress
-step_log
+step_log record
 workdir
 flops memory collectives
 startup

@@ -11,6 +11,7 @@ import json
 import logging as std_logging
 import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -214,6 +215,13 @@ def config_facts(config: ConfigDict) -> dict[str, Any]:
     for path, value in config_lib.flatten(config).items()
     if path not in config_lib.MACHINE_FIELDS
   }
+
+
+def names() -> list[str]:
+  """Returns all processes in words, as "process 1 (host-b, pid 77)"."""
+  if _peers is not None:
+    return list(_peers.names)
+  return [f"process 0 ({socket.gethostname()}, pid {os.getpid()})"]
 
 
 def from_lead(what: str, value: T) -> T:

@@ -19,6 +19,7 @@ from vae_jax import (
   metrics,
   parallel,
   pictures,
+  record,
   safekeeping,
   startup,
   step_log,
@@ -85,7 +86,8 @@ def fit(
     )
     if parallel.is_lead():
       stack.enter_context(workdir_lib.claim(workdir, config))
-    return _Run(config, workdir, splits).go()
+    kept = stack.enter_context(record.keep(workdir, config))
+    return _Run(config, workdir, splits).go(kept)
 
 
 class _Run:
@@ -109,9 +111,12 @@ class _Run:
       1, round(self.steps_per_epoch)
     )
 
-  def go(self) -> tuple[train_step.TrainState, startup.Costs]:
+  def go(
+    self, kept: record.Record
+  ) -> tuple[train_step.TrainState, startup.Costs]:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
+    self.record = kept
     with contextlib.ExitStack() as stack:
       stack.enter_context(memory.refusals(config))
       self.kept = safekeeping.Safekeeping(
@@ -124,6 +129,7 @@ class _Run:
       state = self.kept.state
       host_state = parallel.read_one(state)
       start = int(host_state.step)
+      self.record.began(start)
       if start >= self.num_steps:
         logging.info("This run is finished: %d steps.", start)
         self._finish(host_state)
@@ -213,7 +219,7 @@ class _Run:
         else:
           stopwatch.images += count * self.batch_size
         running.append((first, count, history, stop))
-        step = first + count
+        step = self.record.step = first + count
         validating = self._due(step, self.validate_every)
         pause = validating or self._due(
           step, self.config.checkpoint.every_steps
