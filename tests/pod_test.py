@@ -1,7 +1,10 @@
 """Several real processes: the same numbers as one, and what ends one of them."""
 
 import json
+import shutil
+import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -168,3 +171,66 @@ def test_a_bad_batch_on_one_device_is_skipped_by_all(tmp_path, faces_dir):
     r["step"]: r["skipped"] for r in faults.rows(workdir) if "skipped" in r
   }
   assert skipped == {step: int(step == 4) for step in range(1, 11)}
+
+
+def mains(folder, faces, ours, theirs):
+  """Runs two processes with flags of their own; returns both, finished."""
+  call = faults.prepared(folder, faces, layout=(2, 1))
+  words = call["args"]
+  forwarded = words[words.index("--") + 1 :]
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+  started = []
+  for index, flags in enumerate((ours, theirs)):
+    place = f"--coordinator=127.0.0.1:{port}", "--num_processes=2"
+    command = [sys.executable, "-m", "vae_jax.main", *forwarded, *flags]
+    command += [*place, f"--process_id={index}"]
+    started.append(subprocess.Popen(**(call | {"args": command})))
+  outputs = [process.communicate(timeout=120)[0] for process in started]
+  return [p.returncode for p in started], outputs
+
+
+def test_hosts_with_another_config_are_refused(tmp_path, faces_dir):
+  codes, outputs = mains(tmp_path, faces_dir, [], ["--config.seed=5"])
+  assert codes == [2, 2], outputs
+  for output in outputs:
+    assert "config.seed is 5 in process 1 (" in output
+    assert ", 0 in process 0 (" in output
+    assert "Traceback" not in output
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_with_other_data_are_refused(tmp_path, faces_dir):
+  other = tmp_path / "tfds"
+  shutil.copytree(faces_dir, other)
+  record = next(other.rglob("*train*array_record*"))
+  content = record.read_bytes()
+  record.write_bytes(content[:500] + b"x" + content[501:])
+  flags = [f"--config.data.dir={other}"]
+  codes, outputs = mains(tmp_path, faces_dir, [], flags)
+  assert codes == [2, 2], outputs
+  assert "the training images' files is" in outputs[0]
+  assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_a_run_moves_between_machines(tmp_path, faces_dir):
+  """Stopped and started again on 2 x 4, 1 x 8, 4 x 1 and 1 x 1 devices."""
+  stop = {"process": 0, "at": "step", "count": 1, "do": "TERM"}
+  steps = []
+  for layout in [(2, 4), (1, 8), (4, 1), (1, 1)]:
+    last = layout == (1, 1)
+    plan = [None] * len(steps) + [None if last else stop]
+    ended, workdir = faults.job(
+      tmp_path, faces_dir, layout=layout, plan=plan, restarts=0, steps=100
+    )
+    assert ended.returncode == (0 if last else 75), ended.stdout
+    steps.append(int(checkpoint.load_state(workdir).step))
+  assert steps[-1] == 100 and steps == sorted(set(steps))
+  ended, reference = faults.job(
+    tmp_path / "reference", faces_dir, layout=(1, 1), steps=100
+  )
+  assert ended.returncode == 0, ended.stdout
+  faults.assert_close(workdir, reference)
