@@ -130,7 +130,7 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
   before = save(0, 50)
   after = save(50, SAVES)
   kept.close()
-  assert after["files"] == before["files"]
+  assert after["files"] <= before["files"]
   assert after["open"] <= before["open"] + 5
   assert after["threads"] <= before["threads"] + 5
   # A hundredth of what one more object per array and save would be.
