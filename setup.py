@@ -62,14 +62,21 @@ setuptools.setup(
     "umap": ["umap-learn>=0.5.12"],
     "test": [
       "beartype>=0.20",
+      # moto, which answers as S3 does, serves with Flask.
+      "flask>=3.1",
+      "flask-cors>=6.0",
       "flatbuffers>=25.12",
+      "gcp-storage-emulator>=2026.7",
+      "gcsfs>=2025.3",
       "gradio>=6.31",
+      "moto[s3]>=5.1",
       # Drives a browser, which it finds on the machine.
       "playwright>=1.65",
       "safetensors>=0.8",
       "pytest>=8.3",
       "pytest-xdist>=3.6",
       "ruff>=0.12",
+      "s3fs>=2025.3",
     ],
   },
 )
