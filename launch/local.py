@@ -10,8 +10,9 @@ What process 0 says is shown; what each says is kept in --logs.
 
 A job that ends because a process died, hung or was asked to stop is started
 again, up to --restarts times, and goes on from its last checkpoint. Wrong
-input (exit code 2) and divergence (3) end it for good. SIGTERM or Ctrl-C to
-this program stops the job after a checkpoint; a second one stops it at once.
+input (exit code 2), divergence (3) and a defect (1) end it for good. SIGTERM
+or Ctrl-C to this program stops the job after a checkpoint; a second one stops
+it at once.
 """  # noqa: E501
 
 import argparse
@@ -28,7 +29,9 @@ import threading
 import time
 
 # Exit codes after which starting again would end in the same way.
-FINAL = (0, 2, 3, 130)
+FINAL = (0, 1, 2, 3, 130)
+# That of a process that another one of its job left alone.
+LOST = 76
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -118,14 +121,13 @@ class Job:
 
   def __init__(self, args: argparse.Namespace, attempt: int):
     """Starts them."""
-    self._grace = args.grace
+    self._grace, self._logs = args.grace, pathlib.Path(args.logs)
     port = _free_port()
-    folder = pathlib.Path(args.logs)
-    folder.mkdir(parents=True, exist_ok=True)
+    self._logs.mkdir(parents=True, exist_ok=True)
     self.processes: list[subprocess.Popen[bytes]] = []
     for index in range(args.processes):
       settings, words = command(args, index, port)
-      log = (folder / f"process-{index}.log").open("ab" if attempt else "wb")
+      log = self.log(index).open("ab" if attempt else "wb")
       process = subprocess.Popen(
         words,
         env=os.environ | settings,
@@ -142,6 +144,10 @@ class Job:
         continue
       self._shown = threading.Thread(target=_show, args=(process, log))
       self._shown.start()
+
+  def log(self, index: int) -> pathlib.Path:
+    """Returns where a process's output is kept."""
+    return self._logs / f"process-{index}.log"
 
   def tell(self, number: int) -> None:
     """Sends a signal to all that still run."""
@@ -162,8 +168,20 @@ class Job:
         self.tell(signal.SIGKILL)
     self._shown.join()
     codes = [p.returncode for p in self.processes]
-    final = [c for c in codes if c and c in FINAL]
-    return final[0] if final else max(codes, key=abs)
+    if any(codes):
+      self._explain(codes)
+    # The shell's way of saying that a signal ended a process.
+    codes = [c if c >= 0 else 128 - c for c in codes]
+    # The cause, rather than that the others noticed it.
+    causes = sorted(set(codes) - {0, LOST}, key=lambda c: c not in FINAL)
+    return causes[0] if causes else max(codes)
+
+  def _explain(self, codes: list[int]) -> None:
+    """Shows the last words of the others, which process 0 may not have had."""
+    for index, code in enumerate(codes[1:], 1):
+      lines = self.log(index).read_text(errors="replace").splitlines()
+      if code > 0 and lines:
+        print(f"process {index} ({code}): {lines[-1]}", file=sys.stderr)
 
 
 def _show(process: subprocess.Popen[bytes], log) -> None:
@@ -201,8 +219,7 @@ def run(args: argparse.Namespace) -> int:
     )
   if code:
     print(f"The job ended with code {code}; see {args.logs}.", file=sys.stderr)
-  # The shell's way of saying that a signal ended it.
-  return code if code >= 0 else 128 - code
+  return code
 
 
 def main() -> None:

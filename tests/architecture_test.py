@@ -10,7 +10,7 @@ PACKAGE = ROOT / "vae_jax"
 
 # Top to bottom; a line is a module, or a package with its modules' order.
 ORDER = """
-config
+config command_line terminal
 validation
 registry
 peers
@@ -40,7 +40,7 @@ muon
 optim
 train_step
 metrics
-checkpoint
+checkpoint safekeeping
 latents
 trained
 directions curves
@@ -52,11 +52,11 @@ evaluate.per_example evaluate.diagnostics evaluate.likelihood
 evaluate.factor_scores evaluate.fixed_factors evaluate.disentanglement
 evaluate.distances evaluate.bounds evaluate.edits
 pictures
-evaluate.features evaluate.fidelity evaluate.report
+evaluate.features evaluate.fidelity evaluate.report evaluate.report_table
 progress
 step_log
 workdir
-flops
+flops memory collectives
 startup
 train
 benchmark

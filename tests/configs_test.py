@@ -13,6 +13,7 @@ from tests.helpers import tiny_config
 from vae_jax import (
   build,
   checkpoint,
+  distributed,
   metrics,
   optim,
   parallel,
@@ -203,6 +204,8 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   report.evaluate(saved, str(tmp_path))
   drawing.sample(saved, str(tmp_path), options.Options())
   parallel.initialize(config.train.compilation_cache_dir)
+  distributed.start(config)
+  distributed.finish()
   # Settings of conditional models and of losses with their own network.
   config.model.condition = "label"
   config.data.num_labels = 3

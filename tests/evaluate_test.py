@@ -25,7 +25,7 @@ from vae_jax import (
 from vae_jax import config as config_lib
 from vae_jax.data import datasets, preprocess
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import bounds, report
+from vae_jax.evaluate import bounds, report, report_table
 from vae_jax.modes import drawing, options
 
 
@@ -90,7 +90,7 @@ def test_what_is_written(run):
   )
   for name in ("seed", "objective", "binarization", "data_split", "step"):
     assert name in result
-  lines = report.table(result).splitlines()
+  lines = report_table.table(result).splitlines()
   assert len(lines) == len(result)
   assert any("neg_elbo" in x and "nats per image" in x for x in lines)
 

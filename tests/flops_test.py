@@ -47,7 +47,8 @@ def test_a_train_step_of_an_mlp(parts, faces_dir):
     "index": np.zeros((8, 5, parts, local), np.int32),
   }
   step = train_step.make_train_steps(c, (16, 16, 1), 10)
-  scalars = parallel.replicate((np.int32(5), np.uint32(0)))
+  control = np.array([5, 0], np.int32)
+  scalars = parallel.replicate((control, np.uint32(0)))
   counted = flops.count(
     jax.make_jaxpr(step)(state, parallel.shard(data), *scalars).jaxpr
   )

@@ -1,11 +1,12 @@
 """A run small enough for a test: tiny drawn faces, tiny networks."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from vae_jax import config as config_lib
-from vae_jax import metrics, objectives
+from vae_jax import metrics, objectives, parallel
 from vae_jax.objectives import elbo
 
 
@@ -40,6 +41,13 @@ def tiny_config(data_dir, **settings):
 def needy_loss(vae, batch, *, step):
   """The ELBO, and a network that it has no use for."""
   return elbo.elbo(vae, batch, step=step)
+
+
+def nan_on_one_device(vae, batch, *, step):
+  """The ELBO; on the second device the fourth step's loss is nan."""
+  terms = elbo.elbo(vae, batch, step=step)
+  bad = (step == 3) & (parallel.axis_index() == 1)
+  return terms.replace(loss=jnp.where(bad, jnp.nan, terms.loss))
 
 
 def curve(workdir, split="train"):

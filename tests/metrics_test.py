@@ -34,10 +34,10 @@ def test_step_means_leave_skipped_steps_out():
   means = metrics.StepMeans()
   means.add({"loss": np.array([1.0, np.nan]), "skipped": np.array([0, 1])})
   means.add({"loss": np.array([3.0]), "skipped": np.array([0])})
-  assert means.result() == {"loss": 2.0, "skipped": 1}
+  assert means.result() == {"loss": 2.0, "skipped": 1, "steps": 3}
   assert means.result() == {}
   means.add({"loss": np.array([np.inf]), "skipped": np.array([1])})
-  assert means.result() == {"loss": None, "skipped": 1}
+  assert means.result() == {"loss": None, "skipped": 1, "steps": 1}
 
 
 def test_rows_after_the_resumed_step_and_half_lines_go(tmp_path):

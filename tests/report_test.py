@@ -8,7 +8,7 @@ import pytest
 from vae_jax import checkpoint, latents, parallel, trained
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
-from vae_jax.evaluate import per_example, report
+from vae_jax.evaluate import per_example, report, report_table
 
 
 def _config(folder, **overrides):
@@ -59,14 +59,14 @@ def test_every_part_is_there(result):
 
 def test_the_table_has_a_line_for_every_number(result):
   _, found = result
-  lines = report.table(found).splitlines()
+  lines = report_table.table(found).splitlines()
   by_name = {line.split()[0]: line for line in lines}
   assert by_name["nll"].endswith("nats per image")
   assert f"{found['nll']:.4f}" in by_name["nll"]
   assert by_name["fidelity.num_samples"].split()[1] == "40"
   mig = found["disentanglement"]["mig"]["mean"]
   assert f" {mig:.4f} (" in by_name["disentanglement.mig"]
-  assert "[[" not in report.table(found)
+  assert "[[" not in report_table.table(found)
 
 
 def test_what_cannot_be_made_is_said_and_the_rest_is_made(reference):

@@ -1,6 +1,8 @@
 """Killed, stopped or damaged, a run ends as if nothing had happened."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import assert_same, tiny_config
-from vae_jax import checkpoint, metrics, train
+from vae_jax import checkpoint, interruption, metrics, train
 from vae_jax import config as config_lib
 from vae_jax.data import pipeline
 
@@ -102,7 +104,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     patch.setattr(pipeline, "train_data", interrupting)
-    with pytest.raises(train.Interrupted, match=r"Stopped at step") as stopped:
+    with pytest.raises(
+      interruption.Interrupted, match=r"Stopped at step"
+    ) as stopped:
       train.train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
@@ -123,22 +127,63 @@ def test_another_config_on_the_workdir_is_refused(reference, faces_dir):
   assert metrics.read_rows(folder) == before
 
 
-def test_an_unreadable_checkpoint_falls_back(
-  reference, faces_dir, tmp_path, caplog
+def _cut(content):
+  return content[:10]
+
+
+def _flip(content):
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+def _empty(content):
+  del content
+  return b""
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, _empty])
+def test_a_damaged_checkpoint_falls_back(
+  damage, reference, faces_dir, tmp_path, caplog
 ):
   _, state = reference
   c = tiny_config(
     faces_dir, checkpoint__every_steps=8, checkpoint__keep_latest=3
   )
   train.train(c, str(tmp_path))
-  newest = tmp_path / "checkpoints" / "20"
-  for path in newest.rglob("*"):
-    if path.is_file():
-      path.write_bytes(path.read_bytes()[:10])
+  newest = tmp_path / "checkpoints" / "20" / "state"
+  files = [path for path in newest.rglob("*") if path.is_file()]
+  # The numbers themselves, where no format notices a bit.
+  largest = max(files, key=lambda path: path.stat().st_size)
+  for path in [largest] if damage == _flip else files:
+    path.write_bytes(damage(path.read_bytes()))
   again = train.train(c, str(tmp_path))
   assert "step 20" in caplog.text and "cannot be read" in caplog.text
   assert list((tmp_path / "checkpoints").glob("unreadable-20-*"))
   assert_same(again, state)
+
+
+def test_a_number_that_changed_unnoticed_is_noticed(
+  reference, faces_dir, tmp_path, caplog
+):
+  folder, state = reference
+  shutil.copytree(folder, tmp_path / "run")
+  kept = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
+  crc = json.loads(kept.read_text())
+  assert crc["crc32"] == checkpoint.checksum(state)
+  kept.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
+  with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
+    checkpoint.load_state(tmp_path / "run")
+  assert "its content is not what was saved" in caplog.text
+
+
+def test_the_checksum_sees_each_number_and_its_place():
+  state = {"a": np.arange(3.0), "b": np.zeros((2, 2), np.int8)}
+  seen = {checkpoint.checksum(state)}
+  for name, place, value in (("a", 1, -1.0), ("a", 0, -0.0), ("b", (1, 0), 1)):
+    changed = {k: v.copy() for k, v in state.items()}
+    changed[name][place] = value
+    seen.add(checkpoint.checksum(changed))
+  assert len(seen) == 4
 
 
 def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):

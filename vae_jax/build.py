@@ -83,6 +83,8 @@ def model(
     "dtype": jnp.dtype(node.dtype),
     "initializer": node.init,
     "axis_name": parallel.AXIS if train else None,
+    # Without a backward pass there is nothing to save.
+    "remat": train and node.remat,
     "latent_dim": node.latent_dim,
     "image_shape": shape[:2],
     "image_channels": shape[2],
@@ -97,6 +99,14 @@ def model(
   num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
   common["out_channels"] = num_outputs(shape[2])
   decoder, prior = part("decoder", decoders), part("prior", priors)
+  encoder = part("encoder", encoders)
+  if node.remat and not (
+    hasattr(encoder, "remat") or hasattr(decoder, "remat")
+  ):
+    raise ConfigError(
+      f"config.model.remat is True, but neither the encoder {node.encoder.name} "
+      f"nor the decoder {node.decoder.name} has a field remat."
+    )
   _check_dequantization(config)
   _check_output_bias(config, decoder, shape)
   _check_pseudo_inputs(config, prior)
@@ -117,7 +127,7 @@ def model(
       f"{config.objective.name} has no network of its own."
     )
   return models.Vae(
-    encoder=part("encoder", encoders),
+    encoder=encoder,
     posterior=part("posterior", posteriors),
     latent_prior=prior,
     decoder=decoder,

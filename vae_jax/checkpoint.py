@@ -165,8 +165,8 @@ class Checkpoints:
     )
 
 
-def checksum(state: train_step.TrainState) -> int:
-  """Returns the CRC-32 of all arrays of a host copy, in the tree's order."""
+def checksum(state: Any) -> int:
+  """Returns the CRC-32 of all arrays of a tree, in its order."""
   crc = 0
   for leaf in jax.tree.leaves(state):
     leaf = np.ascontiguousarray(leaf)

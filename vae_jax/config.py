@@ -15,8 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-# Where things lie on one machine, how fast they go there, or what is evaluated
-# afterwards: a run may go on with other values, since none changes a number.
+# Where things lie on one machine, how fast or in how much memory they go there,
+# or what is evaluated afterwards: a run may go on with other values, since none
+# changes a number.
 FREE_FIELDS = frozenset(
   {
     "data.dir",
@@ -33,6 +34,7 @@ FREE_FIELDS = frozenset(
     "eval.latents",
     "eval.num_samples",
     "eval.split",
+    "model.remat",
     "sample.seed",
     "sample.temperature",
     "train.compilation_cache_dir",
@@ -102,6 +104,7 @@ def default() -> ConfigDict:
   c.model.latent_dim = 32  # numbers per image
   c.model.condition = "none"  # none | label | attributes, given to both nets
   c.model.dtype = "float32"  # float32 | bfloat16, of the networks' arithmetic
+  c.model.remat = False  # recompute activations: less memory, more time
   c.model.init = "flax"  # flax | glorot | torch, initial weights
   c.model.output_bias = "init"  # init: as weights | data: of the mean image
 

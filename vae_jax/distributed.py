@@ -8,6 +8,7 @@ cost nothing, in a single process.
 
 import contextlib
 import json
+import logging as std_logging
 import os
 import platform
 import sys
@@ -30,8 +31,11 @@ T = TypeVar("T")
 # JAX's own heartbeat ends a process from C++ without naming anybody, so that
 # the watch must come first.
 _JAX_HEARTBEAT = 10.0  # times the watch's
+# Those whose collective broke hear of it in no time; so long they wait for it.
 _JAX_ERROR_SECONDS = 3.0
+_SHUTDOWN_SECONDS = 60
 _peers: peers_lib.Peers | None = None
+_by_itself = False
 
 
 class Disagreement(ConfigError):
@@ -72,8 +76,10 @@ def start(
   if count == 1:
     return
   if index:
-    # One voice is enough; warnings and errors are worth repeating.
-    logging.set_verbosity(logging.WARNING)
+    # Where logs run together one must see whose a line is.
+    logging.get_absl_handler().setFormatter(
+      std_logging.Formatter(f"[{index}] %(message)s")
+    )
   agree("the start", _facts(facts or {}))
   # The stop signal is summed over the devices instead; see `train`.
   jax.config.update("jax_enable_preemption_service", False)
@@ -82,13 +88,16 @@ def start(
     count,
     index,
     local,
-    initialization_timeout=int(seconds),
+    # All that it would look for has been found.
+    cluster_detection_method="deactivate",
+    initialization_timeout=max(1, int(seconds)),
+    shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
     heartbeat_timeout_seconds=int(
       _JAX_HEARTBEAT * config.watch.heartbeat_seconds
     ),
   )
   agree("the devices", {"local devices": parallel.describe_local_devices()})
-  logging.info("%d processes: %s", count, ", ".join(n for n in _peers.names))
+  logging.info("Process %d of %d: %s.", index, count, ", ".join(_peers.names))
 
 
 def _watch(config: ConfigDict) -> None:
@@ -151,6 +160,11 @@ def _facts(more: dict[str, Any]) -> dict[str, Any]:
   }
 
 
+def _team() -> peers_lib.Peers | None:
+  """Returns the connections, None where there is nobody to wait for."""
+  return None if _by_itself else _peers
+
+
 def agree(what: str, facts: dict[str, Any]) -> None:
   """Stops all processes, with the difference, if facts are not the same.
 
@@ -161,22 +175,36 @@ def agree(what: str, facts: dict[str, Any]) -> None:
   Raises:
     Disagreement: in all processes, with the same sentence.
   """
-  if _peers is None:
+  team = _team()
+  if team is None:
     return
-  given = _peers.gather(what, json.loads(json.dumps(facts)))
-  lines = []
-  for process, theirs in enumerate(given):
-    for name in sorted(given[0].keys() | theirs.keys()):
-      ours, other = given[0].get(name), theirs.get(name)
-      if ours != other:
-        lines.append(
-          f"{name} is {other} in {_peers.names[process]}, {ours} in "
-          f"{_peers.names[0]}"
-        )
+  given = team.gather(what, json.loads(json.dumps(facts)))
+  lines = differences(given, team.names)
   if lines:
     raise Disagreement(
       "The processes must hold the same, but do not:\n  " + "\n  ".join(lines)
     )
+
+
+def differences(given: list[dict[str, Any]], names: list[str]) -> list[str]:
+  """Returns a line for each fact that is another than in process 0.
+
+  Args:
+    given: the facts of each process.
+    names: of the processes, in words.
+  """
+  return [
+    f"{fact} is {theirs.get(fact)} in {name}, {given[0].get(fact)} in "
+    f"{names[0]}"
+    for theirs, name in zip(given, names, strict=True)
+    for fact in sorted(given[0].keys() | theirs.keys())
+    if given[0].get(fact) != theirs.get(fact)
+  ]
+
+
+def data_facts(name: str, source: Any) -> dict[str, Any]:
+  """Returns all that the content of a source depends on, for `agree`."""
+  return {f"{name}' {key}": value for key, value in source.identity.items()}
 
 
 def config_facts(config: ConfigDict) -> dict[str, Any]:
@@ -190,14 +218,16 @@ def config_facts(config: ConfigDict) -> dict[str, Any]:
 
 def from_lead(what: str, value: T) -> T:
   """Returns what process 0 gives: a small value, as JSON holds it."""
-  return value if _peers is None else _peers.gather(what, value)[0]
+  team = _team()
+  return value if team is None else team.gather(what, value)[0]
 
 
 def barrier(what: str) -> None:
   """Waits for all processes; `what` says where in the program this is."""
-  if _peers is not None:
+  team = _team()
+  if team is not None:
     watch_lib.progress(watch_lib.WAITING)
-    _peers.gather(what)
+    team.gather(what)
 
 
 def lead_first(work: Callable[[], T], what: str) -> T:
@@ -210,9 +240,10 @@ def lead_first(work: Callable[[], T], what: str) -> T:
     work: to be done.
     what: in words, for those who wait.
   """
-  if _peers is None:
+  team = _team()
+  if team is None:
     return work()
-  if _peers.index == 0:
+  if team.index == 0:
     result = work()
     barrier(what)
     return result
@@ -227,8 +258,13 @@ def alone() -> Iterator[bool]:
 
   Yields whether this is the one that works.
   """
-  with parallel.own_devices():
-    yield parallel.is_lead()
+  global _by_itself
+  _by_itself = True
+  try:
+    with parallel.own_devices():
+      yield parallel.is_lead()
+  finally:
+    _by_itself = False
   barrier("what one process does alone")
 
 
@@ -237,6 +273,7 @@ def finish() -> None:
   watch = watch_lib.current()
   if watch is not None:
     watch.finish()
+    watch_lib.start(None)
 
 
 def part(error: BaseException, code: int | None) -> None:
@@ -257,16 +294,16 @@ def part(error: BaseException, code: int | None) -> None:
     return
   if isinstance(error, jax.errors.JaxRuntimeError):
     # Most likely a collective that broke since somebody is gone, of whom the
-    # watch is about to hear.
+    # watch is about to hear; if not, a device or a network that failed.
     time.sleep(_JAX_ERROR_SECONDS)
-  if code is None:
+    code = peers_lib.EXIT_LOST
+  sentence = str(error)
+  if code is None or isinstance(error, jax.errors.JaxRuntimeError):
+    sentence = f"{type(error).__name__}: {sentence}"
     logging.error("", exc_info=error)
   else:
-    logging.error("%s", error)
-  watch.leave(
-    f"{type(error).__name__}: {error}" if code is None else str(error),
-    code or 1,
-  )
+    logging.error("%s", sentence)
+  watch.leave(sentence, code or 1)
   # JAX's own way out waits for processes that will not come.
   sys.stdout.flush()
   sys.stderr.flush()

@@ -6,11 +6,14 @@ Ctrl-C.
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import logging
 
+# Seconds within which two signals are one.
+_ONE_SIGNAL = 1.0
 _came: list[int] | None = None
 
 
@@ -35,16 +38,24 @@ def listening() -> Iterator[Callable[[], bool]]:
     yield lambda: bool(heard)
     return
   came: list[int] = []
+  first: list[float] = []
   previous: dict[int, Any] = {}
 
   def restore() -> None:
     for number, handler in previous.items():
       signal.signal(number, handler)
 
+  def again(number: int, frame: Any) -> None:
+    # Schedulers tell a process and its step, both at the same time.
+    if time.monotonic() - first[0] > _ONE_SIGNAL:
+      restore()
+      signal.raise_signal(number)
+
   def handle(number: int, frame: Any) -> None:
-    del frame
     came.append(number)
-    restore()
+    first.append(time.monotonic())
+    for each in previous:
+      signal.signal(each, again)
     logging.info("Saving after the current steps; a second signal stops now.")
 
   try:

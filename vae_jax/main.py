@@ -34,18 +34,15 @@ listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
 Ctrl-C saves itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
-import errno
 import importlib
-import logging as std_logging
 import pathlib
-import re
 import sys
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from vae_jax import command_line, terminal, validation
 from vae_jax import config as config_lib
-from vae_jax import validation
 from vae_jax.modes import options as options_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -137,90 +134,6 @@ _OPTIONS = (
     "port", None, "Port to serve at; 0 = any free one; the first from 7860 on."
   ),
 )
-
-# What the shell's own commands use.
-EXIT_WRONG_INPUT = 2
-EXIT_CTRL_C = 130
-EXIT_STORAGE = 74
-# What the system says of disks that are full, read-only or broken.
-_STORAGE_ERRORS = (
-  errno.EACCES,
-  errno.EDQUOT,
-  errno.EFBIG,
-  errno.EIO,
-  errno.ENOSPC,
-  errno.EROFS,
-)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; whatever is wrong with them is said in one sentence."""
-  if {"--help", "-h", "-help"} & set(argv[1:]):
-    # absl's own --help ends with 1, as if it had failed.
-    app.usage(shorthelp=True, writeto_stdout=True)
-    sys.exit(0)
-  try:
-    for word in argv[1:]:
-      path = re.match(r"--(?:no)?config\.([\w.]+)", word)
-      if path:
-        config_lib.check_path(path.group(1))
-    file, _, variant = _config_path(argv).partition(":")
-    settings = [word for word in argv[1:] if word.startswith("--config.")]
-    if settings and not file:
-      raise config_lib.ConfigError(
-        f"{settings[0]} needs --config=FILE, such as configs/faces.py, beside "
-        "it."
-      )
-    if file and not pathlib.Path(file).is_file():
-      raise config_lib.ConfigError(f"There is no config file {file}.")
-    rest = flags.FLAGS(argv)
-    if len(rest) > 1:
-      raise config_lib.ConfigError(
-        f"{rest[1]!r} is no flag; settings are given as --config.name=value."
-      )
-    return rest
-  except config_lib.ConfigError as error:
-    _leave(str(error), EXIT_WRONG_INPUT)
-  except flags.Error as error:
-    wrong = re.search(r"TypeError: (.*override field.*)", str(error))
-    if wrong:
-      _leave(f"{_config_path(argv)}: {wrong.group(1)}", EXIT_WRONG_INPUT)
-    own = re.search(r"ConfigError: (.*)", str(error))
-    if own:
-      _leave(own.group(1), EXIT_WRONG_INPUT)
-    if variant and "get_config() takes" in str(error):
-      _leave(f"{file} has no variants, as {variant!r}.", EXIT_WRONG_INPUT)
-    group = re.match(
-      r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", str(error)
-    )
-    if group:
-      _leave(
-        f"{group.group(1)} is a group of settings; did you mean "
-        f"--{group.group(1)}.name={group.group(2)}?",
-        EXIT_WRONG_INPUT,
-      )
-    _leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
-  except (KeyError, AttributeError, TypeError) as error:
-    # Of ml_collections; anything else is a defect of the config file's code.
-    if not re.search(
-      "config is locked|override field|Field .* type", str(error)
-    ):
-      raise
-    _leave(config_lib.file_error(_config_path(argv), error), EXIT_WRONG_INPUT)
-
-
-def _config_path(argv: list[str]) -> str:
-  for i, word in enumerate(argv):
-    if word.startswith("--config="):
-      return word.partition("=")[2]
-    if word == "--config" and i + 1 < len(argv):
-      return argv[i + 1]
-  return ""
-
-
-def _leave(message: str, code: int) -> None:
-  print(message, file=sys.stderr)
-  sys.exit(code)
 
 
 def _settings() -> tuple[ConfigDict, str]:
@@ -324,9 +237,9 @@ def _together(config: ConfigDict, workdir: str) -> str:
     train.train(config, workdir)
     return ""
   if _MODE.value == "evaluate":
-    from vae_jax.evaluate import report
+    from vae_jax.evaluate import report, report_table
 
-    return report.table(report.evaluate(config, workdir))
+    return report_table.table(report.evaluate(config, workdir))
   from vae_jax import benchmark
 
   return benchmark.table(benchmark.benchmark(config, workdir))
@@ -339,13 +252,13 @@ def main(argv: list[str]) -> None:
   try:
     _run()
   except config_lib.ConfigError as error:
-    _part(error, EXIT_WRONG_INPUT)
+    _part(error, command_line.EXIT_WRONG_INPUT)
   except KeyboardInterrupt:
-    _part(KeyboardInterrupt("Stopped."), EXIT_CTRL_C)
+    _part(KeyboardInterrupt("Stopped."), command_line.EXIT_CTRL_C)
   except OSError as error:
-    if error.errno not in _STORAGE_ERRORS:
+    if error.errno not in command_line.STORAGE_ERRORS:
       _part(error, None)
-    _part(error, EXIT_STORAGE)
+    _part(error, command_line.EXIT_STORAGE)
   except Exception as error:
     _part(error, getattr(error, "exit_code", None))
 
@@ -357,23 +270,12 @@ def _part(error: BaseException, code: int | None) -> None:
     modules["vae_jax.distributed"].part(error, code)
   if code is None:
     raise error
-  _leave(str(error), code)
-
-
-def _is_worth_reading(record: std_logging.LogRecord) -> bool:
-  """Keeps other packages' running commentary out of the terminal."""
-  parts = pathlib.PurePath(record.pathname).parts
-  if "orbax" in parts:
-    return record.levelno >= std_logging.ERROR
-  return "vae_jax" in parts or record.levelno >= std_logging.WARNING
+  command_line.leave(str(error), code)
 
 
 def _main() -> None:
-  logging.use_absl_handler()
-  handler = logging.get_absl_handler()
-  handler.setFormatter(std_logging.Formatter("%(message)s"))
-  handler.addFilter(_is_worth_reading)
-  app.run(main, flags_parser=_parse_flags)
+  terminal.quieten()
+  app.run(main, flags_parser=command_line.parse)
 
 
 if __name__ == "__main__":

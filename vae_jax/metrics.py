@@ -58,7 +58,8 @@ class StepMeans:
     self._steps.append({k: np.asarray(v) for k, v in metrics.items()})
 
   def result(self) -> dict[str, float | None]:
-    """Returns the means since the last call; None where no step counted."""
+    """Returns the means since the last call, None where no step counted, and
+    "steps", the number of steps that they are of."""
     joined = {
       k: np.concatenate([s[k] for s in self._steps]).astype(np.float64)
       for k in (self._steps[0] if self._steps else {})
@@ -71,6 +72,8 @@ class StepMeans:
         row[name] = int(values.sum())
       else:
         row[name] = float(values[taken].mean()) if taken.any() else math.nan
+    if joined:
+      row["steps"] = len(next(iter(joined.values())))
     return finite(row)
 
 

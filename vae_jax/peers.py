@@ -8,6 +8,7 @@ takes that port. Messages are lines of JSON; a connection that closes is a
 process that is gone.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -50,11 +51,9 @@ class _Line:
   def send(self, message: dict[str, Any]) -> None:
     """Sends, waiting for room; silent if the other end is gone."""
     data = json.dumps(message).encode() + b"\n"
-    with self._lock:
-      try:
-        self._socket.sendall(data)
-      except OSError:
-        pass  # Whoever reads from it learns that it is closed.
+    # Whoever reads from a closed connection learns that it is.
+    with self._lock, contextlib.suppress(OSError):
+      self._socket.sendall(data)
 
   def send_if_it_reads(self, message: dict[str, Any]) -> None:
     """Sends, unless the other end has stopped reading."""
@@ -74,10 +73,9 @@ class _Line:
       return None
 
   def close(self) -> None:
-    try:
+    with contextlib.suppress(OSError):
       self._socket.shutdown(socket.SHUT_RDWR)
-    except OSError:
-      pass
+    self._reader.close()
     self._socket.close()
 
 
@@ -242,6 +240,7 @@ def _call(peers: Peers, port: int, me: dict[str, Any], seconds: float) -> None:
         )
       if problem:
         line.send({"refused": problem})
+        line.close()
         refused.append(problem)
       else:
         came[hello["index"]] = (hello, line)
@@ -271,12 +270,9 @@ def _call(peers: Peers, port: int, me: dict[str, Any], seconds: float) -> None:
       logging.info("Waiting for %s (at most %g s).", missing(), seconds)
       changed.wait_for(whole, max(0.0, begin + seconds - time.monotonic()))
     complete, problem = len(came) == peers.count - 1, "; ".join(refused)
-  # Woken by a shutdown: closing alone leaves `accept` waiting, and the port
-  # in its hands.
-  try:
+  # Closing alone leaves `accept` waiting, and the port in its hands.
+  with contextlib.suppress(OSError):
     server.shutdown(socket.SHUT_RDWR)
-  except OSError:
-    pass
   server.close()
   if problem or not complete:
     here = [_in_words(hello) for hello, _ in came.values()]
@@ -343,6 +339,8 @@ def _join(
       line.close()  # An earlier job's process 0, or JAX itself.
       time.sleep(0.1)
       continue
+    if "names" not in answer:
+      line.close()
     if "refused" in answer:
       raise ConfigError(answer["refused"])
     if "lost" in answer:

@@ -56,7 +56,9 @@ class Progress:
   def __init__(self, *, start: int, stop: int, batch_size: int, epoch: float):
     """Starts at step `start` of `stop`; `epoch` is steps per epoch."""
     self._stop, self._batch, self._epoch = stop, batch_size, epoch
-    self._terminal = sys.stderr.isatty() and parallel.is_lead()
+    # Of the processes of a job one shows it.
+    self._shown = parallel.is_lead()
+    self._terminal = sys.stderr.isatty() and self._shown
     self._bar = tqdm.tqdm(
       total=stop * batch_size,
       initial=start * batch_size,
@@ -85,7 +87,7 @@ class Progress:
       self._bar.set_description_str(done, refresh=False)
       self._bar.set_postfix_str(self._value, refresh=False)
       self._bar.update(step * self._batch - self._bar.n)
-    elif now - self._last >= _LINE_EVERY:
+    elif self._shown and now - self._last >= _LINE_EVERY:
       self._last = now
       rate = (step - self._first) / (now - self._started)
       left = tqdm.tqdm.format_interval((self._stop - step) / max(rate, 1e-9))

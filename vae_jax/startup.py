@@ -15,16 +15,22 @@ from ml_collections import ConfigDict
 
 from vae_jax import (
   build,
+  collectives,
   flops,
+  memory,
   objectives,
   optim,
   parallel,
   train_step,
 )
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
+from vae_jax.memory import Memory
 
+# Dispatches that may wait for the device. Without a bound the host runs ahead
+# until simulated devices starve one another and deadlock.
+RUN_AHEAD = 2
 # Images of one dispatch, at most; it changes no number.
 _DISPATCH_BYTES = 1 << 28
 
@@ -36,6 +42,9 @@ class Costs:
   Attributes:
     compile_seconds: wall time to trace and compile the train step.
     flops_per_image: of one training step, forward and backward; see `flops`.
+    memory: of a device; see `memory`.
+    exchanged: bytes that a device exchanges in a step, by kind; see
+      `collectives`.
     images: training images after the first dispatch.
     seconds: wall time they took, validation, pictures and saves left out.
     waited: the part of it spent waiting for data.
@@ -43,6 +52,8 @@ class Costs:
 
   compile_seconds: float = 0.0
   flops_per_image: float = 0.0
+  memory: Memory | None = None
+  exchanged: dict[str, int] = dataclasses.field(default_factory=dict)
   images: int = 0
   seconds: float = 0.0
   waited: float = 0.0
@@ -143,13 +154,26 @@ def total_steps(config: ConfigDict, examples: int) -> int:
 
 
 def compile_step(
-  step: Callable[..., Any], arguments: tuple[Any, ...], *, images_per_step: int
+  config: ConfigDict, step: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[Callable[..., Any], Costs]:
-  """Compiles a mapped step for these arguments; returns it and its costs."""
+  """Compiles the mapped train step; returns it and what it costs.
+
+  Args:
+    config: the resolved config.
+    step: of `train_step.make_train_steps`.
+    arguments: that it will be called with, state and data first.
+
+  Raises:
+    ConfigError: the devices have too little memory.
+  """
   begin = time.monotonic()
-  lowered = step.lower(*arguments)
+  held = memory.of_state(*arguments[:2], dispatches=RUN_AHEAD + pipeline.AHEAD)
   # Counting traces the step once more, which need not wait for the compiler.
-  with futures.ThreadPoolExecutor(1) as pool:
+  with (
+    memory.refusals(config, held),
+    futures.ThreadPoolExecutor(1) as pool,
+  ):
+    lowered = step.lower(*arguments)
     # Under a trace pmap sees this process's devices alone.
     local = len(parallel.positions())
     shapes = jax.tree.map(
@@ -159,9 +183,17 @@ def compile_step(
     compiled = lowered.compile()
     seconds = time.monotonic() - begin
     operations = flops.count(jaxpr.result())
+  held = memory.with_activations(held, compiled)
+  memory.check(config, held)
+  devices = parallel.device_count()
+  exchanged = {}
+  if devices > 1:
+    exchanged = collectives.bytes_per_step(compiled.as_text())
   return compiled, Costs(
     compile_seconds=seconds,
-    flops_per_image=operations / images_per_step,
+    flops_per_image=operations / (config.train.batch_size // devices),
+    memory=held,
+    exchanged=exchanged,
   )
 
 
@@ -183,6 +215,7 @@ def describe(
     f"devices     {parallel.describe_devices()}",
     f"data        {splits.name}, {config.data.image_shape}: {data}",
     *parameter_table(state.params),
+    *memory.table(costs.memory, _cached_bytes(config, splits)),
     f"objective   {config.objective.name} {config.objective.args.to_dict()}",
     f"likelihood  {config.model.likelihood.name}, "
     f"binarization {config.data.binarization}",
@@ -191,9 +224,18 @@ def describe(
     f"{steps_per_call(config)} steps per dispatch",
     f"compute     {costs.flops_per_image / 1e6:.2f} MFLOP per image, "
     f"compiled in {costs.compile_seconds:.1f} s",
+    f"exchange    {collectives.describe(costs.exchanged)}",
     f"output      {workdir}",
   ]
   logging.info("%s", "\n".join(lines))
+
+
+def _cached_bytes(config: ConfigDict, splits: datasets.Splits) -> int:
+  """Returns the bytes of the images that lie decoded on this machine."""
+  if config.data.cache != "host":
+    return 0
+  images = len(splits.train) + len(splits.validation)
+  return images * math.prod(config.data.image_shape)
 
 
 def parameter_table(params: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +13,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import (
-  build,
-  checkpoint,
   distributed,
   interruption,
+  memory,
   metrics,
   parallel,
   pictures,
+  safekeeping,
   startup,
   step_log,
   storage,
@@ -33,9 +32,6 @@ from vae_jax import workdir as workdir_lib
 from vae_jax.data import cache, datasets, pipeline
 from vae_jax.evaluate import bounds
 
-# Dispatches that may wait for the device. Without a bound the host runs ahead
-# until simulated devices starve one another and deadlock.
-_RUN_AHEAD = 2
 # A dispatch is cut to about this length, so that a signal is soon obeyed.
 _DISPATCH_SECONDS = 2.0
 
@@ -83,8 +79,8 @@ def fit(
       "the data",
       {
         **distributed.config_facts(config),
-        "the training images": splits.train.identity,
-        "the validation images": splits.validation.identity,
+        **distributed.data_facts("the training images", splits.train),
+        **distributed.data_facts("the validation images", splits.validation),
       },
     )
     if parallel.is_lead():
@@ -117,7 +113,15 @@ class _Run:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     with contextlib.ExitStack() as stack:
-      state, resumed = self._restored(stack)
+      stack.enter_context(memory.refusals(config))
+      self.kept = safekeeping.Safekeeping(
+        config,
+        self.workdir,
+        self.source,
+        num_steps=self.num_steps,
+        stack=stack,
+      )
+      state = self.kept.state
       host_state = parallel.read_one(state)
       start = int(host_state.step)
       if start >= self.num_steps:
@@ -126,11 +130,10 @@ class _Run:
         return host_state, startup.Costs()
 
       self.seeds = parallel.replicate(np.uint32(config.seed))
-      example = self._load((start, 0))[2]
       train_steps, costs = startup.compile_step(
+        config,
         train_step.make_train_steps(config, shape, self.num_steps),
-        (state, example, self._control(0, False), self.seeds),
-        images_per_step=self.batch_size // parallel.device_count(),
+        (state, self._load((start, 0))[2], self._control(0, False), self.seeds),
       )
       self.eval_step = train_step.make_eval_step(config, shape)
       if parallel.is_lead():
@@ -142,19 +145,12 @@ class _Run:
           num_steps=self.num_steps,
           costs=costs,
         )
-      if resumed:
+      if self.kept.resumed:
         logging.info("Going on from step %d of %d.", start, self.num_steps)
-      self.writer = (
-        metrics.Writer(self.workdir, step=start)
-        if parallel.is_lead()
-        else metrics.Silent()
-      )
-      stack.callback(self.writer.close)
+      self.kept.open_writer(start)
       stop_requested = stack.enter_context(interruption.listening())
-      if resumed and self._due(start, self.validate_every):
-        rows = metrics.read_rows(self.workdir) if parallel.is_lead() else []
-        validated = [r["step"] for r in rows if r["split"] == "validation"]
-        if not distributed.from_lead("validated", start in validated):
+      if self.kept.resumed and self._due(start, self.validate_every):
+        if not self.kept.validated(start):
           # A signal came when this validation was due; it has to be made up.
           self._validate(host_state)
       host_state = self._loop(
@@ -168,47 +164,8 @@ class _Run:
     self._finish(host_state)
     return host_state, costs
 
-  def _restored(
-    self, stack: contextlib.ExitStack
-  ) -> tuple[train_step.TrainState, bool]:
-    """Returns the state on all devices, and whether it is a checkpoint's.
-
-    The first process alone reads storage and draws initial weights; all others
-    are given its bits.
-    """
-    config, shape = self.config, self.config.data.image_shape
-    initial = functools.partial(
-      train_step.init_state, config, shape, self.num_steps
-    )
-    like = jax.eval_shape(initial)
-    found = None
-    if parallel.is_lead():
-      found, unreadable = checkpoint.restore(self.workdir, like)
-      for step in unreadable:
-        checkpoint.set_aside(self.workdir, step)
-      self.checkpoints = checkpoint.Checkpoints(
-        self.workdir,
-        keep_latest=config.checkpoint.keep_latest,
-        keep_best=config.checkpoint.keep_best,
-      )
-      stack.callback(self.checkpoints.close)
-      state = found
-      if state is None:
-        state = jax.tree.map(np.asarray, self._from_data(initial()))
-    else:
-      state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
-    resumed = distributed.from_lead("the checkpoint", found is not None)
-    return parallel.broadcast(state), resumed
-
   def _control(self, count: int, stop: bool) -> jax.Array:
     return parallel.replicate(np.array([count, stop], np.int32))
-
-  def _from_data(self, state: train_step.TrainState) -> train_step.TrainState:
-    if not build.reads_data(self.config):
-      return state
-    variables = {"params": state.params, **state.model_state}
-    variables = build.init_from_data(self.config, variables, self.source)
-    return train_step.state_of(self.config, variables, self.num_steps)
 
   def _loop(
     self,
@@ -228,7 +185,7 @@ class _Run:
     )
     log = step_log.StepLog(
       self.config,
-      self.writer,
+      self.kept.writer,
       stopwatch,
       bar,
       steps_per_epoch=self.steps_per_epoch,
@@ -261,7 +218,7 @@ class _Run:
         pause = validating or self._due(
           step, self.config.checkpoint.every_steps
         )
-        while len(running) >= (1 if pause or stopping else _RUN_AHEAD):
+        while len(running) >= (1 if pause or stopping else startup.RUN_AHEAD):
           *done, stop = running.popleft()
           log.add(*done)
           # Read where all processes read it, so that they stop as one.
@@ -280,9 +237,9 @@ class _Run:
             score = self._validate(host_state)
           # What a diverging run leaves must not push out what was good.
           if stopping or not host_state.skipped_in_row:
-            self._save(host_state, score)
+            self.kept.save(host_state, score)
           if stopping:
-            self._saves_are_whole()
+            self.kept.wait()
             raise interruption.Interrupted(
               f"Stopped at step {step} of {self.num_steps} and saved it; the "
               "same command goes on from there."
@@ -291,7 +248,7 @@ class _Run:
           break
     costs.images, costs.seconds = stopwatch.images, stopwatch.seconds
     costs.waited = stopwatch.waited
-    self._saves_are_whole()
+    self.kept.wait()
     return host_state
 
   def _limit_dispatch(self, seconds_per_step: float) -> None:
@@ -301,20 +258,6 @@ class _Run:
     self.steps_per_dispatch = distributed.from_lead(
       "steps per dispatch", min(self.steps_per_call, fitting)
     )
-
-  def _save(self, state: train_step.TrainState, score: float | None) -> None:
-    if not parallel.is_lead():
-      return
-    watch.progress(f"saving step {int(state.step)}")
-    # Rows first: none may be missing of steps that will not be repeated.
-    self.writer.flush()
-    self.checkpoints.save(state, self.config, score=score)
-
-  def _saves_are_whole(self) -> None:
-    """Returns, in all processes, when what was saved is on disk."""
-    if parallel.is_lead():
-      self.checkpoints.wait()
-    distributed.barrier("the checkpoint")
 
   def _due(self, step: int, every: int) -> bool:
     return step % every == 0 or step == self.num_steps
@@ -360,14 +303,14 @@ class _Run:
       step=step,
       seed=self.config.eval.seed,
     )
-    self.writer.row(
+    self.kept.writer.row(
       step, "validation", {**row, "epoch": step / self.steps_per_epoch}
     )
     if parallel.is_lead():
       folder = storage.path(self.workdir) / "figures"
       watch.progress("drawing")
       pictures.validation(
-        self.config, state, self.held_out, folder, self.writer
+        self.config, state, self.held_out, folder, self.kept.writer
       )
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None

@@ -107,7 +107,7 @@ class Watch:
     return name[:1].upper() + name[1:]
 
   def _run(self) -> None:
-    beat = max(0.05, min(1.0, self._heartbeat / 5))
+    beat = min(1.0, self._heartbeat / 5, (self._stall or 5.0) / 5)
     last = time.monotonic()
     while not self._ended.wait(beat):
       now = time.monotonic()
@@ -137,9 +137,10 @@ class Watch:
     # One who may take as long as it likes may keep the others waiting too.
     if not all(in_haste for _, _, in_haste in at):
       return
-    stuck = [i for i in range(self._count) if now - moved[i] > self._stall]
-    if not stuck:
+    if now - min(moved) < self._stall:
       return
+    # Who made the others wait was the last to move.
+    stuck = [i for i in range(self._count) if now - moved[i] > self._stall / 2]
     guilty = [i for i in stuck if at[i][1] not in (COMPUTING, WAITING)]
     said = ", ".join(
       f"{self._name(i)} is stuck {at[i][1]}" for i in guilty or stuck

@@ -16,6 +16,9 @@ import numpy as np
 
 from vae_jax import parallel
 
+# Items that are made before they are asked for.
+AHEAD = 2
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -109,7 +112,7 @@ def eval_data(
 
 
 def prefetch(
-  function: Callable[[In], Out], items: Iterable[In], *, ahead: int = 2
+  function: Callable[[In], Out], items: Iterable[In], *, ahead: int = AHEAD
 ) -> Iterator[Out]:
   """Yields function(item) in order, computed `ahead` items early in threads.
 

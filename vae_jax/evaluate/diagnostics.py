@@ -211,7 +211,7 @@ def statistics(
     "aggregate_mean": aggregate_mean.tolist(),
     "aggregate_variance": aggregate_variance.tolist(),
   }
-  if rows.kl is not None and folder is not None:
+  if rows.kl is not None:
     report["kl_per_dimension"] = rows.kl.mean(axis=0, dtype=float).tolist()
   return report
 

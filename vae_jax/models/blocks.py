@@ -122,7 +122,8 @@ class BatchNormAct(nn.Module):
 
 class MakesLayers:
   """Layers with the settings of the network that inherits this: `train`,
-  `dtype`, `initializer` and `axis_name`, as `encoders.Encoder` has them."""
+  `dtype`, `initializer`, `axis_name` and `remat`, as `encoders.Encoder` has
+  them."""
 
   def _conv(self, features: int, **kwargs) -> layers.Conv:
     return layers.Conv(
@@ -137,6 +138,20 @@ class MakesLayers:
       axis_name=self.axis_name,
       **kwargs,
     )
+
+  def _stage(
+    self, stage: Callable[..., Array], x: Array, *settings: Any
+  ) -> Array:
+    """Returns stage(self, x, *settings), a function that makes layers.
+
+    With `remat` all that is kept of it for the backward pass is x; names and
+    values of parameters, and what is computed, are the same either way.
+    """
+
+    def run(net: nn.Module, x: Array) -> Array:
+      return stage(net, x, *settings)
+
+    return (nn.remat(run) if self.remat else run)(self, x)
 
 
 class GroupNormSwish(nn.Module):
@@ -193,3 +208,13 @@ class ResidualBlock(nn.Module):
         self.features, (1, 1), dtype=self.dtype, initializer=self.initializer
       )(x)
     return x + y
+
+
+def residual(
+  net: nn.Module, x: Float[Array, "b h w c"], features: int
+) -> Float[Array, "b h w o"]:
+  """Applies a `ResidualBlock` of a network, one stage of it."""
+  block = ResidualBlock(
+    features, norm=net.norm, dtype=net.dtype, initializer=net.initializer
+  )
+  return block(x)

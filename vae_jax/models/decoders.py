@@ -24,6 +24,7 @@ class Decoder(blocks.MakesLayers, nn.Module):
     dtype: Type computed in; parameters and outputs are float32.
     initializer: "flax", "glorot" or "torch", see `layers.initializers`.
     axis_name: Device axis of the global batch, for batch norm.
+    remat: Recompute each stage in the backward pass, to save memory.
   """
 
   image_shape: tuple[int, int]
@@ -32,6 +33,7 @@ class Decoder(blocks.MakesLayers, nn.Module):
   dtype: Any = jnp.float32
   initializer: str = "flax"
   axis_name: str | None = None
+  remat: bool = False
 
   def _dense(self, features: int) -> layers.Dense:
     return layers.Dense(
@@ -62,8 +64,12 @@ class Mlp(Decoder):
   def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
     """Maps latents to raw outputs."""
     activation = blocks.activation(self.activation)
+
+    def stage(net, z, features):
+      return activation(net._dense(features)(z))
+
     for features in self.hidden:
-      z = activation(self._dense(features)(z))
+      z = self._stage(stage, z, features)
     x = self._image(z, *self.image_shape, self.out_channels)
     return x.astype(jnp.float32)
 
@@ -95,18 +101,22 @@ class Conv(Decoder):
     *sizes, smallest = blocks.halved_sizes(self.image_shape, len(self.channels))
     x = self._image(z, *smallest, self.channels[-1])
     up = functools.partial(
-      self._up,
+      Conv._up,
       kernel_size=(self.kernel_size, self.kernel_size),
       strides=(2, 2),
     )
-    inner = zip(self.channels[:-1], sizes[1:], strict=True)
-    for features, (h, w) in reversed(list(inner)):
-      x = up(features, use_bias=not self.batch_norm)(x)[:, :h, :w]
-      x = self._act(
-        activation, batch_norm=self.batch_norm, dropout=self.dropout
+
+    def stage(net, x, features, h, w):
+      x = up(net, features, use_bias=not net.batch_norm)(x)[:, :h, :w]
+      return net._act(
+        activation, batch_norm=net.batch_norm, dropout=net.dropout
       )(x)
+
+    inner = zip(self.channels[:-1], sizes[1:], strict=True)
+    for features, size in reversed(list(inner)):
+      x = self._stage(stage, x, features, *size)
     h, w = self.image_shape
-    return up(self.out_channels)(x)[:, :h, :w].astype(jnp.float32)
+    return up(self, self.out_channels)(x)[:, :h, :w].astype(jnp.float32)
 
 
 class Resnet(Decoder):
@@ -133,12 +143,7 @@ class Resnet(Decoder):
     for features, (h, w) in reversed(stages):
       x = blocks.double(x)[:, :h, :w]
       for _ in range(self.depth):
-        x = blocks.ResidualBlock(
-          features,
-          norm=self.norm,
-          dtype=self.dtype,
-          initializer=self.initializer,
-        )(x)
+        x = self._stage(blocks.residual, x, features)
     x = blocks.GroupNormSwish(self.norm, self.dtype)(x)
     return self._conv(self.out_channels)(x).astype(jnp.float32)
 
@@ -154,10 +159,14 @@ class LectureMnist(Decoder):
     """Maps latents to raw outputs."""
     blocks.require_size("lecture_mnist", self.image_shape, (28, 28))
     one, none = ((1, 1), (1, 1)), ((2, 2), (2, 2))  # PyTorch's padding 1, 0.
+
+    def stage(net, x, features, stride, padding):
+      up = net._up(features, strides=(stride, stride), padding=padding)
+      return nn.leaky_relu(up(x))
+
     x = self._image(z, 7, 7, 64)
-    x = nn.leaky_relu(self._up(64, padding=one)(x))
-    x = nn.leaky_relu(self._up(64, strides=(2, 2), padding=one)(x))
-    x = nn.leaky_relu(self._up(32, strides=(2, 2), padding=none)(x))
+    for settings in ((64, 1, one), (64, 2, one), (32, 2, none)):
+      x = self._stage(stage, x, *settings)
     x = self._up(self.out_channels, padding=none)(x)
     return x[:, :28, :28].astype(jnp.float32)
 
@@ -179,10 +188,14 @@ class LectureCeleba(Decoder):
     blocks.require_size("lecture_celeba", self.image_shape, (128, 128))
     activation = functools.partial(nn.leaky_relu, negative_slope=0.1)
     one, none = ((1, 1), (1, 1)), ((2, 2), (2, 2))  # PyTorch's padding 1, 0.
+
+    def stage(net, x, features, padding):
+      x = net._up(features, strides=(2, 2), padding=padding)(x)
+      return net._act(activation, dropout=net.dropout)(x)
+
     x = self._image(z, 8, 8, 64)
-    for features, padding in ((64, none), (64, one), (32, one)):
-      x = self._up(features, strides=(2, 2), padding=padding)(x)
-      x = self._act(activation, dropout=self.dropout)(x)
+    for settings in ((64, none), (64, one), (32, one)):
+      x = self._stage(stage, x, *settings)
     x = self._up(self.out_channels, strides=(2, 2), padding=one)(x)
     return x[:, :128, :128].astype(jnp.float32)
 
@@ -204,10 +217,14 @@ class LectureCelebaUpsample(Decoder):
     """Maps latents to raw outputs."""
     blocks.require_size("lecture_celeba_upsample", self.image_shape, (128, 128))
     activation = functools.partial(nn.leaky_relu, negative_slope=0.1)
+
+    def stage(net, x, features):
+      x = net._conv(features)(blocks.double(x))
+      return net._act(activation, dropout=net.dropout)(x)
+
     x = self._image(z, 8, 8, 64)
     for features in (64, 64, 32):
-      x = self._conv(features)(blocks.double(x))
-      x = self._act(activation, dropout=self.dropout)(x)
+      x = self._stage(stage, x, features)
     x = self._conv(self.out_channels)(blocks.double(x))
     return x.astype(jnp.float32)
 

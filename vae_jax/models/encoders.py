@@ -22,12 +22,14 @@ class Encoder(blocks.MakesLayers, nn.Module):
     dtype: Type computed in; parameters are float32.
     initializer: "flax", "glorot" or "torch", see `layers.initializers`.
     axis_name: Device axis of the global batch, for batch norm.
+    remat: Recompute each stage in the backward pass, to save memory.
   """
 
   train: bool = False
   dtype: Any = jnp.float32
   initializer: str = "flax"
   axis_name: str | None = None
+  remat: bool = False
 
 
 class Mlp(Encoder):
@@ -45,12 +47,16 @@ class Mlp(Encoder):
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b f"]:
     """Maps images in [0, 1] to features."""
     activation = blocks.activation(self.activation)
+
+    def stage(net, x, features):
+      dense = layers.Dense(
+        features, dtype=net.dtype, initializer=net.initializer
+      )
+      return activation(dense(x))
+
     x = x.reshape(x.shape[0], -1)
     for features in self.hidden:
-      dense = layers.Dense(
-        features, dtype=self.dtype, initializer=self.initializer
-      )
-      x = activation(dense(x))
+      x = self._stage(stage, x, features)
     return x
 
 
@@ -77,17 +83,21 @@ class Conv(Encoder):
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b f"]:
     """Maps images in [0, 1] to features."""
     activation = blocks.activation(self.activation)
-    for features in self.channels:
+
+    def stage(net, x, features):
       # Batch norm brings its own bias.
-      x = self._conv(
+      x = net._conv(
         features,
-        kernel_size=(self.kernel_size, self.kernel_size),
+        kernel_size=(net.kernel_size, net.kernel_size),
         strides=(2, 2),
-        use_bias=not self.batch_norm,
+        use_bias=not net.batch_norm,
       )(x)
-      x = self._act(
-        activation, batch_norm=self.batch_norm, dropout=self.dropout
+      return net._act(
+        activation, batch_norm=net.batch_norm, dropout=net.dropout
       )(x)
+
+    for features in self.channels:
+      x = self._stage(stage, x, features)
     return x.reshape(x.shape[0], -1)
 
 
@@ -113,12 +123,7 @@ class Resnet(Encoder):
     x = self._conv(self.channels[0])(x)
     for features in self.channels:
       for _ in range(self.depth):
-        x = blocks.ResidualBlock(
-          features,
-          norm=self.norm,
-          dtype=self.dtype,
-          initializer=self.initializer,
-        )(x)
+        x = self._stage(blocks.residual, x, features)
       x = blocks.halve(x)
     x = blocks.GroupNormSwish(self.norm, self.dtype)(x)
     return x.reshape(x.shape[0], -1)
@@ -132,11 +137,14 @@ class LectureMnist(Encoder):
     """Maps images in [0, 1] to features."""
     blocks.require_size("lecture_mnist", x.shape[1:3], (28, 28))
     # PyTorch's padding=1; "SAME" would shift the windows of stride 2.
-    conv = functools.partial(self._conv, padding=((1, 1), (1, 1)))
-    x = nn.leaky_relu(conv(32)(x))
-    x = nn.leaky_relu(conv(64, strides=(2, 2))(x))
-    x = nn.leaky_relu(conv(64, strides=(2, 2))(x))
-    x = conv(64)(x)
+    one = ((1, 1), (1, 1))
+
+    def stage(net, x, features, strides):
+      return nn.leaky_relu(net._conv(features, strides=strides, padding=one)(x))
+
+    for features, stride in ((32, 1), (64, 2), (64, 2)):
+      x = self._stage(stage, x, features, (stride, stride))
+    x = self._conv(64, padding=one)(x)
     return x.reshape(x.shape[0], -1)
 
 
@@ -154,14 +162,18 @@ class LectureCeleba(Encoder):
     """Maps images in [0, 1] to features."""
     blocks.require_size("lecture_celeba", x.shape[1:3], (128, 128))
     activation = functools.partial(nn.leaky_relu, negative_slope=0.1)
-    for features in (32, 64, 64, 64):
-      x = self._conv(
+
+    def stage(net, x, features):
+      x = net._conv(
         features,
         strides=(2, 2),
         padding=((1, 1), (1, 1)),
         use_bias=False,
       )(x)
-      x = self._act(activation, dropout=self.dropout)(x)
+      return net._act(activation, dropout=net.dropout)(x)
+
+    for features in (32, 64, 64, 64):
+      x = self._stage(stage, x, features)
     return x.reshape(x.shape[0], -1)
 
 

@@ -1,0 +1,96 @@
+"""Jobs that are killed again and again, and end as if nothing had happened."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from tests import faults
+from vae_jax import metrics
+
+PLACES = ("cache", "compile", "step", "save", "evaluate")
+STEPS = 200
+
+
+def plan_of(seed, processes, do):
+  """Returns a fault at each place in the lead and in a worker, at random
+  moments, in random order."""
+  random = np.random.RandomState(seed)
+  plan = []
+  for place in PLACES * 2:
+    for process in (0, random.randint(1, processes)):
+      count = random.randint(2, 6) if place == "step" else 1
+      # A signal must come before the end of what it comes in.
+      delay = 0.0 if do == "TERM" else float(random.uniform(0, 0.2))
+      plan.append(
+        {
+          "process": int(process),
+          "at": place,
+          "count": int(count),
+          "delay": delay,
+          "do": do,
+        }
+      )
+  return [plan[i] for i in random.permutation(len(plan))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, faces_dir):
+  """Returns {layout: workdir} of runs that nobody disturbed."""
+  found = {}
+  for layout in ((2, 2), (4, 1)):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended, found[layout] = faults.job(
+      folder, faces_dir, layout=layout, steps=STEPS
+    )
+    assert ended.returncode == 0, ended.stdout
+  faults.assert_close(*found.values())
+  return found
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
+def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
+  plan = plan_of(layout[0], layout[0], "KILL")
+  ended, workdir = faults.job(
+    tmp_path,
+    faces_dir,
+    layout=layout,
+    plan=plan,
+    restarts=len(plan) + 2,
+    steps=STEPS,
+  )
+  assert ended.returncode == 0, ended.stdout
+  kills = collections.Counter(
+    (fault["at"], "lead" if fault["process"] == 0 else "worker")
+    for fault in faults.done(tmp_path)
+  )
+  print(layout, dict(kills))
+  # A kill that would come after its process has ended is none.
+  assert sum(kills.values()) >= 16
+  faults.assert_as_if_nothing_happened(workdir, undisturbed[layout])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
+def test_told_to_stop_at_random_moments(
+  layout, undisturbed, tmp_path, faces_dir
+):
+  plan = plan_of(layout[0] + 1, layout[0], "TERM")
+  ended, workdir = faults.job(
+    tmp_path,
+    faces_dir,
+    layout=layout,
+    plan=plan,
+    restarts=len(plan) + 2,
+    steps=STEPS,
+  )
+  assert ended.returncode == 0, ended.stdout
+  assert len(faults.done(tmp_path)) >= 16
+  assert "Traceback" not in ended.stdout
+  # Wherever it stopped there is a row of what came since the one before it.
+  steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
+  assert sum(steps) == STEPS
+  faults.assert_as_if_nothing_happened(workdir, undisturbed[layout])
