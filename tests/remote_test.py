@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 import fsspec
 import numpy as np
@@ -381,13 +380,29 @@ def _config(data, cache_dir):
     data,
     data__cache="host",
     data__cache_dir=str(cache_dir),
-    train__num_steps=40,
+    train__num_steps=24,
     train__steps_per_call=2,
-    train__validate_every_steps=10,
+    train__validate_every_steps=12,
     train__log_every_steps=5,
-    checkpoint__every_steps=2,
+    checkpoint__every_steps=4,
     eval__latents=False,
   )
+
+
+# Rows of step 12 are there when it is killed, and no checkpoint of it is.
+_KILLED = """
+import os, signal, sys
+from tests import remote_test
+from vae_jax import checkpoint, train
+save = checkpoint.Checkpoints.save
+def kill(self, state, *rest, **more):
+  if int(state.step) == 12:
+    self.wait()
+    os.kill(os.getpid(), signal.SIGKILL)
+  save(self, state, *rest, **more)
+checkpoint.Checkpoints.save = kill
+train.train(remote_test._config(*sys.argv[2:]), sys.argv[1])
+"""
 
 
 def _comparable(workdir):
@@ -401,30 +416,22 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   address, data, faces_dir, tmp_path, monkeypatch, caplog
 ):
   there, here = str(address / "run"), str(tmp_path / "run")
-  script = (
-    "import sys; from tests.remote_test import _config; "
-    "from vae_jax import train; "
-    "train.train(_config(*sys.argv[2:]), sys.argv[1])"
-  )
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "one"))
   process = subprocess.Popen(
-    [sys.executable, "-c", script, there, data, str(address / "cache")],
+    [sys.executable, "-c", _KILLED, there, data, str(address / "cache")],
     stderr=subprocess.PIPE,
   )
   train.train(_config(faces_dir, ""), here)
-  while process.poll() is None:
-    if max(checkpoint.steps(there), default=0) >= 10:
-      break
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
   _, said = process.communicate()
   assert process.returncode == -signal.SIGKILL, said
   assert (address / "run" / ".owner").exists()
+  assert checkpoint.steps(there)[-1] == 8
+  assert metrics.read_rows(there)[-1]["step"] == 12
   # On another host, without the first one's copies.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
   with caplog.at_level(logging.INFO, "absl"):
     train.train(_config(data, address / "cache"), there)
-  assert "Going on from step" in caplog.text
+  assert "Going on from step 8" in caplog.text
   assert "decoded" not in caplog.text
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
