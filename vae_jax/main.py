@@ -133,6 +133,9 @@ _OPTIONS = (
   flags.DEFINE_integer(
     "port", None, "Port to serve at; 0 = any free one; the first from 7860 on."
   ),
+  flags.DEFINE_float(
+    "seconds", None, "That --mode=benchmark measures for; 15.", lower_bound=0.0
+  ),
 )
 
 
@@ -218,7 +221,7 @@ def _run() -> None:
     },
   )
   if _MODE.value in _TOGETHER:
-    said = _together(config, workdir)
+    said = _together(config, workdir, options)
     if said and parallel.is_lead():
       print(said)
   else:
@@ -229,7 +232,9 @@ def _run() -> None:
   distributed.finish()
 
 
-def _together(config: ConfigDict, workdir: str) -> str:
+def _together(
+  config: ConfigDict, workdir: str, options: options_lib.Options
+) -> str:
   """Runs a mode that all processes share; returns what to print."""
   if _MODE.value == "train":
     from vae_jax import train
@@ -242,7 +247,9 @@ def _together(config: ConfigDict, workdir: str) -> str:
     return report_table.table(report.evaluate(config, workdir))
   from vae_jax import benchmark
 
-  return benchmark.table(benchmark.benchmark(config, workdir))
+  return benchmark.table(
+    benchmark.benchmark(config, workdir, seconds=options.seconds)
+  )
 
 
 def main(argv: list[str]) -> None:
