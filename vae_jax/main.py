@@ -206,7 +206,7 @@ def _run() -> None:
   config, workdir = _settings()
   validation.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
-  from vae_jax import distributed, parallel
+  from vae_jax import distributed, parallel, record
 
   parallel.initialize(config.train.compilation_cache_dir)
   distributed.start(
@@ -217,6 +217,7 @@ def _run() -> None:
     facts={
       "--mode": _MODE.value,
       "--workdir": workdir,
+      "the code (its digest)": record.code_version()["digest"],
       **distributed.config_facts(config),
     },
   )
