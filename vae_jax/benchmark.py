@@ -10,23 +10,31 @@ from ml_collections import ConfigDict
 
 from vae_jax import distributed, parallel, storage, train
 
-# Steps are added until the measured part of the loop takes this long.
+# Steps are added until the measured part of the loop takes so long.
 _SECONDS = 15.0
 
 
-def benchmark(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def benchmark(
+  config: ConfigDict, workdir: str, *, seconds: float | None = None
+) -> dict[str, Any]:
   """Trains briefly in a temporary folder, with the config's own logging.
 
   A first short run says how many steps fill the time; the second is measured.
   Validation, pictures and saves are left out of images/s.
 
   Writes `<workdir>/benchmark.json` and returns what it wrote.
+
+  Args:
+    config: of the model.
+    workdir: where the result goes.
+    seconds: that the measured part takes; None: 15.
   """
+  seconds = _SECONDS if seconds is None else seconds
   rate = _run(config, 2 * config.train.steps_per_call)["images_per_second"]
   rate = distributed.from_lead("images per second", rate)
   steps = max(
     4 * config.train.steps_per_call,
-    round(_SECONDS * rate / config.train.batch_size),
+    round(seconds * rate / config.train.batch_size),
   )
   result = _run(config, steps)
   if parallel.is_lead():

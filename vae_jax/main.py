@@ -133,6 +133,9 @@ _OPTIONS = (
   flags.DEFINE_integer(
     "port", None, "Port to serve at; 0 = any free one; the first from 7860 on."
   ),
+  flags.DEFINE_float(
+    "seconds", None, "That --mode=benchmark measures for; 15.", lower_bound=0.0
+  ),
 )
 
 
@@ -219,7 +222,7 @@ def _run() -> None:
     },
   )
   if _MODE.value in _TOGETHER:
-    said = _together(config, workdir)
+    said = _together(config, workdir, options)
     if said and parallel.is_lead():
       print(said)
   else:
@@ -230,7 +233,9 @@ def _run() -> None:
   distributed.finish()
 
 
-def _together(config: ConfigDict, workdir: str) -> str:
+def _together(
+  config: ConfigDict, workdir: str, options: options_lib.Options
+) -> str:
   """Runs a mode that all processes share; returns what to print."""
   if _MODE.value == "train":
     from vae_jax import train
@@ -243,7 +248,9 @@ def _together(config: ConfigDict, workdir: str) -> str:
     return report_table.table(report.evaluate(config, workdir))
   from vae_jax import benchmark
 
-  return benchmark.table(benchmark.benchmark(config, workdir))
+  return benchmark.table(
+    benchmark.benchmark(config, workdir, seconds=options.seconds)
+  )
 
 
 def main(argv: list[str]) -> None:

@@ -22,6 +22,7 @@ class Options:
     individual: whether each sample is a file of its own.
     host: address that the page is served on.
     port: port that the page is served on; 0 = any free one.
+    seconds: that a measurement takes.
   """
 
   images: str | None = None
@@ -35,13 +36,14 @@ class Options:
   individual: bool | None = None
   host: str | None = None
   port: int | None = None
+  seconds: float | None = None
 
 
 # Which of them each mode reads.
 READS = {
   "train": (),
   "evaluate": (),
-  "benchmark": (),
+  "benchmark": ("seconds",),
   "compare": (),
   "reconstruct": ("images",),
   "sample": ("count", "individual"),

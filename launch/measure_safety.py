@@ -1,0 +1,187 @@
+"""What it costs that a run can be killed at any time, and is watched.
+
+    python launch/measure_safety.py --config=configs/faces.py --steps=2000
+
+Trains a config again and again for --steps steps in turns: as it is, with its
+own periods of checkpoints and rows and with the watch; and bare, with nothing
+saved, no rows and no watch. Validation is left out of both. Printed are, as
+shares of the training time:
+
+  standing  what the loop stands still for: calls that save and write rows
+  time      by how much the whole loop takes longer, beside noise
+  cpu       by how much more the processors work, background threads included
+
+and the processor time of the watch by itself. --steps should be a multiple of
+config.checkpoint.every_steps, or the last save of a run counts too much.
+"""
+
+import contextlib
+import json
+import pathlib
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from vae_jax import (
+  checkpoint,
+  distributed,
+  metrics,
+  parallel,
+  train,
+)
+from vae_jax import (
+  config as config_lib,
+)
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
+_STEPS = flags.DEFINE_integer("steps", 2000, "Of each run.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Pairs of runs.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "runs/safety.json", "For the numbers.")
+# What keeps a run safe, by calls of the loop.
+_SAFETY = (
+  (checkpoint.Checkpoints, "save"),
+  (checkpoint.Checkpoints, "wait"),
+  (metrics.Writer, "row"),
+  (metrics.Writer, "flush"),
+)
+
+
+class Clock:
+  """Wall and processor seconds in calls.
+
+  Attributes:
+    wall: seconds on the wall.
+    cpu: seconds of all of this process's threads.
+  """
+
+  def __init__(self):
+    self.wall = self.cpu = 0.0
+
+  @contextlib.contextmanager
+  def running(self) -> Iterator[None]:
+    """Adds what passes inside."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    self.wall += time.perf_counter() - wall
+    self.cpu += time.process_time() - cpu
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+  del args, kwargs
+
+
+@contextlib.contextmanager
+def replaced(owner: type, name: str, function: Callable[..., Any]):
+  """Lets a class have another method inside."""
+  original = getattr(owner, name)
+  setattr(owner, name, function)
+  try:
+    yield
+  finally:
+    setattr(owner, name, original)
+
+
+def timed(owner: type, name: str, clock: Clock):
+  """Adds calls of a method to a clock, inside."""
+  original = getattr(owner, name)
+
+  def method(*args: Any, **kwargs: Any) -> Any:
+    with clock.running():
+      return original(*args, **kwargs)
+
+  return replaced(owner, name, method)
+
+
+def watch_seconds() -> float:
+  """Returns the processor time of the thread that watches; 0 if none does."""
+  for thread in threading.enumerate():
+    if thread.name == "watch":
+      return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+  return 0.0
+
+
+def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
+  """Trains and returns seconds: of the loop, in safety, of the watch."""
+  loop, beside, safety = Clock(), Clock(), Clock()
+  with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    stack.enter_context(timed(train._Run, "_loop", loop))
+    stack.enter_context(timed(train._Run, "_validate", beside))
+    # Without rows there are no curves to draw at the end.
+    stack.enter_context(replaced(train._Run, "_finish", _nothing))
+    for owner, name in _SAFETY:
+      if safe:
+        stack.enter_context(timed(owner, name, safety))
+      else:
+        stack.enter_context(replaced(owner, name, _nothing))
+    if safe:
+      distributed.start(config)
+      stack.callback(distributed.finish)
+    train.fit(config, folder)
+    watching = watch_seconds()
+  return {
+    "wall": loop.wall - beside.wall,
+    "cpu": loop.cpu - beside.cpu,
+    "standing": safety.wall,
+    "watch_cpu": watching,
+  }
+
+
+def shares(
+  safe: list[dict[str, float]], bare: list[dict[str, float]]
+) -> dict[str, float]:
+  """Returns medians over rounds of each cost, as shares of training time."""
+  pairs = list(zip(safe, bare, strict=True))
+  middle = statistics.median
+  return {
+    "standing": middle(a["standing"] / a["wall"] for a in safe),
+    "time": middle(a["wall"] / b["wall"] - 1 for a, b in pairs),
+    "cpu": middle(a["cpu"] / b["cpu"] - 1 for a, b in pairs),
+    "watch_cpu": middle(a["watch_cpu"] / a["cpu"] for a in safe),
+  }
+
+
+def main(argv: list[str]) -> None:
+  """Measures, prints the shares and writes the numbers."""
+  del argv
+  logging.set_verbosity(logging.WARNING)
+  config = _CONFIG.value
+  if _STEPS.value % config.checkpoint.every_steps:
+    logging.warning(
+      "--steps is no multiple of config.checkpoint.every_steps, %d.",
+      config.checkpoint.every_steps,
+    )
+  config.train.num_steps, config.train.num_epochs = _STEPS.value, 0.0
+  config.train.validate_every_steps = _STEPS.value + 1
+  parallel.initialize(config.train.compilation_cache_dir)
+  safe: list[dict[str, float]] = []
+  bare: list[dict[str, float]] = []
+  for number in range(_ROUNDS.value):
+    # What comes second is no better off: the order turns in every round.
+    for first in (True, False):
+      is_safe = first == (number % 2 == 0)
+      (safe if is_safe else bare).append(one_run(config, safe=is_safe))
+    logging.warning("with %s, without %s", safe[-1], bare[-1])
+  result = shares(safe, bare)
+  output = pathlib.Path(_OUTPUT.value)
+  output.parent.mkdir(parents=True, exist_ok=True)
+  content = {
+    "config": json.loads(config_lib.to_json(config)),
+    "safe": safe,
+    "bare": bare,
+    "shares": result,
+  }
+  output.write_text(json.dumps(content, indent=2) + "\n")
+  for name, share in result.items():
+    print(f"{name:>12}{share:>9.2%}")
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main)
