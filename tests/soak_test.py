@@ -18,12 +18,12 @@ STEPS = 200
 SAVES = int(os.environ.get("SAVES", "400"))
 
 
-def plan_of(seed, processes, do):
-  """Returns a fault at each place in the lead and in a worker, at random
+def plan_of(seed, processes, do, rounds):
+  """Returns faults at each place in the lead and in a worker, at random
   moments, in random order."""
   random = np.random.RandomState(seed)
   plan = []
-  for place in PLACES * 2:
+  for place in PLACES * rounds:
     for process in (0, random.randint(1, processes)):
       count = random.randint(2, 6) if place == "step" else 1
       # A signal must come before the end of what it comes in.
@@ -58,7 +58,7 @@ def undisturbed(tmp_path_factory, faces_dir):
 @pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
 def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
-  plan = plan_of(layout[0], layout[0], "KILL")
+  plan = plan_of(layout[0], layout[0], "KILL", rounds=2)
   ended, workdir = faults.job(
     tmp_path,
     faces_dir,
@@ -84,7 +84,7 @@ def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
 def test_told_to_stop_at_random_moments(
   layout, undisturbed, tmp_path, faces_dir
 ):
-  plan = plan_of(layout[0] + 1, layout[0], "TERM")
+  plan = plan_of(layout[0] + 1, layout[0], "TERM", rounds=1)
   ended, workdir = faults.job(
     tmp_path,
     faces_dir,
@@ -94,7 +94,7 @@ def test_told_to_stop_at_random_moments(
     steps=STEPS,
   )
   assert ended.returncode == 0, ended.stdout
-  assert len(faults.done(tmp_path)) >= 16
+  assert len(faults.done(tmp_path)) >= 8
   assert "Traceback" not in ended.stdout
   # Wherever it stopped there is a row of what came since the one before it.
   steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
