@@ -193,7 +193,7 @@ worker() {
       kill -0 "$pid" 2> /dev/null || break
     done
     case $code in
-      75 | 76 | 129 | 13[1-9] | 14?) ;;
+      74 | 75 | 76 | 129 | 13[1-9] | 14?) ;;
       *) break ;;
     esac
     if [[ $stopped ]] || ((restarts >= MAX_RESTARTS)); then

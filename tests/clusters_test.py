@@ -34,7 +34,7 @@ def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
   return done, asked.read_text() if asked.exists() else ""
 
 
-@pytest.mark.parametrize("code", [75, 76, 129, 134, 137, 143])
+@pytest.mark.parametrize("code", [74, 75, 76, 129, 134, 137, 143])
 def test_slurm_runs_again_what_goes_on(code, tmp_path):
   done, asked = slurm(tmp_path, *fakes.FLAGS, code=code)
   assert asked == "requeue 17\n"
@@ -183,7 +183,7 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
   assert fakes.lint(task["run"]) == fakes.lint(task["setup"]) == ""
   assert task["envs"]["FLAGS"] is None and task["resources"]["use_spot"]
   recovery = task["resources"]["job_recovery"]
-  assert recovery["recover_on_exit_codes"] == [75, 76]
+  assert recovery["recover_on_exit_codes"] == [74, 75, 76]
   assert recovery["max_restarts_on_errors"] == 0
   (tmp_path / "venv").mkdir()
   fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)

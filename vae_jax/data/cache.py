@@ -109,7 +109,10 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
   digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
   readable = re.sub(r"\W+", "-", str(identity.get("dataset", "data")))
   folder = root / f"{readable}-{digest.hexdigest()[:16]}"
+  store = shared / folder.name if shared else None
   if _is_whole(folder, identity):
+    if store is not None:
+      _share(folder, store)
     return CachedSource(folder)
   try:
     root.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,6 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     ):
       # Its former owner may have made it while this one waited.
       if not _is_whole(folder, identity):
-        store = shared / folder.name if shared else None
         if store is None or not _fetch(store, folder, identity):
           _make(source, folder, identity)
           if store is not None:
