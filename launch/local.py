@@ -27,11 +27,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
 # Exit codes after which starting again would end in the same way.
 FINAL = (0, 1, 2, 3, 130)
 # That of a process that another one of its job left alone.
 LOST = 76
+# Seconds from a second signal to the end of all processes.
+_LAST_SECONDS = 5.0
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -62,30 +65,35 @@ def parse(argv: list[str]) -> argparse.Namespace:
   args.forwarded = argv[cut + 1 :]
   if not args.forwarded:
     parser.error("nothing to run; put the job's flags behind --")
-  if args.gpus:
-    args.processes = _gpus(parser)
+  args.visible = _gpus(parser) if args.gpus else []
+  args.processes = len(args.visible) or args.processes
   if args.processes < 1 or args.devices_per_process < 1:
     parser.error("--processes and --devices_per_process must be 1 or more")
   return args
 
 
-def _gpus(parser: argparse.ArgumentParser) -> int:
+def _gpus(parser: argparse.ArgumentParser) -> list[str]:
+  """Returns the GPUs of this job: those it was given, or all of them."""
+  given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+  if given:
+    return given.split(",")
   program = shutil.which("nvidia-smi")
   if program is None:
     parser.error("--gpus needs nvidia-smi, which is not on this machine")
   listed = subprocess.run([program, "-L"], capture_output=True, text=True)
-  count = len(listed.stdout.splitlines())
+  lines = listed.stdout.splitlines()
+  count = sum(line.startswith("GPU ") for line in lines)
   if not count:
     parser.error("nvidia-smi lists no GPU")
-  return count
+  return [str(i) for i in range(count)]
 
 
 def command(
   args: argparse.Namespace, index: int, port: int
 ) -> tuple[dict[str, str], list[str]]:
   """Returns the environment variables and the command of one process."""
-  if args.gpus:
-    settings = {"CUDA_VISIBLE_DEVICES": str(index)}
+  if args.visible:
+    settings = {"CUDA_VISIBLE_DEVICES": args.visible[index]}
   else:
     flag = "--xla_force_host_platform_device_count"
     others = os.environ.get("XLA_FLAGS", "").split()
@@ -124,13 +132,15 @@ class Job:
     self._grace, self._logs = args.grace, pathlib.Path(args.logs)
     port = _free_port()
     self._logs.mkdir(parents=True, exist_ok=True)
+    # What is left of an earlier attempt must not take part in this one.
+    token = {"VAE_JAX_JOB": uuid.uuid4().hex}
     self.processes: list[subprocess.Popen[bytes]] = []
     for index in range(args.processes):
       settings, words = command(args, index, port)
       log = self.log(index).open("ab" if attempt else "wb")
       process = subprocess.Popen(
         words,
-        env=os.environ | settings,
+        env=os.environ | settings | token,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if index == 0 else log,
         stderr=subprocess.STDOUT,
@@ -160,8 +170,7 @@ class Job:
     first = None
     while any(p.poll() is None for p in self.processes):
       time.sleep(0.05)
-      failed = any(p.poll() not in (None, 0) for p in self.processes)
-      if failed and first is None:
+      if first is None and any(p.poll() is not None for p in self.processes):
         first = time.monotonic()
       if first is not None and time.monotonic() - first > self._grace:
         # Frozen ones cannot hear that the others are gone.
@@ -202,13 +211,21 @@ def run(args: argparse.Namespace) -> int:
   def pass_on(number: int, frame: object) -> None:
     del frame
     told.append(number)
+    if len(told) > 1:
+      # One that hangs in a driver hears no signal but this.
+      threading.Timer(_LAST_SECONDS, stop, [signal.SIGKILL]).start()
+    stop(signal.SIGTERM)
+
+  def stop(number: int) -> None:
     if jobs:
-      jobs[-1].tell(signal.SIGTERM)
+      jobs[-1].tell(number)
 
   signal.signal(signal.SIGTERM, pass_on)
   signal.signal(signal.SIGINT, pass_on)
   while True:
     jobs.append(Job(args, attempt=len(jobs)))
+    if told:
+      stop(signal.SIGTERM)  # It came while they were being started.
     code = jobs[-1].wait()
     if code in FINAL or told or len(jobs) > args.restarts:
       break

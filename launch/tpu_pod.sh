@@ -173,8 +173,9 @@ done
 END
 }
 
-# On each worker: the command, again and again until it is done. 75 saved, 76
-# another process died, from 129 on killed; all else would come back.
+# On each worker: the command, again and again until it is done. 74 no room on
+# the disk, 75 saved, 76 another process died, from 129 on killed; all else
+# would come back.
 worker() {
   local restarts=0 code=0 pid="" stopped=""
   if kill -0 "$(cat ~/vae_jax.pid 2> /dev/null)" 2> /dev/null; then

@@ -13,14 +13,14 @@ ORDER = """
 config command_line terminal
 validation
 registry
-peers
+peers roll_call
 watch
 parallel
 storage
 ownership
 transfer
 staging
-distributed interruption
+interruption distributed
 data.errors data.locks data.copies data.celeba_files
 data.face_pen data.face_factors data.face_hair data.face_drawing
 data.synthetic_faces data.preparation data.records data.photos data.factors data.datasets data.cache

@@ -7,6 +7,7 @@ from concurrent import futures
 import pytest
 
 from vae_jax import peers as peers_lib
+from vae_jax import roll_call
 from vae_jax.config import ConfigError
 
 
@@ -17,7 +18,7 @@ def free_port():
 
 
 def call(port, index, count, seconds=10.0):
-  return peers_lib.roll_call(f"127.0.0.1:{port}", index, count, seconds)
+  return roll_call.call(f"127.0.0.1:{port}", index, count, seconds)
 
 
 def together(functions):
@@ -129,7 +130,7 @@ def test_a_stranger_is_not_let_in():
 @pytest.mark.parametrize("address", ["", "host", ":1", "host:x", "host:70000"])
 def test_an_address_that_is_none(address):
   with pytest.raises(ConfigError, match="must be HOST:PORT"):
-    peers_lib.roll_call(address, 0, 2, 1.0)
+    roll_call.call(address, 0, 2, 1.0)
 
 
 def test_a_closed_connection_is_told(three):

@@ -43,6 +43,7 @@ def test_two_processes_train_as_one(alone, pod):
   assert (pod / "figures" / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_they_evaluate_and_sample_as_one(alone, pod, tmp_path, faces_dir):
   for workdir, layout in ((alone, (1, 4)), (pod, (2, 2))):
     for mode in ("evaluate", "sample"):
@@ -144,6 +145,7 @@ def test_another_clock_changes_nothing(pod, tmp_path, faces_dir):
   faults.assert_as_if_nothing_happened(workdir, pod)
 
 
+@pytest.mark.slow
 def test_a_second_job_on_the_same_workdir_is_refused(tmp_path, faces_dir):
   plan = [{"process": 1, "at": "data", "count": 3, "do": "HANG"}]
   call = faults.prepared(tmp_path, faces_dir, plan=plan, restarts=0)
@@ -163,6 +165,7 @@ def test_a_second_job_on_the_same_workdir_is_refused(tmp_path, faces_dir):
       first.kill()
 
 
+@pytest.mark.slow
 def test_a_bad_batch_on_one_device_is_skipped_by_all(tmp_path, faces_dir):
   flags = ("--config.objective.name=tests.helpers.nan_on_one_device",)
   ended, workdir = faults.job(tmp_path, faces_dir, *flags, steps=10)

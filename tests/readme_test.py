@@ -8,6 +8,7 @@ import types
 
 import pytest
 
+from tests import architecture_test
 from vae_jax import config as config_lib
 from vae_jax import objectives
 from vae_jax.modes import options
@@ -95,3 +96,22 @@ def test_settings_named_in_the_text_exist():
   for path in re.findall(r"`config\.([\w.]+)`", TEXT):
     if path not in ("json", "py"):  # Files, not settings.
       config_lib.check_path(path)
+
+
+def test_the_map_goes_from_top_to_bottom():
+  table = TEXT[TEXT.index("## Map of the code") :].partition("\n## ")[0]
+  rooms = [
+    path.removesuffix(".py").rstrip("/").replace("/", ".")
+    for path in re.findall(r"\]\(vae_jax/([\w./]+)\)", table)
+  ]
+  # A package stands where the first of its modules does.
+  places = [
+    min(
+      place
+      for place, module in enumerate(architecture_test.ORDER)
+      if module == room or module.startswith(room + ".")
+    )
+    for room in rooms
+  ]
+  assert len(places) > 25
+  assert places == sorted(places), list(zip(rooms, places, strict=True))

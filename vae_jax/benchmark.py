@@ -1,6 +1,7 @@
 """How fast a config trains on this machine: `--mode=benchmark`."""
 
 import resource
+import sys
 import tempfile
 import time
 from typing import Any
@@ -76,7 +77,9 @@ def _run(config: ConfigDict, steps: int) -> dict[str, Any]:
 def _peak_memory() -> int:
   """Returns the most bytes held: on the accelerator, else by the process."""
   stats = jax.local_devices()[0].memory_stats() or {}
-  process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  # In bytes on a Mac, elsewhere in kB.
+  unit = 1 if sys.platform == "darwin" else 1024
+  process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   return stats.get("peak_bytes_in_use", process)
 
 

@@ -22,7 +22,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax import parallel
+from vae_jax import interruption, parallel, roll_call
 from vae_jax import peers as peers_lib
 from vae_jax import watch as watch_lib
 from vae_jax.config import ConfigError
@@ -35,6 +35,8 @@ _JAX_HEARTBEAT = 10.0  # times the watch's
 # Those whose collective broke hear of it in no time; so long they wait for it.
 _JAX_ERROR_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 60
+# Of JAX's errors, those that would come back in a job that is started again.
+_WOULD_COME_BACK = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 _peers: peers_lib.Peers | None = None
 _by_itself = False
 
@@ -71,7 +73,7 @@ def start(
   address, count, index, local = _place(coordinator, num_processes, process_id)
   seconds = config.watch.start_seconds
   if count > 1:
-    peers = peers_lib.roll_call(address, index, count, seconds)
+    peers = roll_call.call(address, index, count, seconds)
     _peers = peers
   _watch(config)
   if count == 1:
@@ -156,7 +158,6 @@ def _detected() -> tuple[Any, Any, Any, Any]:
 def _facts(more: dict[str, Any]) -> dict[str, Any]:
   return {
     "python": platform.python_version(),
-    "jax": jax.__version__,
     **more,
   }
 
@@ -224,6 +225,14 @@ def names() -> list[str]:
   return [f"process 0 ({socket.gethostname()}, pid {os.getpid()})"]
 
 
+def processes_here() -> int:
+  """Returns the number of processes of this job on this machine."""
+  if _peers is None:
+    return 1
+  hosts = [name.partition("(")[2].partition(", ")[0] for name in _peers.names]
+  return hosts.count(hosts[_peers.index])
+
+
 def from_lead(what: str, value: T) -> T:
   """Returns what process 0 gives: a small value, as JSON holds it."""
   team = _team()
@@ -269,8 +278,14 @@ def alone() -> Iterator[bool]:
   global _by_itself
   _by_itself = True
   try:
-    with parallel.own_devices():
+    with parallel.own_devices(), contextlib.ExitStack() as stack:
+      if not parallel.is_lead():
+        # The one that works saves first, and ends those that wait.
+        stack.enter_context(interruption.listening())
       yield parallel.is_lead()
+  except BaseException as error:
+    error.together = False
+    raise
   finally:
     _by_itself = False
   barrier("what one process does alone")
@@ -304,7 +319,8 @@ def part(error: BaseException, code: int | None) -> None:
     # Most likely a collective that broke since somebody is gone, of whom the
     # watch is about to hear; if not, a device or a network that failed.
     time.sleep(_JAX_ERROR_SECONDS)
-    code = peers_lib.EXIT_LOST
+    if not str(error).startswith(_WOULD_COME_BACK):
+      code = peers_lib.EXIT_LOST
   sentence = str(error)
   if code is None or isinstance(error, jax.errors.JaxRuntimeError):
     sentence = f"{type(error).__name__}: {sentence}"

@@ -5,7 +5,10 @@ Ctrl-C.
 """
 
 import contextlib
+import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +17,8 @@ from absl import logging
 
 # Seconds within which two signals are one.
 _ONE_SIGNAL = 1.0
+# Seconds from a second signal to the end, whatever the main thread hangs in.
+_LAST_SECONDS = 5.0
 _came: list[int] | None = None
 
 
@@ -45,6 +50,15 @@ def listening() -> Iterator[Callable[[], bool]]:
     for number, handler in previous.items():
       signal.signal(number, handler)
 
+  def insist() -> None:
+    # Python's handlers wait for the main thread, which may hang in a driver.
+    while signals := heard.recv(64):
+      if not first:
+        continue
+      late = time.monotonic() - first[0] > _ONE_SIGNAL
+      if late and not ended.wait(_LAST_SECONDS):
+        os._exit(128 + signals[0])
+
   def again(number: int, frame: Any) -> None:
     # Schedulers tell a process and its step, both at the same time.
     if time.monotonic() - first[0] > _ONE_SIGNAL:
@@ -58,15 +72,27 @@ def listening() -> Iterator[Callable[[], bool]]:
       signal.signal(each, again)
     logging.info("Saving after the current steps; a second signal stops now.")
 
+  heard, told = socket.socketpair()
+  ended = threading.Event()
   try:
     for number in (signal.SIGTERM, signal.SIGINT):
       previous[number] = signal.signal(number, handle)
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
   except ValueError:
     # Only the main thread may handle signals; a notebook's worker may not.
-    pass
+    before = None
+  listener = threading.Thread(target=insist, daemon=True, name="signals")
+  listener.start()
   _came = came
   try:
     yield lambda: bool(came)
   finally:
     _came = None
+    if before is not None:
+      signal.set_wakeup_fd(before)
     restore()
+    ended.set()
+    told.close()
+    listener.join()
+    heard.close()

@@ -218,6 +218,7 @@ def _run() -> None:
       "--mode": _MODE.value,
       "--workdir": workdir,
       "the code (its digest)": record.code_version()["digest"],
+      **record.packages(),
       **distributed.config_facts(config),
     },
   )
@@ -243,9 +244,11 @@ def _together(
     train.train(config, workdir)
     return ""
   if _MODE.value == "evaluate":
+    from vae_jax import memory
     from vae_jax.evaluate import report, report_table
 
-    return report_table.table(report.evaluate(config, workdir))
+    with memory.refusals(config):
+      return report_table.table(report.evaluate(config, workdir))
   from vae_jax import benchmark
 
   return benchmark.table(

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import parallel, train_step
+from vae_jax import distributed, parallel, train_step
 from vae_jax.config import ConfigError
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -34,7 +34,7 @@ class Memory:
     data: dispatches that are held at once.
     activations: of a step, with gradients and all other temporaries; None
       until it is compiled.
-    limit: what the device has.
+    limit: what the device has; None where it does not say.
   """
 
   parameters: int
@@ -43,7 +43,7 @@ class Memory:
   model_state: int
   data: int
   activations: int | None
-  limit: int
+  limit: int | None
 
   @property
   def total(self) -> int:
@@ -87,6 +87,8 @@ def of_state(
 def with_activations(memory: Memory, compiled: Any) -> Memory:
   """Returns the same, with what the compiled train step needs."""
   stats = compiled.memory_analysis()
+  if stats is None:  # Not every backend has one.
+    return memory
   # The state is donated: what it becomes takes the place of what it was.
   fresh = stats.output_size_in_bytes - stats.alias_size_in_bytes
   return dataclasses.replace(
@@ -104,11 +106,14 @@ def _bytes(tree: Any) -> int:
   )
 
 
-def limit() -> int:
-  """Returns the bytes of a device: its own, or its share of this machine."""
+def limit() -> int | None:
+  """Returns the bytes of a device, of a CPU its share of this machine; None
+  where an accelerator does not say."""
   here = parallel.positions()
-  stats = parallel.devices()[here[0]].memory_stats() or {}
-  return stats.get("bytes_limit") or host_limit() // len(here)
+  device = parallel.devices()[here[0]]
+  if device.platform == "cpu":
+    return host_limit() // (len(here) * distributed.processes_here())
+  return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def host_limit(
@@ -146,7 +151,7 @@ def check(config: ConfigDict, memory: Memory) -> None:
   Raises:
     ConfigError: with the sums, the limit, and what would need less.
   """
-  if memory.total > memory.limit:
+  if memory.limit is not None and memory.total > memory.limit:
     raise ConfigError(
       f"This run does not fit: each device would hold {_size(memory.total)} "
       f"({_sums(memory)}) and has {_size(memory.limit)}; {_advice(config)}"
@@ -194,8 +199,10 @@ def _sums(memory: Memory) -> str:
   return ", ".join(f"{k} {_size(v)}" for k, v in memory.parts().items())
 
 
-def _size(count: int) -> str:
+def _size(count: int | None) -> str:
   """Bytes in decimal units, as sizes of disks and GPUs are given."""
+  if count is None:
+    return "an unknown size"
   for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
     if count >= unit:
       return f"{count / unit:,.1f} {name}"

@@ -78,7 +78,11 @@ def process_count() -> int:
 
 def devices() -> list[jax.Device]:
   """Returns the devices of all processes, in the order of the axis."""
-  return jax.local_devices() if _own_devices_only else jax.devices()
+  if _own_devices_only:
+    return jax.local_devices()
+  # On some TPU pods neighbours belong to different processes, whose devices
+  # pmap wants side by side.
+  return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
 
 
 def positions() -> np.ndarray:

@@ -25,7 +25,15 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax import distributed, interruption, parallel, step_log, storage
+from vae_jax import (
+  distributed,
+  interruption,
+  parallel,
+  peers,
+  step_log,
+  storage,
+  watch,
+)
 
 _PACKAGES = (
   "jax",
@@ -104,8 +112,13 @@ def keep(workdir: str, config: ConfigDict) -> Iterator[Record]:
     config: the resolved config.
   """
   record = Record(workdir, describe(config) if parallel.is_lead() else {})
+
+  def lost(sentence: str) -> None:
+    record.ended(peers.Lost(sentence))
+
   try:
-    yield record
+    with watch.last_words(lost):
+      yield record
   except BaseException as error:
     record.ended(error)
     raise
@@ -150,7 +163,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     "working_directory": {"path": os.getcwd(), **_checkout(os.getcwd())},
     "code": code_version(),
     "python": platform.python_version(),
-    "packages": _packages(),
+    "packages": packages(),
     "devices": parallel.describe_devices(),
     "processes": distributed.names(),
     "devices_per_process": jax.local_device_count(),
@@ -168,7 +181,8 @@ def _digest(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+  """Returns the versions of the packages that decide a run's numbers."""
   versions = {}
   for name in _PACKAGES:
     # vae_jax itself may be a folder on the path.
@@ -192,7 +206,7 @@ def code_version() -> dict[str, Any]:
     name = path.relative_to(_FOLDER).as_posix()
     content.update(f"{name}\0{len(code)}\0".encode() + code)
   return {
-    "version": _packages().get("vae_jax", ""),
+    "version": packages().get("vae_jax", ""),
     **_checkout(_FOLDER, "__init__.py"),
     "digest": content.hexdigest()[:16],
   }

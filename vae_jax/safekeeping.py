@@ -110,11 +110,13 @@ class Safekeeping:
       return
     watch.progress(f"saving step {int(state.step)}")
     # Rows first: none may be missing of steps that will not be repeated.
-    self.writer.flush()
-    self._checkpoints.save(state, self._config, score=score)
+    with watch.patiently():
+      self.writer.flush()
+      self._checkpoints.save(state, self._config, score=score)
 
   def wait(self) -> None:
     """Returns, in all processes, when what was saved is on disk."""
     if self._checkpoints is not None:
-      self._checkpoints.wait()
+      with watch.patiently():
+        self._checkpoints.wait()
     distributed.barrier("the checkpoint")

@@ -188,7 +188,7 @@ def compile_step(
   devices = parallel.device_count()
   exchanged = {}
   if devices > 1:
-    exchanged = collectives.bytes_per_step(compiled.as_text())
+    exchanged = collectives.bytes_per_step(compiled.as_text() or "")
   return compiled, Costs(
     compile_seconds=seconds,
     flops_per_image=operations / (config.train.batch_size // devices),

@@ -118,14 +118,14 @@ class _Run:
     config, shape = self.config, self.config.data.image_shape
     self.record = kept
     with contextlib.ExitStack() as stack:
-      stack.enter_context(memory.refusals(config))
-      self.kept = safekeeping.Safekeeping(
-        config,
-        self.workdir,
-        self.source,
-        num_steps=self.num_steps,
-        stack=stack,
-      )
+      with memory.refusals(config):
+        self.kept = safekeeping.Safekeeping(
+          config,
+          self.workdir,
+          self.source,
+          num_steps=self.num_steps,
+          stack=stack,
+        )
       state = self.kept.state
       host_state = parallel.read_one(state)
       start = int(host_state.step)
@@ -212,7 +212,8 @@ class _Run:
         watch.progress(watch.COMPUTING)
         if first == start:
           # The first dispatch also loads the program and fills the queue.
-          parallel.wait(history)
+          with memory.refusals(self.config):
+            parallel.wait(history)
           self._limit_dispatch((time.monotonic() - begin) / count)
           stopwatch.restart()
           logging.info("The first %d steps are done.", count)

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import logging
@@ -24,8 +24,12 @@ from vae_jax import peers as peers_lib
 COMPUTING = "waiting for the devices"
 WAITING = "waiting for the other processes"
 
-# Exit codes of a process that others must share: starting again won't help.
-_FINAL = (2, 3)
+# Exit codes of a process that the others take over: they say whether starting
+# the job again helps.
+_SHARED = (1, 2, 3, 74, 75, 130)
+
+
+_LAST_WORD_SECONDS = 5.0
 
 
 class Watch:
@@ -75,6 +79,16 @@ class Watch:
       hurry = before if in_haste is None else in_haste
       self._at[self._me] = (count + 1, doing, hurry)
       self._moved[self._me] = time.monotonic()
+
+  @contextlib.contextmanager
+  def pace(self, *, in_haste: bool) -> Iterator[None]:
+    """Inside, progress is expected within `stall_seconds`, or is not."""
+    before = self._at[self._me][2]
+    self.progress(self._at[self._me][1], in_haste=in_haste)
+    try:
+      yield
+    finally:
+      self.progress(self._at[self._me][1], in_haste=before)
 
   def leave(self, sentence: str, code: int) -> None:
     """Tells the others that this process ends, and why."""
@@ -177,7 +191,7 @@ class Watch:
     return {
       "kind": "stop",
       "sentence": f"{self._name(process)} stopped: {message['sentence']}",
-      "code": code if code in _FINAL else peers_lib.EXIT_LOST,
+      "code": code if code in _SHARED else peers_lib.EXIT_LOST,
     }
 
   def _stop(self, sentence: str) -> None:
@@ -199,12 +213,20 @@ class Watch:
     with self._lock:  # Held to the end: there is one last word.
       self._relay(message)
       logging.error("%s", message["sentence"])
+      for function in _last_words:
+        # It may hang as all else does.
+        word = threading.Thread(
+          target=function, args=(message["sentence"],), daemon=True
+        )
+        word.start()
+        word.join(_LAST_WORD_SECONDS)
       sys.stdout.flush()
       sys.stderr.flush()
       os._exit(message["code"])
 
 
 _watch: Watch | None = None
+_last_words: list[Callable[[str], None]] = []
 
 
 def start(watch: Watch | None) -> None:
@@ -224,11 +246,28 @@ def hastily() -> Iterator[None]:
   if _watch is None:
     yield
     return
-  _watch.progress("starting", in_haste=True)
+  with _watch.pace(in_haste=True):
+    yield
+
+
+@contextlib.contextmanager
+def patiently() -> Iterator[None]:
+  """Inside, this process may take as long as it likes."""
+  if _watch is None:
+    yield
+    return
+  with _watch.pace(in_haste=False):
+    yield
+
+
+@contextlib.contextmanager
+def last_words(function: Callable[[str], None]) -> Iterator[None]:
+  """Inside, the function is told why, before the watch ends this process."""
+  _last_words.append(function)
   try:
     yield
   finally:
-    _watch.progress("ending", in_haste=False)
+    _last_words.remove(function)
 
 
 def progress(doing: str) -> None:

@@ -50,7 +50,7 @@ def mean_terms(
     desc="evaluate",
     disable=not (progress and parallel.is_lead()),
   )
-  with bar:
+  with bar, watch.hastily():
     for start, data in zip(starts, batches, strict=True):
       sums = eval_step(variables, parallel.shard(data), *replicated)
       watch.progress(watch.COMPUTING)

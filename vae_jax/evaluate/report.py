@@ -23,7 +23,7 @@ from vae_jax import (
   train_step,
 )
 from vae_jax.config import ConfigError
-from vae_jax.data import cache, datasets, factors, preparation
+from vae_jax.data import cache, datasets, errors, factors, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import (
   bounds,
@@ -103,6 +103,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     try:
       result.update(metrics.finite(part(model)))
     except ConfigError as error:
+      if parallel.process_count() > 1 and isinstance(error, errors.DataError):
+        raise  # Of the disk of one host: the others are in the middle of it.
       not_made[name] = str(error)
     except Exception as error:
       if parallel.process_count() > 1:
@@ -110,6 +112,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
       # Out of memory, or a defect: no reason to lose hours of other parts.
       logging.exception("No %s", name)
       not_made[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+  distributed.agree("the end of the evaluation", {"not made": not_made})
   for name, reason in not_made.items():
     logging.warning("No %s: %s", name, reason)
   if not_made:
