@@ -2,7 +2,6 @@
 
 import io
 import logging
-import re
 import shutil
 import signal
 import struct
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import threading
 
-import fsspec
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
@@ -34,72 +32,15 @@ from vae_jax.modes import drawing
 from vae_jax.modes import options as options_lib
 
 pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-pytestmark = pytest.mark.filterwarnings(
-  # Of the clients' own sessions, which they close when they are collected.
-  "ignore::ResourceWarning",
-  "ignore::pytest.PytestUnraisableExceptionWarning",
-)
-
-
-@pytest.fixture(scope="module")
-def s3():
-  """A stand-in, found as a user's own store is: by the environment."""
-  server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-  server.start()
-  host, port = server.get_host_and_port()
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
-    yield
-  server.stop()
-
-
-@pytest.fixture(scope="module")
-def gs():
-  """A stand-in for Google's."""
-  with pytest.MonkeyPatch.context() as patch:
-    # Read when the client is imported; the stand-in has none of the newer kinds
-    # of buckets that it would ask for.
-    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    pytest.importorskip("gcsfs")
-    emulator = pytest.importorskip("gcp_storage_emulator.server")
-    server = emulator.create_server(
-      "127.0.0.1", 0, in_memory=True, default_bucket="bucket"
-    )
-    server.start()
-    port = server._api._httpd.server_port
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
-    yield
-  server.stop()
-
-
-def _address(scheme, request):
-  request.getfixturevalue(scheme)
-  name = re.sub(r"\W", "-", request.node.name)
-  return storage.path(f"{scheme}://bucket/{name}")
-
-
-@pytest.fixture
-def address(request):
-  return _address("s3", request)
-
-
-@pytest.fixture(params=["s3", "gs"])
-def any_address(request):
-  return _address(request.param, request)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-  monkeypatch.setattr(ownership, "_RENEW", 0.1)
-  monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
-  monkeypatch.setattr(ownership, "_POLL", 0.05)
-  monkeypatch.setattr(ownership, "_SETTLE", 0.05)
+pytest.importorskip("moto.server")
+pytestmark = [
+  pytest.mark.usefixtures("quick_owners"),
+  pytest.mark.filterwarnings(
+    # Of the clients' own sessions, which they close when they are collected.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+  ),
+]
 
 
 def test_what_is_written_is_read_and_listed_at_once(any_address):
@@ -279,7 +220,7 @@ def test_a_transfer_that_fails_leaves_nothing(
 
   with monkeypatch.context() as patch:
     patch.setattr(system, "get_file", cut)
-    with pytest.raises(OSError, match="b/c did not arrive whole"):
+    with pytest.raises(storage.Unreachable, match="b/c did not arrive whole"):
       transfer.download(any_address, tmp_path / "copy")
   assert list(tmp_path.iterdir()) == []
   (tmp_path / "copy.tmp-dead").mkdir()
