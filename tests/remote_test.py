@@ -2,6 +2,7 @@
 
 import io
 import logging
+import queue
 import shutil
 import signal
 import struct
@@ -17,12 +18,14 @@ from tests.cache_test import ArraySource
 from tests.helpers import assert_same, tiny_config
 from vae_jax import (
   checkpoint,
+  interruption,
   metrics,
   ownership,
   staging,
   storage,
   train,
   transfer,
+  watch,
 )
 from vae_jax import config as config_lib
 from vae_jax import workdir as workdir_lib
@@ -159,12 +162,26 @@ def test_of_many_that_start_at_once_one_becomes_the_owner(any_address):
   assert len(held) == 1 and len(refused) == 4
 
 
-def test_who_was_taken_over_is_told(address, monkeypatch):
-  told = threading.Event()
-  monkeypatch.setattr(ownership.os, "kill", lambda pid, number: told.set())
-  with ownership.hold(address / ".owner"):
-    storage.write_json(address / ".owner", {"token": "new", "count": 0})
-    assert told.wait(5)
+def test_who_was_taken_over_leaves_at_once(address, monkeypatch):
+  said, codes = [], queue.SimpleQueue()
+
+  class Watch(watch.Watch):
+    def __init__(self):
+      pass
+
+    def leave(self, sentence, code):
+      said.append((sentence, code))
+
+  monkeypatch.setattr(ownership.os, "_exit", codes.put)
+  monkeypatch.setattr(watch, "_watch", Watch())
+  with interruption.listening() as asked_to_save:
+    with ownership.hold(address / ".owner"):
+      storage.write_json(address / ".owner", {"token": "new", "count": 0})
+      assert codes.get(timeout=5) == 76
+    # A run that is asked to would write over what the new owner has written.
+    assert not asked_to_save()
+  ((sentence, code),) = said
+  assert "another owner" in sentence and code == 76
   # Not removed by one who does not own it.
   assert "new" in (address / ".owner").read_text()
 
@@ -302,6 +319,32 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(
     "9/state/large",
     "unreadable-3-1/state/large",
   ]
+
+
+def test_a_mirror_removes_nothing_of_its_successor(
+  address, tmp_path, monkeypatch
+):
+  def on_host(name):
+    monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
+    return staging.Mirror(address)
+
+  def save(mirror, name, gone=()):
+    for file in ("_CHECKPOINT_METADATA", "state/large"):
+      storage.write_bytes(mirror.folder / name / file, b"")
+    for other in gone:
+      shutil.rmtree(mirror.folder / other)
+    mirror.copy_after(lambda: None)
+    mirror.wait()
+
+  storage.write_bytes(address / "2" / "_CHECKPOINT_METADATA", b"")
+  first = on_host("one")
+  save(first, "4", gone=["2"])
+  second = on_host("two")
+  save(second, "6")
+  save(first, "5", gone=["4"])
+  assert {p.name for p in staging.complete(address)} == {"5", "6"}
+  first.close()
+  second.close()
 
 
 def test_what_keeps_a_checkpoint_from_the_store_is_raised(address):

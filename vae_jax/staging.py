@@ -26,7 +26,7 @@ _STATE = "state/"
 def complete(folder: storage.Path) -> list[storage.Path]:
   """Returns the folders of the complete checkpoints, in no order."""
   # Orbax gives a checkpoint its number for a name when it is complete.
-  found = [p for p in folder.glob("[0-9]*") if p.name.isdigit()]
+  found = _numbered(folder)
   if storage.is_remote(folder):
     found = [p for p in found if (p / _LAST).exists()]
   return found
@@ -63,6 +63,9 @@ class Mirror:
     shutil.rmtree(self.folder, ignore_errors=True)
     self.folder.mkdir(parents=True)
     self._without_state = set()
+    # Nothing else may be removed: should another process own the address by
+    # then, the rest is of its making.
+    self._known = {step.name for step in _numbered(remote)}
     for step in complete(remote):
       self._without_state.add(step.name)
       for name in transfer.listing(step):
@@ -94,12 +97,17 @@ class Mirror:
     kept = {step.name for step in complete(self.folder)}
     there = {step.name for step in complete(self._remote)}
     for name in sorted(kept - there - self._without_state, key=int):
+      self._known.add(name)
       transfer.upload(self.folder / name, self._remote / name, last=_LAST)
     # With those of an upload that a kill cut short.
-    for step in list(self._remote.glob("[0-9]*")):
-      if step.name.isdigit() and step.name not in kept:
+    for step in _numbered(self._remote):
+      if step.name in self._known - kept:
         (step / _LAST).unlink(missing_ok=True)
         step.rmtree(missing_ok=True)
+
+
+def _numbered(folder: storage.Path) -> list[storage.Path]:
+  return [p for p in folder.glob("[0-9]*") if p.name.isdigit()]
 
 
 def _root() -> pathlib.Path:
