@@ -99,13 +99,14 @@ class MaskedMeans:
 def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`; a line cut short is left out."""
   path = storage.path(workdir) / "metrics.jsonl"
+  with storage.using(path):
+    text = path.read_text() if path.exists() else ""
   rows = []
-  if path.exists():
-    for line in path.read_text().splitlines():
-      try:
-        rows.append(json.loads(line))
-      except json.JSONDecodeError:
-        logging.warning("%s: dropping the unreadable line %r", path, line[:60])
+  for line in text.splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      logging.warning("%s: dropping the unreadable line %r", path, line[:60])
   return rows
 
 
@@ -124,7 +125,8 @@ def finite(values: Any) -> Any:
 class Writer:
   """Writes rows to `metrics.jsonl` and `tensorboard/` of a workdir.
 
-  Nothing can be appended to what an object store holds: there, `flush` puts
+  At the end of a `with` it is closed; if that fails while another error ends
+  the block, that other one goes on. Nothing can be appended to what an object store holds: there, `flush` puts
   both, whole, and what came after the last one is lost with the process.
   """
 
@@ -179,8 +181,13 @@ class Writer:
     self._open_events()
 
   def _put(self) -> None:
+    # Rows first: events only show them again.
+    storage.write_bytes(
+      self._folder / "metrics.jsonl", self._file.getvalue().encode()
+    )
     parts = sorted(pathlib.Path(self._events).iterdir())
-    if len(self._sent) > _LARGEST_EVENTS:
+    # There are none where the last put failed.
+    if parts and len(self._sent) > _LARGEST_EVENTS:
       # Not put again and again: the next ones go to another file.
       self._sent, self._name = b"", ""
     self._name = self._name or parts[0].name
@@ -189,17 +196,29 @@ class Writer:
     for part in parts:
       part.unlink()
     storage.write_bytes(self._folder / "tensorboard" / self._name, self._sent)
-    storage.write_bytes(
-      self._folder / "metrics.jsonl", self._file.getvalue().encode()
-    )
 
   def close(self) -> None:
     """Writes out what is buffered."""
     self._tensorboard.close()
     if self._events is not None:
-      self._put()
-      shutil.rmtree(self._events)
+      try:
+        self._put()
+      finally:
+        shutil.rmtree(self._events)
     self._file.close()
+
+  def __enter__(self) -> "Writer":
+    return self
+
+  def __exit__(
+    self, kind: Any, error: BaseException | None, trace: Any
+  ) -> None:
+    try:
+      self.close()
+    except Exception as own:  # Clients of object stores have no common base.
+      if error is None:
+        raise
+      logging.warning("The last rows could not be written (%s).", own)
 
 
 class Silent(Writer):
