@@ -81,7 +81,8 @@ def offline(monkeypatch):
   tfds_helpers.without_tensorflow(monkeypatch)
 
 
-@pytest.fixture(scope="module")
+# Once for all: the clients are kept, with the address that they were given.
+@pytest.fixture(scope="session")
 def s3():
   """A stand-in, found as a user's own store is: by the environment."""
   from moto import server as moto
@@ -96,15 +97,12 @@ def s3():
     patch.setenv("AWS_ACCESS_KEY_ID", "someone")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    system = storage.file_system(storage.path("s3://bucket/x"))
-    # Clients are kept, with the address of an earlier module's stand-in.
-    system.clear_instance_cache()
     storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
     yield
   server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gs():
   """A stand-in for Google's."""
   with pytest.MonkeyPatch.context() as patch:

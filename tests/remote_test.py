@@ -410,6 +410,11 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   assert process.returncode == -signal.SIGKILL, said
   assert (address / "run" / ".owner").exists()
   assert checkpoint.steps(there)[-1] == 8
+  # What a killed process leaves on its host goes with the next one's.
+  left = list((tmp_path / "one" / "staging").iterdir())
+  with staging.scratch() as one, staging.scratch() as other:
+    assert one.exists() and not [p for p in left if p.exists()]
+  assert len(left) == 2 and not other.exists()
   assert metrics.read_rows(there)[-1]["step"] == 12
   # On another host, without the first one's copies.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))

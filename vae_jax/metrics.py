@@ -1,12 +1,11 @@
 """Means over examples, the only nats -> bits/dim, and the writers."""
 
+import contextlib
 import io
 import json
 import math
 import os
 import pathlib
-import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -15,7 +14,7 @@ import numpy as np
 import tensorboardX
 from absl import logging
 
-from vae_jax import storage
+from vae_jax import staging, storage
 
 # Bytes of events after which a store gets another file of them.
 _LARGEST_EVENTS = 1 << 24
@@ -139,14 +138,15 @@ class Writer:
     storage.write_bytes(path, text.encode())
     # For a store: folder of events not put yet, and those put under a name.
     self._events: str | None = None
+    self._stack = contextlib.ExitStack()
     self._sent, self._name = b"", ""
     self._file: TextIO
     if storage.is_remote(self._folder):
-      self._events = tempfile.mkdtemp(prefix="vae_jax-tensorboard-")
+      self._events = str(self._stack.enter_context(staging.scratch()))
       self._file = io.StringIO()
       self._file.write(text)
     else:
-      self._file = path.open("a", buffering=1)
+      self._file = self._stack.enter_context(path.open("a", buffering=1))
     self._open_events(purge_step=step + 1)
 
   def _open_events(self, **options: int) -> None:
@@ -199,13 +199,10 @@ class Writer:
 
   def close(self) -> None:
     """Writes out what is buffered."""
-    self._tensorboard.close()
-    if self._events is not None:
-      try:
+    with self._stack:
+      self._tensorboard.close()
+      if self._events is not None:
         self._put()
-      finally:
-        shutil.rmtree(self._events)
-    self._file.close()
 
   def __enter__(self) -> "Writer":
     return self
