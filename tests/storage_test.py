@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -32,6 +33,22 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     storage.write_bytes(path, b"new")
   assert path.read_bytes() == b"old"
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  storage.write_bytes(path, b"old")
+  on_disk = []
+
+  def fsync(number):
+    assert path.read_bytes() == b"old"
+    (partial,) = tmp_path.glob(".file.*")
+    assert os.path.samestat(os.fstat(number), partial.stat())
+    on_disk.append(partial.read_bytes())
+
+  monkeypatch.setattr(storage.os, "fsync", fsync)
+  storage.write_bytes(path, b"new")
+  assert on_disk == [b"new"] and path.read_bytes() == b"new"
 
 
 def test_arrays_come_back_and_have_the_same_bytes(tmp_path):

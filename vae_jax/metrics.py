@@ -171,9 +171,9 @@ class Writer:
     self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
   def flush(self) -> None:
-    """Puts into an object store what was written so far; elsewhere it is there
-    already."""
+    """Puts what was written so far on the disk, or into the object store."""
     if self._events is None:
+      storage.flush(self._file)
       return
     # Its own flush leaves out what is still in its queue.
     self._tensorboard.close()

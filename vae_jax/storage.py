@@ -14,7 +14,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import numpy as np
@@ -146,7 +146,8 @@ def write_json(address: epath.PathLike, content: Any) -> None:
 
 
 def write_bytes(address: epath.PathLike, content: bytes) -> None:
-  """Writes a file so that a reader never sees half of it.
+  """Writes a file so that a reader never sees half of it, not even after a
+  loss of power.
 
   Raises:
     Unreachable: an object store does not take it.
@@ -161,11 +162,20 @@ def write_bytes(address: epath.PathLike, content: bytes) -> None:
   # only. Not from `tempfile`, whose files nobody else may read.
   partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
   try:
-    partial.write_bytes(content)
+    with partial.open("wb") as file:
+      file.write(content)
+      # Else the name may come to the disk before what it names.
+      flush(file)
     partial.replace(target)
   except BaseException:
     partial.unlink(missing_ok=True)
     raise
+
+
+def flush(file: IO[Any]) -> None:
+  """Returns when all that was written to a local file is on the disk."""
+  file.flush()
+  os.fsync(file.fileno())
 
 
 def write_arrays(address: epath.PathLike, **arrays: np.ndarray) -> None:
