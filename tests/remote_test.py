@@ -286,7 +286,8 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(
   for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
     storage.write_bytes(any_address / name, b"old")
   # Of an upload that a kill cut short, and of one that was set aside.
-  storage.write_bytes(any_address / "7" / "state" / "large", b"half")
+  for name in ("7/state/large", "9/state/larger"):
+    storage.write_bytes(any_address / name, b"half")
   storage.write_bytes(any_address / "unreadable-3-1" / "state" / "large", b"")
   assert [p.name for p in staging.complete(any_address)] == ["5"]
   mirror = staging.Mirror(any_address)

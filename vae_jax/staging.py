@@ -138,12 +138,19 @@ class Mirror:
     there = {step.name for step in complete(self._remote)}
     for name in sorted(kept - there - self._without_state, key=int):
       self._known.add(name)
+      # What an upload that a kill cut short has left would be mixed with it.
+      _remove(self._remote / name)
       transfer.upload(self.folder / name, self._remote / name, last=_LAST)
     # With those of an upload that a kill cut short.
     for step in _numbered(self._remote):
       if step.name in self._known - kept:
-        (step / _LAST).unlink(missing_ok=True)
-        step.rmtree(missing_ok=True)
+        _remove(step)
+
+
+def _remove(step: storage.Path) -> None:
+  # While it is removed it is none.
+  (step / _LAST).unlink(missing_ok=True)
+  step.rmtree(missing_ok=True)
 
 
 def _numbered(folder: storage.Path) -> list[storage.Path]:

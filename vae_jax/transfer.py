@@ -16,6 +16,9 @@ from vae_jax import storage
 Listing = dict[str, dict[str, int | str]]
 
 _AT_ONCE = 4  # Files on their way.
+# What stores say of a file's content. Checksums first: Google's ETag changes
+# with what is noted beside the content too.
+_TAGS = ("md5Hash", "crc32c", "generation", "ETag", "etag", "mtime")
 
 
 def listing(remote: storage.Path) -> Listing:
@@ -27,7 +30,7 @@ def listing(remote: storage.Path) -> Listing:
   return {
     name.removeprefix(root): {
       "size": info["size"],
-      "tag": str(info.get("ETag") or info.get("etag") or info.get("mtime")),
+      "tag": str(next((info[t] for t in _TAGS if info.get(t)), None)),
     }
     for name, info in system.find(root, detail=True).items()
     if info["type"] == "file" and name.startswith(root)
