@@ -1,6 +1,7 @@
 """The strict environment of every test: 8 CPU devices, no silent ranks."""
 
 import os
+import re
 import shutil
 import tempfile
 
@@ -78,3 +79,75 @@ def offline(monkeypatch):
   monkeypatch.setattr(socket, "getaddrinfo", refuse)
   monkeypatch.setattr(socket.socket, "connect", refuse)
   tfds_helpers.without_tensorflow(monkeypatch)
+
+
+# Once for all: the clients are kept, with the address that they were given.
+@pytest.fixture(scope="session")
+def s3():
+  """A stand-in, found as a user's own store is: by the environment."""
+  from moto import server as moto
+
+  from vae_jax import storage
+
+  server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+  server.start()
+  host, port = server.get_host_and_port()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
+    yield
+  server.stop()
+
+
+@pytest.fixture(scope="session")
+def gs():
+  """A stand-in for Google's."""
+  with pytest.MonkeyPatch.context() as patch:
+    # Read when the client is imported; the stand-in has none of the newer kinds
+    # of buckets that it would ask for.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    import fsspec
+
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    server = emulator.create_server(
+      "127.0.0.1", 0, in_memory=True, default_bucket="bucket"
+    )
+    server.start()
+    port = server._api._httpd.server_port
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
+    yield
+  server.stop()
+
+
+def _address(scheme, request):
+  from vae_jax import storage
+
+  request.getfixturevalue(scheme)
+  name = re.sub(r"\W", "-", request.node.name)
+  return storage.path(f"{scheme}://bucket/{name}")
+
+
+@pytest.fixture
+def address(request):
+  return _address("s3", request)
+
+
+@pytest.fixture(params=["s3", "gs"])
+def any_address(request):
+  return _address(request.param, request)
+
+
+@pytest.fixture
+def quick_owners(monkeypatch):
+  """Seconds become a tenth and less."""
+  from vae_jax import ownership
+
+  monkeypatch.setattr(ownership, "_RENEW", 0.1)
+  monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
+  monkeypatch.setattr(ownership, "_POLL", 0.05)
+  monkeypatch.setattr(ownership, "_SETTLE", 0.05)

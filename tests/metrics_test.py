@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -54,6 +55,24 @@ def test_rows_after_the_resumed_step_and_half_lines_go(tmp_path):
   rows = [json.loads(line) for line in lines]
   assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
   assert metrics.read_rows(tmp_path) == rows
+
+
+def test_flushed_rows_are_on_the_disk(tmp_path, monkeypatch):
+  writer = metrics.Writer(tmp_path, step=0)
+  on_disk = []
+  rows = tmp_path / "metrics.jsonl"
+
+  def fsync(number):
+    # The events have their own.
+    if os.path.samestat(os.fstat(number), rows.stat()):
+      on_disk.append(rows.read_text())
+
+  monkeypatch.setattr(os, "fsync", fsync)
+  writer.row(1, "train", {"loss": 1.0})
+  assert on_disk == []
+  writer.flush()
+  writer.close()
+  assert on_disk == ['{"step": 1, "split": "train", "loss": 1.0}\n']
 
 
 def test_what_is_not_finite_becomes_null(tmp_path):

@@ -2,7 +2,7 @@
 
 import io
 import logging
-import re
+import queue
 import shutil
 import signal
 import struct
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 
-import fsspec
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
@@ -19,12 +18,14 @@ from tests.cache_test import ArraySource
 from tests.helpers import assert_same, tiny_config
 from vae_jax import (
   checkpoint,
+  interruption,
   metrics,
   ownership,
   staging,
   storage,
   train,
   transfer,
+  watch,
 )
 from vae_jax import config as config_lib
 from vae_jax import workdir as workdir_lib
@@ -34,72 +35,15 @@ from vae_jax.modes import drawing
 from vae_jax.modes import options as options_lib
 
 pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-pytestmark = pytest.mark.filterwarnings(
-  # Of the clients' own sessions, which they close when they are collected.
-  "ignore::ResourceWarning",
-  "ignore::pytest.PytestUnraisableExceptionWarning",
-)
-
-
-@pytest.fixture(scope="module")
-def s3():
-  """A stand-in, found as a user's own store is: by the environment."""
-  server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-  server.start()
-  host, port = server.get_host_and_port()
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
-    yield
-  server.stop()
-
-
-@pytest.fixture(scope="module")
-def gs():
-  """A stand-in for Google's."""
-  with pytest.MonkeyPatch.context() as patch:
-    # Read when the client is imported; the stand-in has none of the newer kinds
-    # of buckets that it would ask for.
-    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    pytest.importorskip("gcsfs")
-    emulator = pytest.importorskip("gcp_storage_emulator.server")
-    server = emulator.create_server(
-      "127.0.0.1", 0, in_memory=True, default_bucket="bucket"
-    )
-    server.start()
-    port = server._api._httpd.server_port
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
-    yield
-  server.stop()
-
-
-def _address(scheme, request):
-  request.getfixturevalue(scheme)
-  name = re.sub(r"\W", "-", request.node.name)
-  return storage.path(f"{scheme}://bucket/{name}")
-
-
-@pytest.fixture
-def address(request):
-  return _address("s3", request)
-
-
-@pytest.fixture(params=["s3", "gs"])
-def any_address(request):
-  return _address(request.param, request)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-  monkeypatch.setattr(ownership, "_RENEW", 0.1)
-  monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
-  monkeypatch.setattr(ownership, "_POLL", 0.05)
-  monkeypatch.setattr(ownership, "_SETTLE", 0.05)
+pytest.importorskip("moto.server")
+pytestmark = [
+  pytest.mark.usefixtures("quick_owners"),
+  pytest.mark.filterwarnings(
+    # Of the clients' own sessions, which they close when they are collected.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+  ),
+]
 
 
 def test_what_is_written_is_read_and_listed_at_once(any_address):
@@ -218,12 +162,26 @@ def test_of_many_that_start_at_once_one_becomes_the_owner(any_address):
   assert len(held) == 1 and len(refused) == 4
 
 
-def test_who_was_taken_over_is_told(address, monkeypatch):
-  told = threading.Event()
-  monkeypatch.setattr(ownership.os, "kill", lambda pid, number: told.set())
-  with ownership.hold(address / ".owner"):
-    storage.write_json(address / ".owner", {"token": "new", "count": 0})
-    assert told.wait(5)
+def test_who_was_taken_over_leaves_at_once(address, monkeypatch):
+  said, codes = [], queue.SimpleQueue()
+
+  class Watch(watch.Watch):
+    def __init__(self):
+      pass
+
+    def leave(self, sentence, code):
+      said.append((sentence, code))
+
+  monkeypatch.setattr(ownership.os, "_exit", codes.put)
+  monkeypatch.setattr(watch, "_watch", Watch())
+  with interruption.listening() as asked_to_save:
+    with ownership.hold(address / ".owner"):
+      storage.write_json(address / ".owner", {"token": "new", "count": 0})
+      assert codes.get(timeout=5) == 76
+    # A run that is asked to would write over what the new owner has written.
+    assert not asked_to_save()
+  ((sentence, code),) = said
+  assert "another owner" in sentence and code == 76
   # Not removed by one who does not own it.
   assert "new" in (address / ".owner").read_text()
 
@@ -279,7 +237,7 @@ def test_a_transfer_that_fails_leaves_nothing(
 
   with monkeypatch.context() as patch:
     patch.setattr(system, "get_file", cut)
-    with pytest.raises(OSError, match="b/c did not arrive whole"):
+    with pytest.raises(storage.Unreachable, match="b/c did not arrive whole"):
       transfer.download(any_address, tmp_path / "copy")
   assert list(tmp_path.iterdir()) == []
   (tmp_path / "copy.tmp-dead").mkdir()
@@ -328,7 +286,8 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(
   for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
     storage.write_bytes(any_address / name, b"old")
   # Of an upload that a kill cut short, and of one that was set aside.
-  storage.write_bytes(any_address / "7" / "state" / "large", b"half")
+  for name in ("7/state/large", "9/state/larger"):
+    storage.write_bytes(any_address / name, b"half")
   storage.write_bytes(any_address / "unreadable-3-1" / "state" / "large", b"")
   assert [p.name for p in staging.complete(any_address)] == ["5"]
   mirror = staging.Mirror(any_address)
@@ -361,6 +320,32 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(
     "9/state/large",
     "unreadable-3-1/state/large",
   ]
+
+
+def test_a_mirror_removes_nothing_of_its_successor(
+  address, tmp_path, monkeypatch
+):
+  def on_host(name):
+    monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
+    return staging.Mirror(address)
+
+  def save(mirror, name, gone=()):
+    for file in ("_CHECKPOINT_METADATA", "state/large"):
+      storage.write_bytes(mirror.folder / name / file, b"")
+    for other in gone:
+      shutil.rmtree(mirror.folder / other)
+    mirror.copy_after(lambda: None)
+    mirror.wait()
+
+  storage.write_bytes(address / "2" / "_CHECKPOINT_METADATA", b"")
+  first = on_host("one")
+  save(first, "4", gone=["2"])
+  second = on_host("two")
+  save(second, "6")
+  save(first, "5", gone=["4"])
+  assert {p.name for p in staging.complete(address)} == {"5", "6"}
+  first.close()
+  second.close()
 
 
 def test_what_keeps_a_checkpoint_from_the_store_is_raised(address):
@@ -426,6 +411,11 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   assert process.returncode == -signal.SIGKILL, said
   assert (address / "run" / ".owner").exists()
   assert checkpoint.steps(there)[-1] == 8
+  # What a killed process leaves on its host goes with the next one's.
+  left = list((tmp_path / "one" / "staging").iterdir())
+  with staging.scratch() as one, staging.scratch() as other:
+    assert one.exists() and not [p for p in left if p.exists()]
+  assert len(left) == 2 and not other.exists()
   assert metrics.read_rows(there)[-1]["step"] == 12
   # On another host, without the first one's copies.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
 import time
 import zlib
 from typing import Any
@@ -67,7 +68,8 @@ class Checkpoints:
     self._folder = _folder(workdir)
     self._mirror = None
     if storage.is_remote(self._folder):
-      self._mirror = staging.Mirror(self._folder)
+      with storage.using(self._folder):
+        self._mirror = staging.Mirror(self._folder)
     folder = self._mirror.folder if self._mirror else self._folder
     folder.mkdir(parents=True, exist_ok=True)
     kept = [
@@ -182,22 +184,39 @@ def _folder(workdir: str | os.PathLike[str]) -> storage.Path:
 
 def steps(workdir: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of the complete checkpoints on disk, oldest first."""
-  return sorted(int(p.name) for p in staging.complete(_folder(workdir)))
+  folder = _folder(workdir)
+  with storage.using(folder):
+    return sorted(int(p.name) for p in staging.complete(folder))
 
 
 def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
   """Returns the validation result of a checkpoint, None if it has none."""
   path = _folder(workdir) / str(step) / "metrics" / "metrics"
-  return json.loads(path.read_text())[_SCORE] if path.exists() else None
+  with storage.using(path):
+    text = path.read_text() if path.exists() else None
+  return None if text is None else json.loads(text)[_SCORE]
 
 
-def _stored_checksum(
-  workdir: str | os.PathLike[str], step: int, state: train_step.TrainState
-) -> int:
-  folder = _folder(workdir) / str(step) / "checksum"
-  if not folder.exists():
-    return checksum(state)  # Of an earlier release.
-  return json.loads((folder / "metadata").read_text())["crc32"]
+def _read(
+  folder: pathlib.Path, abstract: train_step.TrainState
+) -> train_step.TrainState:
+  """Returns the state of a local checkpoint, if it is what was saved."""
+  with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
+    restored = reader.restore(folder / "state", abstract)
+  state = jax.tree.map(np.asarray, restored)
+  # Checkpoints of an earlier release have none.
+  if (folder / "checksum").exists():
+    stored = json.loads((folder / "checksum" / "metadata").read_text())
+    if checksum(state) != stored["crc32"]:
+      raise ValueError("its content is not what was saved")
+  return state
+
+
+def _is_damage(error: Exception) -> bool:
+  """Whether an error says something of the file that was read: files that come
+  and go, or a machine in trouble, are no damage."""
+  passing = isinstance(error, OSError) and error.errno in _PASSING
+  return not passing and not isinstance(error, MemoryError)
 
 
 def restore(
@@ -220,6 +239,7 @@ def restore(
 
   Raises:
     ConfigError: there are checkpoints, but none can be read.
+    storage.Unreachable: an object store fails, which says nothing of them.
   """
   abstract = jax.tree.map(
     lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
@@ -230,30 +250,23 @@ def restore(
     try:
       candidates.append((step, _score(workdir, step)))
     except (OSError, ValueError, KeyError) as error:
+      if not _is_damage(error):
+        raise
       unreadable[step] = _reason(error)
   if best:
     scored = [c for c in candidates if c[1] is not None]
     # Stable: where scores are equal the newer one comes last.
     candidates = sorted(scored, key=lambda c: -c[1]) or candidates
   for step, _ in reversed(candidates):
-    try:
-      with (
-        staging.local(_folder(workdir) / str(step)) as folder,
-        ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader,
-      ):
-        restored = reader.restore(folder / "state", abstract)
-      found = jax.tree.map(np.asarray, restored)
-      if checksum(found) != _stored_checksum(workdir, step, found):
-        raise ValueError("its content is not what was saved")
-      state = found
-      break
-    except MemoryError:
-      raise
-    except Exception as error:  # Orbax's errors have no common base.
-      # Files that come and go, or a machine in trouble, are no damage.
-      if isinstance(error, OSError) and error.errno in _PASSING:
-        raise
-      unreadable[step] = _reason(error)
+    # What keeps a whole copy from being had is no damage either.
+    with staging.local(_folder(workdir) / str(step)) as folder:
+      try:
+        state = _read(folder, abstract)
+        break
+      except Exception as error:  # Orbax's errors have no common base.
+        if not _is_damage(error):
+          raise
+        unreadable[step] = _reason(error)
   for step, reason in unreadable.items():
     logging.warning(
       "The checkpoint of step %d in %s cannot be read (%s).",
@@ -280,7 +293,8 @@ def set_aside(workdir: str | os.PathLike[str], step: int) -> None:
   """Renames a checkpoint that cannot be read, so that the run can go on."""
   path = _folder(workdir) / str(step)
   aside = path.with_name(f"unreadable-{step}-{time.time_ns()}")
-  transfer.rename(path, aside)
+  with storage.using(path):
+    transfer.rename(path, aside)
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
@@ -292,13 +306,13 @@ def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   """
   path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
-    found = path.exists()
-  if not found:
+    text = path.read_text() if path.exists() else None
+  if text is None:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
       f"--mode=train, or name another folder with --workdir."
     )
-  return config_lib.from_json(path.read_text())
+  return config_lib.from_json(text)
 
 
 def load_state(

@@ -1,12 +1,11 @@
 """Means over examples, the only nats -> bits/dim, and the writers."""
 
+import contextlib
 import io
 import json
 import math
 import os
 import pathlib
-import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -15,7 +14,7 @@ import numpy as np
 import tensorboardX
 from absl import logging
 
-from vae_jax import storage
+from vae_jax import staging, storage
 
 # Bytes of events after which a store gets another file of them.
 _LARGEST_EVENTS = 1 << 24
@@ -99,13 +98,14 @@ class MaskedMeans:
 def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`; a line cut short is left out."""
   path = storage.path(workdir) / "metrics.jsonl"
+  with storage.using(path):
+    text = path.read_text() if path.exists() else ""
   rows = []
-  if path.exists():
-    for line in path.read_text().splitlines():
-      try:
-        rows.append(json.loads(line))
-      except json.JSONDecodeError:
-        logging.warning("%s: dropping the unreadable line %r", path, line[:60])
+  for line in text.splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      logging.warning("%s: dropping the unreadable line %r", path, line[:60])
   return rows
 
 
@@ -124,7 +124,8 @@ def finite(values: Any) -> Any:
 class Writer:
   """Writes rows to `metrics.jsonl` and `tensorboard/` of a workdir.
 
-  Nothing can be appended to what an object store holds: there, `flush` puts
+  At the end of a `with` it is closed; if that fails while another error ends
+  the block, that other one goes on. Nothing can be appended to what an object store holds: there, `flush` puts
   both, whole, and what came after the last one is lost with the process.
   """
 
@@ -137,14 +138,15 @@ class Writer:
     storage.write_bytes(path, text.encode())
     # For a store: folder of events not put yet, and those put under a name.
     self._events: str | None = None
+    self._stack = contextlib.ExitStack()
     self._sent, self._name = b"", ""
     self._file: TextIO
     if storage.is_remote(self._folder):
-      self._events = tempfile.mkdtemp(prefix="vae_jax-tensorboard-")
+      self._events = str(self._stack.enter_context(staging.scratch()))
       self._file = io.StringIO()
       self._file.write(text)
     else:
-      self._file = path.open("a", buffering=1)
+      self._file = self._stack.enter_context(path.open("a", buffering=1))
     self._open_events(purge_step=step + 1)
 
   def _open_events(self, **options: int) -> None:
@@ -169,9 +171,9 @@ class Writer:
     self._tensorboard.add_image(name, image, step, dataformats="HWC")
 
   def flush(self) -> None:
-    """Puts into an object store what was written so far; elsewhere it is there
-    already."""
+    """Puts what was written so far on the disk, or into the object store."""
     if self._events is None:
+      storage.flush(self._file)
       return
     # Its own flush leaves out what is still in its queue.
     self._tensorboard.close()
@@ -179,8 +181,13 @@ class Writer:
     self._open_events()
 
   def _put(self) -> None:
+    # Rows first: events only show them again.
+    storage.write_bytes(
+      self._folder / "metrics.jsonl", self._file.getvalue().encode()
+    )
     parts = sorted(pathlib.Path(self._events).iterdir())
-    if len(self._sent) > _LARGEST_EVENTS:
+    # There are none where the last put failed.
+    if parts and len(self._sent) > _LARGEST_EVENTS:
       # Not put again and again: the next ones go to another file.
       self._sent, self._name = b"", ""
     self._name = self._name or parts[0].name
@@ -189,17 +196,26 @@ class Writer:
     for part in parts:
       part.unlink()
     storage.write_bytes(self._folder / "tensorboard" / self._name, self._sent)
-    storage.write_bytes(
-      self._folder / "metrics.jsonl", self._file.getvalue().encode()
-    )
 
   def close(self) -> None:
     """Writes out what is buffered."""
-    self._tensorboard.close()
-    if self._events is not None:
-      self._put()
-      shutil.rmtree(self._events)
-    self._file.close()
+    with self._stack:
+      self._tensorboard.close()
+      if self._events is not None:
+        self._put()
+
+  def __enter__(self) -> "Writer":
+    return self
+
+  def __exit__(
+    self, kind: Any, error: BaseException | None, trace: Any
+  ) -> None:
+    try:
+      self.close()
+    except Exception as own:  # Clients of object stores have no common base.
+      if error is None:
+        raise
+      logging.warning("The last rows could not be written (%s).", own)
 
 
 class Silent(Writer):

@@ -9,7 +9,7 @@ is read, so that clocks of different machines may differ.
 import contextlib
 import json
 import os
-import signal
+import sys
 import threading
 import time
 import uuid
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from vae_jax import storage
+from vae_jax import peers, storage, watch
 
 _RENEW = 5.0  # Seconds between two signs of life.
 _PATIENCE = 20.0  # Seconds without one after which an owner is dead.
@@ -32,7 +32,8 @@ def hold(path: storage.Path) -> Iterator[None]:
   """Owns the remote object `path` until the block ends, and removes it then.
 
   Should another take it over all the same, as after a pause of this process
-  that was longer than others' patience, this process gets a SIGTERM.
+  that was longer than others' patience, this process ends at once: whatever it
+  would still write could be over what the other has written.
 
   Raises:
     BlockingIOError: another process owns it.
@@ -58,8 +59,12 @@ def hold(path: storage.Path) -> Iterator[None]:
   finally:
     ending.set()
     renewal.join()
-    if _token(_read(path)) == token:
-      path.unlink(missing_ok=True)
+    try:
+      if _token(_read(path)) == token:
+        path.unlink(missing_ok=True)
+    except Exception as error:  # The clients' errors have no common base.
+      # How the block ended says more, and whoever comes next takes it over.
+      logging.warning("%s could not be removed (%s).", path, error)
 
 
 def _wait_for_dead(path: storage.Path) -> None:
@@ -91,12 +96,25 @@ def _renew(path: storage.Path, token: str, ending: threading.Event) -> None:
     try:
       found = _read(path)
       if found is not None and _token(found) != token:
-        logging.error("%s has another owner now: stopping.", path)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _leave(path)
         return
       storage.write_bytes(path, _sign(token, count))
     except Exception as error:  # The clients' errors have no common base.
       logging.warning("%s could not be renewed (%s).", path, error)
+
+
+def _leave(path: storage.Path) -> None:
+  """Ends this process without another word to storage."""
+  sentence = f"{path} has another owner now: this run leaves at once, as it is."
+  logging.error("%s", sentence)
+  try:
+    found = watch.current()
+    if found is not None:
+      found.leave(sentence, peers.EXIT_LOST)
+    sys.stdout.flush()
+    sys.stderr.flush()
+  finally:
+    os._exit(peers.EXIT_LOST)
 
 
 def _sign(token: str, count: int) -> bytes:

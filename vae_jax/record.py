@@ -70,9 +70,16 @@ class Record:
     self._entry = entry
     self._path = storage.path(workdir) / "record.json"
     self._before: list[Any] = []
-    if parallel.is_lead():
+    self._writes = parallel.is_lead()
+    if not self._writes:
+      return
+    try:
       self._before = read(workdir)
-      self._write()
+    except Exception as error:  # Clients of object stores have no common base.
+      # Without this start's entry the file has at least those before it.
+      logging.warning("%s cannot be read (%s).", self._path, error)
+      self._writes = False
+    self._write()
 
   def began(self, step: int) -> None:
     """Notes the step that the run goes on from, 0 if it begins."""
@@ -94,7 +101,7 @@ class Record:
     self._write()
 
   def _write(self) -> None:
-    if not parallel.is_lead():
+    if not self._writes:
       return
     try:
       storage.write_json(self._path, [*self._before, self._entry])

@@ -95,8 +95,9 @@ class Safekeeping:
   def open_writer(self, step: int) -> None:
     """Opens the rows; those after `step` are of a run that is gone."""
     if parallel.is_lead():
-      self.writer = metrics.Writer(self._workdir, step=step)
-      self._stack.callback(self.writer.close)
+      self.writer = self._stack.enter_context(
+        metrics.Writer(self._workdir, step=step)
+      )
 
   def validated(self, step: int) -> bool:
     """Returns whether there is a validation row of this step."""

@@ -7,13 +7,13 @@ checkpoint at an address is none.
 """
 
 import contextlib
-import hashlib
-import os
+import fcntl
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import TextIO
 
 from vae_jax import parallel, storage, transfer
 
@@ -21,15 +21,59 @@ from vae_jax import parallel, storage, transfer
 _LAST = "_CHECKPOINT_METADATA"
 # The large part of a checkpoint.
 _STATE = "state/"
+# Of `scratch`.
+_LOCK = ".lock"
 
 
 def complete(folder: storage.Path) -> list[storage.Path]:
   """Returns the folders of the complete checkpoints, in no order."""
   # Orbax gives a checkpoint its number for a name when it is complete.
-  found = [p for p in folder.glob("[0-9]*") if p.name.isdigit()]
+  found = _numbered(folder)
   if storage.is_remote(folder):
     found = [p for p in found if (p / _LAST).exists()]
   return found
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[pathlib.Path]:
+  """Yields an empty folder of this machine, removed at the end.
+
+  It holds a lock, which the kernel drops with its process: those without one
+  are of killed processes, and go when the next one is made.
+  """
+  root = pathlib.Path(parallel.cache_root()) / "staging"
+  root.mkdir(parents=True, exist_ok=True)
+  with contextlib.ExitStack() as stack:
+    # One at a time: a new folder has no lock yet.
+    with root.with_name("staging.lock").open("a") as turn:
+      if _locked(turn, fcntl.LOCK_EX):
+        _sweep(root)
+      outer = pathlib.Path(tempfile.mkdtemp(dir=root))
+      lock = stack.enter_context((outer / _LOCK).open("a"))
+      _locked(lock, fcntl.LOCK_EX)
+    # Before the lock is dropped.
+    stack.callback(shutil.rmtree, outer, ignore_errors=True)
+    folder = outer / "content"
+    folder.mkdir()
+    yield folder
+
+
+def _sweep(root: pathlib.Path) -> None:
+  for folder in root.iterdir():
+    # Its owner may remove it at the same time.
+    with contextlib.suppress(OSError), (folder / _LOCK).open("a") as lock:
+      if _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(file: TextIO, how: int) -> bool:
+  """Returns whether it is locked now; not if another process has it locked, or
+  on a file system that knows no locks."""
+  try:
+    fcntl.flock(file, how)
+  except OSError:
+    return False
+  return True
 
 
 @contextlib.contextmanager
@@ -38,10 +82,8 @@ def local(folder: storage.Path) -> Iterator[pathlib.Path]:
   if not storage.is_remote(folder):
     yield folder
     return
-  root = _root()
-  root.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=root) as scratch:
-    copy = pathlib.Path(scratch) / folder.name
+  with scratch() as outer:
+    copy = outer / folder.name
     transfer.download(folder, copy)
     yield copy
 
@@ -54,15 +96,16 @@ class Mirror:
   """
 
   def __init__(self, remote: storage.Path):
-    """Makes the local folder anew: what it held has not become whole there."""
-    digest = hashlib.sha256(os.fspath(remote).encode()).hexdigest()[:16]
-    self.folder = _root() / digest
+    """Makes the local folder, with the little that it has at first."""
+    self._stack = contextlib.ExitStack()
+    self.folder = self._stack.enter_context(scratch())
     self._remote = remote
     self._pool = futures.ThreadPoolExecutor(1)
     self._copying: futures.Future[None] | None = None
-    shutil.rmtree(self.folder, ignore_errors=True)
-    self.folder.mkdir(parents=True)
     self._without_state = set()
+    # Nothing else may be removed: should another process own the address by
+    # then, the rest is of its making.
+    self._known = {step.name for step in _numbered(remote)}
     for step in complete(remote):
       self._without_state.add(step.name)
       for name in transfer.listing(step):
@@ -87,20 +130,28 @@ class Mirror:
       self.wait()
     finally:
       self._pool.shutdown()
-      shutil.rmtree(self.folder, ignore_errors=True)
+      self._stack.close()
 
   def _copy(self, saved: Callable[[], None]) -> None:
     saved()
     kept = {step.name for step in complete(self.folder)}
     there = {step.name for step in complete(self._remote)}
     for name in sorted(kept - there - self._without_state, key=int):
+      self._known.add(name)
+      # What an upload that a kill cut short has left would be mixed with it.
+      _remove(self._remote / name)
       transfer.upload(self.folder / name, self._remote / name, last=_LAST)
     # With those of an upload that a kill cut short.
-    for step in list(self._remote.glob("[0-9]*")):
-      if step.name.isdigit() and step.name not in kept:
-        (step / _LAST).unlink(missing_ok=True)
-        step.rmtree(missing_ok=True)
+    for step in _numbered(self._remote):
+      if step.name in self._known - kept:
+        _remove(step)
 
 
-def _root() -> pathlib.Path:
-  return pathlib.Path(parallel.cache_root()) / "staging"
+def _remove(step: storage.Path) -> None:
+  # While it is removed it is none.
+  (step / _LAST).unlink(missing_ok=True)
+  step.rmtree(missing_ok=True)
+
+
+def _numbered(folder: storage.Path) -> list[storage.Path]:
+  return [p for p in folder.glob("[0-9]*") if p.name.isdigit()]

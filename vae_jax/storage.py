@@ -6,6 +6,7 @@ by itself, while it knows neither renames nor appending.
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import json
@@ -13,7 +14,7 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import numpy as np
@@ -29,6 +30,18 @@ _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 # etils would prefer TensorFlow's file systems wherever TensorFlow is installed,
 # which know no S3.
 os.environ.setdefault("EPATH_USE_TF", "0")
+# What clients raise when the address, or the access to it, is wrong. Anything
+# else may pass.
+_WRONG_INPUT = (FileNotFoundError, PermissionError, ValueError)
+# What no store says, but this machine's own disk.
+_OWN_DISK = (errno.EDQUOT, errno.ENOSPC, errno.EROFS)
+
+
+class Unreachable(Exception):
+  """An object store did not do what was asked; says which, and what it said."""
+
+  # That of the shells for an input/output error.
+  exit_code = 74
 
 
 def is_remote(address: epath.PathLike) -> bool:
@@ -80,20 +93,50 @@ def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
     address: a folder, of which nothing is said, or an address.
 
   Raises:
-    ConfigError: in the place of any error of the store's client.
+    ConfigError: in the place of an error of the store's client that says that
+      the address or the access to it is wrong.
+    Unreachable: in the place of any other.
+  """
+  with using(address):
+    try:
+      yield
+    except json.JSONDecodeError:
+      raise  # An answer that came damaged.
+    except _WRONG_INPUT as error:
+      if isinstance(error, ConfigError) or not is_remote(address):
+        raise
+      raise ConfigError(
+        f"{flag}={address} cannot be used ({_said(error)}); check the "
+        "address, and this machine's access to it."
+      ) from error
+
+
+@contextlib.contextmanager
+def using(address: epath.PathLike) -> Iterator[None]:
+  """Says in one sentence that an object store fails, which may pass.
+
+  Args:
+    address: a folder, of which nothing is said, or an address.
+
+  Raises:
+    Unreachable: in the place of any error of the store's client.
   """
   try:
     yield
-  except (ConfigError, BlockingIOError):
+  except (ConfigError, Unreachable, BlockingIOError, MemoryError):
     raise
   except Exception as error:  # The clients' errors have no common base.
-    if not is_remote(address):
+    own = isinstance(error, OSError) and error.errno in _OWN_DISK
+    if own or not is_remote(address):
       raise
-    said = (str(error).splitlines() or [""])[0]
-    raise ConfigError(
-      f"{flag}={address} cannot be used ({type(error).__name__}: {said}); "
-      "check the address, and this machine's access to it."
+    raise Unreachable(
+      f"{address} cannot be used now ({_said(error)}); the same command may "
+      "succeed later."
     ) from error
+
+
+def _said(error: Exception) -> str:
+  return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def write_json(address: epath.PathLike, content: Any) -> None:
@@ -103,21 +146,36 @@ def write_json(address: epath.PathLike, content: Any) -> None:
 
 
 def write_bytes(address: epath.PathLike, content: bytes) -> None:
-  """Writes a file so that a reader never sees half of it."""
+  """Writes a file so that a reader never sees half of it, not even after a
+  loss of power.
+
+  Raises:
+    Unreachable: an object store does not take it.
+  """
   target = path(address)
   if is_remote(target):
-    file_system(target).pipe_file(os.fspath(target), content)
+    with using(target):
+      file_system(target).pipe_file(os.fspath(target), content)
     return
   target.parent.mkdir(parents=True, exist_ok=True)
   # In the same folder: a file is replaced in one step within a file system
   # only. Not from `tempfile`, whose files nobody else may read.
   partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
   try:
-    partial.write_bytes(content)
+    with partial.open("wb") as file:
+      file.write(content)
+      # Else the name may come to the disk before what it names.
+      flush(file)
     partial.replace(target)
   except BaseException:
     partial.unlink(missing_ok=True)
     raise
+
+
+def flush(file: IO[Any]) -> None:
+  """Returns when all that was written to a local file is on the disk."""
+  file.flush()
+  os.fsync(file.fileno())
 
 
 def write_arrays(address: epath.PathLike, **arrays: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Folders to and from object stores: whole, or not seen at all."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -15,6 +16,9 @@ from vae_jax import storage
 Listing = dict[str, dict[str, int | str]]
 
 _AT_ONCE = 4  # Files on their way.
+# What stores say of a file's content. Checksums first: Google's ETag changes
+# with what is noted beside the content too.
+_TAGS = ("md5Hash", "crc32c", "generation", "ETag", "etag", "mtime")
 
 
 def listing(remote: storage.Path) -> Listing:
@@ -26,7 +30,7 @@ def listing(remote: storage.Path) -> Listing:
   return {
     name.removeprefix(root): {
       "size": info["size"],
-      "tag": str(info.get("ETag") or info.get("etag") or info.get("mtime")),
+      "tag": str(next((info[t] for t in _TAGS if info.get(t)), None)),
     }
     for name, info in system.find(root, detail=True).items()
     if info["type"] == "file" and name.startswith(root)
@@ -53,26 +57,33 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
   A folder of that name is replaced. Only one process may do so at a time.
 
   Raises:
-    OSError: a file did not arrive as long as it is there, or the disk is too
-      small.
+    Unreachable: the store fails, or a file did not arrive as long as it is
+      there.
+    OSError: the disk is too small, or cannot be written.
   """
-  wanted = sizes(listing(remote))
+  with storage.using(remote):
+    wanted = sizes(listing(remote))
   folder.parent.mkdir(parents=True, exist_ok=True)
   prefix = f"{folder.name}.tmp-"
   for left_by_a_killed_process in folder.parent.glob(f"{prefix}*"):
     shutil.rmtree(left_by_a_killed_process)
   free = shutil.disk_usage(folder.parent).free
   if free < sum(wanted.values()):
-    raise OSError(f"only {free / 1e9:.2f} GB are free in {folder.parent}")
+    raise OSError(
+      errno.ENOSPC, f"only {free / 1e9:.2f} GB are free in {folder.parent}"
+    )
   scratch = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
   system = storage.file_system(remote)
   try:
-    with tqdm.tqdm(
-      total=sum(wanted.values()),
-      desc=f"copying {remote}",
-      unit="B",
-      unit_scale=True,
-    ) as bar:
+    with (
+      storage.using(remote),
+      tqdm.tqdm(
+        total=sum(wanted.values()),
+        desc=f"copying {remote}",
+        unit="B",
+        unit_scale=True,
+      ) as bar,
+    ):
 
       def fetch(name: str) -> None:
         target = scratch / name
@@ -84,7 +95,7 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
     arrived = local_sizes(scratch)
     if arrived != wanted:
       wrong = sorted(k for k, v in wanted.items() if arrived.get(k) != v)
-      raise OSError(f"{remote / wrong[0]} did not arrive whole")
+      raise storage.Unreachable(f"{remote / wrong[0]} did not arrive whole.")
     # A damaged one; whoever still has it mapped keeps its pages.
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)

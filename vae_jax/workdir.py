@@ -22,6 +22,7 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
   Raises:
     ConfigError: another process trains there, another config was used there,
       or nothing can be written there.
+    storage.Unreachable: an object store fails, which may pass.
   """
   folder = storage.path(workdir)
   with contextlib.ExitStack() as stack:
@@ -62,11 +63,12 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
 
 def _keep_config(folder: storage.Path, config: ConfigDict) -> None:
   path = folder / "config.json"
-  # A start that failed before its first save has left nothing to protect.
-  if path.exists() and any((folder / "checkpoints").glob("*")):
-    differing = config_lib.differences(
-      config, config_lib.from_json(path.read_text())
-    )
+  with storage.using(folder):
+    # A start that failed before its first save has left nothing to protect.
+    kept = path.exists() and any((folder / "checkpoints").glob("*"))
+    text = path.read_text() if kept else ""
+  if kept:
+    differing = config_lib.differences(config, config_lib.from_json(text))
     if differing:
       raise ConfigError(
         f"{folder} holds a run with another config; name another folder with "

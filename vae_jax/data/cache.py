@@ -231,7 +231,7 @@ def _make(
     }
     with (scratch / "meta.json").open("w") as file:
       json.dump(meta, file)
-      _flush(file)
+      storage.flush(file)
     # A damaged one; whoever still has it mapped keeps its pages.
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
@@ -263,14 +263,8 @@ def _write(source: datasets.Source, folder: pathlib.Path) -> None:
       if "label" in batch:
         labels.append(batch["label"])
       bar.update(len(batch["image"]))
-    _flush(file)
+    storage.flush(file)
   if labels:
     with (folder / "label.npy").open("wb") as file:
       np.save(file, np.concatenate(labels))
-      _flush(file)
-
-
-def _flush(file: Any) -> None:
-  """Puts a file on the disk, so that a rename never names an unwritten one."""
-  file.flush()
-  os.fsync(file.fileno())
+      storage.flush(file)

@@ -24,6 +24,7 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
   Raises:
     ConfigError: the address cannot be read.
     DataError: the copy cannot be made.
+    storage.Unreachable: the store fails, which may pass.
   """
   with storage.reaching("--config.data.dir", root):
     listing = transfer.listing(remote)
@@ -41,11 +42,11 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
         record.unlink(missing_ok=True)
         transfer.download(remote, folder)
         storage.write_json(record, listing)
-  except Exception as error:  # The clients' errors have no common base.
+  except (OSError, ValueError) as error:
     size = sum(entry["size"] for entry in listing.values())
     raise errors.DataError(
       f"{remote} cannot be copied to {folder} ({error}): name a folder with "
-      f"{size / 1e9:.2f} GB of room with $VAE_JAX_CACHE_DIR, or try again"
+      f"{size / 1e9:.2f} GB of room with $VAE_JAX_CACHE_DIR"
     ) from error
   return folder
 
