@@ -28,6 +28,7 @@ def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
     ["bash", fakes.SLURM, *flags],
     PATH=f"{folder}:{os.environ['PATH']}",
     SLURM_JOB_ID="17",
+    PAUSE_SECONDS="0",
     **environment,
   )
   asked = tmp_path / "asked"
@@ -39,7 +40,8 @@ def test_slurm_runs_again_what_goes_on(code, tmp_path):
   done, asked = slurm(tmp_path, *fakes.FLAGS, code=code)
   assert asked == "requeue 17\n"
   told = fakes.words(tmp_path / "words")
-  assert told[1:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
+  assert told[:2] == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
+  assert told[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
@@ -68,7 +70,7 @@ def test_slurm_prints_what_it_would_run(tmp_path):
   submitted, _, ran = done.stdout.splitlines()
   assert shlex.split(submitted) == ["sbatch", str(fakes.SLURM), *fakes.FLAGS]
   told = shlex.split(ran)
-  assert told[0] == "srun" and told[2:] == [
+  assert told[0] == "srun" and told[3:] == [
     *("python", "-m", "vae_jax.main"),
     *fakes.FLAGS,
   ]

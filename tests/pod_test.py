@@ -95,7 +95,7 @@ def test_a_frozen_process_is_named(process, pod, tmp_path, faces_dir):
   plan = [KILL_AT_A_STEP | {"do": "STOP", "process": process}]
   ended, workdir = faults.job(tmp_path, faces_dir, plan=plan)
   assert ended.returncode == 0, ended.stdout
-  assert "has given no sign of life for 5 s" in faults.said(
+  assert "has given no sign of life for 10 s" in faults.said(
     tmp_path, 1 - process
   )
   faults.assert_as_if_nothing_happened(workdir, pod)
@@ -106,11 +106,11 @@ def test_a_frozen_process_is_named(process, pod, tmp_path, faces_dir):
 def test_a_stuck_process_is_named(process, pod, tmp_path, faces_dir):
   plan = [{"process": process, "at": "data", "count": 5, "do": "HANG"}]
   ended, workdir = faults.job(
-    tmp_path, faces_dir, "--config.watch.stall_seconds=4", plan=plan
+    tmp_path, faces_dir, "--config.watch.stall_seconds=15", plan=plan
   )
   assert ended.returncode == 0, ended.stdout
   words = faults.said(tmp_path, 0)
-  assert "No progress for 4 s: Process" in words
+  assert "No progress for 15 s: Process" in words
   assert f"Process {process} (" in words.partition("No progress")[2]
   assert "is stuck fetching data after step" in words
   faults.assert_as_if_nothing_happened(workdir, pod)
