@@ -397,6 +397,7 @@ def _comparable(workdir):
   return rows
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   address, data, faces_dir, tmp_path, monkeypatch, caplog
 ):

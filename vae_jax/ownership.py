@@ -123,7 +123,8 @@ def _sign(token: str, count: int) -> bytes:
 
 def _read(path: storage.Path) -> bytes | None:
   try:
-    return path.read_bytes()
+    # In one request: between two the owner may have signed anew.
+    return storage.file_system(path).cat_file(os.fspath(path))
   except FileNotFoundError:
     return None
 
