@@ -55,6 +55,7 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
       saving.
     step_log.Diverged: too many steps in a row were not finite.
     checkpoint.Unsaved: a checkpoint could not be written.
+    storage.Unreachable: an object store fails, which may pass.
   """
   return fit(config, workdir)[0]
 
