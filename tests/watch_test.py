@@ -124,7 +124,9 @@ def test_a_process_alone_is_watched_too(monkeypatch, job):
 
 
 @pytest.mark.parametrize("process", [0, 1])
-@pytest.mark.parametrize("code, theirs", [(2, 2), (3, 3), (74, 74), (1, 1), (99, 76)])
+@pytest.mark.parametrize(
+  "code, theirs", [(2, 2), (3, 3), (74, 74), (1, 1), (99, 76)]
+)
 def test_why_one_leaves_is_told_to_the_others(job, process, code, theirs):
   two = job(2, heartbeat=30.0)
   two.watches[process].leave("The disk is full.", code)
