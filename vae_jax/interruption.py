@@ -52,12 +52,14 @@ def listening() -> Iterator[Callable[[], bool]]:
 
   def insist() -> None:
     # Python's handlers wait for the main thread, which may hang in a driver.
-    while signals := heard.recv(64):
-      if not first:
+    begin = None
+    while numbers := heard.recv(64):
+      if numbers[0] not in previous:
         continue
-      late = time.monotonic() - first[0] > _ONE_SIGNAL
-      if late and not ended.wait(_LAST_SECONDS):
-        os._exit(128 + signals[0])
+      now = time.monotonic()
+      begin = begin or now
+      if now - begin > _ONE_SIGNAL and not ended.wait(_LAST_SECONDS):
+        os._exit(128 + numbers[0])
 
   def again(number: int, frame: Any) -> None:
     # Schedulers tell a process and its step, both at the same time.

@@ -240,24 +240,14 @@ def current() -> Watch | None:
   return _watch
 
 
-@contextlib.contextmanager
-def hastily() -> Iterator[None]:
+def hastily() -> contextlib.AbstractContextManager[None]:
   """Inside, a run without progress for `stall_seconds` is ended."""
-  if _watch is None:
-    yield
-    return
-  with _watch.pace(in_haste=True):
-    yield
+  return _watch.pace(in_haste=True) if _watch else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def patiently() -> Iterator[None]:
+def patiently() -> contextlib.AbstractContextManager[None]:
   """Inside, this process may take as long as it likes."""
-  if _watch is None:
-    yield
-    return
-  with _watch.pace(in_haste=False):
-    yield
+  return _watch.pace(in_haste=False) if _watch else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
