@@ -45,18 +45,19 @@ class Line:
   def send_if_it_reads(self, message: dict[str, Any]) -> None:
     """Sends, unless the other end has stopped reading."""
     ready = select.poll()
-    ready.register(self._socket, select.POLLOUT)
+    with contextlib.suppress(ValueError):  # Closed at this end.
+      ready.register(self._socket, select.POLLOUT)
     if ready.poll(0):
       self.send(message)
 
   def is_closed(self) -> bool:
     """Returns whether the other end is gone."""
     ready = select.poll()
-    ready.register(self._socket, select.POLLIN)
     try:
+      ready.register(self._socket, select.POLLIN)
       # Nothing waits to be read that is not the end.
       return bool(ready.poll(0)) and not self._socket.recv(1, socket.MSG_PEEK)
-    except OSError:
+    except (OSError, ValueError):
       return True
 
   def receive(
