@@ -112,6 +112,8 @@ class Watch:
   def end(self) -> None:
     """Stops watching: whoever closes a connection from now on may."""
     self._ended.set()
+    if threading.current_thread() is not self._thread:
+      self._thread.join(1.0)  # In the middle of a look it ends that first.
 
   def _name(self, process: int) -> str:
     if self._peers:
@@ -211,6 +213,8 @@ class Watch:
   def _end_with(self, message: dict[str, Any]) -> None:
     """Says why and ends the process, whatever its main thread hangs in."""
     with self._lock:  # Held to the end: there is one last word.
+      if self._ended.is_set():
+        return
       self._relay(message)
       logging.error("%s", message["sentence"])
       for function in _last_words:
