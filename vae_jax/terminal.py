@@ -22,6 +22,7 @@ def quieten() -> None:
   handler.setFormatter(std_logging.Formatter("%(message)s"))
   handler.addFilter(_is_worth_reading)
   whole, of_threads = sys.excepthook, threading.excepthook
+  of_nobody = sys.unraisablehook
 
   def hook(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -33,7 +34,12 @@ def quieten() -> None:
     if not _is_of_others(args.exc_traceback):
       of_threads(args)
 
+  def thrown_away(args: Any) -> None:
+    if not _is_of_others(args.exc_traceback):
+      of_nobody(args)
+
   sys.excepthook, threading.excepthook = hook, thread_hook
+  sys.unraisablehook = thrown_away
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:
