@@ -60,6 +60,8 @@ def _shrink(config, faces_dir):
 
 # Their large images, of which there is another example each, take longest.
 _SLOW = (
+  "celeba",
+  "lecture_mnist",
   "lecture_celeba",
   "lecture_celeba_upsample",
   "lecture_mnist_autoencoder",

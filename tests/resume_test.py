@@ -62,6 +62,7 @@ def _go_through_kills(faces_dir, tmp_path, kill):
   return saving
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
   _go_through_kills(
     faces_dir,
