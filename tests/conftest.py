@@ -151,3 +151,14 @@ def quick_owners(monkeypatch):
   monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
   monkeypatch.setattr(ownership, "_POLL", 0.05)
   monkeypatch.setattr(ownership, "_SETTLE", 0.05)
+
+
+@pytest.fixture(scope="module")
+def data(s3, faces_dir):
+  """Prepared data at an address."""
+  from vae_jax import storage
+
+  address = "s3://bucket/tfds"
+  system = storage.file_system(storage.path(address))
+  system.put(f"{faces_dir}/synthetic_faces", f"{address}/", recursive=True)
+  return address

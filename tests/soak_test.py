@@ -40,6 +40,20 @@ def plan_of(seed, processes, do, rounds):
   return [plan[i] for i in random.permutation(len(plan))]
 
 
+def survive(plan, layout, folder, faces_dir):
+  """Runs a job through all faults of a plan to its end; see `faults.job`."""
+  ended, workdir = faults.job(
+    folder,
+    faces_dir,
+    layout=layout,
+    plan=plan,
+    restarts=len(plan) + 2,
+    steps=STEPS,
+  )
+  assert ended.returncode == 0, ended.stdout
+  return ended, workdir
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, faces_dir):
   """Returns {layout: workdir} of runs that nobody disturbed."""
@@ -59,15 +73,7 @@ def undisturbed(tmp_path_factory, faces_dir):
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
 def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
   plan = plan_of(layout[0], layout[0], "KILL", rounds=2)
-  ended, workdir = faults.job(
-    tmp_path,
-    faces_dir,
-    layout=layout,
-    plan=plan,
-    restarts=len(plan) + 2,
-    steps=STEPS,
-  )
-  assert ended.returncode == 0, ended.stdout
+  _, workdir = survive(plan, layout, tmp_path, faces_dir)
   kills = collections.Counter(
     (fault["at"], "lead" if fault["process"] == 0 else "worker")
     for fault in faults.done(tmp_path)
@@ -85,15 +91,7 @@ def test_told_to_stop_at_random_moments(
   layout, undisturbed, tmp_path, faces_dir
 ):
   plan = plan_of(layout[0] + 1, layout[0], "TERM", rounds=1)
-  ended, workdir = faults.job(
-    tmp_path,
-    faces_dir,
-    layout=layout,
-    plan=plan,
-    restarts=len(plan) + 2,
-    steps=STEPS,
-  )
-  assert ended.returncode == 0, ended.stdout
+  ended, workdir = survive(plan, layout, tmp_path, faces_dir)
   assert len(faults.done(tmp_path)) >= 8
   assert "Traceback" not in ended.stdout
   # Wherever it stopped there is a row of what came since the one before it.

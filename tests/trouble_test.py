@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests import stores
 from tests.helpers import assert_same
 from vae_jax import (
   checkpoint,
@@ -24,16 +25,8 @@ from vae_jax import workdir as workdir_lib
 from vae_jax.data import copies
 from vae_jax.figures import png
 
-s3fs = pytest.importorskip("s3fs")
-pytest.importorskip("moto.server")
-pytestmark = [
-  pytest.mark.usefixtures("quick_owners"),
-  pytest.mark.filterwarnings(
-    # Of the clients' own sessions, which they close when they are collected.
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-  ),
-]
+stores.require()
+pytestmark = stores.MARKS
 # What s3fs makes of SlowDown, RequestTimeout and InternalError, and what has
 # no errno.
 _PASSING = [
@@ -49,6 +42,7 @@ def fail(monkeypatch):
   """Returns what makes requests fail, of a kind and a part of a key, and
   returns the list of such faults."""
   faults = []
+  s3fs = pytest.importorskip("s3fs")
   real = s3fs.S3FileSystem._call_s3
 
   async def call(self, method, *args, **kwargs):
