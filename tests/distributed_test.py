@@ -1,6 +1,7 @@
 """Which process this is, and that all hold the same."""
 
 import os
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -146,13 +147,13 @@ def test_a_sum_of_bits_keeps_every_bit():
   np.testing.assert_array_equal(got, [[True, False]] * 8)
 
 
-def test_each_process_takes_its_own_places_on_the_axis(monkeypatch):
-  class Device:
-    def __init__(self, process_index):
-      self.process_index = process_index
-
-  # As on some TPU pods, where neighbours belong to different processes.
-  devices = [Device(i) for i in (0, 1, 1, 0, 0, 1)]
-  monkeypatch.setattr(parallel, "devices", lambda: devices)
+def test_devices_of_a_process_are_neighbours_on_the_axis(monkeypatch):
+  """pmap wants it so, while on some TPU pods they are not."""
+  scattered = [
+    mock.Mock(spec=jax.Device, id=i, process_index=process)
+    for i, process in enumerate((0, 1, 1, 0, 0, 1))
+  ]
+  monkeypatch.setattr(jax, "devices", lambda: scattered)
   monkeypatch.setattr(jax, "process_index", lambda: 1)
-  np.testing.assert_array_equal(parallel.positions(), [1, 2, 5])
+  assert [d.id for d in parallel.devices()] == [0, 3, 4, 1, 2, 5]
+  np.testing.assert_array_equal(parallel.positions(), [3, 4, 5])

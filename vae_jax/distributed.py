@@ -73,9 +73,14 @@ def start(
   address, count, index, local = _place(coordinator, num_processes, process_id)
   seconds = config.watch.start_seconds
   if count > 1:
-    peers = roll_call.call(address, index, count, seconds)
-    _peers = peers
-  _watch(config)
+    _peers = roll_call.call(address, index, count, seconds)
+  watch_lib.start(
+    watch_lib.Watch(
+      _peers,
+      heartbeat_seconds=config.watch.heartbeat_seconds,
+      stall_seconds=config.watch.stall_seconds,
+    )
+  )
   if count == 1:
     return
   if index:
@@ -83,7 +88,7 @@ def start(
     logging.get_absl_handler().setFormatter(
       std_logging.Formatter(f"[{index}] %(message)s")
     )
-  agree("the start", _facts(facts or {}))
+  agree("the start", {"python": platform.python_version(), **(facts or {})})
   # The stop signal is summed over the devices instead; see `train`.
   jax.config.update("jax_enable_preemption_service", False)
   jax.distributed.initialize(
@@ -101,16 +106,6 @@ def start(
   )
   agree("the devices", {"local devices": parallel.describe_local_devices()})
   logging.info("Process %d of %d: %s.", index, count, ", ".join(_peers.names))
-
-
-def _watch(config: ConfigDict) -> None:
-  watch_lib.start(
-    watch_lib.Watch(
-      _peers,
-      heartbeat_seconds=config.watch.heartbeat_seconds,
-      stall_seconds=config.watch.stall_seconds,
-    )
-  )
 
 
 def _place(
@@ -153,13 +148,6 @@ def _detected() -> tuple[Any, Any, Any, Any]:
 
   detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
   return detect(None, None, None, None, None, 300)
-
-
-def _facts(more: dict[str, Any]) -> dict[str, Any]:
-  return {
-    "python": platform.python_version(),
-    **more,
-  }
 
 
 def _team() -> peers_lib.Peers | None:

@@ -3,8 +3,8 @@
 JAX's distributed runtime moves the arrays. It ends a process from C++, with a
 stack trace, when another one is missing, and it never notices one that lives
 but hangs. So the processes keep a connection of their own beside it: a star of
-TCP connections around process 0, opened by `roll_call`. Messages are lines of JSON; a connection that closes is a
-process that is gone.
+TCP connections around process 0, opened by `roll_call`. Messages are lines of
+JSON; a connection that closes is a process that is gone.
 """
 
 import contextlib

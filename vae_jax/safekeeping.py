@@ -29,6 +29,7 @@ class Safekeeping:
 
   Attributes:
     state: on all devices, at the start.
+    host_state: a copy of it here.
     resumed: whether it is of a checkpoint.
     writer: of rows; writes nothing in all processes but the first.
   """
@@ -70,6 +71,9 @@ class Safekeeping:
       state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
     self.resumed = distributed.from_lead("the checkpoint", found is not None)
     self.state = parallel.broadcast(state)
+    self.host_state = (
+      state if parallel.is_lead() else parallel.read_one(self.state)
+    )
 
   def _open(self, like: train_step.TrainState) -> train_step.TrainState | None:
     found, unreadable = checkpoint.restore(self._workdir, like)

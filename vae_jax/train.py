@@ -127,8 +127,7 @@ class _Run:
           num_steps=self.num_steps,
           stack=stack,
         )
-      state = self.kept.state
-      host_state = parallel.read_one(state)
+      state, host_state = self.kept.state, self.kept.host_state
       start = int(host_state.step)
       self.record.began(start)
       if start >= self.num_steps:

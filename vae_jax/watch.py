@@ -27,8 +27,6 @@ WAITING = "waiting for the other processes"
 # Exit codes of a process that the others take over: they say whether starting
 # the job again helps.
 _SHARED = (1, 2, 3, 74, 75, 130)
-
-
 _LAST_WORD_SECONDS = 5.0
 
 
@@ -58,7 +56,7 @@ class Watch:
     self._at: list[tuple[int, str, bool]] = [(0, "", False)] * self._count
     self._moved = [now] * self._count
     self._heard = [now] * self._count
-    self._left: dict[int, bool] = {}
+    self._left: set[int] = set()
     self._ended = threading.Event()
     self._lock = threading.Lock()
     if peers:
@@ -174,7 +172,7 @@ class Watch:
     if self._ended.is_set():
       return
     if message is None:
-      if not self._left.get(process):
+      if process not in self._left:
         self._stop(f"{self._name(process)} is gone.")
     elif message["kind"] == "beat":
       with self._lock:
@@ -182,7 +180,7 @@ class Watch:
           self._moved[process] = self._heard[process]
         self._at[process] = tuple(message["at"])
     elif message["kind"] == "bye":
-      self._left[process] = True
+      self._left.add(process)
     elif message["kind"] == "leave":
       self._end_with(self._farewell(process, message))
     elif message["kind"] == "stop":
