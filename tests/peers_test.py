@@ -2,6 +2,8 @@
 
 import queue
 import socket
+import threading
+import time
 from concurrent import futures
 
 import pytest
@@ -61,6 +63,27 @@ def test_gathering_at_different_places_is_a_defect_that_is_named(three):
   for error in found:
     assert isinstance(error, RuntimeError)
     assert "2 at 'evaluating'" in str(error)
+
+
+def test_process_0_goes_on_only_when_the_others_are_told(three, monkeypatch):
+  """It may end as soon as it does, and its connections with it."""
+  told, send = threading.Event(), peers_lib.Line.send
+
+  def in_a_while(line, message):
+    if message["kind"] == "gathered":
+      told.wait()
+    send(line, message)
+
+  monkeypatch.setattr(peers_lib.Line, "send", in_a_while)
+  with futures.ThreadPoolExecutor(3) as pool:
+    first = pool.submit(three[0].gather, "the end")
+    time.sleep(0.2)  # It waits for the others.
+    others = [pool.submit(p.gather, "the end") for p in three[1:]]
+    try:
+      assert not futures.wait([first], 0.5).done
+    finally:
+      told.set()
+    assert all(f.result(5) == [None] * 3 for f in (first, *others))
 
 
 def test_the_port_is_free_after_the_roll_call():

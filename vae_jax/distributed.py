@@ -285,6 +285,8 @@ def finish() -> None:
   if watch is not None:
     watch.finish()
     watch_lib.start(None)
+    if _peers is not None:
+      _peers.close()
 
 
 def part(error: BaseException, code: int | None) -> None:

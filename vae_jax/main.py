@@ -29,9 +29,10 @@ Several processes (GPUs on several machines, TPU pods) run the same command
 each; see launch/. On TPU pods, SLURM and Open MPI they find each other;
 elsewhere --coordinator, --num_processes and --process_id say how.
 
-A config file may have variants, as configs/iwae_mnist.py:short. Every setting of the config can be set as --config.<name>=<value>; they are
-listed, with units, in vae_jax/config.py. A run interrupted by SIGTERM or
-Ctrl-C saves itself and exits with code 75; the same command goes on.
+A config file may have variants, as configs/iwae_mnist.py:short. Every setting
+of the config can be set as --config.<name>=<value>; they are listed, with
+units, in vae_jax/config.py. A run interrupted by SIGTERM or Ctrl-C saves
+itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
 import importlib

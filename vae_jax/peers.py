@@ -148,10 +148,16 @@ class Peers:
         return
       given = [part[i] for i in range(self.count)]
       del self._gathered[turn]
-      self._results[turn] = given
-      self._changed.notify_all()
+    # The others first: this process may end as soon as it knows.
     for line in self._lines.values():
       line.send({"kind": "gathered", "turn": turn, "given": given})
+    self._give(turn, given)
+
+  def _give(self, turn: int, given: list[Any]) -> None:
+    """Hands a whole turn to the thread that waits for it here."""
+    with self._changed:
+      self._results[turn] = given
+      self._changed.notify_all()
 
   def _listen(self, process: int, line: Line) -> None:
     while True:
@@ -159,9 +165,7 @@ class Peers:
       if message is not None and message["kind"] == "gather":
         self._take(process, message)
       elif message is not None and message["kind"] == "gathered":
-        with self._changed:
-          self._results[message["turn"]] = message["given"]
-          self._changed.notify_all()
+        self._give(message["turn"], message["given"])
       else:
         self.on_message(process, message)
       if message is None:
