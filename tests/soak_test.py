@@ -3,6 +3,7 @@
 import collections
 import gc
 import os
+import pathlib
 import threading
 
 import jax
@@ -15,7 +16,7 @@ from vae_jax import checkpoint, metrics, train_step
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
-SAVES = int(os.environ.get("SAVES", "400"))
+SAVES = int(os.environ.get("SAVES", "1500"))
 
 
 def plan_of(seed, processes, do, rounds):
@@ -102,16 +103,13 @@ def test_told_to_stop_at_random_moments(
 
 @pytest.mark.slow
 def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
-  """Neither files, nor open files, nor threads, nor objects.
-
-  TensorStore 0.1.86 loses some 10 kB at each save of this state, in
-  `Spec.to_json`, of which Python's collector knows nothing.
-  """
+  """Neither files, nor open files, nor threads, nor memory."""
   config = tiny_config(faces_dir)
   config.data.image_shape = (16, 16, 1)
   state = train_step.init_state(config, (16, 16, 1), 10)
   state = jax.tree.map(np.asarray, state)
   kept = checkpoint.Checkpoints(tmp_path)
+  pages = pathlib.Path("/proc/self/statm")
 
   def save(first, last):
     for step in range(first, last):
@@ -123,10 +121,12 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
       "open": len(os.listdir("/proc/self/fd")),
       "threads": threading.active_count(),
       "objects": len(gc.get_objects()),
+      "bytes": int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
     }
 
-  before = save(0, 50)
-  after = save(50, SAVES)
+  # Until then the memory of Orbax's threads fills up.
+  before = save(0, 300)
+  after = save(300, SAVES)
   kept.close()
   # A checkpoint is of a few more files or fewer.
   assert after["files"] <= before["files"] + 5
@@ -135,3 +135,5 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
   # A hundredth of what one more object per array and save would be.
   arrays = len(jax.tree.leaves(state))
   assert after["objects"] - before["objects"] < 0.01 * arrays * SAVES + 1000
+  # A hundred bytes of each array and save.
+  assert after["bytes"] - before["bytes"] < 100 * arrays * SAVES
