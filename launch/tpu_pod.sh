@@ -109,7 +109,7 @@ text_setup() {
   need PROJECT ZONE NAME
   local archive=${TMPDIR:-/tmp}/vae_jax.tgz
   cat << END
-COPYFILE_DISABLE=1 $(quote tar --exclude=./.git --exclude=./.venv --exclude=./runs --exclude=__pycache__ -czf "$archive" -C "$root" .)
+COPYFILE_DISABLE=1 $(quote tar --exclude=./.venv --exclude=./runs --exclude=__pycache__ -czf "$archive" -C "$root" .)
 $(quote gcloud compute tpus tpu-vm scp "$archive" "$NAME:vae_jax.tgz" "--zone=$ZONE" "--project=$PROJECT" --worker=all)
 $(remote all "mkdir -p vae_jax && tar -xzf vae_jax.tgz -C vae_jax && python3 -m pip install --quiet uv && python3 -m uv venv --quiet --allow-existing --python=3.12 venv && python3 -m uv pip install --quiet --python=venv/bin/python --editable='./vae_jax[${EXTRAS:-tpu,cloud}]'")
 END

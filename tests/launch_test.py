@@ -64,7 +64,12 @@ def test_a_worker_starts_again_until_it_is_done(tmp_path):
     told = fakes.words(tmp_path / f"worker-{i}" / "words")
     assert told == ["-m", "vae_jax.main", *fakes.FLAGS] * 4
   assert pod.do("status").stdout.count(": ended 0") == 2
-  assert not (tmp_path / "worker-0" / "vae_jax" / ".git").exists()
+  # The record of the run names the commit.
+  sent, here = (
+    fakes.run(["git", "-C", folder, "rev-parse", "HEAD"]).stdout
+    for folder in (tmp_path / "worker-0" / "vae_jax", ROOT)
+  )
+  assert sent == here
 
 
 @pytest.mark.parametrize("code", ["1", "2", "3", "130"])

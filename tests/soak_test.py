@@ -128,6 +128,7 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
   before = save(0, 300)
   after = save(300, SAVES)
   kept.close()
+  print(before, after)
   # A checkpoint is of a few more files or fewer.
   assert after["files"] <= before["files"] + 5
   assert after["open"] <= before["open"] + 5
