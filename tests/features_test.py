@@ -59,10 +59,6 @@ def test_a_network_sees_images_in_0_1():
   assert "Net" in extract.name and "random weights" in extract.name
 
 
-# Orbax ends its loop when one array does not fit, while others are being read.
-@pytest.mark.filterwarnings(
-  "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)
 def test_weights_of_a_network_are_read(tmp_path):
   variables = Net(3).init(jax.random.key(7), jnp.zeros((1, *SHAPE)))
   folder = tmp_path / "weights"

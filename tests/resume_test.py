@@ -146,10 +146,6 @@ def _lose(content):
   del content
 
 
-# Orbax ends its loop when one array is bad, while others are being read.
-@pytest.mark.filterwarnings(
-  "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, _lose])
 def test_a_damaged_checkpoint_falls_back(
   damage, reference, faces_dir, tmp_path, caplog

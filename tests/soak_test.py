@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import logging
 import os
 import pathlib
 import threading
@@ -102,8 +103,10 @@ def test_told_to_stop_at_random_moments(
 
 
 @pytest.mark.slow
-def test_many_saves_leave_nothing_behind(tmp_path, faces_dir):
+def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
   """Neither files, nor open files, nor threads, nor memory."""
+  # pytest keeps what is logged.
+  monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
   config = tiny_config(faces_dir)
   config.data.image_shape = (16, 16, 1)
   state = train_step.init_state(config, (16, 16, 1), 10)
