@@ -17,11 +17,13 @@ RNG = np.random.RandomState(0)
 def test_singular_values_are_levelled_and_vectors_kept(shape):
   random = np.random.RandomState(0)
   u, s, vt = np.linalg.svd(random.randn(*shape), full_matrices=False)
-  # The weakest direction is a tenth of the strongest: float32 loses as much of
-  # its singular value.
-  levels = np.geomspace(1, 0.1, len(s))
-  matrix = jnp.asarray((u * levels) @ vt, jnp.float32)
-  made = u.T @ np.asarray(muon.orthogonal(matrix)) @ vt.T
+  # The weakest direction is a hundredth of the strongest; float32 would lose
+  # more of its singular value than is allowed below.
+  levels = np.geomspace(1, 0.01, len(s))
+  with jax.enable_x64(True):
+    found = np.asarray(muon.orthogonal(jnp.asarray((u * levels) @ vt)))
+  assert found.dtype == np.float64
+  made = u.T @ found @ vt.T
   np.testing.assert_allclose(made, np.diag(np.diag(made)), atol=1e-4)
   # The iteration on each singular value alone.
   x = levels / np.linalg.norm(levels)
