@@ -28,16 +28,10 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vae_jax import (
-  checkpoint,
-  distributed,
-  metrics,
-  parallel,
-  train,
-)
-from vae_jax import (
-  config as config_lib,
-)
+from vae_jax import config as config_lib
+from vae_jax import train
+from vae_jax.runtime import devices, distributed
+from vae_jax.training import checkpoint, metrics
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
 _STEPS = flags.DEFINE_integer("steps", 2000, "Of each run.", lower_bound=1)
@@ -159,7 +153,7 @@ def main(argv: list[str]) -> None:
     )
   config.train.num_steps, config.train.num_epochs = _STEPS.value, 0.0
   config.train.validate_every_steps = _STEPS.value + 1
-  parallel.initialize(config.train.compilation_cache_dir)
+  devices.initialize(config.train.compilation_cache_dir)
   safe: list[dict[str, float]] = []
   bare: list[dict[str, float]] = []
   for number in range(_ROUNDS.value):

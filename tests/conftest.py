@@ -30,10 +30,10 @@ def pytest_unconfigure():
 @pytest.fixture(scope="session")
 def faces_dir():
   """Returns a TFDS data dir that holds `synthetic_faces/tiny`."""
-  from vae_jax.data import synthetic_faces
+  from vae_jax.data.synthetic_faces import dataset
 
   folder = os.path.join(_SCRATCH, "tfds")
-  synthetic_faces.prepare(folder, config="tiny")
+  dataset.prepare(folder, config="tiny")
   return folder
 
 
@@ -46,7 +46,7 @@ def caches(monkeypatch):
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, faces_dir):
   """Returns the workdir and the state of the plain tiny run."""
-  from tests.helpers import tiny_config
+  from tests.support.helpers import tiny_config
   from vae_jax import train
 
   folder = tmp_path_factory.mktemp("reference")
@@ -57,12 +57,12 @@ def reference(tmp_path_factory, faces_dir):
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
   """`tiny`: 50 examples to train on, 10 of its own to test on."""
-  from tests import tfds_helpers
+  from tests.support import tfds
 
   root = tmp_path_factory.mktemp("tfds")
-  images = tfds_helpers.pictures(60)
-  train, test = map(tfds_helpers.examples, (images[:50], images[50:]))
-  tfds_helpers.write(root, {"train": train, "test": test})
+  images = tfds.pictures(60)
+  train, test = map(tfds.examples, (images[:50], images[50:]))
+  tfds.write(root, {"train": train, "test": test})
   return root
 
 
@@ -71,14 +71,14 @@ def offline(monkeypatch):
   """Neither network nor TensorFlow."""
   import socket
 
-  from tests import tfds_helpers
+  from tests.support import tfds
 
   def refuse(*args, **kwargs):
     raise AssertionError("the network was asked")
 
   monkeypatch.setattr(socket, "getaddrinfo", refuse)
   monkeypatch.setattr(socket.socket, "connect", refuse)
-  tfds_helpers.without_tensorflow(monkeypatch)
+  tfds.without_tensorflow(monkeypatch)
 
 
 # Once for all: the clients are kept, with the address that they were given.
@@ -87,7 +87,7 @@ def s3():
   """A stand-in, found as a user's own store is: by the environment."""
   from moto import server as moto
 
-  from vae_jax import storage
+  from vae_jax.runtime import storage
 
   server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
   server.start()
@@ -125,7 +125,7 @@ def gs():
 
 
 def _address(scheme, request):
-  from vae_jax import storage
+  from vae_jax.runtime import storage
 
   request.getfixturevalue(scheme)
   name = re.sub(r"\W", "-", request.node.name)
@@ -145,18 +145,18 @@ def any_address(request):
 @pytest.fixture
 def quick_owners(monkeypatch):
   """Seconds become a tenth and less."""
-  from vae_jax import ownership
+  from vae_jax.runtime import lease
 
-  monkeypatch.setattr(ownership, "_RENEW", 0.1)
-  monkeypatch.setattr(ownership, "_PATIENCE", 0.5)
-  monkeypatch.setattr(ownership, "_POLL", 0.05)
-  monkeypatch.setattr(ownership, "_SETTLE", 0.05)
+  monkeypatch.setattr(lease, "_RENEW", 0.1)
+  monkeypatch.setattr(lease, "_PATIENCE", 0.5)
+  monkeypatch.setattr(lease, "_POLL", 0.05)
+  monkeypatch.setattr(lease, "_SETTLE", 0.05)
 
 
 @pytest.fixture(scope="module")
 def data(s3, faces_dir):
   """Prepared data at an address."""
-  from vae_jax import storage
+  from vae_jax.runtime import storage
 
   address = "s3://bucket/tfds"
   system = storage.file_system(storage.path(address))

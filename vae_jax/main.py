@@ -31,7 +31,7 @@ elsewhere --coordinator, --num_processes and --process_id say how.
 
 A config file may have variants, as configs/iwae_mnist.py:short. Every setting
 of the config can be set as --config.<name>=<value>; they are listed, with
-units, in vae_jax/config.py. A run interrupted by SIGTERM or Ctrl-C saves
+units, in vae_jax/config/schema.py. A run interrupted by SIGTERM or Ctrl-C saves
 itself and exits with code 75; the same command goes on.
 """  # noqa: E501
 
@@ -42,9 +42,11 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from vae_jax import command_line, terminal, validation
 from vae_jax import config as config_lib
+from vae_jax.config import check
+from vae_jax.config import flags as command_line
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import logs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -65,18 +67,18 @@ _WORKDIRS = flags.DEFINE_list(
 # The function of each mode that reads a workdir: (config, workdir, options) ->
 # what to print.
 _FUNCTIONS = {
-  "reconstruct": "vae_jax.modes.drawing",
-  "sample": "vae_jax.modes.drawing",
-  "interpolate": "vae_jax.modes.drawing",
-  "traverse": "vae_jax.modes.traversing",
-  "decode": "vae_jax.modes.drawing",
-  "manifold": "vae_jax.modes.drawing",
+  "reconstruct": "vae_jax.modes.reconstruct",
+  "sample": "vae_jax.modes.reconstruct",
+  "interpolate": "vae_jax.modes.reconstruct",
+  "traverse": "vae_jax.modes.traverse",
+  "decode": "vae_jax.modes.reconstruct",
+  "manifold": "vae_jax.modes.reconstruct",
   "attributes": "vae_jax.modes.attributes",
   "edit": "vae_jax.modes.edit",
   "embed": "vae_jax.modes.embed",
   "export": "vae_jax.modes.export",
   "lesson": "vae_jax.modes.lesson",
-  "explore": "vae_jax.explore.server",
+  "explore": "vae_jax.modes.explore.server",
 }
 # Those that take the config as it is given, not that of a trained run.
 _OF_A_CONFIG = ("train", "benchmark", "lesson")
@@ -164,7 +166,7 @@ def _settings() -> tuple[ConfigDict, str]:
           f"--config.sample.{flag.name}."
         )
     return _CONFIG.value, workdir
-  from vae_jax import checkpoint
+  from vae_jax.training import checkpoint
 
   config = checkpoint.load_config(workdir)
   overrides = (
@@ -177,16 +179,16 @@ def _settings() -> tuple[ConfigDict, str]:
   if _TEMPERATURE.value is not None:
     overrides |= {"sample.temperature": _TEMPERATURE.value}
   config_lib.override_for_use(config, overrides)
-  validation.validate(config)
+  check.validate(config)
   return config, workdir
 
 
 def _compare() -> None:
-  from vae_jax import compare, comparison_table
+  from vae_jax.modes import compare, compare_table
 
   folder = _WORKDIR.value or str(pathlib.Path("runs") / "compare")
   rows = compare.compare(_WORKDIRS.value or [], folder)
-  print(comparison_table.table(rows))
+  print(compare_table.table(rows))
 
 
 def _run() -> None:
@@ -205,11 +207,12 @@ def _run() -> None:
       "--workdir?"
     )
   config, workdir = _settings()
-  validation.validate(config)
+  check.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
-  from vae_jax import distributed, parallel, record
+  from vae_jax.runtime import devices, distributed
+  from vae_jax.training import provenance
 
-  parallel.initialize(config.train.compilation_cache_dir)
+  devices.initialize(config.train.compilation_cache_dir)
   distributed.start(
     config,
     coordinator=_COORDINATOR.value,
@@ -218,14 +221,14 @@ def _run() -> None:
     facts={
       "--mode": _MODE.value,
       "--workdir": workdir,
-      "the code (its digest)": record.code_version()["digest"],
-      **record.packages(),
+      "the code (its digest)": provenance.code_version()["digest"],
+      **provenance.packages(),
       **distributed.config_facts(config),
     },
   )
   if _MODE.value in _TOGETHER:
     said = _together(config, workdir, options)
-    if said and parallel.is_lead():
+    if said and devices.is_lead():
       print(said)
   else:
     module = importlib.import_module(_FUNCTIONS[_MODE.value])
@@ -245,12 +248,12 @@ def _together(
     train.train(config, workdir)
     return ""
   if _MODE.value == "evaluate":
-    from vae_jax import memory
-    from vae_jax.evaluate import report, report_table
+    from vae_jax.modes import evaluate, evaluate_table
+    from vae_jax.training import memory
 
     with memory.refusals(config):
-      return report_table.table(report.evaluate(config, workdir))
-  from vae_jax import benchmark
+      return evaluate_table.table(evaluate.evaluate(config, workdir))
+  from vae_jax.modes import benchmark
 
   return benchmark.table(
     benchmark.benchmark(config, workdir, seconds=options.seconds)
@@ -278,15 +281,15 @@ def main(argv: list[str]) -> None:
 def _part(error: BaseException, code: int | None) -> None:
   """Ends this process after an error, and tells the others of its job."""
   modules = sys.modules
-  if "vae_jax.distributed" in modules:
-    modules["vae_jax.distributed"].part(error, code)
+  if "vae_jax.runtime.distributed" in modules:
+    modules["vae_jax.runtime.distributed"].part(error, code)
   if code is None:
     raise error
   command_line.leave(str(error), code)
 
 
 def _main() -> None:
-  terminal.quieten()
+  logs.quieten()
   app.run(main, flags_parser=command_line.parse)
 
 

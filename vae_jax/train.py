@@ -12,26 +12,21 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import (
-  distributed,
-  interruption,
+from vae_jax.config import check
+from vae_jax.data import cache, datasets, pipeline
+from vae_jax.evaluate import bound, summaries
+from vae_jax.runtime import devices, distributed, preemption, storage, watchdog
+from vae_jax.training import (
   memory,
   metrics,
-  parallel,
-  pictures,
-  record,
-  safekeeping,
-  startup,
+  provenance,
+  restore,
+  setup,
   step_log,
-  storage,
-  train_step,
-  validation,
-  watch,
 )
-from vae_jax import progress as progress_lib
-from vae_jax import workdir as workdir_lib
-from vae_jax.data import cache, datasets, pipeline
-from vae_jax.evaluate import bounds
+from vae_jax.training import progress as progress_lib
+from vae_jax.training import step as train_step
+from vae_jax.training import workdir as workdir_lib
 
 # A dispatch is cut to about this length, so that a signal is soon obeyed.
 _DISPATCH_SECONDS = 2.0
@@ -62,21 +57,21 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
 
 def fit(
   config: ConfigDict, workdir: str
-) -> tuple[train_step.TrainState, startup.Costs]:
+) -> tuple[train_step.TrainState, setup.Costs]:
   """Returns `train`'s state, and what the run cost."""
-  validation.validate(config)
-  parallel.check_batch(
+  check.validate(config)
+  devices.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
   with contextlib.ExitStack() as stack:
-    if parallel.process_count() > 1:
+    if devices.process_count() > 1:
       # From now on: whoever dies of a signal takes the others along.
-      stack.enter_context(interruption.listening())
+      stack.enter_context(preemption.listening())
     splits = distributed.lead_first(
       lambda: datasets.open_splits(config.data), "opening the data set"
     )
-    config = startup.resolve(config, splits)
-    startup.check(config, splits)
+    config = setup.resolve(config, splits)
+    setup.check(config, splits)
     distributed.agree(
       "the data",
       {
@@ -85,9 +80,9 @@ def fit(
         **distributed.data_facts("the validation images", splits.validation),
       },
     )
-    if parallel.is_lead():
+    if devices.is_lead():
       stack.enter_context(workdir_lib.claim(workdir, config))
-    kept = stack.enter_context(record.keep(workdir, config))
+    kept = stack.enter_context(provenance.keep(workdir, config))
     return _Run(config, workdir, splits).go(kept)
 
 
@@ -105,22 +100,22 @@ class _Run:
     )
     self.batch_size = config.train.batch_size
     self.steps_per_epoch = len(self.source) / self.batch_size
-    self.num_steps = startup.total_steps(config, len(self.source))
-    self.steps_per_call = startup.steps_per_call(config)
+    self.num_steps = setup.total_steps(config, len(self.source))
+    self.steps_per_call = setup.steps_per_call(config)
     self.steps_per_dispatch = self.steps_per_call
     self.validate_every = config.train.validate_every_steps or max(
       1, round(self.steps_per_epoch)
     )
 
   def go(
-    self, kept: record.Record
-  ) -> tuple[train_step.TrainState, startup.Costs]:
+    self, kept: provenance.Record
+  ) -> tuple[train_step.TrainState, setup.Costs]:
     """Restores or initialises, compiles, and runs the loop."""
     config, shape = self.config, self.config.data.image_shape
     self.record = kept
     with contextlib.ExitStack() as stack:
       with memory.refusals(config):
-        self.kept = safekeeping.Safekeeping(
+        self.kept = restore.Safekeeping(
           config,
           self.workdir,
           self.source,
@@ -133,17 +128,17 @@ class _Run:
       if start >= self.num_steps:
         logging.info("This run is finished: %d steps.", start)
         self._finish(host_state)
-        return host_state, startup.Costs()
+        return host_state, setup.Costs()
 
-      self.seeds = parallel.replicate(np.uint32(config.seed))
-      train_steps, costs = startup.compile_step(
+      self.seeds = devices.replicate(np.uint32(config.seed))
+      train_steps, costs = setup.compile_step(
         config,
         train_step.make_train_steps(config, shape, self.num_steps),
         (state, self._load((start, 0))[2], self._control(0, False), self.seeds),
       )
       self.eval_step = train_step.make_eval_step(config, shape)
-      if parallel.is_lead():
-        startup.describe(
+      if devices.is_lead():
+        setup.describe(
           config,
           self.workdir,
           self.splits,
@@ -154,7 +149,7 @@ class _Run:
       if self.kept.resumed:
         logging.info("Going on from step %d of %d.", start, self.num_steps)
       self.kept.open_writer(start)
-      stop_requested = stack.enter_context(interruption.listening())
+      stop_requested = stack.enter_context(preemption.listening())
       if self.kept.resumed and self._due(start, self.validate_every):
         if not self.kept.validated(start):
           # A signal came when this validation was due; it has to be made up.
@@ -171,7 +166,7 @@ class _Run:
     return host_state, costs
 
   def _control(self, count: int, stop: bool) -> jax.Array:
-    return parallel.replicate(np.array([count, stop], np.int32))
+    return devices.replicate(np.array([count, stop], np.int32))
 
   def _loop(
     self,
@@ -180,7 +175,7 @@ class _Run:
     start: int,
     skipped_in_row: int,
     stop_requested: Callable[[], bool],
-    costs: startup.Costs,
+    costs: setup.Costs,
   ) -> train_step.TrainState:
     stopwatch = progress_lib.Stopwatch()
     bar = progress_lib.Progress(
@@ -200,20 +195,20 @@ class _Run:
     running: collections.deque[Any] = collections.deque()
     data = pipeline.prefetch(self._load, self._dispatches(start))
     step, stopping = start, False
-    with contextlib.closing(bar), contextlib.closing(data), watch.hastily():
+    with contextlib.closing(bar), contextlib.closing(data), watchdog.hastily():
       while True:
-        watch.progress(f"fetching data after step {step}")
+        watchdog.progress(f"fetching data after step {step}")
         with stopwatch.waiting():
           first, count, arrays = next(data)
         begin = time.monotonic()
         state, history, stop = train_steps(
           state, arrays, self._control(count, stop_requested()), self.seeds
         )
-        watch.progress(watch.COMPUTING)
+        watchdog.progress(watchdog.COMPUTING)
         if first == start:
           # The first dispatch also loads the program and fills the queue.
           with memory.refusals(self.config):
-            parallel.wait(history)
+            devices.wait(history)
           self._limit_dispatch((time.monotonic() - begin) / count)
           stopwatch.restart()
           logging.info("The first %d steps are done.", count)
@@ -225,12 +220,12 @@ class _Run:
         pause = validating or self._due(
           step, self.config.checkpoint.every_steps
         )
-        while len(running) >= (1 if pause or stopping else startup.RUN_AHEAD):
+        while len(running) >= (1 if pause or stopping else setup.RUN_AHEAD):
           *done, stop = running.popleft()
           log.add(*done)
           # Read where all processes read it, so that they stop as one.
-          stopping |= bool(parallel.read_one(stop))
-          watch.progress(watch.COMPUTING)
+          stopping |= bool(devices.read_one(stop))
+          watchdog.progress(watchdog.COMPUTING)
         bar.update(step)
         stopping &= step < self.num_steps
         if not pause and not stopping:
@@ -238,7 +233,7 @@ class _Run:
 
         log.flush(step)
         with stopwatch.beside():
-          host_state = parallel.read_one(state)
+          host_state = devices.read_one(state)
           score = None
           if validating and not stopping:
             score = self._validate(host_state)
@@ -247,7 +242,7 @@ class _Run:
             self.kept.save(host_state, score)
           if stopping:
             self.kept.wait()
-            raise interruption.Interrupted(
+            raise preemption.Interrupted(
               f"Stopped at step {step} of {self.num_steps} and saved it; the "
               "same command goes on from there."
             )
@@ -290,19 +285,19 @@ class _Run:
       parts=self.config.train.accumulate,
       steps_per_call=self.steps_per_call,
     )
-    return first, count, parallel.shard(arrays)
+    return first, count, devices.shard(arrays)
 
   def _validate(self, state: train_step.TrainState) -> float | None:
     """Writes a validation row and pictures; returns what ranks checkpoints,
     None if it is not finite."""
-    variables = parallel.replicate(
+    variables = devices.replicate(
       {
         "params": train_step.eval_params(self.config, state),
         **state.model_state,
       }
     )
     step = int(state.step)
-    row = bounds.mean_terms(
+    row = bound.mean_terms(
       self.eval_step,
       variables,
       self.held_out,
@@ -313,19 +308,19 @@ class _Run:
     self.kept.writer.row(
       step, "validation", {**row, "epoch": step / self.steps_per_epoch}
     )
-    if parallel.is_lead():
+    if devices.is_lead():
       folder = storage.path(self.workdir) / "figures"
-      watch.progress("drawing")
-      pictures.validation(
+      watchdog.progress("drawing")
+      summaries.validation(
         self.config, state, self.held_out, folder, self.kept.writer
       )
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None
 
   def _finish(self, state: train_step.TrainState) -> None:
-    if not parallel.is_lead():
+    if not devices.is_lead():
       return
-    pictures.at_the_end(
+    summaries.at_the_end(
       self.config,
       self.workdir,
       state,

@@ -23,8 +23,8 @@ from absl import logging
 from jaxtyping import Integer
 from ml_collections import config_dict
 
-from vae_jax import parallel, storage, transfer
-from vae_jax.data import datasets, errors, locks
+from vae_jax.data import datasets, errors
+from vae_jax.runtime import devices, locks, storage, transfer
 
 # Raised when the same records would give other bytes: another decoder, another
 # resize, another layout of the folder.
@@ -99,7 +99,7 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     ConfigError: the address cannot be read.
     DataError: the folder cannot be written, or its disk is too small.
   """
-  default = os.path.join(parallel.cache_root(), "data")
+  default = os.path.join(devices.cache_root(), "data")
   shared = storage.path(cache_dir) if storage.is_remote(cache_dir) else None
   root = pathlib.Path(default if shared else cache_dir or default).expanduser()
   # Through JSON, so that what is compared is what a file gives back.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vae_jax import parallel
+from vae_jax.runtime import devices as parallel
 
 # Items that are made before they are asked for.
 AHEAD = 2

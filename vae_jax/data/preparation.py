@@ -14,8 +14,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import config_dict
 
-from vae_jax import storage
-from vae_jax.data import celeba_files, copies, errors, locks
+from vae_jax.data import celeba, errors, remote
+from vae_jax.runtime import locks, storage
 
 _NAME = re.compile(
   r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?"
@@ -57,7 +57,7 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
         "address: prepare it in a folder, as any mode does with "
         f"--config.data.dir=FOLDER, and copy FOLDER/{name} to {root / name}"
       )
-    return _open(copies.local(folder, root))
+    return _open(remote.local(folder, root))
   folder = _find(root, name, config, version)
   if folder is None:
     try:
@@ -148,14 +148,14 @@ def _prepare(
   """Writes the data set under `root` in the way that suits it."""
   if name == _FACES:
     # Drawing code and its start-up cost concern this one data set only.
-    from vae_jax.data import synthetic_faces
+    from vae_jax.data.synthetic_faces import dataset
 
     try:
-      synthetic_faces.prepare(root, *([config] if config else []))
+      dataset.prepare(root, *([config] if config else []))
     except ValueError as error:
       raise errors.DataError(_one_line(error)) from error
   elif name == "celeb_a" and data.manual_dir:
-    celeba_files.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
+    celeba.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
   else:
     _prepare_with_tensorflow(data, root, name, config)
 
@@ -168,7 +168,7 @@ def _prepare_with_tensorflow(
 ) -> None:
   """Downloads and writes a data set of tensorflow-datasets."""
   maker = _maker(data.name, root, name, config)
-  way_out = f"; or {celeba_files.WAY_OUT}" if name == "celeb_a" else ""
+  way_out = f"; or {celeba.WAY_OUT}" if name == "celeb_a" else ""
   if importlib.util.find_spec("tensorflow") is None:
     raise errors.DataError(
       f"{data.name} is not prepared in {root}, and preparing it needs "
@@ -186,7 +186,7 @@ def _prepare_with_tensorflow(
     )
   except Exception as error:
     if name == "celeb_a":
-      way_out = f"; Google Drive often refuses it: {celeba_files.WAY_OUT}"
+      way_out = f"; Google Drive often refuses it: {celeba.WAY_OUT}"
     raise errors.DataError(
       f"{data.name} could not be downloaded and prepared in {root} "
       f"({type(error).__name__}: {_one_line(error)}){way_out}"

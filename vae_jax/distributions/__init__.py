@@ -1,23 +1,20 @@
 """Densities, KL divergences and samplers, in nats, as small frozen structs."""
 
-from vae_jax.distributions.continuous_pixels import (
-  ContinuousBernoulli,
-  Laplace,
-)
-from vae_jax.distributions.discrete_pixels import (
+from vae_jax.distributions.continuous_pixels import ContinuousBernoulli, Laplace
+from vae_jax.distributions.discrete import (
   Categorical,
   DiscretizedLogistic,
   DiscretizedLogisticMixture,
 )
 from vae_jax.distributions.flows import CouplingFlow, InverseAutoregressive
-from vae_jax.distributions.latents import (
+from vae_jax.distributions.mixtures import NormalMixture
+from vae_jax.distributions.normal import (
   LOG_2PI,
   Deterministic,
   DiagonalNormal,
   Groups,
   StandardNormal,
 )
-from vae_jax.distributions.mixtures import NormalMixture
 from vae_jax.distributions.pixels import (
   Bernoulli,
   CalibratedNormal,

@@ -13,7 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from vae_jax.config import ConfigError
-from vae_jax.distributions.latents import DiagonalNormal, StandardNormal
+from vae_jax.distributions.normal import DiagonalNormal, StandardNormal
 
 
 @struct.dataclass

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key
 
-from vae_jax.distributions.latents import LOG_2PI
+from vae_jax.distributions.normal import LOG_2PI
 
 
 @struct.dataclass

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
-from vae_jax.distributions.latents import LOG_2PI
+from vae_jax.distributions.normal import LOG_2PI
 
 
 def unit_pixels(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
-from vae_jax import distributions, figures, models, objectives, storage
+from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
 from vae_jax.data import pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
+from vae_jax.runtime import storage
 
 # Variance of the posterior mean above which a dimension counts as active.
 _ACTIVE = 0.01

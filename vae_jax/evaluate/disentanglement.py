@@ -9,8 +9,9 @@ from etils import epath
 from jaxtyping import Float, Integer
 from scipy import stats
 
-from vae_jax import figures, storage
-from vae_jax.evaluate import factor_scores, fixed_factors
+from vae_jax import figures
+from vae_jax.evaluate import disentanglement_metrics, fixed_factor_metrics
+from vae_jax.runtime import storage
 
 # Standard deviation below which a code is dead, in units of the prior N(0, I):
 # where published configurations prune codes for the FactorVAE score.
@@ -127,7 +128,9 @@ def evaluate_codes(
     )
   values, names = factor_values[:, kept], [factor_names[k] for k in kept]
   result = scores(codes, values, seeds=seeds)
-  shares = result["mutual_information"] / factor_scores.entropy(values)
+  shares = result["mutual_information"] / disentanglement_metrics.entropy(
+    values
+  )
   for file, matrix, title in (
     ("mi", shares, "mutual information / entropy of the factor"),
     ("importance", result["importance"], "importance in predicting the factor"),
@@ -160,19 +163,23 @@ def _evaluate(
   seed: int,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
   """All metrics, the mutual information and the importance."""
-  information = factor_scores.mutual_information(*train)
-  importance, accuracy = factor_scores.importance(train, test, seed=seed)
-  entropies = factor_scores.entropy(train[1])
+  information = disentanglement_metrics.mutual_information(*train)
+  importance, accuracy = disentanglement_metrics.importance(
+    train, test, seed=seed
+  )
+  entropies = disentanglement_metrics.entropy(train[1])
   row = {
-    "mig": factor_scores.mig(information, entropies),
-    "dci_disentanglement": factor_scores.disentanglement(importance),
-    "dci_completeness": factor_scores.completeness(importance),
+    "mig": disentanglement_metrics.mig(information, entropies),
+    "dci_disentanglement": disentanglement_metrics.disentanglement(importance),
+    "dci_completeness": disentanglement_metrics.completeness(importance),
     "dci_informativeness": float(accuracy.mean()),
-    "sap": factor_scores.sap(factor_scores.separability(train, test)),
-    "modularity": factor_scores.modularity(information),
-    "explicitness": factor_scores.explicitness(train, test),
-    "factor_vae": fixed_factors.factor_vae(train, test, seed=seed),
-    "beta_vae": fixed_factors.beta_vae(train, test, seed=seed),
+    "sap": disentanglement_metrics.sap(
+      disentanglement_metrics.separability(train, test)
+    ),
+    "modularity": disentanglement_metrics.modularity(information),
+    "explicitness": disentanglement_metrics.explicitness(train, test),
+    "factor_vae": fixed_factor_metrics.factor_vae(train, test, seed=seed),
+    "beta_vae": fixed_factor_metrics.beta_vae(train, test, seed=seed),
   }
   return row, information, importance
 

@@ -19,8 +19,11 @@ from flax import linen as nn
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoint, latents, registry, storage, trained
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, registry
+from vae_jax.latents import apply as latents
+from vae_jax.latents import trained_model
+from vae_jax.runtime import storage
+from vae_jax.training import checkpoint
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
@@ -187,7 +190,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
       "codes need labels; name a run with config.model.condition=none."
     )
   state = checkpoint.load_state(workdir)
-  vae, variables = trained.model_for_use(config, state)
+  vae, variables = trained_model.model_for_use(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
     codes = latents.encode(vae, variables, image)

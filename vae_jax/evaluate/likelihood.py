@@ -16,7 +16,7 @@ from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
-from vae_jax.objectives import importance
+from vae_jax.objectives import iwae
 
 # Codes that a device decodes at a time. Memory follows it, and not the number
 # of draws; a CPU's caches hold what a small network makes of so many.
@@ -110,8 +110,8 @@ def _log_p(
     )
 
   def log_w(vae: models.Vae, draws: jax.Array) -> Float[Array, "k b"]:
-    z, log_q = importance.sample(posterior, batch.key, draws)
-    drawn = importance.weigh(vae, batch.image, z, log_q)
+    z, log_q = iwae.sample(posterior, batch.key, draws)
+    drawn = iwae.weigh(vae, batch.image, z, log_q)
     return jnp.where((draws < num_samples)[:, None], drawn.log_w, -jnp.inf)
 
   images = len(batch.index)

@@ -9,9 +9,14 @@ import tqdm
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from vae_jax import build, latents, models, parallel, train_step, watch
+from vae_jax import models
 from vae_jax.data import pipeline
 from vae_jax.data.batch import Batch
+from vae_jax.latents import apply
+from vae_jax.runtime import devices as parallel
+from vae_jax.runtime import watchdog
+from vae_jax.training import build
+from vae_jax.training import step as train_step
 
 
 def rows(
@@ -58,7 +63,7 @@ def rows(
       # The padding is at the end.
       count = min(batch_size, total - start)
       yield jax.tree.map(lambda v, count=count: v[:count], values)
-      watch.progress("evaluating")
+      watchdog.progress("evaluating")
       shown.update(count)
 
 
@@ -79,7 +84,7 @@ def samples(
 
   def step(variables: Any, data: dict[str, jax.Array]) -> jax.Array:
     given = models.given(label=data.get("label"))
-    images = latents.sample(
+    images = apply.sample(
       vae,
       {**variables, **given},
       data["index"],

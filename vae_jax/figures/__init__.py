@@ -5,16 +5,16 @@ given a path, writes exactly those pixels there, whole or not at all. The same
 arrays give the same bytes, from any thread.
 """
 
-from vae_jax.figures.comparison import learning_curves, rate_distortion
-from vae_jax.figures.diagnostics import latent_diagnostics
-from vae_jax.figures.edits import edit_curves
-from vae_jax.figures.embeddings import Coloring, embedding
-from vae_jax.figures.grids import image_grid, manifold, reconstruction_grid
-from vae_jax.figures.matrices import heat_map
-from vae_jax.figures.panels import Panel, panels
-from vae_jax.figures.plots import latent_scatter, loss_curves
+from vae_jax.figures.edit_curves import edit_curves
+from vae_jax.figures.heat_map import heat_map
+from vae_jax.figures.image_grid import image_grid, manifold, reconstruction_grid
+from vae_jax.figures.image_panels import Panel, panels
+from vae_jax.figures.image_strip import strip
+from vae_jax.figures.latent_diagnostics import latent_diagnostics
+from vae_jax.figures.learning_curves import latent_scatter, loss_curves
 from vae_jax.figures.png import save as write_image
-from vae_jax.figures.strips import strip
+from vae_jax.figures.rate_distortion import learning_curves, rate_distortion
+from vae_jax.figures.scatter import Coloring, embedding
 
 __all__ = [
   "Coloring",

@@ -7,7 +7,7 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
-from vae_jax import storage
+from vae_jax.runtime import storage
 
 
 def to_image(picture: UInt8[np.ndarray, "h w c"]) -> Image.Image:

@@ -9,21 +9,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import (
-  curves,
-  directions,
-  figures,
-  metrics,
-  models,
-  parallel,
-  storage,
-  trained,
-)
+from vae_jax import figures, models
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
+from vae_jax.latents import directions, nonlinear_directions, trained_model
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import devices, storage
+from vae_jax.training import metrics
 
 _FOLDER = "attributes"
 _KEY = "made_from.json"
@@ -34,7 +28,7 @@ _PART = 2000  # Images read at a time for their mean.
 
 
 def codes_of(
-  model: trained.Trained, split: str, *, bar: str
+  model: trained_model.Trained, split: str, *, bar: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """Encodes each image of a split once.
 
@@ -51,7 +45,7 @@ def codes_of(
 
 
 def _encoded(
-  model: trained.Trained, split: str, bar: str
+  model: trained_model.Trained, split: str, bar: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """What `codes_of` returns, and one draw of each posterior."""
   splits = datasets.open_splits(model.config.data)
@@ -64,13 +58,13 @@ def _encoded(
     draws = jnp.concatenate(posterior.sample(batch.key), axis=-1)
     return means, draws, batch.label if labelled else means[:, :0]
 
-  variables = parallel.replicate(model.variables)
+  variables = devices.replicate(model.variables)
   rows = per_example.rows(model.config, code, variables, source, bar=bar)
   codes, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
   return codes, draws, labels if labelled else None, splits.label_names
 
 
-def made_from(model: trained.Trained) -> str:
+def made_from(model: trained_model.Trained) -> str:
   """Returns a hash of all that the ways of a model depend on."""
   data = model.config.data
   said = [_VERSION, model.step, model.config.eval.seed, data.name]
@@ -81,14 +75,14 @@ def made_from(model: trained.Trained) -> str:
   return digest.hexdigest()
 
 
-def directions_of(model: trained.Trained) -> directions.Directions:
+def directions_of(model: trained_model.Trained) -> directions.Directions:
   """Returns the directions of a run's checkpoint, as `ways_of`."""
   return ways_of(model)[0]
 
 
 def ways_of(
-  model: trained.Trained,
-) -> tuple[directions.Directions, curves.Curves]:
+  model: trained_model.Trained,
+) -> tuple[directions.Directions, nonlinear_directions.Curves]:
   """Returns directions and curves of a run's checkpoint: those on disk, or new
   ones.
 
@@ -103,7 +97,7 @@ def ways_of(
   key = {"made_from": made_from(model)}
   record = folder / _KEY
   if record.exists() and json.loads(record.read_text()) == key:
-    return directions.load(paths[0]), curves.load(paths[1])
+    return directions.load(paths[0]), nonlinear_directions.load(paths[1])
   if model.config.model.condition != "none":
     raise ConfigError(
       f"config.model.condition is {model.config.model.condition!r}: a model "
@@ -122,7 +116,7 @@ def ways_of(
       "neither classes nor attributes that are there or not; see "
       "config.data.label."
     )
-  source = trained.open_split(model.config, _SPLIT)
+  source = trained_model.open_split(model.config, _SPLIT)
   index = np.arange(len(source))
   parts = np.array_split(index, -(-len(source) // _PART))
   found = directions.estimate(
@@ -133,7 +127,7 @@ def ways_of(
     split=_SPLIT,
     step=model.step,
   )
-  bent = curves.fit(
+  bent = nonlinear_directions.fit(
     codes,
     np.sqrt(((draws - codes) ** 2).mean(axis=0)),
     directions.present_in(labels, len(names)).astype(np.int32),
@@ -143,7 +137,7 @@ def ways_of(
   # Last, and not before the others are whole.
   record.unlink(missing_ok=True)
   directions.save(found, paths[0])
-  curves.save(bent, paths[1])
+  nonlinear_directions.save(bent, paths[1])
   storage.write_json(folder / "attributes.json", metrics.finite(_card(found)))
   figures.heat_map(
     found.correlation,
@@ -188,7 +182,7 @@ def attributes(
 ) -> str:
   """Makes the directions of a run and returns a table of them."""
   del options
-  found = directions_of(trained.open_run(config, workdir))
+  found = directions_of(trained_model.open_run(config, workdir))
   width = max(len(name) for name in found.names)
   lines = [f"{'attribute':>{width}}    images  probe's balanced accuracy"]
   for a, name in enumerate(found.names):

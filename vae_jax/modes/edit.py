@@ -6,20 +6,16 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import (
-  directions,
-  figures,
-  judge_training,
-  metrics,
-  storage,
-  trained,
-)
-from vae_jax import judge as judge_lib
+from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.data import synthetic_faces
-from vae_jax.evaluate import edits
-from vae_jax.modes import attributes, images
+from vae_jax.data.synthetic_faces import dataset
+from vae_jax.evaluate import attribute_classifier as judge_lib
+from vae_jax.evaluate import attribute_edits, train_classifier
+from vae_jax.latents import directions, trained_model
+from vae_jax.modes import attributes, image_argument
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import storage
+from vae_jax.training import metrics
 
 _FOLDER = "edit"
 _IMAGES = "data:test:0-3"
@@ -87,9 +83,9 @@ def kinds(text: str) -> tuple[str, ...]:
   """
   chosen = tuple(part.strip() for part in text.split(","))
   for kind in chosen:
-    if kind not in edits.KINDS:
+    if kind not in attribute_edits.KINDS:
       raise ConfigError(
-        f"--direction={text}: {kind!r} must be one of {', '.join(edits.KINDS)}."
+        f"--direction={text}: {kind!r} must be one of {', '.join(attribute_edits.KINDS)}."
       )
   return chosen
 
@@ -109,17 +105,17 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   if options.attribute is None:
     raise ConfigError("--mode=edit needs an attribute, as --attribute=Smiling.")
   steps = strengths(options.strength or _STRENGTH)
-  chosen = kinds(options.direction or ",".join(edits.KINDS))
+  chosen = kinds(options.direction or ",".join(attribute_edits.KINDS))
   examples = _EXAMPLES if options.examples is None else options.examples
   if examples < 0:
     raise ConfigError(
       f"--examples is {examples}; it must be 0, not to measure the edit, or "
       "more."
     )
-  model = trained.open_run(config, workdir)
+  model = trained_model.open_run(config, workdir)
   ways = attributes.ways_of(model)
   mixed = weights(options.attribute, ways[0].names)
-  selection = images.select(model, options.images, _IMAGES)
+  selection = image_argument.select(model, options.images, _IMAGES)
   name = "_".join(
     attribute + ("" if weight == 1 else f"_{weight:g}")
     for attribute, weight in mixed.items()
@@ -136,10 +132,10 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
 
 
 def _draw(
-  model: trained.Trained,
-  ways: edits.Ways,
+  model: trained_model.Trained,
+  ways: attribute_edits.Ways,
   mixed: dict[str, float],
-  selection: images.Selection,
+  selection: image_argument.Selection,
   steps: np.ndarray,
   chosen: tuple[str, ...],
   path: storage.Path,
@@ -148,9 +144,13 @@ def _draw(
   rebuilt = model.decode(codes)
   strips = {}
   for kind in chosen:
-    strips[kind] = edits.latent_strip(model, codes, ways, kind, mixed, steps)
+    strips[kind] = attribute_edits.latent_strip(
+      model, codes, ways, kind, mixed, steps
+    )
   difference = sum(w * ways[0].pixel_difference(a) for a, w in mixed.items())
-  strips[edits.PIXELS] = edits.pixel_strip(selection.image, difference, steps)
+  strips[attribute_edits.PIXELS] = attribute_edits.pixel_strip(
+    selection.image, difference, steps
+  )
   storage.write_arrays(
     path.with_suffix(".npz"),
     strength=steps,
@@ -174,16 +174,16 @@ def _draw(
   )
 
 
-def _target(judge: judge_lib.Judge, attribute: str) -> edits.Target:
-  factor, sign = synthetic_faces.THRESHOLDS.get(attribute, ("", 1))
+def _target(judge: judge_lib.Judge, attribute: str) -> attribute_edits.Target:
+  factor, sign = dataset.THRESHOLDS.get(attribute, ("", 1))
   if factor in judge.factors:
-    return edits.Target(attribute, factor, sign)
-  return edits.Target(attribute)
+    return attribute_edits.Target(attribute, factor, sign)
+  return attribute_edits.Target(attribute)
 
 
 def _measure(
-  model: trained.Trained,
-  ways: edits.Ways,
+  model: trained_model.Trained,
+  ways: attribute_edits.Ways,
   attribute: str,
   steps: np.ndarray,
   chosen: tuple[str, ...],
@@ -191,15 +191,15 @@ def _measure(
   path: storage.Path,
 ) -> str:
   """Scores the edit on the first images of the test split; returns a table."""
-  judge = judge_training.judge_of(model.config)
+  judge = train_classifier.judge_of(model.config)
   target = _target(judge, attribute)
-  source = trained.open_split(model.config, "test")
+  source = trained_model.open_split(model.config, "test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
-  scores, readings = edits.measure(
+  scores, readings = attribute_edits.measure(
     model, judge, ways, image, target, steps, chosen
   )
-  low, high = edits.clearly(judge, target)
+  low, high = attribute_edits.clearly(judge, target)
   measured = f"factor {target.factor}" if target.factor else "probability"
   if target.sign < 0:
     measured = f"minus {measured}"

@@ -8,11 +8,14 @@ from jaxtyping import Float, Integer
 from ml_collections import ConfigDict
 from sklearn import decomposition
 
-from vae_jax import figures, projector, storage, trained
+from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
+from vae_jax.figures import projector
+from vae_jax.latents import trained_model
 from vae_jax.modes import attributes
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import storage
 
 _FOLDER = "embed"
 _DEFAULT = "Smiling"  # Attribute that colours the points, where there is one.
@@ -39,7 +42,7 @@ def embed(
   Raises:
     ConfigError: there is no such attribute.
   """
-  model = trained.open_run(config, workdir)
+  model = trained_model.open_run(config, workdir)
   split = config.eval.split
   # Before anything is encoded.
   chosen = _attribute(config, options.attribute)
@@ -214,14 +217,14 @@ def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
 
 
 def _project(
-  model: trained.Trained,
+  model: trained_model.Trained,
   folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,
   names: tuple[str, ...],
 ) -> str:
   index = np.arange(min(_PROJECTOR_MOST, len(codes)))
-  source = trained.open_split(model.config, model.config.eval.split)
+  source = trained_model.open_split(model.config, model.config.eval.split)
   columns = [("index", index)]
   if labels is not None and labels.ndim == 1:
     columns.append(("label", [_name(names, i) for i in labels[index]]))

@@ -19,10 +19,13 @@ from flax import traverse_util
 from jax import lax
 from ml_collections import ConfigDict
 
-from vae_jax import latents, metrics, models, storage, trained
+from vae_jax import models
 from vae_jax.config import ConfigError
+from vae_jax.latents import apply, trained_model
 from vae_jax.modes import export_card
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import storage
+from vae_jax.training import metrics
 
 _FOLDER = "export"
 _PLATFORMS = ("cpu", "cuda", "tpu")
@@ -59,7 +62,7 @@ def export(
   """
   del options
   _require(_NEEDED)
-  model = trained.open_run(config, workdir)
+  model = trained_model.open_run(config, workdir)
   card = export_card.card(
     model, platforms=_PLATFORMS, label_shape=_label_shape(model)
   )
@@ -89,15 +92,15 @@ def _require(names: tuple[str, ...]) -> None:
       ) from error
 
 
-def programs(model: trained.Trained) -> dict[str, bytes]:
+def programs(model: trained_model.Trained) -> dict[str, bytes]:
   """Returns encoder and decoder as programs of any batch size, by file name."""
 
   def encode(image: jax.Array, *label: jax.Array) -> jax.Array:
-    (code,) = latents.encode(model.vae, _variables(model, *label), image)
+    (code,) = apply.encode(model.vae, _variables(model, *label), image)
     return code
 
   def decode(code: jax.Array, *label: jax.Array) -> jax.Array:
-    return latents.decode(model.vae, _variables(model, *label), (code,))
+    return apply.decode(model.vae, _variables(model, *label), (code,))
 
   code_shape = (model.config.model.latent_dim,)
   return {
@@ -106,14 +109,16 @@ def programs(model: trained.Trained) -> dict[str, bytes]:
   }
 
 
-def _variables(model: trained.Trained, *label: jax.Array) -> dict[str, Any]:
+def _variables(
+  model: trained_model.Trained, *label: jax.Array
+) -> dict[str, Any]:
   # Without the barrier the compiler would compute ahead whatever depends on
   # the weights alone, and round it otherwise than where they are arguments.
   variables = lax.optimization_barrier(model.variables)
   return {**variables, **(models.given(label=label[0]) if label else {})}
 
 
-def _label_shape(model: trained.Trained) -> tuple[int, ...] | None:
+def _label_shape(model: trained_model.Trained) -> tuple[int, ...] | None:
   shapes = {
     "none": None,
     "label": (),
@@ -123,7 +128,7 @@ def _label_shape(model: trained.Trained) -> tuple[int, ...] | None:
 
 
 def _program(
-  model: trained.Trained,
+  model: trained_model.Trained,
   function: Callable[..., jax.Array],
   shape: tuple[int, ...],
   dtype: Any,
@@ -154,7 +159,7 @@ def _no_locations() -> Iterator[None]:
     jax.config.update(name, before)
 
 
-def weights(model: trained.Trained) -> bytes:
+def weights(model: trained_model.Trained) -> bytes:
   """Returns parameters, as "decoder/Conv_0/kernel", and the model's state, as
   "batch_stats/...", in the format safetensors."""
   from safetensors import numpy as safetensors

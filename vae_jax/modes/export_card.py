@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax import directions, trained
 from vae_jax.data import datasets
+from vae_jax.latents import directions, trained_model
 from vae_jax.modes import attributes
 
 # Settings that say where things lie on this machine, which is nobody's affair.
@@ -23,7 +23,7 @@ _PRIVATE = (
 
 
 def card(
-  model: trained.Trained,
+  model: trained_model.Trained,
   *,
   platforms: tuple[str, ...],
   label_shape: tuple[int, ...] | None,
@@ -107,7 +107,7 @@ def _label_names(config: ConfigDict) -> list[str] | None:
   return None if names is None else list(names)
 
 
-def _directions(model: trained.Trained) -> dict[str, Any] | None:
+def _directions(model: trained_model.Trained) -> dict[str, Any] | None:
   """Returns the vectors by attribute and kind, and how to use them."""
   config = model.config
   if config.model.condition != "none" or not config.data.num_labels:

@@ -8,11 +8,14 @@ from jaxtyping import Float32, UInt8
 from ml_collections import ConfigDict
 from sklearn import decomposition
 
-from vae_jax import checkpoint, figures, storage, train, trained, validation
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax import figures, train
+from vae_jax.config import ConfigError, check
 from vae_jax.evaluate import distances
+from vae_jax.latents import trained_model
 from vae_jax.modes import options as options_lib
+from vae_jax.runtime import storage
+from vae_jax.training import checkpoint
 
 _FOLDER = "lesson"
 _LATENTS = (2, 32)
@@ -59,9 +62,9 @@ def lesson(
     ConfigError: a setting is wrong, or there are too few images.
   """
   del options
-  validation.validate(config)
-  test = trained.open_split(config, "test")
-  source = trained.open_split(config, "train")
+  check.validate(config)
+  test = trained_model.open_split(config, "test")
+  source = trained_model.open_split(config, "train")
   count = min(config.eval.num_samples, len(test), len(source))
   if count < distances.FEWEST:
     raise ConfigError(
@@ -174,12 +177,12 @@ def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
 
-def _open(folder: storage.Path, config: ConfigDict) -> trained.Trained:
+def _open(folder: storage.Path, config: ConfigDict) -> trained_model.Trained:
   own = checkpoint.load_config(folder)
   # A run that was there already may have been started with others.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
     config_lib.update(own, name, config_lib.get(config, name))
-  return trained.open_run(own, str(folder), chunk=_CHUNK)
+  return trained_model.open_run(own, str(folder), chunk=_CHUNK)
 
 
 def _title(row: dict[str, Any]) -> str:

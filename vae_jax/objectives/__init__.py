@@ -15,9 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax import registry
-from vae_jax.config import ConfigError
-from vae_jax.objectives.terms import Auxiliary, Terms, frozen, needs, rate
+from vae_jax.config import ConfigError, registry
+from vae_jax.objectives.base import Auxiliary, Terms, frozen, needs, rate
 
 __all__ = [
   "Terms",

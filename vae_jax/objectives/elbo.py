@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
-from vae_jax.objectives import terms
-from vae_jax.objectives.terms import Terms
+from vae_jax.objectives import base
+from vae_jax.objectives.base import Terms
 
 _SCHEDULES = ("constant", "linear", "cyclical", "steps")
 
@@ -37,15 +37,15 @@ def kl_weight(
   Raises:
     ConfigError: an argument out of its range.
   """
-  terms.check("beta", beta, beta >= 0, "0 or more")
+  base.check("beta", beta, beta >= 0, "0 or more")
   if schedule not in _SCHEDULES:
     raise ConfigError(
       f"config.objective.args.schedule is {schedule!r}; allowed are "
       f"{', '.join(_SCHEDULES)}."
     )
-  terms.check("cycles", cycles, cycles >= 1, "at least 1")
+  base.check("cycles", cycles, cycles >= 1, "at least 1")
   if schedule == "constant":
-    terms.check(
+    base.check(
       "warmup_steps", warmup_steps, not warmup_steps, "0 with schedule constant"
     )
     return jnp.float32(beta)
@@ -54,7 +54,7 @@ def kl_weight(
       f"config.objective.args.warmup_steps is {warmup_steps}; schedule "
       f"{schedule} needs at least 1."
     )
-  terms.check("cycles", cycles, cycles * warmup_steps < 2**31, "fewer")
+  base.check("cycles", cycles, cycles * warmup_steps < 2**31, "fewer")
   step = jnp.minimum(step, warmup_steps)
   if schedule == "linear":
     fraction = step / warmup_steps
@@ -116,7 +116,7 @@ def beta_vae(
   z, log_q = posterior.sample_and_log_prob(batch.key)
   likelihood = vae.decode(z)
   distortion = -likelihood.log_prob(batch.image)
-  rate = terms.rate(posterior, vae.prior(), z, log_q, kl=kl)
+  rate = base.rate(posterior, vae.prior(), z, log_q, kl=kl)
   return Terms(
     loss=distortion + weight * rate,
     distortion=distortion,

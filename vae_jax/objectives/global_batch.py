@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from vae_jax import parallel
 from vae_jax.data.batch import Batch
+from vae_jax.runtime import devices
 
 
 def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -24,7 +24,7 @@ def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
     batch: this device's examples.
     values: of each of them, [b ...].
   """
-  values, mask = parallel.all_gather((values, batch.mask))
+  values, mask = devices.all_gather((values, batch.mask))
   shape = mask.shape + (1,) * (values.ndim - 1)
   return jnp.where(mask.reshape(shape), values, 0), mask
 
@@ -32,7 +32,7 @@ def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
 def positions(batch: Batch) -> Int[Array, " b"]:
   """Returns the place of this device's examples in the global batch."""
   count = len(batch.mask)
-  return parallel.axis_index() * count + jnp.arange(count)
+  return devices.axis_index() * count + jnp.arange(count)
 
 
 def mean(
@@ -50,5 +50,5 @@ def key(batch: Batch) -> Key[Array, ""]:
   For what is drawn once for the whole global batch; `fold_in` a constant of
   the loss's own, apart from what it draws for that example.
   """
-  data = parallel.all_gather(jax.random.key_data(batch.key[:1]))[0]
+  data = devices.all_gather(jax.random.key_data(batch.key[:1]))[0]
   return jax.random.wrap_key_data(data, impl=jax.random.key_impl(batch.key))

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 from vae_jax import models
 from vae_jax.data.batch import Batch
 from vae_jax.models import critics
-from vae_jax.objectives import terms
-from vae_jax.objectives.terms import Terms
+from vae_jax.objectives import base
+from vae_jax.objectives.base import Terms
 
 # Apart from every key that the model draws from.
 _PRIOR = 0x9A2
@@ -34,7 +34,7 @@ def _distance(
   return 0.5 * jnp.sum(jnp.square(a - b), axis=-1)
 
 
-@terms.needs(critics.ImageCritic, reads="images")
+@base.needs(critics.ImageCritic, reads="images")
 def vae_gan(
   vae: models.Vae,
   batch: Batch,
@@ -72,18 +72,18 @@ def vae_gan(
     Larsen et al., arXiv 1512.09300, section 3 and algorithm 1.
   """
   del step
-  terms.check("gamma", gamma, gamma >= 0, "0 or more")
-  terms.check_all_levels("vae_gan", vae)
+  base.check("gamma", gamma, gamma >= 0, "0 or more")
+  base.check_all_levels("vae_gan", vae)
   posterior, prior = vae.encode(batch.image), vae.prior()
   z, log_q = posterior.sample_and_log_prob(batch.key)
-  rate = terms.rate(posterior, prior, z, log_q, kl=kl)
-  keys = terms.stream(batch.key, _PRIOR)
+  rate = base.rate(posterior, prior, z, log_q, kl=kl)
+  keys = base.stream(batch.key, _PRIOR)
   likelihood = vae.decode(lax.stop_gradient(z))
   distortion = -likelihood.log_prob(batch.image)
   remade = likelihood.mean
   # Only reconstructions are what held-out images will be decoded to.
   dreams = lax.stop_gradient(prior.sample(keys))
-  dreamt = terms.unrecorded(_image, vae, dreams)
+  dreamt = base.unrecorded(_image, vae, dreams)
 
   real, features = vae.auxiliary(batch.image / jnp.float32(255))
   features = lax.stop_gradient(features)
@@ -97,11 +97,11 @@ def vae_gan(
 
   # The same reconstruction once more, for the encoder: its gradient passes
   # the decoder and the critic but stays in neither.
-  _, seen = terms.frozen(_judge, vae, terms.frozen(_image, vae, z))
+  _, seen = base.frozen(_judge, vae, base.frozen(_image, vae, z))
   encoder_loss = rate + _distance(features, seen)
 
-  judged, seen = terms.frozen(_judge, vae, remade)
-  judged_dreamt, _ = terms.frozen(_judge, vae, dreamt)
+  judged, seen = base.frozen(_judge, vae, remade)
+  judged_dreamt, _ = base.frozen(_judge, vae, dreamt)
   distance = _distance(features, seen)
   adversarial = jax.nn.softplus(-judged) + jax.nn.softplus(-judged_dreamt)
   made = 0.5 * (fake < 0) + 0.5 * (fake_dreamt < 0)

@@ -1,0 +1,106 @@
+"""Ground-truth factors: the ones that were drawn, without their images."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tests.support.tfds import config, pictures, png, positions, write
+from vae_jax.data import datasets, errors, ground_truth, preparation
+from vae_jax.data.synthetic_faces import dataset
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+  def refuse(*args, **kwargs):
+    raise AssertionError("an image was decoded")
+
+  monkeypatch.setattr(tfds.features.Image, "decode_example_np", refuse)
+
+
+@pytest.fixture(scope="module")
+def sprites(tmp_path_factory):
+  """Laid out as dsprites is: class ids, their real values, no splits."""
+  root = tmp_path_factory.mktemp("sprites")
+  images = pictures(12)
+  examples = [
+    {
+      "image": png(image),
+      "label_shape": i % 3,
+      "label_scale": i // 6,
+      "label_color": 0,
+      "value_scale": i / 6,
+    }
+    for i, image in enumerate(images)
+  ]
+  features = {
+    "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
+    "label_shape": tfds.features.ClassLabel(num_classes=3),
+    "label_scale": tfds.features.ClassLabel(num_classes=2),
+    "label_color": tfds.features.ClassLabel(num_classes=1),
+    "value_scale": tfds.features.Tensor(shape=(), dtype=np.float32),
+  }
+  write(root, {"train": examples}, features)
+  return config(root)
+
+
+def test_faces_have_the_factors_they_were_drawn_from(faces_dir, no_decoding):
+  builder = preparation.builder(config(faces_dir, "synthetic_faces/tiny"))
+  read = ground_truth.read(builder, "train[8:40]")
+  assert read.names == tuple(sorted(dataset.FACTORS))
+  assert read.values.shape == (32, 32) and read.values.dtype == np.int32
+  assert read.dropped == ()
+  drawn = [dataset.sample_factors("train", i) for i in range(8, 40)]
+  for name, column in zip(read.names, read.values.T, strict=True):
+    values = np.array([sample[name] for sample in drawn])
+    if values.dtype.kind == "i":
+      np.testing.assert_array_equal(column, values)
+    else:
+      # Ten bins of three or four examples each, in the order of the values.
+      assert set(np.bincount(column)) == {3, 4}
+      assert np.all(np.diff(column[np.argsort(values)]) >= 0)
+
+
+def test_class_ids_follow_the_images_of_the_split(sprites):
+  builder = preparation.builder(sprites)
+  splits = datasets.open_splits(sprites)
+  read = ground_truth.read(builder, splits.split_strings["train"])
+  assert read.names == ("scale", "shape")
+  assert read.dropped == ("color",)
+  order = splits.train.fetch(np.arange(len(splits.train)))["image"][:, 0, 0, 0]
+  assert len(positions(splits.train)) == len(order)
+  np.testing.assert_array_equal(read.values[:, 0], order.astype(int) // 6)
+  np.testing.assert_array_equal(read.values[:, 1], order.astype(int) % 3)
+
+
+def test_reading_in_pieces_changes_nothing(sprites, monkeypatch, no_decoding):
+  builder = preparation.builder(sprites)
+  whole = ground_truth.read(builder, "train")
+  monkeypatch.setattr(ground_truth, "_CHUNK", 5)
+  pieces = ground_truth.read(builder, "train")
+  np.testing.assert_array_equal(whole.values, pieces.values)
+
+
+@pytest.mark.parametrize(
+  "values, bins, expected",
+  [
+    ([3, 7, 3], 2, [3, 7, 3]),
+    ([True, False, True], 2, [1, 0, 1]),
+    ([0.5, 0.1, 0.5], 2, [1, 0, 1]),
+    ([0.4, 0.1, 0.2, 0.3], 2, [1, 0, 0, 1]),
+    # Most faces have no grey hair: one value may fill several bins.
+    ([0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0], 4, [1, 1, 1, 1, 2, 2, 3, 3]),
+  ],
+)
+def test_real_factors_become_quantile_bins(values, bins, expected):
+  classes = ground_truth.discretise(np.array(values), bins=bins)
+  assert classes.dtype == np.int32
+  np.testing.assert_array_equal(classes, expected)
+
+
+def test_data_set_without_factors(root, sprites):
+  with pytest.raises(errors.DataError, match="has no ground-truth factors"):
+    ground_truth.read(preparation.builder(config(root)), "train")
+  with pytest.raises(errors.DataError, match="no factor of tiny.* varies"):
+    ground_truth.read(preparation.builder(sprites), "train[:1]")

@@ -1,0 +1,175 @@
+"""Finding a data set on disk, or preparing it once."""
+
+import shutil
+import types
+
+import pytest
+import tensorflow_datasets as tfds
+
+import vae_jax.data
+from tests.support.tfds import (
+  config,
+  content,
+  edit_info,
+  examples,
+  fails,
+  pictures,
+  without_tensorflow,
+  write,
+)
+from vae_jax.config import ConfigError
+from vae_jax.data import datasets, errors
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+
+def test_default_folder(root, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(root))
+  assert len(datasets.open_splits(config("")).train) == 40
+
+
+def test_versions(tmp_path):
+  for version, n in (("1.0.0", 20), ("1.9.0", 30), ("1.10.0", 40)):
+    write(tmp_path, {"train": examples(pictures(n))}, version=version)
+  opened = [
+    datasets.open_splits(config(tmp_path, name)).name
+    for name in ("tiny", "tiny:1.9.0", "tiny:1.*.*")
+  ]
+  assert opened == ["tiny:1.10.0", "tiny:1.9.0", "tiny:1.10.0"]
+  message = fails(config(tmp_path, "tiny:2.0.0"))
+  assert "does not hold version 2.0.0 but 1.0.0, 1.9.0, 1.10.0" in message
+
+
+def test_configs(tmp_path):
+  write(tmp_path, {"train": examples(pictures(20))}, configs=("full", "small"))
+  opened = [
+    datasets.open_splits(config(tmp_path, name)).name
+    for name in ("tiny", "tiny/small", "tiny/full:1.0.0")
+  ]
+  assert opened == ["tiny/full:1.0.0", "tiny/small:1.0.0", "tiny/full:1.0.0"]
+  shutil.rmtree(tmp_path / "tiny" / ".config")
+  assert "tiny/full, tiny/small" in fails(config(tmp_path))
+  shutil.rmtree(tmp_path / "tiny" / "full")
+  assert datasets.open_splits(config(tmp_path)).name == "tiny/small:1.0.0"
+
+
+def test_wrong_names(root, tmp_path):
+  assert "did you mean 'mnist'" in fails(config(tmp_path, "mnits"))
+  assert "did you mean 'tiny'" in fails(config(root, "tinny"))
+  assert "did you mean 'synthetic_faces'" in fails(
+    config(root, "syntetic_faces")
+  )
+  assert "NAME:VERSION" in fails(config(root, "tiny:1"))
+  assert "did you mean 'balanced'" in fails(config(root, "emnist/balancd"))
+  assert "only: 3.0.1" in fails(config(root, "mnist:9.9.9"))
+
+
+def test_wrong_folders(tmp_path):
+  message = fails(config(tmp_path / "no"))
+  assert f"--config.data.dir={tmp_path}/no does not exist" in message
+  (tmp_path / "file").touch()
+  assert "does not exist" in fails(config(tmp_path / "file"))
+  with pytest.raises(ConfigError, match="ftp://host/tfds is no address"):
+    datasets.open_splits(config("ftp://host/tfds"))
+
+
+def test_not_prepared_and_no_tensorflow(tmp_path):
+  message = fails(config(tmp_path, "mnist"))
+  assert 'pip install -e ".[prepare]"' in message
+  assert (
+    'python -c "import tensorflow_datasets as tfds; '
+    f"tfds.builder('mnist', data_dir='{tmp_path}', "
+    "file_format='array_record').download_and_prepare()\""
+  ) in message
+  assert "manual_dir" not in message
+  message = fails(config(tmp_path, "celeb_a"))
+  assert "--config.data.manual_dir" in message
+  assert "list_landmarks_align_celeba.txt" in message
+
+
+def test_other_file_formats(root, tmp_path):
+  root = shutil.copytree(root, tmp_path / "tfds")
+  edit_info(root, fileFormat="tfrecord")
+  message = fails(config(root))
+  assert "stored as tfrecord" in message
+  assert (
+    "python -m tensorflow_datasets.scripts.convert_format "
+    f"--dataset_version_dir={root}/tiny/1.0.0 --out_file_format=array_record"
+  ) in message
+  # What that command leaves behind.
+  edit_info(root, alternativeFileFormats=["array_record"])
+  assert len(content(datasets.open_splits(config(root)).train)["image"]) == 40
+
+
+def test_missing_file(root, tmp_path):
+  root = shutil.copytree(root, tmp_path / "tfds")
+  (path,) = root.glob("tiny/1.0.0/tiny-test.array_record*")
+  path.unlink()
+  assert f"{path} is missing: remove" in fails(config(root))
+
+
+def test_prepares_with_tensorflow(tmp_path, monkeypatch):
+  calls = []
+
+  def prepare(self, download_config):
+    calls.append((self.info.full_name, download_config.manual_dir))
+    assert self.data_dir == str(tmp_path / "mnist" / "3.0.1")
+    assert self.info.file_format.value == "array_record"
+    write(tmp_path, {"train": examples(pictures(20))}, name="mnist")
+
+  monkeypatch.setattr(
+    tfds.builder_cls("mnist"), "download_and_prepare", prepare
+  )
+  without_tensorflow(monkeypatch, found=object())
+  data = config(tmp_path, "mnist", manual_dir="/by/hand")
+  assert datasets.open_splits(data).name == "mnist:1.0.0"
+  datasets.open_splits(data)
+  assert calls == [("mnist/3.0.1", "/by/hand")]
+
+
+def test_download_that_fails(tmp_path, monkeypatch):
+  def prepare(self, download_config):
+    raise RuntimeError("Artifact https://drive,\nhas wrong checksum")
+
+  for name in ("mnist", "celeb_a"):
+    maker = tfds.builder_cls(name)
+    monkeypatch.setattr(maker, "download_and_prepare", prepare)
+  without_tensorflow(monkeypatch, found=object())
+  message = fails(config(tmp_path, "mnist"))
+  assert "RuntimeError: Artifact https://drive, has wrong checksum" in message
+  assert "manual_dir" not in message
+  message = fails(config(tmp_path, "celeb_a"))
+  assert "Google Drive often refuses it: put img_align_celeba.zip" in message
+  assert "--config.data.manual_dir" in message
+
+
+def test_embedded_data_set_is_drawn_when_missing(tmp_path, monkeypatch):
+  calls = []
+
+  def prepare(*args):
+    calls.append(args)
+    images = examples(pictures(20))
+    write(
+      tmp_path, {"train": images}, name="synthetic_faces", configs=("tiny",)
+    )
+
+  fake = types.SimpleNamespace(prepare=prepare)
+  monkeypatch.setitem(vae_jax.data.__dict__, "synthetic_faces", fake)
+  data = config(tmp_path, "synthetic_faces/tiny")
+  assert datasets.open_splits(data).name == "synthetic_faces/tiny:1.0.0"
+  assert calls == [(tmp_path, "tiny")]
+
+  def refuse(*args):
+    raise ValueError("no such config")
+
+  fake.prepare = refuse
+  assert "no such config" in fails(config(tmp_path, "synthetic_faces/tinny"))
+
+
+def test_suggestions():
+  known = ["train", "test"]
+  assert errors.suggest("tran", known) == (
+    "; did you mean 'train'? (there are: train, test)"
+  )
+  assert errors.suggest("zzz", [str(i) for i in range(99)]) == ""
+  assert errors.suggest("zzz", []) == ""

@@ -1,0 +1,242 @@
+"""Latent diagnostics against closed forms and plain loops."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import special, stats
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax import distributions, figures
+from vae_jax.data import datasets
+from vae_jax.evaluate import bound, diagnostics
+from vae_jax.runtime import devices as parallel
+from vae_jax.training import build, step
+
+
+@pytest.fixture(scope="module")
+def model(faces_dir):
+  """Returns a config, untrained variables on the host, and a split of 32."""
+  c = tiny_config(faces_dir, data__binarization="dynamic")
+  c.data.image_shape = (16, 16, 1)
+  variables = build.init_variables(c, (16, 16, 1))
+  # Larger than at the start, so that the latents say something.
+  variables = jax.tree.map(lambda v: np.asarray(2 * v), variables)
+  return c, variables, datasets.open_splits(c.data).test
+
+
+def _posteriors(model, batch_size=24):
+  c, variables, source = model
+  c = c.copy_and_resolve_references()
+  c.eval.batch_size = batch_size
+  return diagnostics.posteriors(c, parallel.replicate(variables), source)
+
+
+@pytest.fixture(scope="module")
+def rows(model):
+  return _posteriors(model)
+
+
+def _random(n, d, seed=0):
+  rng = np.random.default_rng(seed)
+  mean = rng.normal(size=(n, d)).astype(np.float32)
+  log_variance = rng.normal(-1, 1, size=(n, d)).astype(np.float32)
+  noise = rng.normal(size=(n, d)).astype(np.float32)
+  return mean + np.exp(log_variance / 2) * noise, mean, log_variance
+
+
+def test_each_example_is_encoded_once_and_in_order(model, rows):
+  """Against a plain loop over examples, without padding or devices."""
+  c, variables, source = model
+  vae = build.model(c, (16, 16, 1), train=False)
+  assert rows.mean.shape == (len(source), 3)
+
+  @jax.jit
+  def one(data):
+    batch = step.eval_batch(c, data, jnp.uint32(c.eval.seed))
+
+    def run(vae):
+      posterior = vae.encode(batch.image)
+      z = posterior.sample(batch.key)
+      distortion = -vae.decode(z).log_prob(batch.image)
+      return posterior.groups[0], z[0], posterior.kl(vae.prior()), distortion
+
+    return nn.apply(run, vae)(variables)
+
+  for i in range(0, len(source), 5):
+    index = np.array([i], np.int32)
+    data = {**source.fetch(index), "index": index, "mask": np.ones(1, bool)}
+    posterior, z, kl, distortion = one(data)
+    for expected, found in (
+      (posterior.mean, rows.mean),
+      (posterior.log_variance, rows.log_variance),
+      (z, rows.sample),
+    ):
+      np.testing.assert_allclose(expected[0], found[i], rtol=1e-4, atol=1e-5)
+    assert kl[0] == pytest.approx(rows.kl[i].sum(), rel=1e-4)
+    assert distortion[0] == pytest.approx(rows.distortion[i], rel=1e-5)
+
+
+@pytest.mark.parametrize("devices, batch_size", [(1, 7), (8, 64)])
+def test_devices_and_batch_size_change_nothing(
+  model, rows, monkeypatch, devices, batch_size
+):
+  chosen = jax.devices()[:devices]
+  monkeypatch.setattr(parallel, "devices", lambda: chosen)
+  other = _posteriors(model, batch_size)
+  for name, value in vars(rows).items():
+    np.testing.assert_allclose(
+      value, getattr(other, name), rtol=1e-5, atol=1e-6, err_msg=name
+    )
+
+
+def test_report_agrees_with_the_bound_and_is_json(model, tmp_path):
+  c, variables, source = model
+  replicated = parallel.replicate(variables)
+  report = diagnostics.latent_report(c, replicated, source, tmp_path)
+  assert json.loads(json.dumps(report, allow_nan=False)) == report
+  assert [p.name for p in tmp_path.iterdir()] == ["latents.png"]
+  means = bound.mean_terms(
+    step.make_eval_step(c, (16, 16, 1)),
+    replicated,
+    source,
+    batch_size=16,
+    step=0,
+    seed=c.eval.seed,
+  )
+  assert report["num_examples"] == means["num_examples"] == 32
+  for name in ("distortion", "rate"):
+    assert report[name] == pytest.approx(means[name], rel=1e-5)
+  assert sum(report["kl_per_dimension"]) == pytest.approx(report["rate"])
+  assert report["marginal_kl"] == pytest.approx(
+    report["rate"] - report["mutual_information"]
+  )
+  assert 0 < report["mutual_information"] < math.log(32)
+
+
+def test_a_posterior_without_density_is_said_in_a_sentence(model):
+  c, _, source = model
+  c = c.copy_and_resolve_references()
+  c.model.posterior.name = "deterministic"
+  shapes = jax.eval_shape(lambda: build.init_variables(c, (16, 16, 1)))
+  variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+  with pytest.raises(config_lib.ConfigError, match="'deterministic' is Deter"):
+    diagnostics.posteriors(c, parallel.replicate(variables), source)
+
+
+def test_mutual_information_of_a_linear_gaussian_model():
+  """With z = x + noise, x ~ N(0, s^2): I = 1/2 log(1 + s^2 / v)."""
+  rng = np.random.default_rng(0)
+  n, s, v = 2000, np.array([3.0, 0.5]), np.array([1.0, 2.0])
+  # Quantiles, shuffled in each dimension, stand for draws of x.
+  quantiles = stats.norm.ppf((np.arange(n) + 0.5) / n)
+  noise = np.stack([rng.permutation(quantiles) for _ in s], axis=1)
+  mean = s * np.stack([rng.permutation(quantiles) for _ in s], axis=1)
+  z = mean + np.sqrt(v) * noise
+  log_variance = np.broadcast_to(np.log(v), mean.shape)
+  found = diagnostics.mutual_information(
+    *(a.astype(np.float32) for a in (z, mean, log_variance))
+  )
+  expected = 0.5 * np.log1p(s**2 / v).sum()
+  assert found == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize(
+  "distance, n, expected",
+  [(200, 2, math.log(2)), (200, 40, math.log(2)), (0, 40, 0)],
+)
+def test_mutual_information_of_points(distance, n, expected):
+  """Half the posteriors here, half there: one bit, or nothing."""
+  noise = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+  mean = np.full((n, 3), -distance / 2, np.float32)
+  mean[::2] = distance / 2
+  found = diagnostics.mutual_information(
+    mean + noise, mean, np.zeros_like(mean)
+  )
+  assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 4, 100])
+def test_log_aggregate_is_the_mixture(block):
+  z, mean, log_variance = _random(13, 4)
+  found = diagnostics.log_aggregate(
+    *map(jnp.asarray, (z, mean, log_variance)), block=block
+  )
+  for i in range(13):
+    parts = [
+      stats.norm.logpdf(z[i], mean[j], np.exp(log_variance[j] / 2)).sum()
+      for j in range(13)
+    ]
+    expected = special.logsumexp(parts) - math.log(13)
+    assert found[i] == pytest.approx(expected, rel=1e-5)
+
+
+def _rows_of(z, mean, log_variance):
+  posterior = distributions.DiagonalNormal(
+    *map(jnp.asarray, (mean, log_variance))
+  )
+  kl = posterior.kl_per_dimension(distributions.StandardNormal(mean.shape[1]))
+  distortion = np.arange(len(mean), dtype=np.float32)
+  kl = np.asarray(kl)
+  return diagnostics.Posteriors(
+    mean, log_variance, z, kl.sum(axis=1), distortion, kl
+  )
+
+
+def test_statistics_by_plain_loops():
+  z, mean, log_variance = _random(50, 3)
+  mean[:, 1] *= 0.05
+  report = diagnostics.statistics(
+    _rows_of(z, mean, log_variance), max_examples=1000, seed=0
+  )
+  assert report["distortion"] == 24.5
+  for u in range(3):
+    m, v = mean[:, u].astype(float), np.exp(log_variance[:, u].astype(float))
+    centre = sum(m) / 50
+    spread = sum((x - centre) ** 2 for x in m) / 50
+    kl = sum(0.5 * (a * a + b - 1 - math.log(b)) for a, b in zip(m, v)) / 50  # noqa: B905
+    # Var(z) = E[z^2] - E[z]^2, with E[z^2 | x] = v + m^2.
+    second = sum(b + a * a for a, b in zip(m, v)) / 50  # noqa: B905
+    assert report["variance_of_means"][u] == pytest.approx(spread)
+    assert report["kl_per_dimension"][u] == pytest.approx(kl, rel=1e-5)
+    assert report["aggregate_mean"][u] == pytest.approx(centre)
+    assert report["aggregate_variance"][u] == pytest.approx(second - centre**2)
+  assert report["active_units"] == 2
+
+
+def test_activity_is_strictly_above_the_threshold():
+  mean = np.array([[1.0], [-1.0]]) * np.sqrt([0.0099, 0.0101, 1.0])
+  found = diagnostics.active_units(mean.astype(np.float32))
+  assert found.tolist() == [False, True, True]
+
+
+def test_a_subset_is_named_and_keeps_the_identity():
+  z, mean, log_variance = _random(60, 2)
+  rows = _rows_of(z, mean, log_variance)
+  whole = diagnostics.statistics(rows, max_examples=60, seed=0)
+  part = diagnostics.statistics(rows, max_examples=20, seed=0)
+  assert part["mutual_information_examples"] == 20
+  assert part["num_examples"] == 60 and part["rate"] == whole["rate"]
+  assert part["mutual_information"] < math.log(20)
+  subsets = {
+    diagnostics.statistics(rows, max_examples=20, seed=seed)["marginal_kl"]
+    for seed in range(3)
+  }
+  assert len(subsets) == 3
+
+
+@pytest.mark.parametrize("d", [1, 50])
+def test_picture_of_any_number_of_dimensions(d, tmp_path):
+  z, mean, _ = _random(40, d)
+  kl = np.linspace(0, 2, d)
+  path = tmp_path / "latents.png"
+  picture = figures.latent_diagnostics(kl, kl > 1, mean, z, path)
+  assert picture.shape == (560, 1400, 3) and path.exists()
+  # Nothing is cut off at the borders.
+  for border in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
+    assert np.all(border == 255)

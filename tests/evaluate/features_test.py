@@ -1,0 +1,192 @@
+"""Features: what they are of, and what is said where they cannot be had."""
+
+import pickle
+import sys
+import types
+import urllib.error
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+from vae_jax.evaluate import features
+from vae_jax.latents import apply, trained_model
+from vae_jax.training import checkpoint, step
+
+SHAPE = (4, 4, 1)
+IMAGES = np.random.RandomState(0).randint(0, 256, (5, *SHAPE), np.uint8)
+URL = r"https://github.com/toshas/\S+-6726825d\.pth"
+
+
+class Net(nn.Module):
+  width: int
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, image):
+    x = image.reshape(image.shape[0], -1)
+    return self.scale * nn.Dense(self.width)(x)
+
+
+class NoFeatures(nn.Module):
+  @nn.compact
+  def __call__(self, image):
+    return image
+
+
+def _build(name, shape=SHAPE, **args):
+  node = ConfigDict({"name": name, "args": ConfigDict(args)})
+  return features.build(node, shape)
+
+
+def _net(name="Net", **args):
+  return _build(f"{__name__}.{name}", **args)
+
+
+def test_a_network_sees_images_in_0_1():
+  extract = _net(width=3, scale=2.0)
+  variables = Net(3).init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+  expected = 2 * Net(3).apply(variables, jnp.asarray(IMAGES) / 255)
+  found = extract(IMAGES)
+  assert found.dtype == np.float32 and found.shape == (5, 3)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  assert "Net" in extract.name and "random weights" in extract.name
+
+
+def test_weights_of_a_network_are_read(tmp_path):
+  variables = Net(3).init(jax.random.key(7), jnp.zeros((1, *SHAPE)))
+  folder = tmp_path / "weights"
+  with ocp.StandardCheckpointer() as writer:
+    writer.save(folder, variables)
+  extract = _net(width=3, weights=str(folder))
+  expected = Net(3).apply(variables, jnp.asarray(IMAGES) / 255)
+  np.testing.assert_allclose(extract(IMAGES), expected, rtol=1e-5)
+  assert str(folder) in extract.name and "random" not in extract.name
+  with pytest.raises(ConfigError, match="args.weights is .*cannot be read"):
+    _net(width=4, weights=str(folder))
+  with pytest.raises(ConfigError, match="args.weights is .*cannot be read"):
+    _net(width=3, weights=str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+  ("name", "args", "words"),
+  [
+    ("Net", {}, "args.width is not set"),
+    ("Net", {"width": 3, "depth": 1}, "args.depth is unknown"),
+    ("Net", {"width": 3, "scale": "big"}, "args.scale is 'big'"),
+    ("NoFeatures", {}, "must return features"),
+    ("SHAPE", {}, "no flax.linen.Module"),
+    ("Missing", {}, "has no Missing"),
+  ],
+)
+def test_a_wrong_network_is_said_in_a_sentence(name, args, words):
+  with pytest.raises(ConfigError, match=words):
+    _net(name, **args)
+
+
+def test_names():
+  with pytest.raises(ConfigError, match="Did you mean inception"):
+    _build("inceptoin")
+  with pytest.raises(ConfigError, match="allowed are encoder, inception"):
+    _build("build")
+  with pytest.raises(ConfigError, match="config.eval.features.args.file"):
+    _build("inception", file="x")
+
+
+def test_posterior_means_of_another_run(tmp_path):
+  c = tiny_config("", data__image_shape=(16, 16, 1))
+  (tmp_path / "config.json").write_text(config_lib.to_json(c))
+  state = jax.device_get(step.init_state(c, c.data.image_shape, 1))
+  writer = checkpoint.Checkpoints(tmp_path)
+  writer.save(state, c, score=None)
+  writer.close()
+
+  folder = str(tmp_path)
+  extract = _build("encoder", (16, 16, 1), workdir=folder)
+  image = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 1), np.uint8)
+  vae, variables = trained_model.model_for_use(c, state)
+  expected = apply.encode(vae, variables, image)[0]
+  np.testing.assert_array_equal(extract(image), expected)
+  assert folder in extract.name and "step 0" in extract.name
+  with pytest.raises(ConfigError, match=r"shape \(16, 16, 1\); these"):
+    _build("encoder", SHAPE, workdir=folder)
+
+
+def test_no_other_run(tmp_path):
+  for workdir in ("", str(tmp_path)):
+    with pytest.raises(ConfigError, match="args.workdir is .*trained run"):
+      _build("encoder", workdir=workdir)
+
+
+def test_inception_without_torch_fidelity(monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+  monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+  with pytest.raises(
+    ConfigError, match=r"pip install .*\[fidelity\]"
+  ) as caught:
+    _build("inception")
+  message = str(caught.value)
+  assert "--config.eval.features.args.weights=" in message
+  assert features._WEIGHTS_URL in message and "\n" not in message
+
+
+def test_inception_of_other_channels():
+  with pytest.raises(ConfigError, match="1 or 3 channels; these have 2"):
+    _build("inception", (4, 4, 2))
+
+
+def test_inception_weights_without_a_network(monkeypatch, tmp_path):
+  def refuse(url, path, hash_prefix):
+    raise urllib.error.URLError("no route to host")
+
+  torch = types.ModuleType("torch")
+  torch.hub = types.SimpleNamespace(
+    get_dir=lambda: str(tmp_path), download_url_to_file=refuse
+  )
+  monkeypatch.setitem(sys.modules, "torch", torch)
+  fidelity = types.ModuleType("torch_fidelity")
+  monkeypatch.setitem(sys.modules, "torch_fidelity", fidelity)
+  with pytest.raises(ConfigError, match=f"no route.*{URL}.*args.weights="):
+    _build("inception")
+
+
+def test_inception(monkeypatch, tmp_path):
+  torch = pytest.importorskip("torch", reason="torch is not installed")
+  fidelity = pytest.importorskip(
+    "torch_fidelity", reason="torch-fidelity is not installed"
+  )
+  cls = fidelity.FeatureExtractorInceptionV3
+  path = tmp_path / "weights.pth"
+  torch.save({}, path)
+  with monkeypatch.context() as patched:
+    patched.setattr(cls, "load_state_dict", lambda self, state: None)
+    torch.manual_seed(0)
+    model = cls("random", ["2048"], feature_extractor_weights_path=str(path))
+  with pytest.raises(ConfigError, match=f"cannot be read as.*{URL}"):
+    _build("inception", weights=str(path))
+  torch.save(model.state_dict(), path)
+
+  monkeypatch.setattr(features, "_CHUNK", 2)
+  extract = _build("inception", weights=str(path))
+  images = IMAGES[:3]
+  found = extract(images)
+  assert found.shape == (3, 2048) and found.dtype == np.float32
+  assert "standard" not in extract.name and "2048" in extract.name
+  for image, row in zip(images, found, strict=True):
+    colours = torch.tensor(image).permute(2, 0, 1).expand(1, 3, 4, 4)
+    np.testing.assert_allclose(row, model(colours)[0][0], rtol=1e-3, atol=1e-5)
+  coloured = _build("inception", (4, 4, 3), weights=str(path))
+  np.testing.assert_allclose(
+    coloured(np.repeat(images, 3, axis=3)), found, rtol=1e-3, atol=1e-5
+  )
+
+  path.write_bytes(pickle.dumps(print))
+  with pytest.raises(ConfigError, match="cannot be read as the weights"):
+    _build("inception", weights=str(path))

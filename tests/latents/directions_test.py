@@ -1,0 +1,160 @@
+"""Directions of attributes: values against loops, fits and closed forms."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vae_jax.config import ConfigError
+from vae_jax.latents import directions
+
+RNG = np.random.RandomState(0)
+NAMES = ("Smiling", "Eyeglasses", "Bald")
+
+
+def images(count):
+  return RNG.randint(0, 256, (count, 2, 3, 1)).astype(np.uint8)
+
+
+def estimate(codes, labels, names=NAMES, pictures=None):
+  pictures = images(len(codes)) if pictures is None else pictures
+  return directions.estimate(
+    codes.astype(np.float32),
+    labels,
+    names,
+    images=np.array_split(pictures, 3),
+    split="train",
+    step=7,
+  )
+
+
+def correlated_labels(count):
+  """Bits of which the second goes with the first two times in three."""
+  first = RNG.rand(count) < 0.4
+  second = np.where(RNG.rand(count) < 2 / 3, first, RNG.rand(count) < 0.5)
+  return np.stack([first, second, RNG.rand(count) < 0.2], 1).astype(np.uint8)
+
+
+def test_mean_and_pixels_are_differences_of_means():
+  codes, labels, pictures = RNG.randn(90, 4), correlated_labels(90), images(90)
+  found = estimate(codes, labels, pictures=pictures)
+  for a, name in enumerate(NAMES):
+    inside = [i for i in range(90) if labels[i, a]]
+    outside = [i for i in range(90) if not labels[i, a]]
+    for values, made in (
+      (codes, found.vector(name, "mean")),
+      (pictures.astype(float), found.pixel_difference(name)),
+    ):
+      wanted = values[inside].mean(0) - values[outside].mean(0)
+      np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-5)
+    assert found.positives[a] == len(inside)
+
+
+def test_balanced_holds_the_other_attributes_equal():
+  labels = correlated_labels(500)
+  effects = RNG.randn(3, 4)
+  codes = labels @ effects + 0.5
+  found = estimate(codes, labels)
+  np.testing.assert_allclose(
+    found.vectors[directions.KINDS.index("balanced")], effects, atol=1e-5
+  )
+  # The plain difference mixes the second attribute's effect into the first's.
+  mixed = found.vector("Smiling", "mean") - effects[0]
+  assert np.abs(mixed).max() > 0.2
+
+
+def test_balanced_of_one_attribute_is_the_mean_difference():
+  labels = correlated_labels(80)[:, :1]
+  found = estimate(RNG.randn(80, 4), labels, ("Smiling",))
+  np.testing.assert_allclose(
+    found.vector("Smiling", "balanced"),
+    found.vector("Smiling", "mean"),
+    atol=1e-6,
+  )
+
+
+def test_classes_count_alike_however_frequent():
+  codes = RNG.randn(60, 4)
+  labels = np.repeat([0, 1, 2], [10, 45, 5]).astype(np.int32)
+  found = estimate(codes, labels, ("a", "b", "c"))
+  means = [codes[labels == k].mean(0) for k in range(3)]
+  np.testing.assert_allclose(
+    found.vector("a", "balanced"),
+    means[0] - (means[1] + means[2]) / 2,
+    atol=1e-6,
+  )
+  np.testing.assert_allclose(
+    found.vector("a", "mean"), means[0] - codes[labels > 0].mean(0), atol=1e-6
+  )
+
+
+def test_a_class_without_images_counts_for_no_other():
+  codes, labels = RNG.randn(20, 4), np.repeat([0, 2], 10).astype(np.int32)
+  found = estimate(codes, labels, ("a", "b", "c"))
+  wanted = codes[:10].mean(0) - codes[10:].mean(0)
+  np.testing.assert_allclose(found.vector("a", "balanced"), wanted, atol=1e-6)
+  with pytest.raises(ConfigError, match="0 of 20 images .* attribute b"):
+    found.vector("b", "balanced")
+
+
+def test_the_probe_points_where_the_classes_part_and_has_their_distance():
+  # Of two Gaussians of one covariance the log-odds are linear, with weights
+  # covariance^-1 (m1 - m0).
+  covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
+  apart = np.array([1.5, 0.0])
+  hit = RNG.rand(40_000) < 0.3
+  noise = stats.multivariate_normal(cov=covariance).rvs(40_000, RNG)
+  codes = noise + hit[:, None] * apart
+  found = estimate(codes, hit[:, None].astype(np.uint8), ("Smiling",))
+  probe, mean = (found.vector("Smiling", k) for k in ("probe", "mean"))
+  weights = np.linalg.solve(covariance, apart)
+  cosine = probe @ weights / np.linalg.norm(probe) / np.linalg.norm(weights)
+  assert cosine > 0.999
+  # A step of 1 moves the probe's score as far as the means lie apart.
+  np.testing.assert_allclose(probe @ probe, probe @ mean, rtol=1e-4)
+  distance = np.sqrt(apart @ weights)
+  np.testing.assert_allclose(
+    found.accuracy[0], stats.norm.cdf(distance / 2), atol=0.01
+  )
+
+
+def test_correlation_is_that_of_numpy():
+  labels = correlated_labels(200)
+  found = estimate(RNG.randn(200, 2), labels)
+  np.testing.assert_allclose(found.correlation, np.corrcoef(labels.T))
+
+
+def test_an_attribute_of_all_images_has_no_direction():
+  labels = correlated_labels(50)
+  labels[:, 2] = 1
+  found = estimate(RNG.randn(50, 4), labels)
+  for kind in directions.KINDS:
+    with pytest.raises(ConfigError, match="50 of 50 images .* Bald"):
+      found.vector("Bald", kind)
+  with pytest.raises(ConfigError, match="no direction to it"):
+    found.pixel_difference("Bald")
+  assert np.isfinite(found.vector("Smiling", "balanced")).all()
+  np.testing.assert_array_equal(found.correlation[2], 0)
+
+
+def test_wrong_names_are_said(tmp_path):
+  found = estimate(RNG.randn(50, 4), correlated_labels(50))
+  with pytest.raises(ConfigError, match="'Smilng'; did you mean Smiling"):
+    found.vector("Smilng", "mean")
+  with pytest.raises(ConfigError, match="there are: Smiling, Eyeglasses"):
+    found.vector("xyz", "mean")
+  with pytest.raises(ConfigError, match="'median'.*mean"):
+    found.vector("Smiling", "median")
+
+
+def test_what_is_saved_is_read_back_and_the_same_bytes(tmp_path):
+  found = estimate(RNG.randn(50, 4), correlated_labels(50))
+  directions.save(found, tmp_path / "a.npz")
+  read = directions.load(tmp_path / "a.npz")
+  for field in dataclasses.fields(found):
+    np.testing.assert_array_equal(
+      getattr(read, field.name), getattr(found, field.name)
+    )
+  directions.save(read, tmp_path / "b.npz")
+  assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

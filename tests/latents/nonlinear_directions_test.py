@@ -1,0 +1,118 @@
+"""Curved ways: against an ODE solver, and where no direction can lead."""
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from tests.support.helpers import assert_same
+from vae_jax.config import ConfigError
+from vae_jax.latents import nonlinear_directions
+
+RNG = np.random.RandomState(0)
+# A saddle, which no line parts, and a half plane.
+CODES = RNG.randn(4000, 3).astype(np.float32)
+PRESENT = np.stack(
+  [CODES[:, 0] * CODES[:, 1] > 0, CODES[:, 2] > 0.5], axis=1
+).astype(np.int32)
+NAMES = ("saddle", "half")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+  noise = np.full(3, 0.05, np.float32)
+  return nonlinear_directions.fit(CODES, noise, PRESENT, NAMES, step=4)
+
+
+def log_odds(found, code):
+  """The mean of the networks, one matrix product after another."""
+  x = (code - found.scale[0]) / found.scale[1]
+  total = 0
+  params = found.params["params"]
+  for k in range(nonlinear_directions._NETWORKS):
+    h = x
+    for i in range(2):
+      layer = params[f"Dense_{i}"]
+      h = h @ layer["kernel"][k].astype(float) + layer["bias"][k]
+      h = h / (1 + np.exp(-h))
+    last = params["Dense_2"]
+    total = total + h @ last["kernel"][k].astype(float) + last["bias"][k]
+  return total / nonlinear_directions._NETWORKS
+
+
+def velocity(found, code, weights):
+  """The right-hand side, by central differences."""
+  e = 1e-4 * np.eye(3)
+  gradients = np.stack(
+    [(log_odds(found, code + d) - log_odds(found, code - d)) / 2e-4 for d in e],
+    axis=1,
+  )
+  made = np.zeros(3)
+  for name, weight in weights.items():
+    a = NAMES.index(name)
+    g = gradients[a]
+    made += weight * found.gap[a] * g / max(g @ g, found.floor[a])
+  return made
+
+
+@pytest.mark.parametrize(
+  "weights", [{"saddle": 1.0}, {"half": -1.0}, {"half": 0.5, "saddle": -0.5}]
+)
+def test_the_way_is_the_solution_of_its_equation(fitted, weights):
+  begin = np.array([1.2, 0.8, 0.3], np.float32)
+  made = fitted.walk(begin[None], weights, np.array([0.2]))[0, 0]
+  solved = integrate.solve_ivp(
+    lambda _, z: velocity(fitted, z, weights), (0, 0.2), begin, rtol=1e-6
+  ).y[:, -1]
+  assert np.linalg.norm(solved - begin) > 0.05
+  np.testing.assert_allclose(
+    made, solved, atol=0.15 * np.linalg.norm(solved - begin)
+  )
+
+
+def test_the_gap_is_between_the_means(fitted):
+  odds = log_odds(fitted, CODES)
+  for a in range(2):
+    hit = PRESENT[:, a] > 0
+    wanted = odds[hit, a].mean() - odds[~hit, a].mean()
+    np.testing.assert_allclose(fitted.gap[a], wanted, rtol=1e-3)
+  assert (fitted.gap > 2).all()
+
+
+def test_it_leads_where_no_direction_can(fitted):
+  codes = CODES[PRESENT[:, 0] == 0][:100]
+  walked = fitted.walk(codes, {"saddle": 1.0}, np.array([-0.5, 0.0, 1.5]))
+  share = (walked[..., 0] * walked[..., 1] > 0).mean(axis=0)
+  assert share[0] == 0 and share[1] == 0 and share[2] > 0.9
+
+
+def test_no_strength_and_no_weight_change_nothing(fitted):
+  strengths = np.array([-1.0, 0.0, 1.0])
+  made = fitted.walk(CODES[:5], {"saddle": 1.0}, strengths)
+  np.testing.assert_array_equal(made[:, 1], CODES[:5])
+  assert not np.array_equal(made[:, 0], CODES[:5])
+  for weights in ({"saddle": 0.0}, {}):
+    made = fitted.walk(CODES[:5], weights, strengths)
+    np.testing.assert_array_equal(made, np.repeat(CODES[:5, None], 3, axis=1))
+
+
+@pytest.mark.parametrize("far", [1e6, np.nan, np.inf])
+def test_too_far_is_said(fitted, far):
+  with pytest.raises(ConfigError, match="leads too far"):
+    fitted.walk(CODES[:1], {"saddle": 1.0}, np.array([0.0, far]))
+
+
+def test_codes_do_not_mix(fitted):
+  strengths = np.array([-1.0, 1.0])
+  together = fitted.walk(CODES[:4], {"half": 1.0}, strengths)
+  for i in range(4):
+    alone = fitted.walk(CODES[i : i + 1], {"half": 1.0}, strengths)
+    np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
+
+
+def test_what_is_saved_is_read_back(fitted, tmp_path):
+  nonlinear_directions.save(fitted, tmp_path / "a.npz")
+  read = nonlinear_directions.load(tmp_path / "a.npz")
+  assert read.names == NAMES and read.step == 4
+  assert_same(read.params, fitted.params)
+  nonlinear_directions.save(read, tmp_path / "b.npz")
+  assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

@@ -1,0 +1,93 @@
+"""Critics against other libraries and loops of numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from tests.support.players import random_params
+from vae_jax import config as config_lib
+from vae_jax.models import critics
+
+
+@pytest.mark.parametrize("slope", [0.2, 0.0])
+def test_latent_critic_value(slope):
+  critic = critics.LatentCritic(hidden=(4, 3), negative_slope=slope)
+  z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
+  variables = {"params": random_params(critic, z)}
+  x = np.asarray(z)
+  for i in range(3):
+    layer = variables["params"][f"Dense_{i}"]
+    x = x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    if i < 2:
+      x = np.where(x > 0, x, slope * x)
+  np.testing.assert_allclose(critic.apply(variables, z), x[:, 0], rtol=1e-5)
+
+
+def test_sizes_are_the_published_ones():
+  def sizes(critic, shape):
+    tree = jax.eval_shape(
+      critic.init, jax.random.key(0), jnp.zeros((1, *shape))
+    )["params"]
+    return [v["kernel"].shape for v in tree.values() if "kernel" in v]
+
+  ends = [(10, 1000)] + [(1000, 1000)] * 5 + [(1000, 1)]
+  assert sizes(critics.LatentCritic(), (10,)) == ends
+  ends = [(8, 512)] + [(512, 512)] * 3 + [(512, 1)]
+  assert sizes(critics.WaeCritic(), (8,)) == ends
+  assert sizes(critics.ImageCritic(), (64, 64, 3)) == [
+    (5, 5, 3, 32),
+    (5, 5, 32, 128),
+    (5, 5, 128, 256),
+    (5, 5, 256, 256),
+    (8 * 8 * 256, 512),
+    (512, 1),
+  ]
+
+
+def test_image_critic_is_the_same_of_flax():
+  class Other(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      x = nn.relu(nn.Conv(3, (3, 3))(x))
+      x = features = nn.Conv(16, (3, 3), strides=(2, 2))(x)
+      x = nn.GroupNorm(8, epsilon=1e-5)(x)
+      x = nn.relu(x).reshape(2, -1)
+      x = nn.relu(nn.Dense(6)(x))
+      return nn.Dense(1)(x)[:, 0], features.reshape(2, -1)
+
+  critic = critics.ImageCritic(
+    channels=(3, 16), kernel_size=3, hidden=6, feature_layer=2
+  )
+  x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5, 6, 2)))
+  variables = {"params": random_params(critic, x)}
+  ours, expected = (
+    jax.jit(network.apply)(variables, x) for network in (critic, Other())
+  )
+  for a, b in zip(ours, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_of_the_layer_asked_for():
+  x = jnp.zeros((2, 5, 6, 1))
+  for layer, count in ((1, 5 * 6 * 2), (2, 3 * 3 * 3)):
+    critic = critics.ImageCritic(channels=(2, 3), feature_layer=layer)
+    (_, features), _ = jax.eval_shape(
+      critic.init_with_output, jax.random.key(0), x
+    )
+    assert features.shape == (2, count)
+
+
+@pytest.mark.parametrize(
+  "settings, said",
+  [
+    ({"feature_layer": 5}, "feature_layer is 5; allowed are 1 to 4"),
+    ({"feature_layer": 0}, "feature_layer is 0; allowed are 1 to 4"),
+    ({"norm": "batch"}, "norm is 'batch'; allowed are group, none"),
+  ],
+)
+def test_wrong_settings_are_said_in_a_sentence(settings, said):
+  critic = critics.ImageCritic(**settings)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    critic.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))

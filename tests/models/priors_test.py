@@ -1,0 +1,213 @@
+"""Learned priors: densities by brute force, draws and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from flax import linen as nn
+from jax import flatten_util
+
+from tests.support import linear_gaussian_vae
+from vae_jax import distributions
+from vae_jax.latents import apply
+from vae_jax.models import priors
+from vae_jax.objectives import base, elbo
+
+KEYS = jax.random.split(jax.random.key(3), 20_000)
+VAMP = linear_gaussian_vae.VAE.clone(
+  latent_prior=priors.vamp((2, 3), 1, num_components=4)
+)
+
+
+@jax.jit
+def _sample(p, key, temperature):
+  return p.sample(key, temperature)
+
+
+def _mixture():
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+  return distributions.NormalMixture(draw(3, 2), draw(3, 2), draw(3))
+
+
+def _vamp_params():
+  params, _ = linear_gaussian_vae.exact_model()
+  shape = (4, *linear_gaussian_vae.SHAPE)
+  # Some pixels are outside of [0, 1].
+  pixels = np.random.default_rng(2).uniform(-0.3, 1.3, shape)
+  pseudo_inputs = jnp.asarray(pixels, jnp.float32)
+  return params | {"latent_prior": {"pseudo_inputs": pseudo_inputs}}
+
+
+def _images(count):
+  rng = np.random.default_rng(1)
+  return rng.integers(0, 256, (count, *linear_gaussian_vae.SHAPE))
+
+
+def test_mixture_log_prob_is_a_loop_over_components():
+  p = _mixture()
+  z = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
+  weight = scipy.special.softmax(np.asarray(p.logits, np.float64))
+  sigma = np.exp(np.asarray(p.log_variance, np.float64) / 2)
+  each = [
+    np.log(weight[k]) + scipy.stats.norm.logpdf(z, p.mean[k], sigma[k]).sum(1)
+    for k in range(3)
+  ]
+  expected = scipy.special.logsumexp(each, axis=0)
+  np.testing.assert_allclose(p.log_prob(jnp.asarray(z)), expected, rtol=1e-5)
+
+
+def test_narrow_components_are_exact():
+  p = distributions.NormalMixture(
+    jnp.full((1, 2), 30.0), jnp.full((1, 2), -12.0), jnp.zeros(1)
+  )
+  sigma = np.exp(-6)
+  z = jnp.float32(30) + jnp.full((1, 2), 2**-10, jnp.float32)
+  expected = 2 * scipy.stats.norm.logpdf(2**-10, scale=sigma)
+  np.testing.assert_allclose(p.log_prob(z), [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_mixture_samples_have_its_moments(temperature):
+  p = _mixture()
+  z = np.asarray(_sample(p, KEYS, temperature), np.float64)
+  weight = scipy.special.softmax(np.asarray(p.logits, np.float64))[:, None]
+  mean = (weight * p.mean).sum(0)
+  inside = temperature**2 * np.exp(p.log_variance)
+  variance = (weight * (inside + p.mean**2)).sum(0) - mean**2
+  error = 5 * np.sqrt(variance / len(z))
+  assert (np.abs(z.mean(0) - mean) < error).all()
+  np.testing.assert_allclose(z.var(0), variance, rtol=0.06)
+
+
+def test_sampled_rate_against_the_closed_form():
+  prior = priors.gaussian_mixture(2, num_components=1, spread=0.0)
+  normal = distributions.Groups((distributions.StandardNormal(2),))
+
+  @jax.jit
+  def run(key):
+    p, _ = prior.init_with_output(jax.random.key(0), lambda image: image)
+    mean, log_variance = jnp.array([[0.5, -1.0]]), jnp.array([[-1.0, 0.3]])
+    wide = lambda v: jnp.tile(v, (len(key), 1))  # noqa: E731
+    q = distributions.DiagonalNormal(wide(mean), wide(log_variance))
+    assert not q.has_kl(p)
+    q, p = distributions.Groups((q,)), distributions.Groups((p,))
+    z, log_q = q.sample_and_log_prob(key)
+    return base.rate(q, p, z, log_q, kl="auto"), q.kl(normal)[0]
+
+  rate, exact = run(KEYS)
+  rate = np.asarray(rate, np.float64)
+  assert abs(rate.mean() - exact) < 5 * rate.std() / np.sqrt(len(KEYS))
+
+
+def test_gaussian_mixture_starts_spread_out():
+  prior = priors.gaussian_mixture(3, num_components=400, spread=2.0)
+  p, _ = prior.init_with_output(jax.random.key(0), lambda image: image)
+  np.testing.assert_allclose(np.std(p.mean), 2.0, rtol=0.1)
+  assert not np.any(p.log_variance) and not np.any(p.logits)
+
+
+def _components(params):
+  """Mean and log variance of q(z | u_k), one after another."""
+  head = jax.tree.map(np.asarray, params["posterior"]["Dense_0"])
+  u = np.clip(params["latent_prior"]["pseudo_inputs"], 0, 1).reshape(4, -1)
+  return np.split(u @ head["kernel"] + head["bias"], 2, axis=1)
+
+
+def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs():
+  params = _vamp_params()
+  z = np.random.default_rng(3).normal(size=(5, 2)).astype(np.float32)
+  run = nn.apply(lambda v: v.prior().log_prob((jnp.asarray(z),)), VAMP)
+  mean, log_variance = _components(params)
+  each = [
+    scipy.stats.norm.logpdf(z, mean[k], np.exp(log_variance[k] / 2)).sum(1)
+    for k in range(4)
+  ]
+  expected = scipy.special.logsumexp(each, axis=0) - np.log(4)
+  np.testing.assert_allclose(run({"params": params}), expected, rtol=1e-4)
+
+
+def test_vamp_samples_come_from_the_mixture():
+  params = _vamp_params()
+  # Far from N(0, I), where samples of that would be.
+  params["posterior"]["Dense_0"]["bias"] += jnp.array([7.0, -9.0, 0.0, 0.0])
+  run = nn.apply(lambda v: v.prior().sample(KEYS), VAMP)
+  (z,) = jax.jit(run)({"params": params})
+  mean, log_variance = _components(params)
+  np.testing.assert_allclose(np.mean(z, 0), mean.mean(0), atol=0.05)
+  variance = np.exp(log_variance).mean(0) + mean.var(0)
+  np.testing.assert_allclose(np.var(z, 0), variance, rtol=0.06)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _loss_and_gradient(params, devices):
+  batch = linear_gaussian_vae.batch_of(_images(8))
+
+  def loss(params):
+    out = linear_gaussian_vae.terms_of(
+      elbo.elbo, params, batch, vae=VAMP, devices=devices
+    )
+    return out.loss.mean(), out.rate
+
+  return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def test_vamp_loss_and_gradient_on_eight_devices():
+  params = _vamp_params()
+  one, eight = (_loss_and_gradient(params, n) for n in (1, 8))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    one,
+    eight,
+  )
+  values = np.asarray(params["latent_prior"]["pseudo_inputs"])
+  gradient = np.asarray(one[1]["latent_prior"]["pseudo_inputs"])
+  assert (gradient[(values >= 0) & (values <= 1)] != 0).all()
+  # Outside, a step against the gradient leads back, or nowhere.
+  assert (gradient[values < 0] <= 0).all() and (gradient[values < 0] < 0).any()
+  assert (gradient[values > 1] >= 0).all() and (gradient[values > 1] > 0).any()
+
+
+@pytest.mark.parametrize("part", ["latent_prior", "posterior"])
+def test_vamp_gradient_against_finite_differences(part):
+  params = _vamp_params()
+  # Where clipping has a derivative.
+  params["latent_prior"] = jax.tree.map(
+    lambda v: jnp.clip(v, 0.1, 0.9), params["latent_prior"]
+  )
+  flat, unravel = flatten_util.ravel_pytree(params[part])
+  way = np.random.default_rng(0).normal(size=flat.shape).astype(np.float32)
+
+  def moved(size):
+    return params | {part: unravel(flat + size * way)}
+
+  high, low = (_loss_and_gradient(moved(s), 1)[0][0] for s in (3e-3, -3e-3))
+  gradient = _loss_and_gradient(params, 1)[1][part]
+  slope = flatten_util.ravel_pytree(gradient)[0] @ way
+  np.testing.assert_allclose(slope, (high - low) / 6e-3, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+  "prior",
+  [
+    priors.gaussian_mixture(2, num_components=2),
+    priors.vamp((2, 3), 1, num_components=2),
+    priors.flow(2, num_layers=1, hidden=(4,)),
+  ],
+)
+def test_pictures_of_every_prior(prior):
+  vae = linear_gaussian_vae.VAE.clone(latent_prior=prior)
+  batch = linear_gaussian_vae.batch_of(_images(1))
+  shapes = jax.eval_shape(vae.init, batch.key[0], batch.image, batch.key)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda v: jnp.asarray(rng.normal(size=v.shape), v.dtype), shapes
+  )
+  few = apply.sample(vae, variables, np.arange(2, dtype=np.int32), 0, 0.7)
+  more = apply.sample(vae, variables, np.arange(3, dtype=np.int32), 0, 0.7)
+  np.testing.assert_array_equal(few, more[:2])
+  assert not np.array_equal(few[0], few[1])

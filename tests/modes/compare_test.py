@@ -1,0 +1,292 @@
+"""Runs side by side: what is read, what is marked, what is drawn."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax import figures
+from vae_jax.modes import compare, compare_table
+from vae_jax.runtime import storage
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _validation(step, beta=1.0):
+  distortion = 70 + 3 * beta + 300 / (1 + step / 50)
+  rate = 25 / beta**0.5 - 20 / (1 + step / 50)
+  terms = {"distortion": distortion, "rate": rate, "epoch": step / 100}
+  terms |= {"neg_elbo": distortion + rate, "loss": distortion + beta * rate}
+  return {"step": step, "split": "validation", "num_examples": 50} | terms
+
+
+def _make(folder, *, beta=1.0, evaluated=True, validated=True, **settings):
+  """Writes the traces of a run."""
+  c = config_lib.default()
+  c.data.name, c.data.image_shape = "digits:1.0.0", (28, 28, 1)
+  c.data.validation_split, c.data.test_split = "train[90%:]", "test"
+  if beta != 1.0:
+    c.objective.name, c.objective.args.beta = "beta_vae", beta
+  for path, value in settings.items():
+    config_lib.update(c, path.replace("__", "."), value)
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text(config_lib.to_json(c))
+  rows = []
+  for step in range(10, 1001, 10):
+    row = _validation(step, beta)
+    rows.append({"step": step, "split": "train", "loss": row["loss"] - 2})
+    rows += [row] if validated and step % 100 == 0 else []
+  (folder / "metrics.jsonl").write_text(
+    "".join(json.dumps(r) + "\n" for r in rows)
+  )
+  if evaluated:
+    result = _validation(1000, beta) | {
+      "split": "test",
+      "data_split": c.data.test_split,
+      "data": c.data.name,
+      "seed": 0,
+      "bits_per_dim": 0.1834,
+      "bits_of": "probability",
+    }
+    storage.write_json(folder / "eval" / "test.json", result)
+  return str(folder)
+
+
+def _evaluation(workdir, split="test", **values):
+  path = pathlib.Path(workdir) / "eval" / f"{split}.json"
+  old = json.loads(path.read_text()) if path.exists() else {}
+  storage.write_json(path, old | values)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  monkeypatch.setattr(compare, "_draw", lambda *args: None)
+
+
+def test_everything_is_written(tmp_path):
+  runs = [_make(tmp_path / "a"), _make(tmp_path / "b", beta=4.0)]
+  rows = compare.compare(runs, tmp_path / "out")
+  assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    "compare.json",
+    "compare.md",
+    "learning_curves.png",
+    "rate_distortion.png",
+  ]
+  assert json.loads((tmp_path / "out" / "compare.json").read_text()) == rows
+  expected = _validation(1000, 4.0)
+  assert rows[1] == {
+    "name": "b",
+    "workdir": str(tmp_path / "b"),
+    "objective": "beta_vae beta=4",
+    "split": "test",
+    "data_split": "test",
+    "evaluated": True,
+    "checkpoint": None,
+    "features": None,
+    "trained_to": 1000,
+    "step": 1000,
+    "bits_per_dim": 0.1834,
+    "settings": {"objective.args.beta": 4.0, "objective.name": "beta_vae"},
+    **{k: expected[k] for k in ("neg_elbo", "distortion", "rate", "loss")},
+  }
+  # A picture of a comparison that had more is not left behind.
+  runs = [_make(tmp_path / "c", evaluated=False, validated=False)]
+  compare.compare(runs, tmp_path / "out")
+  assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_what_does_not_compare_is_said(tmp_path, undrawn):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
+  for run, name, features in ((a, "latest", "Inception"), (b, "best", "codes")):
+    _evaluation(run, checkpoint=name, fidelity={"features": features})
+  _evaluation(a, step=500)
+  notes = compare_table.table(
+    compare.compare([a, b], tmp_path / "out"), width=200
+  ).splitlines()
+  assert "Trained on since the evaluation: a (step 500 of 1000)." in notes
+  assert (
+    "Not comparable, for these differ: checkpoint (latest: a; best: b), "
+    "features (Inception: a; codes: b)." in notes
+  )
+
+
+def test_table(tmp_path, undrawn):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "a_longer_name", beta=4.0)
+  c = _make(tmp_path / "c", evaluated=False, validated=False)
+  _evaluation(a, active_units=12, disentanglement={"mig": 0.25, "how": "x"})
+  rows = compare.compare([a, b, c], tmp_path / "out")
+  lines = compare_table.table(rows, width=200).splitlines()
+  assert lines[0].split() == [
+    *("name", "objective", "split", "step", "neg_elbo", "distortion", "rate"),
+    *("bits_per_dim", "active_units", "mig", "loss"),
+  ]
+  assert lines[2].split() == [
+    *("a", "elbo", "test", "1,000", "111.33", "87.286", "24.048"),
+    *("0.1834", "12", "0.2500", "111.33"),
+  ]
+  assert lines[3].split()[-4:] == ["0.1834", "-", "-", "142.48"]
+  assert lines[4].split() == ["c", "elbo", *"-" * 9]
+  assert len({len(line) for line in lines[:4]}) == 1
+  # Each column stands where its head is.
+  for head in ("neg_elbo", "rate", "mig"):
+    end = lines[0].index(f" {head} ") + len(head) + 1
+    assert all(x[end] == " " and x[end - 1] != " " for x in lines[:5])
+  assert "No validation yet: c." in lines
+  assert "Not comparable" not in "".join(lines)
+  written = (tmp_path / "out" / "compare.md").read_text().splitlines()
+  cells = [c.strip() for c in written[2].strip("|").split("|")]
+  assert cells == lines[2].replace(" elbo ", "  elbo ").split()
+
+
+def test_a_narrow_table_goes_on_below(tmp_path, undrawn):
+  rows = compare.compare([_make(tmp_path / "a")], tmp_path / "out")
+  blocks = compare_table.table(rows, width=40).split("\n\n")
+  assert len(blocks) > 2
+  for block in blocks[:-1]:
+    lines = block.splitlines()
+    assert lines[0].startswith("name") and lines[2].startswith("a ")
+    assert max(map(len, lines)) <= 40
+  heads = [w for block in blocks[:-1] for w in block.split("\n")[0].split()]
+  assert len(set(heads)) == len(heads) - (len(blocks) - 2)
+
+
+def test_a_run_without_evaluation_shows_its_validation(tmp_path, undrawn):
+  rows = compare.compare(
+    [_make(tmp_path / "a"), _make(tmp_path / "b", evaluated=False)],
+    tmp_path / "out",
+  )
+  assert rows[1]["step"] == 1000 and not rows[1]["evaluated"]
+  assert rows[1]["neg_elbo"] == rows[0]["neg_elbo"]
+  text = compare_table.table(rows)
+  assert "validation*" in text
+  assert "has not been run for b." in text
+  assert (
+    "Not comparable, for these differ: split (test: a; train[90%:]: b)." in text
+  )
+
+
+def test_test_comes_before_validation_and_train(tmp_path, undrawn):
+  run = _make(tmp_path / "a", evaluated=False)
+  for split, value in (("train", 1.0), ("validation", 2.0), ("test", 3.0)):
+    _evaluation(run, split, neg_elbo=value, step=7)
+    (row,) = compare.compare([run], tmp_path / "out")
+    assert (row["split"], row["neg_elbo"]) == (split, value)
+    assert row["evaluated"]
+
+
+@pytest.mark.parametrize(
+  "setting, value",
+  [
+    ("data__name", "letters:1.0.0"),
+    ("data__test_split", "test[:10]"),
+    ("data__binarization", "dynamic"),
+    ("data__resize", 14),
+    ("model__likelihood__name", "gaussian"),
+  ],
+)
+def test_what_is_not_comparable_is_said(tmp_path, undrawn, setting, value):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "b", **{setting: value})
+  text = compare_table.table(compare.compare([a, b], tmp_path / "out"))
+  (line,) = (x for x in text.splitlines() if x.startswith("Not comparable"))
+  assert f"{value}: b" in line and line.endswith(".")
+
+
+def test_other_settings_are_listed_and_places_are_not(tmp_path, undrawn):
+  a = _make(tmp_path / "a", data__dir="/here", optim__learning_rate=0.01)
+  b = _make(tmp_path / "b", data__dir="/there")
+  text = compare_table.table(compare.compare([a, b], tmp_path / "out"))
+  assert text.endswith(
+    "Other settings that differ: optim.learning_rate (0.01: a; 0.001: b)."
+  )
+
+
+def test_settings_younger_or_older_than_a_run(tmp_path, undrawn):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
+  path = pathlib.Path(b) / "config.json"
+  saved = json.loads(path.read_text())
+  del saved["data"]["grayscale"]
+  saved["data"]["gone"] = 1
+  path.write_text(json.dumps(saved))
+  rows = compare.compare([a, b], tmp_path / "out")
+  assert [r["settings"] for r in rows] == [{}, {"data.gone": 1}]
+
+
+def test_names_are_told_apart_and_folders_counted_once(tmp_path, undrawn):
+  a, b = _make(tmp_path / "x" / "run"), _make(tmp_path / "y" / "run")
+  rows = compare.compare([a, b, a + "/"], tmp_path / "out")
+  assert [r["name"] for r in rows] == [a, b]
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path, undrawn):
+  a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
+  _evaluation(a, neg_elbo=None, rate=0.0)
+  _evaluation(b, neg_elbo=1e30, rate=-0.0)
+  rows = compare.compare([a, b], tmp_path / "out")
+  assert "neg_elbo" not in rows[0]
+  text = compare_table.table(rows, width=300)
+  assert "1e+30" in text and "0.0000" in text
+
+
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    (["--workdirs={a},{a}/nowhere"], "There is no run in"),
+    ([], "--workdirs=runs/a,runs/b"),
+    (["--workdirs={a}", "--mode=sample"], "--workdirs is for --mode=compare"),
+    (["--workdirs={a}", "--workdir={out}"], ""),
+  ],
+)
+def test_command_line(tmp_path, words, said):
+  a = _make(tmp_path / "a")
+  words = [w.format(a=a, out=tmp_path / "out") for w in words]
+  done = subprocess.run(
+    [sys.executable, "-m", "vae_jax.main", "--mode=compare", *words],
+    cwd=tmp_path,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert "Traceback" not in done.stderr
+  if said:
+    assert done.returncode == 2 and said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+  else:
+    assert done.returncode == 0, done.stderr
+    assert "neg_elbo" in done.stdout
+    assert (tmp_path / "out" / "rate_distortion.png").exists()
+
+
+def _histories(n):
+  return {
+    f"run {i}": [_validation(s, 1 + i) for s in range(100, 1001, 100)]
+    for i in range(n)
+  }
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_pictures_are_whole(n, tmp_path):
+  histories = _histories(n)
+  points = {
+    k: (rows[-1]["rate"], rows[-1]["distortion"])
+    for k, rows in histories.items()
+  }
+  for name, picture in (
+    ("rd.png", figures.rate_distortion(points, histories, tmp_path / "rd.png")),
+    ("lc.png", figures.learning_curves(histories, tmp_path / "lc.png")),
+  ):
+    assert (tmp_path / name).exists() and picture.min() < 64
+    for border in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
+      assert np.all(border == 255)
+
+
+def test_nothing_to_draw_is_said():
+  with pytest.raises(ValueError, match="points is empty"):
+    figures.rate_distortion({}, {})
+  with pytest.raises(ValueError, match="nothing to draw"):
+    figures.learning_curves({"a": []})

@@ -1,0 +1,153 @@
+"""`--mode=edit`: the strip and its numbers, on a tiny run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import quick_classifier
+from vae_jax.config import ConfigError
+from vae_jax.evaluate import attribute_edits, train_classifier
+from vae_jax.latents import trained_model
+from vae_jax.modes import attributes, edit, options
+from vae_jax.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(reference, tmp_path_factory):
+  """A workdir that may be written to, and its config."""
+  folder = tmp_path_factory.mktemp("edit") / "run"
+  shutil.copytree(reference[0], folder)
+  return checkpoint.load_config(folder), str(folder)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """A judge that has hardly been trained."""
+  quick_classifier.patch(monkeypatch)
+
+
+def edited(run, **given):
+  text = edit.edit(*run, options.Options(**given))
+  return text, dict(np.load(text.splitlines()[-1].replace(".png", ".npz")))
+
+
+def test_the_strip_and_what_is_measured(run, quick):
+  text, arrays = edited(
+    run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
+  )
+  model = trained_model.open_run(*run)
+  found, bent = attributes.ways_of(model)
+  rebuilt = model.decode(model.encode(arrays["original"]))
+  np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
+  np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
+  walked = bent.walk(arrays["code"], {"Smiling": 1.0}, arrays["strength"])
+  np.testing.assert_array_equal(
+    arrays["curved"][:, 3], model.decode(walked[:, 3])
+  )
+  for kind in attribute_edits.KINDS:
+    np.testing.assert_array_equal(arrays[kind][:, 2], rebuilt)
+    if kind == "curved":
+      continue
+    moved = arrays["code"] + np.float32(0.5) * found.vector("Smiling", kind)
+    np.testing.assert_array_equal(arrays[kind][:, 3], model.decode(moved))
+    assert not np.array_equal(arrays[kind][:, 0], arrays[kind][:, 4])
+  np.testing.assert_array_equal(arrays["pixels"][:, 2], arrays["original"])
+
+  folder = model.workdir / "edit"
+  result = json.loads((folder / "Smiling.json").read_text())
+  assert result["target"] == "factor smile" and result["images"] == 32
+  assert set(result["directions"]) == {*attribute_edits.KINDS, "pixels"}
+  for kind, score in result["directions"].items():
+    assert 0 <= score["success"] <= 1 and 0 <= score["monotone"] <= 1
+    assert score["identity"] > 0 and kind in text
+    assert set(score) >= {"side_effect", "worst", "change"}
+  with Image.open(folder / "Smiling_curves.png") as picture:
+    assert picture.width > 1000
+  # Three images, five rows each, seven columns.
+  with Image.open(folder / "Smiling.png") as picture:
+    assert picture.width > 7 * 16 and picture.height > 15 * 16
+
+
+def test_the_same_command_writes_the_same_bytes(run, quick):
+  folder = trained_model.open_run(*run).workdir
+  made = []
+  for _ in range(2):
+    shutil.rmtree(folder / "edit", ignore_errors=True)
+    shutil.rmtree(folder / "attributes", ignore_errors=True)
+    edited(run, attribute="Bangs", strength="-1:1:1")
+    files = sorted((folder / "edit").glob("*")) + [
+      folder / "attributes" / name for name in ("directions.npz", "curves.npz")
+    ]
+    made.append({f.name: f.read_bytes() for f in files})
+  assert made[0] == made[1] and len(made[0]) == 6
+
+
+def test_attributes_combine_with_their_weights(run):
+  _, arrays = edited(
+    run,
+    attribute="Smiling=2,Bangs=-1",
+    strength="0:1:1",
+    direction="mean",
+    images="data:test:4",
+  )
+  model = trained_model.open_run(*run)
+  found = attributes.directions_of(model)
+  vector = 2 * found.vector("Smiling", "mean") - found.vector("Bangs", "mean")
+  np.testing.assert_array_equal(
+    arrays["mean"][:, 1], model.decode(arrays["code"] + vector)
+  )
+  assert "probe" not in arrays
+  assert (model.workdir / "edit" / "Smiling_2_Bangs_-1.png").exists()
+
+
+def test_an_own_photo_is_edited(run, tmp_path):
+  path = tmp_path / "me.jpg"
+  Image.new("RGB", (90, 60), (200, 120, 80)).save(path)
+  _, arrays = edited(
+    run, attribute="Smiling", images=str(path), examples=0, strength="-1:1:1"
+  )
+  assert arrays["original"].shape == (1, 16, 16, 1)
+
+
+@pytest.mark.parametrize(
+  "given, said",
+  [
+    ({}, "needs an attribute"),
+    ({"attribute": "Smilng"}, "did you mean Smiling"),
+    ({"attribute": "Smiling=x"}, "the weight of Smiling is 'x'"),
+    ({"attribute": "Smiling=inf"}, "must be a number"),
+    ({"attribute": "Smiling,Smiling=2"}, "names Smiling twice"),
+    ({"attribute": "Smiling", "strength": "3:-3:1"}, "FIRST < LAST"),
+    ({"attribute": "Smiling", "strength": "-3:3"}, "FIRST:LAST:STEP"),
+    ({"attribute": "Smiling", "strength": "-3:3:0"}, "STEP > 0"),
+    ({"attribute": "Smiling", "strength": "-3:3:0.01"}, "at most 61"),
+    ({"attribute": "Smiling", "strength": "-nan:3:1"}, "'-nan:3:1'"),
+    (
+      {"attribute": "Smiling", "direction": "median"},
+      "mean, balanced, probe, curved",
+    ),
+    ({"attribute": "Smiling", "examples": -1}, "--examples is -1"),
+    ({"attribute": "Smiling", "images": "nope.jpg"}, "nope.jpg"),
+  ],
+)
+def test_wrong_options_get_one_sentence(run, given, said):
+  with pytest.raises(ConfigError, match=said.replace("|", r"\|")) as caught:
+    edit.edit(*run, options.Options(**given))
+  assert "\n" not in str(caught.value)
+
+
+def test_strengths_hold_zero_and_both_ends():
+  made = edit.strengths("-3:3:0.1")
+  assert len(made) == 61 and made[30] == 0 and made[-1] == 3
+  np.testing.assert_allclose(np.diff(made), 0.1)
+
+
+def test_the_exact_factor_is_the_target_where_there_is_one(run, quick):
+  judge = train_classifier.judge_of(run[0])
+  assert edit._target(judge, "Narrow_Eyes") == attribute_edits.Target(
+    "Narrow_Eyes", "eye_open", -1
+  )
+  assert edit._target(judge, "Bangs") == attribute_edits.Target("Bangs")

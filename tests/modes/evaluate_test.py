@@ -1,0 +1,110 @@
+"""The whole evaluation: every part that can be made, and why not the others."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax.data import datasets
+from vae_jax.evaluate import per_example
+from vae_jax.latents import apply, trained_model
+from vae_jax.modes import evaluate, evaluate_table
+from vae_jax.runtime import devices
+from vae_jax.training import checkpoint
+
+
+def _config(folder, **overrides):
+  c = checkpoint.load_config(str(folder))
+  config_lib.override_for_use(
+    c, {k.replace("__", "."): v for k, v in overrides.items()}
+  )
+  return c
+
+
+@pytest.fixture(scope="module")
+def result(reference):
+  """Everything at once, on a train split large enough for factors."""
+  folder, _ = reference
+  c = _config(
+    folder,
+    eval__split="train",
+    eval__importance_samples=3,
+    eval__disentanglement=True,
+    eval__fidelity=True,
+    eval__num_samples=40,
+  )
+  c.eval.features.name = "encoder"
+  c.eval.features.args.workdir = str(folder)
+  return folder, evaluate.evaluate(c, str(folder))
+
+
+def test_every_part_is_there(result):
+  folder, found = result
+  assert "not_made" not in found
+  assert found["importance_samples"] == 3
+  assert 0 < found["nll_stderr"] < found["nll"] < found["neg_elbo"] + 1
+  assert 0 <= found["active_units"] <= 3
+  assert found["mutual_information_examples"] == found["num_examples"] == 64
+  scores = found["disentanglement"]
+  assert 0 <= scores["mig"]["mean"] <= 1
+  assert found["fidelity"]["num_samples"] == 40
+  assert found["fidelity"]["sample_fid"] > 0
+  written = json.loads((folder / "eval" / "train.json").read_text())
+  assert written == json.loads(json.dumps(found))
+  for name in ("latents", "disentanglement_mi", "disentanglement_importance"):
+    assert (folder / "eval" / f"{name}.png").exists()
+  per_dimension = json.loads(
+    (folder / "eval" / "train_latents.json").read_text()
+  )
+  assert len(per_dimension["aggregate_mean"]) == 3
+
+
+def test_the_table_has_a_line_for_every_number(result):
+  _, found = result
+  lines = evaluate_table.table(found).splitlines()
+  by_name = {line.split()[0]: line for line in lines}
+  assert by_name["nll"].endswith("nats per image")
+  assert f"{found['nll']:.4f}" in by_name["nll"]
+  assert by_name["fidelity.num_samples"].split()[1] == "40"
+  mig = found["disentanglement"]["mig"]["mean"]
+  assert f" {mig:.4f} (" in by_name["disentanglement.mig"]
+  assert "[[" not in evaluate_table.table(found)
+
+
+def test_what_cannot_be_made_is_said_and_the_rest_is_made(reference):
+  folder, _ = reference
+  c = _config(folder, eval__fidelity=True, eval__importance_samples=2)
+  c.eval.features.name = "no_such_features"
+  found = evaluate.evaluate(c, str(folder))
+  assert list(found["not_made"]) == ["fidelity"]
+  assert "no_such_features" in found["not_made"]["fidelity"]
+  assert found["nll"] > 0 and found["neg_elbo"] > 0
+  assert "active_units" in found
+
+
+def test_factors_that_are_not_there(reference, monkeypatch):
+  folder, _ = reference
+
+  def none(*args, **kwargs):
+    raise datasets.DataError("there are none")
+
+  monkeypatch.setattr(evaluate.factors, "read", none)
+  found = evaluate.evaluate(
+    _config(folder, eval__disentanglement=True), str(folder)
+  )
+  assert found["not_made"] == {"disentanglement": "there are none"}
+  assert found["neg_elbo"] > 0
+
+
+def test_samples_over_devices_are_those_of_the_pictures(reference):
+  folder, state = reference
+  c = _config(folder, eval__batch_size=24)
+  vae, variables = trained_model.model_for_use(c, state)
+  replicated = devices.replicate(variables)
+  found = np.concatenate(list(per_example.samples(c, replicated, 30, None)))
+  index = np.arange(30, dtype=np.int32)
+  expected = apply.sample(vae, variables, index, c.sample.seed, 1.0)
+  np.testing.assert_allclose(
+    found.astype(int), np.asarray(expected).astype(int), atol=1
+  )

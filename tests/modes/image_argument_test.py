@@ -1,0 +1,150 @@
+"""Which images a mode works on, as a person says it."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_jax.config import ConfigError
+from vae_jax.latents import trained_model
+from vae_jax.modes import image_argument
+from vae_jax.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(reference):
+  folder, _ = reference
+  return trained_model.open_run(checkpoint.load_config(folder), str(folder))
+
+
+@pytest.fixture(scope="module")
+def conditional(model):
+  """Returns what looks to `images` like a conditional model of classes."""
+  config = model.config.copy_and_resolve_references()
+  config.model.condition = "label"
+  config.data.label = "attributes/Smiling"
+  config.data.binarization = "dynamic"
+  return dataclasses.replace(model, config=config)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """Three grey pictures, of 10, 20 and 30, in a folder that one is in."""
+  monkeypatch.chdir(tmp_path)
+  for i, name in enumerate(("b.png", "a.png", "c[1].png")):
+    level = np.full((20, 20), 10 * i + 10, np.uint8)
+    Image.fromarray(level).save(tmp_path / name)
+  return tmp_path
+
+
+def select(model, text, default="data:test:0-7"):
+  return image_argument.select(model, text, default)
+
+
+def levels(selection):
+  return selection.image.mean(axis=(1, 2, 3)).tolist()
+
+
+def test_of_the_data_set(model):
+  found = select(model, "data:validation:3,5, 9-11")
+  index = np.array([3, 5, 9, 10, 11])
+  data = trained_model.open_split(model.config, "validation").fetch(index)
+  np.testing.assert_array_equal(found.image, data["image"])
+  np.testing.assert_array_equal(found.label, data["label"])
+  assert found.name == tuple(f"validation {i}" for i in index)
+  assert len(found) == 5
+
+
+def test_the_default_fits_a_small_split(model):
+  count = len(trained_model.open_split(model.config, "test"))
+  found = select(model, None, f"data:test:{count - 2}-{count + 9}")
+  assert found.name == (f"test {count - 2}", f"test {count - 1}")
+
+
+def test_files(model, folder):
+  found = select(model, "*.png")
+  assert found.name == ("a.png", "b.png", "c[1].png")
+  assert levels(found) == [20, 10, 30]
+  assert found.image.shape == (3, 16, 16, 1) and found.label is None
+  assert levels(select(model, "c[1].png")) == [30]
+  assert levels(select(model, str(folder / "?.png"))) == [20, 10]
+
+
+def test_several_joined(model, folder):
+  found = select(model, "data:test:1 | b.png|data:train:0")
+  assert found.name == ("test 1", "b.png", "train 0")
+  assert found.label is None
+  assert levels(found)[1] == 10
+  np.testing.assert_array_equal(
+    found.image[2], select(model, "data:train:0").image[0]
+  )
+
+
+def test_as_the_model_is_given_them(conditional):
+  found = select(conditional, "data:test:4-6")
+  index = np.arange(4, 7, dtype=np.int32)
+  data = trained_model.open_split(conditional.config, "test").fetch(index)
+  np.testing.assert_array_equal(
+    found.image, conditional.as_input(data["image"], index)
+  )
+  assert set(np.unique(found.image)) == {0, 255}
+  np.testing.assert_array_equal(found.label, data["label"])
+
+
+def test_an_upload(model, conditional):
+  buffer = io.BytesIO()
+  Image.new("RGB", (30, 50), (40, 40, 40)).save(buffer, "webp", lossless=True)
+  found = image_argument.photo(model, buffer.getvalue(), "me.webp")
+  assert found.name == ("me.webp",) and levels(found) == [40]
+  with pytest.raises(ConfigError, match="me.webp has no label"):
+    image_argument.photo(conditional, buffer.getvalue(), "me.webp")
+  with pytest.raises(ConfigError, match="me.webp cannot be decoded"):
+    image_argument.photo(model, buffer.getvalue()[:-9], "me.webp")
+
+
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    ("data:tset:0", "no split 'tset'; it must be one of train, validation"),
+    ("data:test", "'' is no position"),
+    ("data:test:", "'' is no position"),
+    ("data:test:0-", "'0-' is no position"),
+    ("data:test:-1", "'-1' is no position"),
+    ("data:test:1,,2", "'' is no position"),
+    ("data:test:7-0", "0 is before 7"),
+    (
+      "data:test:0-32",
+      "no image 32; the split has 32, of which the last is 31",
+    ),
+    ("data:test:0-999999999", "no image 999999999"),
+    ("", "names no images"),
+    ("data:test:0|", "names no images"),
+    ("nobody.png", "--images=nobody.png: there is no such file."),
+    ("*.jpg", "there is no such file."),
+    (".", "did you mean ./*?"),
+    ("words.txt", "words.txt is no picture that can be read"),
+  ],
+)
+def test_wrong_words(model, folder, text, said):
+  (folder / "words.txt").write_text("hello")
+  with pytest.raises(ConfigError) as caught:
+    select(model, text)
+  assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_photo_has_no_label(conditional, folder):
+  with pytest.raises(ConfigError, match=r"a.png has no label.*=label"):
+    select(conditional, "data:test:0 | a.png")
+
+
+def test_a_photo_is_cut_as_the_images_of_the_data_set(model, folder):
+  config = model.config.copy_and_resolve_references()
+  config.data.crop = 32  # Of 64 x 64 drawn faces: half of each side.
+  photo = np.zeros((48, 64), np.uint8)
+  photo[12:36, 20:44] = 200
+  Image.fromarray(photo).save(folder / "half.png")
+  cropped = dataclasses.replace(model, config=config)
+  assert (select(cropped, "half.png").image == 200).all()
+  assert not (select(model, "half.png").image == 200).all()

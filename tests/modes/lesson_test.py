@@ -1,0 +1,190 @@
+"""The lesson's runs, its numbers and its picture."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial import distance as scipy_distance
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax import figures
+from vae_jax.evaluate import distances
+from vae_jax.modes import lesson, options
+from vae_jax.training import checkpoint, metrics
+
+RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
+
+
+def _config(faces_dir):
+  return tiny_config(faces_dir, train__num_steps=2, train__steps_per_call=2)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, faces_dir):
+  folder = tmp_path_factory.mktemp("lesson")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(lesson, "_LATENTS", (4,))
+    said = lesson.lesson(_config(faces_dir), str(folder), options.Options())
+    yield folder, said
+
+
+def _images(rng, count, mean, scale):
+  """Grey images 4 x 4 of independent normal pixels."""
+  pixels = mean + scale * rng.randn(count, 4, 4, 1)
+  return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+def test_the_ruler_on_normal_pixels():
+  rng = np.random.RandomState(0)
+  train = _images(rng, 3000, 128, 10)
+  ruler = lesson.Ruler(train, _images(rng, 2000, 128, 10))
+  assert ruler.components == 16
+  assert ruler.explained == pytest.approx(1)
+  same = ruler.measure(_images(rng, 2000, 128, 10))
+  assert same["distance"] == pytest.approx(0, abs=3e-3)
+  assert same["nearest"] == pytest.approx(1, abs=0.02)
+  # Frechet: 16 pixels, each (difference of means)^2 + (of deviations)^2.
+  other = ruler.measure(_images(rng, 2000, 158, 20))
+  expected = 16 * (30**2 + 10**2) / 255**2
+  assert other["distance"] == pytest.approx(expected, rel=0.05)
+  assert other["nearest"] > 1.5
+  # What sits in the middle of the data is near all of it and unlike it.
+  middle = ruler.measure(np.full((100, 4, 4, 1), 128, np.uint8))
+  assert middle["nearest"] < 0.9
+  assert middle["distance"] == pytest.approx(16 * 10**2 / 255**2, rel=0.1)
+
+
+def test_only_the_first_components_count():
+  rng = np.random.RandomState(0)
+  # 20 x 20 pixels that vary much, of which 50 components are not all.
+  images = rng.randint(0, 256, (300, 20, 20, 1)).astype(np.uint8)
+  ruler = lesson.Ruler(images, images)
+  assert ruler.components == 50
+  assert 0.1 < ruler.explained < 0.9
+  measured = ruler.measure(images)
+  assert measured["distance"] == pytest.approx(0, abs=1e-6)
+  assert measured["nearest"] == 0
+
+
+def test_nearest_distances_are_those_of_all_pairs():
+  rng = np.random.RandomState(0)
+  x, y = rng.randn(30, 5), rng.randn(40, 5)
+  pairs = scipy_distance.cdist(x, y)
+  np.testing.assert_allclose(distances.nearest(x, y), pairs.min(axis=1))
+  own = scipy_distance.cdist(x, x) + np.diag(np.full(30, np.inf))
+  np.testing.assert_allclose(distances.nearest_other(x), own.min(axis=1))
+  with pytest.raises(ValueError, match="no other row"):
+    distances.nearest_other(x[:1])
+
+
+def test_blocks_change_no_nearest_distance(monkeypatch):
+  rng = np.random.RandomState(0)
+  x, y = rng.randn(30, 5), rng.randn(40, 5)
+  whole = distances.nearest(x, y), distances.nearest_other(x)
+  monkeypatch.setattr(distances, "_ROWS", 7)
+  np.testing.assert_allclose(distances.nearest(x, y), whole[0])
+  np.testing.assert_allclose(distances.nearest_other(x), whole[1])
+
+
+def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
+  folder, _ = taught
+  plain = _config(faces_dir)
+  for name in RUNS:
+    config = checkpoint.load_config(folder / name)
+    kind, _, dim = name.partition("_")
+    assert config.model.latent_dim == int(dim)
+    names = (config.objective.name, config.model.posterior.name)
+    assert (
+      names
+      == {
+        "autoencoder": ("autoencoder", "deterministic"),
+        "vae": ("elbo", "diagonal_normal"),
+      }[kind]
+    )
+    assert int(checkpoint.load_state(folder / name).step) == 2
+    changed = {
+      line.partition(":")[0].removeprefix("config.")
+      for line in config_lib.differences(plain, config)
+      if not line.startswith("config.data.")
+    }
+    assert changed <= {
+      "model.latent_dim",
+      "objective.name",
+      "model.posterior.name",
+    }
+
+
+def test_what_the_config_says_of_a_loss_is_not_left_over(faces_dir):
+  c = _config(faces_dir)
+  c.objective.name = "beta_vae"
+  c.objective.args.beta = 3.0
+  c.model.prior.name = "vamp"
+  c.model.prior.args.num_components = 3
+  c.model.condition = "attributes"
+  for kind in ("autoencoder", "vae"):
+    made = lesson.config_for(c, kind, 2)
+    assert not made.objective.args and not made.model.prior.args
+    assert made.model.prior.name == "standard_normal"
+    assert made.model.condition == "none"
+  assert c.objective.args.beta == 3.0
+
+
+def test_what_is_written_and_said(taught):
+  folder, said = taught
+  written = json.loads((folder / "lesson" / "lesson.json").read_text())
+  named = [(r["model"], r["latents"]) for r in written["rows"]]
+  assert named == [
+    ("autoencoder", 4),
+    ("vae", 4),
+    ("data", None),
+  ]
+  for row in written["rows"]:
+    assert f"{row['distance']:.3f}" in said
+    assert row["nearest"] > 0
+  assert set(written["meaning"]) == {"distance", "nearest"}
+  arrays = np.load(folder / "lesson" / "lesson.npz")
+  assert set(arrays) == {*RUNS, "data"}
+  assert arrays["vae_4"].shape == (32, 16, 16, 1)
+  assert (folder / "lesson" / "lesson.png").exists()
+
+
+def test_a_lesson_that_was_given_is_not_trained_again(taught, faces_dir):
+  folder, said = taught
+  files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
+  before = [path.read_bytes() for path in files]
+  rows = {name: metrics.read_rows(folder / name) for name in RUNS}
+  again = lesson.lesson(_config(faces_dir), str(folder), options.Options())
+  assert again == said
+  assert [path.read_bytes() for path in files] == before
+  assert {name: metrics.read_rows(folder / name) for name in RUNS} == rows
+
+
+def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):
+  c = _config(faces_dir)
+  c.eval.num_samples = 5
+  with pytest.raises(config_lib.ConfigError, match="at least 20"):
+    lesson.lesson(c, str(tmp_path), options.Options())
+  assert not list(tmp_path.iterdir())
+
+
+def test_panels_hold_their_images_under_their_titles():
+  grey = np.full((4, 5, 6, 1), 100, np.uint8)
+  red = np.zeros((2, 5, 6, 3), np.uint8)
+  red[..., 0] = 200
+  picture = figures.panels(
+    [
+      [figures.Panel("grey", grey, 2), figures.Panel("red", red, 2)],
+      [figures.Panel("a title wider than its images", grey, 4)],
+    ],
+    scale=2,
+  )
+  assert (picture == (200, 0, 0)).all(axis=-1).sum() == 2 * 5 * 6 * 4
+  assert (picture == 100).all(axis=-1).sum() >= 8 * 5 * 6 * 4
+  # Each title is written above its own panel, in black.
+  half = picture.shape[1] // 2
+  top = (picture[16:36] < 50).all(axis=-1)
+  assert top[:, :half].any()
+  assert not (picture[:16] < 255).any() and not (picture[-16:] < 255).any()
+  with pytest.raises(ValueError, match="no panel"):
+    figures.panels([])

@@ -1,0 +1,317 @@
+"""Objectives with a critic of latents: values, and who learns from what."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.support import players
+from tests.support.helpers import curve, tiny_config
+from tests.support.linear_gaussian_vae import SHAPE, batch_of, part_of, terms_of
+from vae_jax import config as config_lib
+from vae_jax import train
+from vae_jax.models import critics, posteriors, priors
+from vae_jax.objectives import elbo, factor_vae
+from vae_jax.runtime import devices as parallel
+from vae_jax.training import build
+
+CRITIC = critics.LatentCritic(hidden=(5,))
+VAE = players.with_critic(CRITIC, "latents")
+FACTOR = functools.partial(factor_vae.factor_vae, gamma=3.0)
+WAE = functools.partial(factor_vae.wae_gan, weight=3.0)
+
+
+def _params(critic=CRITIC):
+  return players.params_with(critic, jnp.zeros((1, 2)))
+
+
+def _images(count, seed=1):
+  return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE))
+
+
+def _logit(params, z):
+  """The critic once more, in NumPy."""
+  first, second = (params["auxiliary"][f"Dense_{i}"] for i in range(2))
+  x = np.asarray(z) @ np.asarray(first["kernel"]) + np.asarray(first["bias"])
+  x = np.where(x > 0, x, 0.2 * x)
+  return (x @ np.asarray(second["kernel"]) + np.asarray(second["bias"]))[:, 0]
+
+
+def _softplus(x):
+  return np.logaddexp(0, x)
+
+
+def _code(params, batch):
+  draw = lambda vae, b: vae.encode(b.image).sample(b.key)[0]  # noqa: E731
+  return players.run(draw, VAE, params, batch)
+
+
+def _play(objective, params, batch, vae=VAE, devices=1):
+  return players.play(objective, vae, params, batch, devices)
+
+
+def _size(tree):
+  return float(optax.tree.norm(tree))
+
+
+def _permuted(rows, count=400):
+  """Returns `count` shufflings of the columns of [[0 10] [1 11] ...]."""
+  values = jnp.arange(rows)[:, None] + jnp.array([[0.0, 10.0]])
+  noise = jax.random.uniform(jax.random.key(0), (count, rows, 2))
+  return jax.vmap(
+    lambda n: factor_vae.permute_columns(values, n, jnp.ones((rows,), bool))
+  )(noise)
+
+
+def test_columns_keep_their_values_and_rows_do_not():
+  values = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+  noise = np.random.default_rng(1).uniform(size=(50, 4)).astype(np.float32)
+  rows = np.arange(50) % 3 > 0
+  out = factor_vae.permute_columns(*map(jnp.asarray, (values, noise, rows)))
+  out = np.asarray(out)
+  np.testing.assert_array_equal(out[~rows], values[~rows])
+  np.testing.assert_array_equal(
+    np.sort(out[rows], axis=0), np.sort(values[rows], axis=0)
+  )
+  # Shuffling within rows, or all columns alike, would leave rows together.
+  origin = np.argmax(out[:, None] == values[None], axis=1)
+  together = (origin == origin[:, :1]).all(axis=1)
+  assert together[rows].mean() < 0.1
+  assert (origin[rows] == np.arange(50)[rows, None]).mean() < 0.2
+
+
+def test_all_permutations_of_all_columns_are_as_likely():
+  out = np.asarray(_permuted(3, 6000)).astype(int) % 10
+  left = np.ravel_multi_index(out[:, :, 0].T, (3, 3, 3))
+  right = np.ravel_multi_index(out[:, :, 1].T, (3, 3, 3))
+  _, counts = np.unique(27 * left + right, return_counts=True)
+  assert len(counts) == 36
+  expected = 6000 / 36
+  assert ((counts - expected) ** 2 / expected).sum() < 75  # 1 in 10,000
+
+
+def test_factor_vae_against_loops_of_numbers():
+  params = _params()
+  mask = np.isin(np.arange(16), [0, 1, 3, 4, 5])
+  seen = set()
+  for seed in range(6):
+    batch = batch_of(_images(16), seed=seed, mask=mask)
+    terms, _ = _play(FACTOR, params, batch)
+    z = np.asarray(_code(params, batch))
+    np.testing.assert_allclose(
+      terms["total_correlation"], _logit(params, z), rtol=1e-4
+    )
+    # Five count: three show the critic q(z), two the permuted columns.
+    joint, (a, b) = z[[0, 1, 3]], z[[4, 5]]
+    choices = []
+    for fake in ([a, b], [[a[0], b[1]], [b[0], a[1]]]):
+      real, made = _logit(params, joint), _logit(params, np.array(fake))
+      loss = (_softplus(-real).mean() + _softplus(made).mean()) / 2
+      right = ((real > 0).mean() + (made < 0).mean()) / 2
+      choices.append((loss, right))
+    loss = np.asarray(terms["critic_loss"])[mask].mean()
+    which = int(np.argmin([abs(loss - c) for c, _ in choices]))
+    seen.add(which)
+    np.testing.assert_allclose(loss, choices[which][0], rtol=1e-4)
+    right = np.asarray(terms["critic_accuracy"])[mask].mean()
+    np.testing.assert_allclose(right, choices[which][1], rtol=1e-5)
+    expected = terms["distortion"] + terms["rate"] + terms["critic_loss"]
+    expected += 3 * _logit(params, z)
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4, atol=1e-4)
+  assert seen == {0, 1}
+
+
+def _factor_terms(vae, batch):
+  """Without any routing; a second half of one has one permutation."""
+  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  (z,) = vae.encode(batch.image).sample(batch.key)
+  logit = vae.auxiliary(z)
+  entropy = jnp.mean(jax.nn.softplus(-logit[:2])) + jax.nn.softplus(logit[2])
+  return jnp.mean((terms.loss + 3 * logit)[:3]), entropy / 2
+
+
+def _wae_terms(vae, batch):
+  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  (z,) = vae.encode(batch.image).sample(batch.key)
+  (wanted,) = vae.prior().sample(batch.key)
+  real, fake = vae.auxiliary(wanted), vae.auxiliary(z)
+  main = terms.distortion + 3 * jax.nn.softplus(-fake)
+  entropy = jax.nn.softplus(-real) + jax.nn.softplus(fake)
+  return jnp.mean(main[:3]), jnp.mean(entropy[:3])
+
+
+@pytest.mark.parametrize(
+  "objective, separate", [(FACTOR, _factor_terms), (WAE, _wae_terms)]
+)
+def test_each_player_learns_from_its_own_term(objective, separate):
+  params = _params()
+  batch = batch_of(_images(16), mask=np.arange(16) < 3)
+
+  def part(params, which):
+    return players.run(separate, VAE, params, batch)[which]
+
+  model, critic = jax.jit(
+    lambda p: [jax.value_and_grad(part)(p, i) for i in range(2)]
+  )(params)
+  terms, gradient = _play(objective, params, batch)
+  np.testing.assert_allclose(
+    terms["loss"][:3].mean(), model[0] + critic[0], rtol=1e-5
+  )
+  # Both leaks would show.
+  assert min(_size(model[1]["auxiliary"]), _size(critic[1]["posterior"])) > 1e-2
+  players.assert_close(
+    gradient, {**model[1], "auxiliary": critic[1]["auxiliary"]}
+  )
+
+
+def test_factor_vae_is_the_same_on_eight_devices():
+  batch = batch_of(_images(16), mask=np.arange(16) < 13)
+  one, eight = (_play(FACTOR, _params(), batch, devices=n) for n in (1, 8))
+  players.assert_close(one, eight)
+
+
+def test_wae_is_the_same_on_as_many_devices_as_examples():
+  # None of them sees another.
+  batch = batch_of(_images(16))
+  one, many = (_play(WAE, _params(), batch, devices=n) for n in (1, 16))
+  players.assert_close(one, many)
+
+
+def test_factor_vae_of_one_example():
+  params, batch = _params(), batch_of(_images(16))
+  whole, _ = _play(FACTOR, params, batch)
+  one, gradient = _play(FACTOR, params, part_of(batch, slice(0, 1)))
+  for value in jax.tree.leaves((one, gradient)):
+    assert np.isfinite(value).all()
+  for name in ("distortion", "rate", "total_correlation"):
+    np.testing.assert_allclose(one[name], whole[name][:1], rtol=1e-5)
+  assert one["critic_loss"] == 0 == one["critic_accuracy"]
+
+
+def test_wae_critic_compares_codes_with_the_prior():
+  linear = critics.LatentCritic(hidden=())
+  params = _params(linear)
+  batch = batch_of(np.repeat(_images(1), 4000, 0))
+  vae = VAE.clone(auxiliary=linear, latent_prior=priors.standard_normal(2))
+  terms = players.values(WAE, vae, params, batch)
+  layer = params["auxiliary"]["Dense_0"]
+  w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
+  fake = np.asarray(_code(params, batch)) @ w + b
+  np.testing.assert_allclose(
+    terms["encoder_adversarial_loss"], _softplus(-fake), rtol=1e-4
+  )
+  # Logits of the prior's draws, from -log D of them.
+  real = -np.log(np.expm1(np.asarray(terms["critic_loss"]) - _softplus(fake)))
+  spread = np.linalg.norm(w)
+  assert abs(real.mean() - b) < 5 * spread / math.sqrt(4000)
+  assert abs(real.std() / spread - 1) < 0.08
+  assert abs(np.corrcoef(real, fake)[0, 1]) < 0.08
+  np.testing.assert_allclose(
+    terms["critic_accuracy"], ((real > 0) + 1.0 * (fake < 0)) / 2
+  )
+
+
+def test_wae_without_noise_has_no_rate():
+  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  params, batch = _params(), batch_of(_images(3))
+  head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
+  params["posterior"] = head
+  terms = players.values(WAE, vae, params, batch)
+  assert terms["rate"] is None
+  mean = players.run(lambda v, b: v.encode(b.image).mean[0], vae, params, batch)
+  np.testing.assert_allclose(
+    terms["encoder_adversarial_loss"],
+    _softplus(-_logit(params, mean)),
+    rtol=1e-4,
+  )
+
+
+@pytest.mark.parametrize(
+  "objective, name",
+  [(factor_vae.factor_vae, "gamma"), (factor_vae.wae_gan, "weight")],
+)
+def test_wrong_hyperparameters_are_said_in_a_sentence(objective, name):
+  wrong = functools.partial(objective, **{name: -1.0})
+  with pytest.raises(config_lib.ConfigError, match=f"{name} is -1.0; it must"):
+    terms_of(wrong, _params(), batch_of(_images(2)), vae=VAE)
+
+
+def test_the_critic_finds_a_known_total_correlation():
+  correlation = 0.8
+  critic = critics.LatentCritic(hidden=(32, 32))
+  vae = VAE.clone(auxiliary=critic)
+  params = _params(critic)
+  # The first two pixels are the code, 40 grey levels to a unit.
+  kernel = np.zeros((6, 4), np.float32)
+  kernel[0, 0] = kernel[1, 1] = 255 / 40
+  bias = np.array([-128 / 40, -128 / 40, -6, -6], np.float32)
+  head = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+  params["posterior"] = {"Dense_0": head}
+
+  def draw(key, count):
+    a, b = jax.random.normal(key, (2, count))
+    b = correlation * a + math.sqrt(1 - correlation**2) * b
+    code = jnp.stack([a, b] + [jnp.zeros(count)] * 4, axis=1)
+    image = jnp.clip(jnp.round(128 + 40 * code), 0, 255)
+    batch = batch_of(jnp.zeros((count, *SHAPE)))
+    return batch.replace(
+      image=image.reshape(count, *SHAPE).astype(jnp.uint8),
+      key=jax.random.split(key, count),
+    )
+
+  steps = 400
+  optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps))
+
+  def loss(auxiliary, key):
+    tree = {**params, "auxiliary": auxiliary}
+    terms = terms_of(FACTOR, tree, draw(key, 256), vae=vae)
+    return terms.loss.mean(), terms.extras["total_correlation"].mean()
+
+  def step(carry, key):
+    auxiliary, state = carry
+    gradient, estimate = jax.grad(loss, has_aux=True)(auxiliary, key)
+    updates, state = optimizer.update(gradient, state)
+    return (optax.apply_updates(auxiliary, updates), state), estimate
+
+  @jax.jit
+  def estimates(auxiliary):
+    keys = jax.random.split(jax.random.key(0), steps)
+    carry = auxiliary, optimizer.init(auxiliary)
+    return jax.lax.scan(step, carry, keys)[1]
+
+  # Of new examples each; the critic hardly changes any more.
+  estimate = estimates(params["auxiliary"])[-80:].mean()
+  # The posterior's own variance, e^-6, hardly weakens the correlation.
+  expected = -0.5 * math.log(1 - correlation**2)
+  assert abs(estimate - expected) < 0.06
+
+
+def test_a_run_has_one_curve_and_its_critic_an_optimiser(
+  faces_dir, tmp_path, monkeypatch
+):
+  for devices in (8, 1):
+    chosen = jax.devices()[:devices]
+    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
+    c = tiny_config(
+      faces_dir,
+      train__num_steps=5,
+      objective__name="factor_vae",
+      objective__auxiliary__args={"hidden": (8, 8)},
+      optim__auxiliary__learning_rate=1e-2,
+      optim__learning_rate=1e-5,
+    )
+    state = train.train(c, str(tmp_path / str(devices)))
+    start = build.init_variables(c, (16, 16, 1))["params"]
+    change = jax.tree.map(lambda a, b: abs(a - b).max(), state.params, start)
+    # A step of Adam moves no weight by much more than the learning rate.
+    critic, model = change.pop("auxiliary"), change
+    assert min(jax.tree.leaves(critic)) > 1e-2
+    assert 1e-5 < max(jax.tree.leaves(model)) < 1e-4
+  for split in ("train", "validation"):
+    np.testing.assert_allclose(
+      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
+    )

@@ -1,0 +1,206 @@
+"""What starts on clusters, run on one of a few lines or held to its schema."""
+
+import json
+import os
+import re
+import shlex
+
+import pytest
+import yaml
+
+from tests.support import clusters as fakes
+
+ROOT = fakes.ROOT
+
+
+def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
+  """Runs the batch script; returns it and what it asked scontrol for."""
+  folder = tmp_path / "bin"
+  fakes.executable(
+    folder / "srun",
+    f"#!/bin/bash\nprintf '%s\\0' \"$@\" >> {tmp_path}/words\nexit {code}\n",
+  )
+  fakes.executable(folder / "squeue", f"#!/bin/bash\necho {state}\n")
+  fakes.executable(
+    folder / "scontrol", f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n'
+  )
+  done = fakes.run(
+    ["bash", fakes.SLURM, *flags],
+    PATH=f"{folder}:{os.environ['PATH']}",
+    SLURM_JOB_ID="17",
+    PAUSE_SECONDS="0",
+    **environment,
+  )
+  asked = tmp_path / "asked"
+  return done, asked.read_text() if asked.exists() else ""
+
+
+@pytest.mark.parametrize("code", [74, 75, 76, 129, 134, 137, 143])
+def test_slurm_runs_again_what_goes_on(code, tmp_path):
+  done, asked = slurm(tmp_path, *fakes.FLAGS, code=code)
+  assert asked == "requeue 17\n"
+  told = fakes.words(tmp_path / "words")
+  assert told[:2] == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
+  assert told[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
+def test_slurm_leaves_what_would_come_back(code, tmp_path):
+  done, asked = slurm(tmp_path, code=code)
+  assert (done.returncode, asked) == (code, "")
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
+def test_slurm_leaves_cancelled_and_preempted_jobs_alone(state, tmp_path):
+  done, asked = slurm(tmp_path, state=state)
+  assert (done.returncode, asked) == (75, "")
+
+
+@pytest.mark.parametrize(
+  "restarts, again", [("0", True), ("1", True), ("2", False)]
+)
+def test_slurm_gives_up(restarts, again, tmp_path):
+  done, asked = slurm(tmp_path, MAX_RESTARTS="2", SLURM_RESTART_COUNT=restarts)
+  assert bool(asked) == again
+  assert ("given up" in done.stderr) != again
+
+
+def test_slurm_prints_what_it_would_run(tmp_path):
+  done, asked = slurm(tmp_path, "--dry_run", *fakes.FLAGS)
+  submitted, _, ran = done.stdout.splitlines()
+  assert shlex.split(submitted) == ["sbatch", str(fakes.SLURM), *fakes.FLAGS]
+  told = shlex.split(ran)
+  assert told[0] == "srun" and told[3:] == [
+    *("python", "-m", "vae_jax.main"),
+    *fakes.FLAGS,
+  ]
+  assert not asked and not (tmp_path / "words").exists()
+  done = fakes.run(["bash", fakes.SLURM, "--config=a.py"], SLURM_JOB_ID="")
+  assert done.returncode == 2 and "Submit it: sbatch" in done.stderr
+
+
+SETTINGS = {
+  "NAME": "celeba",
+  "IMAGE": "registry/vae_jax:1",
+  "PROCESSES": "4",
+  "GPUS": "8",
+  "TPU": "tpu-v5-lite-podslice",
+  "TOPOLOGY": "4x4",
+  "CHIPS": "4",
+  "FLAGS": json.dumps(fakes.FLAGS),
+}
+
+
+def job_sets(text=None):
+  """Returns both documents as envsubst leaves them."""
+  text = text or (ROOT / "launch" / "kubernetes.yaml").read_text()
+  assert not re.findall(r"^[^#\n]*\$\w", text, re.M), "envsubst would take it"
+  text = re.sub(r"\$\{(\w+)\}", lambda found: SETTINGS[found[1]], text)
+  return list(yaml.safe_load_all(text))
+
+
+def unknown(given, known, path=""):
+  """Yields what a schema's reading of a document has lost or changed."""
+  if isinstance(given, dict):
+    for key, value in given.items():
+      yield from unknown(value, (known or {}).get(key), f"{path}.{key}")
+  elif isinstance(given, list) and known:
+    for i, (a, b) in enumerate(zip(given, known, strict=True)):
+      yield from unknown(a, b, f"{path}[{i}]")
+  elif given != known:
+    yield path
+
+
+def test_job_sets_have_known_fields_of_the_right_types():
+  from kubeflow_trainer_api import models
+
+  def read(document):
+    known = models.JobsetV1alpha2JobSet.from_dict(document).to_dict()
+    return list(unknown(document, known))
+
+  documents = job_sets()
+  assert [d["metadata"]["labels"]["accelerator"] for d in documents] == [
+    *("gpu", "tpu")
+  ]
+  for document in documents:
+    assert document["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
+    assert document["kind"] == "JobSet"
+    assert read(document) == []
+  spec = documents[0]["spec"]["replicatedJobs"][0]["template"]["spec"]
+  spec["backofLimit"] = 0
+  spec["template"]["spec"]["containers"][0]["comand"] = []
+  assert [path.split(".")[-1] for path in read(documents[0])] == [
+    *("comand", "backofLimit")
+  ]
+  spec["completions"] = "four"
+  with pytest.raises(ValueError, match="completions"):
+    read(documents[0])
+
+
+def test_pods_find_each_other_and_get_the_flags():
+  chips = [{"nvidia.com/gpu": 8}, {"google.com/tpu": 4}]
+  for document, limits in zip(job_sets(), chips, strict=True):
+    (workers,) = document["spec"]["replicatedJobs"]
+    job = workers["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    name = document["metadata"]["name"]
+    # A pod's host name is JOBSET-WORKERS-JOB-POD, its domain that of the set.
+    first = f"{name}-{workers['name']}-0-0.{name}"
+    port = container["ports"][0]["containerPort"]
+    assert container["command"] == [
+      *("python", "-m", "vae_jax.main"),
+      f"--coordinator={first}:{port}",
+      "--num_processes=4",
+      "--process_id=$(JOB_COMPLETION_INDEX)",
+    ]
+    assert container["args"] == fakes.FLAGS
+    assert container["resources"]["limits"] == limits
+    assert job["completions"] == job["parallelism"] == 4
+    assert job["completionMode"] == "Indexed"
+
+
+def test_job_sets_end_with_what_would_come_back():
+  for document in job_sets():
+    policy = document["spec"]["failurePolicy"]
+    (rule,) = policy["rules"]
+    assert rule["action"] == "FailJobSet"
+    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
+    assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
+    assert policy["maxRestarts"] > 0
+    job = document["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    container = job["template"]["spec"]["containers"][0]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"] == {
+      "containerName": container["name"],
+      "operator": "In",
+      "values": [1, 2, 3],
+    }
+    assert job["backoffLimit"] == 0
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_sky_passes_the_flags_to_every_machine(tmp_path):
+  task = yaml.safe_load((ROOT / "launch" / "sky.yaml").read_text())
+  assert fakes.lint(task["run"]) == fakes.lint(task["setup"]) == ""
+  assert task["envs"]["FLAGS"] is None and task["resources"]["use_spot"]
+  recovery = task["resources"]["job_recovery"]
+  assert recovery["recover_on_exit_codes"] == [74, 75, 76]
+  assert recovery["max_restarts_on_errors"] == 0
+  (tmp_path / "venv").mkdir()
+  fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)
+  done = fakes.run(
+    ["bash", "-c", task["run"]],
+    HOME=str(tmp_path),
+    PLAN="76",
+    FLAGS=shlex.join(fakes.FLAGS),
+    SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2",
+    SKYPILOT_NUM_NODES="2",
+    SKYPILOT_NODE_RANK="1",
+  )
+  assert done.returncode == 76
+  assert fakes.words(tmp_path / "words") == [
+    *("-m", "vae_jax.main", "--coordinator=10.0.0.1:8476"),
+    *("--num_processes=2", "--process_id=1"),
+    *fakes.FLAGS,
+  ]

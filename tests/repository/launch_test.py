@@ -1,0 +1,195 @@
+"""The pod's launcher, run for real on a cloud of a few lines."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.support import clusters as fakes
+
+ROOT = fakes.ROOT
+COMMANDS = ["init", "data", "create", "setup", "run", "status", "logs", "stop"]
+COMMANDS += ["delete", "keep"]
+WORDS = {"data": ["synthetic_faces"], "run": fakes.FLAGS, "keep": fakes.FLAGS}
+
+
+def dry_run(command):
+  done = fakes.run(
+    ["bash", fakes.POD, command, "--dry_run", *WORDS.get(command, [])],
+    **fakes.SETTINGS,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+@pytest.mark.parametrize(
+  "path", [fakes.POD, fakes.SLURM, ROOT / ".ci" / "run"], ids=str
+)
+def test_shell_has_no_known_mistakes(path):
+  assert fakes.lint(path.read_text()) == ""
+  assert "SC2086" in fakes.lint("#!/bin/bash\necho $1\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_dry_run_prints_shell_and_runs_nothing(command, tmp_path):
+  pod = fakes.Pod(tmp_path, "")
+  done = pod.do(command, "--dry_run", *WORDS.get(command, []))
+  assert done.returncode == 0, done.stderr
+  assert "gcloud" in done.stdout
+  # What stands in single quotes is for the worker's shell.
+  told = fakes.lint("# shellcheck disable=SC1003,SC2016,SC2088\n" + done.stdout)
+  assert told == ""
+  assert not (tmp_path / "calls").exists()
+
+
+def test_a_dry_run_can_be_pasted(tmp_path):
+  pod = fakes.Pod(tmp_path, "0")
+  for command in ("create", "setup", "run"):
+    done = fakes.run(["bash", "-c", dry_run(command)], **pod.environment)
+    assert done.returncode == 0, done.stderr
+  assert pod.wait("vae_jax.code") == ["0", "0"]
+  assert fakes.words(tmp_path / "worker-1" / "words") == [
+    *("-m", "vae_jax.main"),
+    *fakes.FLAGS,
+  ]
+
+
+def test_a_worker_starts_again_until_it_is_done(tmp_path):
+  pod = fakes.Pod(tmp_path, "75,76,kill,0")
+  pod.start()
+  assert pod.wait("vae_jax.code") == ["0", "0"]
+  assert pod.runs() == [4, 4]
+  for i in range(2):
+    told = fakes.words(tmp_path / f"worker-{i}" / "words")
+    assert told == ["-m", "vae_jax.main", *fakes.FLAGS] * 4
+  assert pod.do("status").stdout.count(": ended 0") == 2
+  # The record of the run names the commit.
+  sent, here = (
+    fakes.run(["git", "-C", folder, "rev-parse", "HEAD"]).stdout
+    for folder in (tmp_path / "worker-0" / "vae_jax", ROOT)
+  )
+  assert sent == here
+
+
+@pytest.mark.parametrize("code", ["1", "2", "3", "130"])
+def test_what_would_come_back_ends_the_worker(code, tmp_path):
+  pod = fakes.Pod(tmp_path, f"{code},0")
+  pod.start()
+  assert pod.wait("vae_jax.code") == [code, code]
+  assert pod.runs() == [1, 1]
+
+
+def test_restarts_are_bounded(tmp_path):
+  pod = fakes.Pod(tmp_path, "76,76,76")
+  pod.start(MAX_RESTARTS="1")
+  assert pod.wait("vae_jax.code") == ["76", "76"]
+  assert pod.runs() == [2, 2]
+
+
+def test_stop_saves_and_a_second_run_is_refused(tmp_path):
+  pod = fakes.Pod(tmp_path, "wait,0")
+  pod.start()
+  pod.wait("runs")
+  assert pod.do("status").stdout.count(": running") == 2
+  pod.do("run", *fakes.FLAGS)
+  done = pod.do("stop")
+  assert done.stdout.count("Ended with exit code 75.") == 2
+  assert pod.wait("vae_jax.code") == ["75", "75"]
+  assert pod.runs() == [1, 1]
+  assert "runs already" in (tmp_path / "worker-0" / "vae_jax.log").read_text()
+
+
+def test_stop_ends_what_starts_again_and_again(tmp_path):
+  pod = fakes.Pod(tmp_path, "76," * 100)
+  pod.start()
+  pod.wait("runs")
+  assert pod.do("stop").stdout.count("Ended with exit code") == 2
+  # The signal met the process, or the pause after one.
+  assert set(pod.wait("vae_jax.code")) <= {"76", "143"}
+  assert max(pod.runs()) < 80
+
+
+def test_keep_makes_a_new_pod_after_preemption(tmp_path):
+  pod = fakes.Pod(tmp_path, "preempt")
+  done = pod.do("keep", *fakes.FLAGS)
+  assert done.returncode == 0, done.stderr
+  made = [c.split()[1] for c in pod.calls() if c.startswith("queued-resources")]
+  made = [verb for verb in made if verb != "describe"]
+  assert made == ["create", "delete", "create"]
+  assert pod.runs() == [1, 1]
+
+
+def test_keep_ends_with_the_code_of_the_run(tmp_path):
+  done = fakes.Pod(tmp_path, "3").do("keep", *fakes.FLAGS)
+  assert done.returncode == 3
+  assert "ended 3" in done.stdout
+
+
+@pytest.mark.parametrize("spot", ["", "1"])
+def test_spot_capacity_is_asked_for(spot, tmp_path):
+  done = fakes.Pod(tmp_path, "").do("create", "--dry_run", SPOT=spot)
+  assert ("--spot" in done.stdout) == bool(spot)
+
+
+@pytest.mark.parametrize(
+  "command, flags, environment, said",
+  [
+    ("create", [], {"ZONE": ""}, "Set ZONE"),
+    ("create", [], {"ACCELERATOR": ""}, "Set ACCELERATOR"),
+    ("init", [], {"BUCKET": "bucket"}, "BUCKET is bucket; it must be"),
+    ("data", [], {}, "name of one prepared data set"),
+    ("run", ["--config=a.py"], {}, "needs --workdir=gs://"),
+    ("keep", ["--workdir=runs/a"], {}, "needs --workdir=gs://"),
+    ("crate", [], {}, "Say one of init, data, create"),
+    ("", [], {}, "Say one of init, data, create"),
+  ],
+)
+def test_wrong_words_get_one_sentence(
+  command, flags, environment, said, tmp_path
+):
+  pod = fakes.Pod(tmp_path, "")
+  pod.environment.update(environment)
+  done = pod.do(command, *flags)
+  assert done.returncode == 2
+  assert said in done.stderr and len(done.stderr.splitlines()) == 1
+  assert not (tmp_path / "calls").exists()
+
+
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="There is no gcloud.")
+def test_gcloud_knows_the_commands(tmp_path):
+  text = "\n".join(dry_run(c) for c in COMMANDS if c != "keep")
+  text = text.replace("\\$", "$").replace("\n  gcloud", "\ngcloud")
+  found = re.findall(r"^(?:.*\$\()?(gcloud .*?)(?:\)+| > .*)?$", text, re.M)
+  assert len(found) > 10
+  # What is quoted holds the workers' shell, which that parser cannot read.
+  lines = [re.sub(r"'--(\w+)=.*", r"--\1=true", line) for line in found]
+  lines = [*dict.fromkeys(lines), "gcloud compute tpus tpu-vm list --bogus=1"]
+  (tmp_path / "commands.json").write_text(
+    json.dumps([{"command_string": line} for line in lines])
+  )
+  done = fakes.run(
+    ["gcloud", "meta", "lint-gcloud-commands"]
+    + [f"--commands-file={tmp_path / 'commands.json'}"],
+    CLOUDSDK_CONFIG=str(tmp_path),
+    CLOUDSDK_CORE_DISABLE_USAGE_REPORTING="1",
+  )
+  results = json.loads(done.stdout)
+  assert len(results) == len(lines), done.stderr
+  wrong = {r["command_string"]: r["error_message"] for r in results}
+  wrong = {line: told for line, told in wrong.items() if told}
+  assert [*wrong] == lines[-1:], wrong
+
+
+def test_commands_of_the_readme_can_be_printed(tmp_path):
+  text = (ROOT / "README.md").read_text()
+  found = re.findall(r"^    (?:SPOT=1 )?(bash launch/.*)$", text, re.M)
+  kinds = [line.split()[2] for line in found]
+  assert kinds[:6] == ["init", "data", "create", "setup", "run", "logs"]
+  (settings,) = re.findall(r"^    (export PROJECT.*)$", text, re.M)
+  pod = fakes.Pod(tmp_path, "")
+  for line in found:
+    line = line.partition("  #")[0] + " --dry_run"
+    done = fakes.run(["bash", "-c", f"{settings}; {line}"], **pod.environment)
+    assert done.returncode == 0 and done.stdout, done.stderr
+  assert not (tmp_path / "calls").exists()

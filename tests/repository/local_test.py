@@ -1,0 +1,131 @@
+"""launch/local.py: what it starts, what it starts again, and what not."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+LAUNCHER = str(ROOT / "launch" / "local.py")
+
+
+def call(folder, exits, *own, flags=("--config=x",), processes=2):
+  return {
+    "args": [
+      sys.executable,
+      LAUNCHER,
+      f"--processes={processes}",
+      f"--logs={folder / 'logs'}",
+      "--module=tests.support.exit_codes",
+      "--grace=1",
+      *own,
+      "--",
+      *flags,
+    ],
+    "cwd": ROOT,
+    "env": os.environ | {"EXITS": exits, "EXITS_FOLDER": str(folder)},
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "text": True,
+  }
+
+
+def starts(folder):
+  return len((folder / "starts-0").read_bytes())
+
+
+@pytest.mark.parametrize(
+  "exits, code, count",
+  [
+    ("0,0", 0, 1),
+    ("75,75 0,0", 0, 2),
+    ("76,k 74,76 0,0", 0, 3),
+    ("2,2", 2, 1),
+    ("76,2", 2, 1),
+    ("3,3", 3, 1),
+    ("1,76", 1, 1),
+    ("76,k 76,k 76,k", 137, 3),
+    # One that hangs is killed when the other has ended.
+    ("76,f 0,0", 0, 2),
+  ],
+)
+def test_what_is_started_again(exits, code, count, tmp_path):
+  ended = subprocess.run(**call(tmp_path, exits, "--restarts=2"), timeout=60)
+  assert ended.returncode == code, ended.stdout
+  assert starts(tmp_path) == count
+  again = ended.stdout.count("starting it again")
+  assert again == count - 1
+
+
+def test_flags_arrive_as_they_are(tmp_path):
+  flags = ("--config=a b.py", "--x='q\"$HOME", "--", "--y=*")
+  ended = subprocess.run(**call(tmp_path, "0,0", flags=flags), timeout=60)
+  assert ended.returncode == 0, ended.stdout
+  for index in (0, 1):
+    words = (tmp_path / f"words-{index}").read_text().splitlines()
+    assert words[:4] == list(flags)
+    assert words[4].startswith("--coordinator=127.0.0.1:")
+    assert words[5:] == ["--num_processes=2", f"--process_id={index}"]
+  log = (tmp_path / "logs" / "process-1.log").read_text()
+  assert "start 0 of process 1" in log and "device_count=1" in log
+  assert "start 0 of process 0" in ended.stdout
+  assert "start 0 of process 1" not in ended.stdout
+
+
+def test_a_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
+  own = ("--dry_run", "--devices_per_process=3")
+  flags = ("--config=a b.py",)
+  ended = subprocess.run(**call(tmp_path, "", *own, flags=flags), timeout=60)
+  assert ended.returncode == 0
+  first, second = ended.stdout.splitlines()
+  assert "device_count=3" in first and "JAX_PLATFORMS=cpu" in first
+  assert "-m tests.support.exit_codes '--config=a b.py' --coordinator=" in first
+  assert first.endswith("--num_processes=2 --process_id=0")
+  assert second.endswith("--process_id=1")
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    (["--processes=2"], "nothing to run"),
+    (["--procesess=2", "--", "--config=x"], "unrecognized arguments"),
+    (["--processes=0", "--", "--config=x"], "must be 1 or more"),
+    (["--gpus", "--", "--config=x"], "nvidia-smi"),
+  ],
+)
+def test_wrong_words(words, said, monkeypatch):
+  ended = subprocess.run(
+    [sys.executable, LAUNCHER, *words],
+    env=os.environ | {"PATH": "/nowhere"},
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == 2 and said in ended.stderr
+
+
+def test_a_signal_is_passed_on_and_not_followed_by_a_restart(tmp_path):
+  with subprocess.Popen(**call(tmp_path, "s,s 0,0")) as job:
+    while not all((tmp_path / f"waits-{i}").exists() for i in (0, 1)):
+      time.sleep(0.05)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(30) == 75
+  assert starts(tmp_path) == 1
+
+
+def test_nothing_is_left_when_the_launcher_is_killed(tmp_path):
+  with subprocess.Popen(**call(tmp_path, "f,f")) as job:
+    while not (tmp_path / "words-1").exists():
+      time.sleep(0.05)
+    job.kill()
+  time.sleep(0.5)
+  mine = f"EXITS_FOLDER={tmp_path}".encode()
+  for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+    try:
+      assert mine not in path.read_bytes(), path
+    except OSError:
+      pass  # Of another user, or gone.

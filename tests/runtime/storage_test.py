@@ -1,0 +1,106 @@
+"""Files that are seen whole or not at all, wherever they lie."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax.runtime import storage, transfer
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "eval" / "test.json"
+  storage.write_json(path, {"a": 1.5})
+  assert json.loads(path.read_text()) == {"a": 1.5}
+  with pytest.raises(ValueError):
+    storage.write_json(path, {"a": math.nan})
+  assert json.loads(path.read_text()) == {"a": 1.5}
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  storage.write_bytes(path, b"old")
+
+  def fail(self, target):
+    raise OSError("no")
+
+  monkeypatch.setattr(type(path), "replace", fail)
+  with pytest.raises(OSError):
+    storage.write_bytes(path, b"new")
+  assert path.read_bytes() == b"old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  storage.write_bytes(path, b"old")
+  on_disk = []
+
+  def fsync(number):
+    assert path.read_bytes() == b"old"
+    (partial,) = tmp_path.glob(".file.*")
+    assert os.path.samestat(os.fstat(number), partial.stat())
+    on_disk.append(partial.read_bytes())
+
+  monkeypatch.setattr(storage.os, "fsync", fsync)
+  storage.write_bytes(path, b"new")
+  assert on_disk == [b"new"] and path.read_bytes() == b"new"
+
+
+def test_arrays_come_back_and_have_the_same_bytes(tmp_path):
+  arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array(["x", "yz"])}
+  for name in ("one.npz", "two.npz"):
+    storage.write_arrays(tmp_path / name, **arrays)
+  one, two = ((tmp_path / n).read_bytes() for n in ("one.npz", "two.npz"))
+  assert one == two
+  read = storage.read_arrays(tmp_path / "one.npz")
+  assert list(read) == ["a", "b"]
+  np.testing.assert_array_equal(read["a"], arrays["a"])
+
+
+@pytest.mark.parametrize("address", ["ftp://host/runs", "s3://", "gs:///"])
+def test_unknown_addresses(address):
+  with pytest.raises(config_lib.ConfigError, match="gs://BUCKET") as error:
+    storage.path(address)
+  assert address in str(error.value)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+  def missing(name):
+    raise ImportError(name)
+
+  monkeypatch.setattr(storage.importlib, "import_module", missing)
+  with pytest.raises(config_lib.ConfigError, match="pip install s3fs"):
+    storage.path("s3://bucket/runs")
+
+
+def test_a_file_has_another_tag_when_its_content_is_another(monkeypatch):
+  class Store:
+    def __init__(self, **info):
+      self.info = info
+
+    def _strip_protocol(self, path):
+      return "bucket/data"
+
+    def find(self, root, detail):
+      info = {"type": "file", "size": 3, **self.info}
+      return {"bucket/data/a": info}
+
+  def tag(**info):
+    monkeypatch.setattr(storage, "file_system", lambda path: Store(**info))
+    (entry,) = transfer.listing(storage.pathlib.Path("any")).values()
+    return entry["tag"]
+
+  # As Google's has it before and after a note is made beside the content.
+  noted = {"crc32c": "x", "generation": "1", "etag": "CAE="}
+  assert tag(md5Hash="m", **noted) == tag(md5Hash="m", **noted | {"etag": "C"})
+  assert tag(**noted) == tag(**noted | {"etag": "CAI="})
+  assert tag(**noted) != tag(**noted | {"crc32c": "y"})
+  assert tag(generation="1", etag="a") != tag(generation="2", etag="a")
+  # As S3's, and as a folder's.
+  assert tag(ETag="a") != tag(ETag="b")
+  assert tag(mtime=1.0) != tag(mtime=2.0)

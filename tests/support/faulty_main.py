@@ -1,0 +1,114 @@
+"""`vae_jax.main` on a machine where things go wrong, as $FAULTS says.
+
+$FAULTS is a folder with `plan.json`, a list with a fault for each start of the
+job, or null: {"process": 1, "at": "save", "count": 2, "delay": 0.05, "do":
+"KILL"} kills process 1, 0.05 s after it came to its second save. What was done
+is noted in `done.jsonl`.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import sys
+import threading
+import time
+
+from vae_jax import main
+from vae_jax.data import cache
+from vae_jax.evaluate import bound
+from vae_jax.runtime import distributed, watchdog
+from vae_jax.training import checkpoint, restore, setup
+
+NOBODY = 65534
+FOLDER = pathlib.Path(os.environ["FAULTS"])
+
+
+def _process():
+  words = [w for w in sys.argv if w.startswith("--process_id=")]
+  return int(words[0].partition("=")[2]) if words else 0
+
+
+def _fault():
+  """Returns this start's fault, if it is one of this process."""
+  counter = FOLDER / f"starts-{_process()}"
+  start = len(counter.read_bytes()) if counter.exists() else 0
+  with counter.open("ab") as file:
+    file.write(b".")
+  plan = json.loads((FOLDER / "plan.json").read_text())
+  fault = plan[start] if start < len(plan) else None
+  if fault and fault["at"] == "cache" and _process() == 0:
+    # So that there is one to be made.
+    shutil.rmtree(FOLDER / "cache", ignore_errors=True)
+  return fault if fault and fault["process"] == _process() else None
+
+
+def _do(fault):
+  with (FOLDER / "done.jsonl").open("a") as file:
+    file.write(json.dumps(fault) + "\n")
+  if fault["do"] == "HANG":
+    time.sleep(3600)
+  elif fault["do"] == "FULL":
+    # As on a full disk, but of this process alone.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+  elif fault["do"] == "READ_ONLY":
+    os.seteuid(NOBODY)
+  else:
+    os.kill(os.getpid(), getattr(signal, f"SIG{fault['do']}"))
+
+
+def _at(owner, name, fault, applies=lambda *args: True):
+  """Does what the fault says when a function is called for the nth time."""
+  real, calls = getattr(owner, name), []
+
+  def run(*args, **kwargs):
+    if applies(*args):
+      calls.append(1)
+      if len(calls) == fault.get("count", 1):
+        if fault["do"] == "HANG":
+          real(*args, **kwargs)
+        if fault.get("delay"):
+          threading.Timer(fault["delay"], _do, [fault]).start()
+        else:
+          _do(fault)
+    return real(*args, **kwargs)
+
+  setattr(owner, name, run)
+
+
+def _prepare(fault):
+  lead = fault["process"] == 0
+  if fault["at"] == "cache" and lead:
+    _at(cache, "_write", fault)
+  elif fault["at"] == "cache":
+    # The others wait for it meanwhile.
+    _at(
+      distributed,
+      "lead_first",
+      fault,
+      lambda work, what: what == "decoding images",
+    )
+  elif fault["at"] == "compile":
+    _at(setup, "compile_step", fault)
+  elif fault["at"] == "step":
+    _at(watchdog, "progress", fault, lambda doing: doing == watchdog.COMPUTING)
+  elif fault["at"] == "data":
+    _at(watchdog, "progress", fault, lambda doing: doing.startswith("fetching"))
+  elif fault["at"] == "save" and lead:
+    _at(checkpoint.Checkpoints, "save", fault)
+  elif fault["at"] == "save":
+    _at(restore.Safekeeping, "save", fault)
+  elif fault["at"] == "evaluate":
+    _at(bound, "mean_terms", fault)
+  elif fault["at"] == "clock":
+    real = time.time
+    time.time = lambda: real() + 4e8
+
+
+if __name__ == "__main__":
+  planned = _fault()
+  if planned:
+    _prepare(planned)
+  main._main()

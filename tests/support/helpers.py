@@ -1,0 +1,67 @@
+"""A run small enough for a test: tiny drawn faces, tiny networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vae_jax import config as config_lib
+from vae_jax import objectives
+from vae_jax.objectives import elbo
+from vae_jax.runtime import devices
+from vae_jax.training import metrics
+
+
+def tiny_config(data_dir, **settings):
+  """Returns a config on `synthetic_faces/tiny`, 16 x 16 grey, changed by
+  settings whose dots are written as two underscores."""
+  c = config_lib.default()
+  c.data.name = "synthetic_faces/tiny"
+  c.data.dir = str(data_dir)
+  c.data.cache = "none"
+  c.data.resize = 16
+  c.data.grayscale = True
+  c.model.encoder.name = "mlp"
+  c.model.encoder.args.hidden = (16,)
+  c.model.decoder.name = "mlp"
+  c.model.decoder.args.hidden = (16,)
+  c.model.latent_dim = 3
+  c.train.num_steps = 20
+  c.train.batch_size = 16
+  c.train.steps_per_call = 5
+  c.train.log_every_steps = 1
+  c.train.validate_every_steps = 1000
+  c.checkpoint.every_steps = 1000
+  c.eval.batch_size = 16
+  c.train.compilation_cache_dir = "none"
+  for path, value in settings.items():
+    config_lib.update(c, path.replace("__", "."), value)
+  return c
+
+
+@objectives.needs(nn.LayerNorm, reads="latents")
+def needy_loss(vae, batch, *, step):
+  """The ELBO, and a network that it has no use for."""
+  return elbo.elbo(vae, batch, step=step)
+
+
+def nan_on_one_device(vae, batch, *, step):
+  """The ELBO; on the second device the fourth step's loss is nan."""
+  terms = elbo.elbo(vae, batch, step=step)
+  bad = (step == 3) & (devices.axis_index() == 1)
+  return terms.replace(loss=jnp.where(bad, jnp.nan, terms.loss))
+
+
+def curve(workdir, split="train"):
+  """Returns the losses of a split, row by row."""
+  rows = [r for r in metrics.read_rows(workdir) if r["split"] == split]
+  return np.array([r["loss"] for r in rows])
+
+
+def assert_same(a, b):
+  """Checks that two trees are equal bit for bit."""
+  flat_a, tree_a = jax.tree.flatten(a)
+  flat_b, tree_b = jax.tree.flatten(b)
+  assert tree_a == tree_b
+  for x, y in zip(flat_a, flat_b, strict=True):
+    np.testing.assert_array_equal(x, y)

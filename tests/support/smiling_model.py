@@ -1,0 +1,105 @@
+"""A model that can smile without a training: a linear one, set by hand.
+
+Its codes are coordinates of drawn faces, of which the first is what a smile
+changes; so the slider of that direction has a known effect on known pixels.
+"""
+
+import numpy as np
+
+from tests.support.helpers import tiny_config
+from tests.support.untrained import untrained
+from vae_jax.data.synthetic_faces import drawing
+from vae_jax.data.synthetic_faces import factors as face_factors
+from vae_jax.latents import directions, nonlinear_directions
+from vae_jax.modes import attributes
+from vae_jax.runtime import storage
+
+_LATENTS = 16
+
+
+def drawn(smile):
+  """Returns 24 faces that look at one, with a smile from -1 to 1."""
+  faces = []
+  for i in range(24):
+    factors = face_factors.sample_factors("validation", i)
+    factors |= {"smile": smile, "head_turn": 0.0, "head_tilt": 0.0}
+    factors |= {"mouth_open": 0.0, "beard": 0, "moustache": 0}
+    faces.append(drawing.draw(factors))
+  return np.stack(faces)
+
+
+def mouth():
+  """Returns which pixels a smile changes in a drawing, [64 64]."""
+  change = np.abs(drawn(1.0).astype(float) - drawn(-1.0)).max(axis=(0, 3))
+  return change > 8
+
+
+def smiling_model(data_dir, folder):
+  """Returns the model; writes its directions where they are looked for."""
+  config = tiny_config(
+    data_dir,
+    data__resize=0,
+    data__grayscale=False,
+    model__latent_dim=_LATENTS,
+    model__likelihood__name="gaussian",
+  )
+  config.model.encoder.args.hidden = ()
+  config.model.decoder.args.hidden = ()
+  model = untrained(config, folder)
+  sad, glad = (_logits(drawn(smile)) for smile in (-1.0, 1.0))
+  middle = (sad + glad).mean(axis=0) / 2
+  smile = (glad - sad).mean(axis=0)
+  first = smile / np.linalg.norm(smile)
+  rest = (sad + glad) / 2 - middle
+  rest -= np.outer(rest @ first, first)
+  others = np.linalg.svd(rest, full_matrices=False)[2][: _LATENTS - 1]
+  basis = np.concatenate([first[None], others])
+  # Codes of about unit size.
+  scale = np.abs(rest @ others.T).mean()
+  decoder = model.variables["params"]["decoder"]["Dense_0"]
+  decoder["kernel"] = np.float32(scale * basis)
+  decoder["bias"] = np.float32(middle)
+  # A pixel's logit is 4 (pixel - 1/2), roughly.
+  encoder = model.variables["params"]["posterior"]["Dense_0"]
+  inverse = np.concatenate([basis.T / scale, 0 * basis.T], axis=1)
+  encoder["kernel"] = np.float32(4 * inverse)
+  encoder["bias"] = np.float32((-2 - middle) @ inverse)
+  encoder["bias"][_LATENTS:] = -np.arange(_LATENTS) / 8
+  step = np.zeros((3, 2, _LATENTS), np.float32)
+  step[:, 0, 0] = np.linalg.norm(smile) / scale
+  step[:, 1, 1] = 1, 2, 3
+  directions.save(
+    directions.Directions(
+      names=("Bald", "Smiling"),
+      vectors=step[:, ::-1].copy(),
+      pixels=np.zeros((2, 1, 1, 1)),
+      positives=np.array([3, 30]),
+      total=64,
+      correlation=np.eye(2),
+      accuracy=np.array([0.9, 0.8]),
+      split="train",
+      step=0,
+    ),
+    folder / "attributes" / "directions.npz",
+  )
+  codes = np.random.RandomState(0).randn(4000, _LATENTS).astype(np.float32)
+  nonlinear_directions.save(
+    nonlinear_directions.fit(
+      codes,
+      np.full(_LATENTS, 0.1, np.float32),
+      (codes[:, 1::-1] > 0.5).astype(np.int32),
+      ("Bald", "Smiling"),
+      step=0,
+    ),
+    folder / "attributes" / "curves.npz",
+  )
+  storage.write_json(
+    folder / "attributes" / "made_from.json",
+    {"made_from": attributes.made_from(model)},
+  )
+  return model
+
+
+def _logits(images):
+  pixel = np.clip(images.reshape(len(images), -1) / 255.0, 0.05, 0.95)
+  return np.log(pixel / (1 - pixel))

@@ -1,0 +1,120 @@
+"""The command line as a person meets it: one sentence, and a code."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(*words, cwd=ROOT, **environment):
+  env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+  return subprocess.run(
+    [sys.executable, "-m", "vae_jax.main", *words],
+    cwd=cwd,
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_help_explains_modes_and_gives_examples():
+  done = run("--help")
+  assert done.returncode == 0
+  for word in ("train", "evaluate", "sample", "benchmark", "--config", "75"):
+    assert word in done.stdout
+  examples = [x for x in done.stdout.splitlines() if "  python -m" in x]
+  assert len(examples) == 4
+
+
+@pytest.mark.parametrize(
+  "words, said",
+  [
+    ([], "Name a config"),
+    (["--config=configs/nope.py"], "There is no config file configs/nope.py"),
+    (["--config=configs/iwae_mnist.py:shrt"], "allowed are full, short"),
+    (["--config=configs/mnist.py:short"], "configs/mnist.py has no variants"),
+    (["--config=configs/mnist.py", "--mode=trian"], "train|evaluate"),
+    (["--config=configs/mnist.py", "--config.sed=1"], "mean config.seed"),
+    (["--config=configs/mnist.py", "--config.seed=a"], "config.seed=a"),
+    (["--config=configs/mnist.py", "train"], "'train' is no flag"),
+    (["--confg=x"], "Did you mean: config"),
+    (["--mode=train", "--workdir=x"], "needs a config"),
+    (["--mode=evaluate", "--workdir=nowhere"], "There is no run in nowhere"),
+    (
+      ["--config=configs/mnist.py", "--config.data.dir=/nowhere/at/all"],
+      "/nowhere/at/all",
+    ),
+  ],
+)
+def test_wrong_words_get_one_sentence(words, said, tmp_path):
+  if not words or "--config=configs" in words[0]:
+    words = [*words, f"--workdir={tmp_path / 'run'}"] if words else words
+  done = run(*words)
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert "Traceback" not in done.stderr
+  assert len(done.stderr.strip().splitlines()) <= 2
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_variant_of_a_config_has_a_folder_of_its_own(tmp_path):
+  file = ROOT / "configs" / "iwae_mnist.py"
+  done = run(f"--config={file}:short", "--mode=evaluate", cwd=tmp_path)
+  assert done.returncode == 2
+  assert "There is no run in runs/iwae_mnist_short" in done.stderr
+
+
+@pytest.mark.parametrize(
+  "line, said",
+  [
+    ("c.optim.learning_rat = 1.0", "'learning_rat', which is no setting"),
+    ("c.seed = 'one'", "seed"),
+  ],
+)
+def test_a_wrong_line_in_a_config_file(line, said, tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "from vae_jax import config\n\n\ndef get_config():\n"
+    f"  c = config.default()\n  {line}\n  return c\n"
+  )
+  done = run(f"--config={path}")
+  assert done.returncode == 2, done.stderr
+  assert str(path) in done.stderr and said in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+def test_train_evaluate_and_sample(faces_dir, tmp_path):
+  config = tmp_path / "tiny.py"
+  config.write_text(
+    "from tests.support.helpers import tiny_config\n\n\ndef get_config():\n"
+    f"  return tiny_config({str(faces_dir)!r})\n"
+  )
+  environment = {"XLA_FLAGS": ""}
+  words = [f"--config={config}"]
+  done = run(*words, **environment, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  for word in ("devices", "synthetic_faces", "parameters", "MFLOP", "output"):
+    assert word in done.stderr
+  workdir = tmp_path / "runs" / "tiny"
+  done = run(*words, "--mode=evaluate", **environment, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert "neg_elbo" in done.stdout and "bits_per_dim" in done.stdout
+  assert (workdir / "eval" / "test.json").exists()
+  refused = run(
+    *words,
+    "--mode=evaluate",
+    "--config.model.latent_dim=7",
+    **environment,
+    cwd=tmp_path,
+  )
+  assert refused.returncode == 2 and "trained with 3" in refused.stderr
+  done = run(
+    "--workdir=runs/tiny", "--mode=sample", **environment, cwd=tmp_path
+  )
+  assert done.returncode == 0, done.stderr
+  assert (workdir / "figures" / "samples.npz").exists()

@@ -1,0 +1,177 @@
+"""Every loss with every prior, posterior and kind of likelihood: it works, or
+one sentence says why not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax import objectives
+from vae_jax.data.batch import Batch
+from vae_jax.runtime import devices
+from vae_jax.training import build, step
+
+SHAPE = (12, 12, 1)
+# What is defined for one posterior, or for a closed form, alone.
+NEEDS_NORMAL = {"beta_tcvae", "dip_vae", "dreg", "free_bits", "rws", "stl"}
+NEEDS_CLOSED_FORM = {"free_bits"}
+TRAINS_NO_PRIOR = {"wae_gan"}
+POINTS = {
+  "autoencoder",
+  "denoising_autoencoder",
+  "rae",
+  "sparse_autoencoder",
+  "swae",
+  "wae_gan",
+  "wae_mmd",
+}
+
+
+def _loss(objective, **settings):
+  """Returns mean loss and its gradient's norm, of a global batch of four."""
+  c = tiny_config("", objective__name=objective, **settings)
+  c.data.image_shape = SHAPE
+  c.data.num_labels = 3
+  if objective in ("factor_vae", "wae_gan"):
+    c.objective.auxiliary.args.hidden = (4,)
+  if objective == "vae_gan":
+    c.objective.auxiliary.args.channels = (4, 4, 4, 4)
+    c.objective.auxiliary.args.hidden = 8
+  function = objectives.from_config(c)
+  vae = build.model(c, SHAPE, train=False)
+  variables = build.init_variables(c, SHAPE)
+  rng = np.random.default_rng(0)
+
+  def loss(params, index):
+    batch = Batch(
+      image=jnp.asarray(rng.integers(0, 256, (4, *SHAPE)), jnp.uint8),
+      index=index,
+      mask=jnp.ones((4,), bool),
+      key=jax.random.split(jax.random.key(1), 4),
+      label=jnp.arange(4, dtype=jnp.int32) % 3,
+    )
+    terms, _ = step.forward(
+      function, vae, {**variables, "params": params}, batch, step=jnp.int32(3)
+    )
+    return jnp.mean(terms["loss"])
+
+  one = jax.vmap(
+    jax.value_and_grad(loss), in_axes=(None, 0), axis_name=devices.AXIS
+  )
+  value, grads = jax.jit(one)(
+    variables["params"], jnp.arange(4, dtype=jnp.int32)[None]
+  )
+  norm = sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(grads))
+  return float(value[0]), norm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", objectives.names())
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"model__prior__name": "vamp", "model__prior__args__num_components": 3},
+    {"model__prior__name": "gaussian_mixture"},
+    {"model__prior__name": "flow"},
+    {"model__posterior__name": "iaf"},
+    {"model__posterior__name": "deterministic"},
+    {
+      "model__condition": "label",
+      "model__likelihood__name": "discretized_logistic_mixture",
+    },
+    {
+      "model__likelihood__name": "laplace",
+      "data__dequantization": "uniform",
+    },
+  ],
+  ids=lambda settings: "-".join(str(v) for v in settings.values()),
+)
+def test_it_works_or_says_why_not(objective, settings):
+  learned_prior = "model__prior__name" in settings
+  refused = (
+    ("iaf" in settings.values() and objective in NEEDS_NORMAL)
+    or ("deterministic" in settings.values() and objective not in POINTS)
+    or (learned_prior and objective in NEEDS_CLOSED_FORM)
+    or (learned_prior and objective in TRAINS_NO_PRIOR)
+  )
+  if refused:
+    with pytest.raises(config_lib.ConfigError, match=r"config\.|posterior"):
+      _loss(objective, **settings)
+    return
+  value, norm = _loss(objective, **settings)
+  assert np.isfinite(value) and np.isfinite(norm) and norm > 0
+
+
+@pytest.mark.parametrize(
+  "objective, args",
+  [
+    ("iwae", {}),
+    ("dreg", {}),
+    ("rws", {"doubly": True}),
+    ("piwae", {"num_outer": 2}),
+    ("vae_gan", {}),
+  ],
+)
+def test_running_statistics_see_one_pass_of_a_step(objective, args):
+  c = tiny_config(
+    "",
+    objective__name=objective,
+    model__likelihood__name="gaussian_optimal",
+  )
+  c.data.image_shape = SHAPE
+  if objective == "vae_gan":
+    c.objective.auxiliary.args.channels = (4, 4, 4, 4)
+    c.objective.auxiliary.args.hidden = 8
+  else:
+    c.objective.args.num_samples = 2
+  c.objective.args.update(args)
+  vae = build.model(c, SHAPE, train=True)
+  variables = build.init_variables(c, SHAPE)
+  batch = Batch(
+    image=jnp.zeros((2, *SHAPE), jnp.uint8),
+    index=jnp.arange(2, dtype=jnp.int32),
+    mask=jnp.ones((2,), bool),
+    key=jax.random.split(jax.random.key(1), 2),
+  )
+
+  def state(index):
+    return step.forward(
+      objectives.from_config(c),
+      vae,
+      variables,
+      batch.replace(index=index),
+      step=jnp.int32(0),
+      dropout_key=jax.random.key(2),
+    )[1]
+
+  mapped = jax.vmap(state, axis_name=devices.AXIS)
+  found = jax.jit(mapped)(batch.index[None])
+  weight = found["batch_stats"]["likelihood"]["weight"]
+  np.testing.assert_allclose(weight, 0.01, rtol=1e-5)
+
+
+def test_doubly_reparameterised_losses_refuse_dropout():
+  for objective, args in (("dreg", {}), ("rws", {"doubly": True})):
+    c = tiny_config("", objective__name=objective)
+    c.data.image_shape = SHAPE
+    c.objective.args.update(args)
+    c.model.decoder.name = "conv"
+    c.model.decoder.args = {"channels": (4, 4), "dropout": 0.5}
+    with pytest.raises(config_lib.ConfigError, match="dropout to 0.0"):
+      jax.eval_shape(
+        lambda index, c=c: step.forward(
+          objectives.from_config(c),
+          build.model(c, SHAPE, train=False),
+          build.init_variables(c, SHAPE),
+          Batch(
+            image=jnp.zeros((1, *SHAPE), jnp.uint8),
+            index=index,
+            mask=jnp.ones((1,), bool),
+            key=jax.random.split(jax.random.key(1), 1),
+          ),
+          step=jnp.int32(0),
+        )[0],
+        jnp.zeros((1,), jnp.int32),
+      )

@@ -1,0 +1,225 @@
+"""Every shipped config trains; every setting is read by some run."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax import train
+from vae_jax.config import check
+from vae_jax.data import datasets
+from vae_jax.modes import evaluate, options, reconstruct
+from vae_jax.runtime import devices, distributed
+from vae_jax.training import build, checkpoint, metrics, optim
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _shrink(config, faces_dir):
+  """Puts a config on the tiny faces, as large as its own images."""
+  height, _, channels = config.data.image_shape
+  for key in ("train_split", "validation_split", "test_split", "label"):
+    config.data[key] = ""
+  config.data.name = "synthetic_faces/tiny"
+  config.data.dir = str(faces_dir)
+  config.data.crop = 0
+  config.data.resize = height
+  config.data.grayscale = channels == 1
+  config.data.cache = "none"
+  config.train.num_epochs = 0.0
+  config.train.num_steps = 2
+  config.train.batch_size = 8 * config.train.accumulate
+  config.train.steps_per_call = 2
+  config.train.compilation_cache_dir = "none"
+  config.eval.batch_size = 16
+  for node in (config.model.encoder, config.model.decoder):
+    if node.name in ("conv", "resnet"):
+      node.args.channels = (4, 8)
+  return config
+
+
+# Their large images, of which there is another example each, take longest.
+_SLOW = (
+  "celeba",
+  "lecture_mnist",
+  "lecture_celeba",
+  "lecture_celeba_upsample",
+  "lecture_mnist_autoencoder",
+)
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    pytest.param(
+      path,
+      id=path.stem,
+      marks=[pytest.mark.slow] if path.stem in _SLOW else [],
+    )
+    for path in CONFIGS
+  ],
+)
+def test_config_trains_two_steps(path, faces_dir, tmp_path):
+  config = _shrink(load(path).get_config(), faces_dir)
+  state = train.train(config, str(tmp_path))
+  assert int(state.step) == 2 and int(state.skipped) == 0
+  for leaf in jax.tree.leaves(state.params):
+    assert np.isfinite(leaf).all()
+  rows = metrics.read_rows(tmp_path)
+  assert {r["split"] for r in rows} == {"train", "validation"}
+  for name in ("curves", "reconstructions", "samples"):
+    assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+  for name in ("latents", "manifold"):
+    drawn = (tmp_path / "figures" / f"{name}.png").exists()
+    assert drawn == (config.model.latent_dim == 2)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_docstring_has_command_hardware_time_and_number(path):
+  text = load(path).__doc__
+  assert f"python -m vae_jax.main --config=configs/{path.name}" in text
+  for word in ("Hardware:", "Time:", "Expect:"):
+    assert word in text
+
+
+def test_the_compact_faces_are_those_of_the_table():
+  path = next(p for p in CONFIGS if p.stem == "faces")
+  full, compact = (load(path).get_config(v) for v in ("full", "compact"))
+  assert (compact.model.latent_dim, compact.optim.optimizer.name) == (
+    32,
+    "adam",
+  )
+  assert compact.model.likelihood.args.sigma == 0.4
+  assert full.optim.optimizer.name == "muon"
+  for c in (full, compact):
+    check.validate(c)
+  with pytest.raises(config_lib.ConfigError, match="'small'.*full, compact"):
+    load(path).get_config("small")
+
+
+@pytest.mark.parametrize(
+  "variant, epochs, second",
+  [("full", 3280, 10 ** (-3 - 1 / 7)), ("short", 13, 10**-3.5)],
+)
+def test_variants_of_the_iwae_paper(variant, epochs, second):
+  path = next(p for p in CONFIGS if p.stem == "iwae_mnist")
+  c = load(path).get_config(variant)
+  check.validate(c)
+  assert c.train.num_epochs == epochs
+  per_epoch = 59_600 // c.train.batch_size
+  rate = optim.learning_rate(c, epochs * per_epoch)
+  # Stages of one epoch, of three, and so on to the last.
+  steps = [e * per_epoch + 10 for e in (0, 1, 3, epochs - 1)]
+  np.testing.assert_allclose(
+    [rate(s) for s in steps], [1e-3, second, second, 1e-4], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  "name, count",
+  [
+    ("lecture_mnist", 207_237),
+    ("lecture_mnist_autoencoder", 200_963),
+    ("lecture_celeba", 2_649_075),
+    ("lecture_celeba_upsample", 2_649_075),
+    ("iwae_mnist", 425_284),
+    (
+      "mnist",
+      784 * 400 + 400 + 400 * 40 + 40 + 20 * 400 + 400 + 400 * 784 + 784,
+    ),
+  ],
+)
+def test_parameter_counts(name, count):
+  path = next(p for p in CONFIGS if p.stem == name)
+  assert build.parameter_count(load(path).get_config()) == count
+
+
+def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
+  read = set()
+  original = ConfigDict.__getitem__
+  paths = {}
+
+  def recording(self, key):
+    value = original(self, key)
+    path = paths.get(id(self), "") + key
+    if isinstance(value, ConfigDict):
+      paths[id(value)] = path + "."
+    else:
+      read.add(path)
+    return value
+
+  config = tiny_config(
+    faces_dir,
+    optim__ema_decay=0.5,
+    data__cache="host",
+    train__num_steps=0,
+    train__num_epochs=1.0,
+  )
+  leaves = set(config_lib.flatten(config_lib.default()))
+  # Reading all of a config to check, store or compare it is no use of it.
+  for name in (
+    "default",
+    "from_json",
+    "check_path",
+    "override_for_use",
+    "to_json",
+    "differences",
+    "flatten",
+    "get",
+  ):
+    monkeypatch.setattr(
+      config_lib,
+      name,
+      _unrecorded(getattr(config_lib, name), monkeypatch, original),
+    )
+  monkeypatch.setattr(
+    check,
+    "validate",
+    _unrecorded(check.validate, monkeypatch, original),
+  )
+  monkeypatch.setattr(ConfigDict, "__getitem__", recording)
+  train.train(config, str(tmp_path))
+  saved = checkpoint.load_config(str(tmp_path))
+  saved.eval.fidelity = True
+  saved.eval.features.name = "encoder"
+  saved.eval.features.args.workdir = str(tmp_path)
+  evaluate.evaluate(saved, str(tmp_path))
+  reconstruct.sample(saved, str(tmp_path), options.Options())
+  devices.initialize(config.train.compilation_cache_dir)
+  distributed.start(config)
+  distributed.finish()
+  # Settings of conditional models and of losses with their own network.
+  config.model.condition = "label"
+  config.data.num_labels = 3
+  config.objective.name = "tests.support.helpers.needy_loss"
+  optim.optimizer(config, 1)
+  build.model(config, (16, 16, 1), train=True)
+  # Only this data set can be made from files that were fetched by hand.
+  config.data.name = "celeb_a"
+  config.data.manual_dir = str(tmp_path / "nowhere")
+  with pytest.raises(config_lib.ConfigError, match="nowhere"):
+    datasets.open_splits(config.data)
+  assert json.loads((tmp_path / "eval" / "test.json").read_text())
+  assert leaves - read == set()
+
+
+def _unrecorded(function, monkeypatch, original):
+  def run(*args):
+    with monkeypatch.context() as patch:
+      patch.setattr(ConfigDict, "__getitem__", original)
+      return function(*args)
+
+  return run

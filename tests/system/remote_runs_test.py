@@ -1,0 +1,191 @@
+"""Checkpoints and runs in an object store: killed, resumed, followed."""
+
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import jobs, stores
+from tests.support.helpers import assert_same, tiny_config
+from vae_jax import train
+from vae_jax.modes import evaluate, reconstruct
+from vae_jax.modes import options as options_lib
+from vae_jax.runtime import staging, storage, transfer
+from vae_jax.training import checkpoint, metrics
+
+stores.require()
+pytestmark = stores.MARKS
+
+
+def test_a_checkpoint_is_one_when_its_last_file_is_there(
+  any_address, monkeypatch
+):
+  for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
+    storage.write_bytes(any_address / name, b"old")
+  # Of an upload that a kill cut short, and of one that was set aside.
+  for name in ("7/state/large", "9/state/larger"):
+    storage.write_bytes(any_address / name, b"half")
+  storage.write_bytes(any_address / "unreadable-3-1" / "state" / "large", b"")
+  assert [p.name for p in staging.complete(any_address)] == ["5"]
+  mirror = staging.Mirror(any_address)
+  # What says whether it is kept, and not what is large.
+  assert transfer.local_sizes(mirror.folder) == {
+    "5/_CHECKPOINT_METADATA": 3,
+    "5/metrics/metrics": 3,
+  }
+  puts = []
+  system = storage.file_system(any_address)
+  original = system.put_file
+
+  def put_file(source, target):
+    puts.append(target)
+    original(source, target)
+
+  monkeypatch.setattr(system, "put_file", put_file)
+  for name in ("_CHECKPOINT_METADATA", "a", "state/large"):
+    storage.write_bytes(mirror.folder / "9" / name, b"new")
+  mirror.copy_after(lambda: None)
+  mirror.wait()
+  assert puts[-1] == str(any_address / "9" / "_CHECKPOINT_METADATA")
+  assert len(puts) == 3
+  mirror.copy_after(lambda: shutil.rmtree(mirror.folder / "5"))
+  mirror.close()
+  assert len(puts) == 3 and not mirror.folder.exists()
+  assert sorted(transfer.listing(any_address)) == [
+    "9/_CHECKPOINT_METADATA",
+    "9/a",
+    "9/state/large",
+    "unreadable-3-1/state/large",
+  ]
+
+
+def test_a_mirror_removes_nothing_of_its_successor(
+  address, tmp_path, monkeypatch
+):
+  def on_host(name):
+    monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
+    return staging.Mirror(address)
+
+  def save(mirror, name, gone=()):
+    for file in ("_CHECKPOINT_METADATA", "state/large"):
+      storage.write_bytes(mirror.folder / name / file, b"")
+    for other in gone:
+      shutil.rmtree(mirror.folder / other)
+    mirror.copy_after(lambda: None)
+    mirror.wait()
+
+  storage.write_bytes(address / "2" / "_CHECKPOINT_METADATA", b"")
+  first = on_host("one")
+  save(first, "4", gone=["2"])
+  second = on_host("two")
+  save(second, "6")
+  save(first, "5", gone=["4"])
+  assert {p.name for p in staging.complete(address)} == {"5", "6"}
+  first.close()
+  second.close()
+
+
+def test_what_keeps_a_checkpoint_from_the_store_is_raised(address):
+  mirror = staging.Mirror(address)
+
+  def fail():
+    raise OSError("no")
+
+  mirror.copy_after(fail)
+  with pytest.raises(OSError, match="no"):
+    mirror.wait()
+  mirror.close()
+
+
+def _config(data, cache_dir):
+  return tiny_config(
+    data,
+    data__cache="host",
+    data__cache_dir=str(cache_dir),
+    train__num_steps=24,
+    train__steps_per_call=2,
+    train__validate_every_steps=12,
+    train__log_every_steps=5,
+    checkpoint__every_steps=4,
+    eval__latents=False,
+  )
+
+
+# Rows of step 12 are there when it is killed, and no checkpoint of it is.
+_KILLED = """
+import os, signal, sys
+from tests import remote_runs_test
+from vae_jax import checkpoint, train
+save = checkpoint.Checkpoints.save
+def kill(self, state, *rest, **more):
+  if int(state.step) == 12:
+    self.wait()
+    os.kill(os.getpid(), signal.SIGKILL)
+  save(self, state, *rest, **more)
+checkpoint.Checkpoints.save = kill
+train.train(remote_runs_test._config(*sys.argv[2:]), sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
+  address, data, faces_dir, tmp_path, monkeypatch, caplog
+):
+  there, here = str(address / "run"), str(tmp_path / "run")
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "one"))
+  process = subprocess.Popen(
+    [sys.executable, "-c", _KILLED, there, data, str(address / "cache")],
+    stderr=subprocess.PIPE,
+  )
+  train.train(_config(faces_dir, ""), here)
+  _, said = process.communicate()
+  assert process.returncode == -signal.SIGKILL, said
+  assert (address / "run" / ".owner").exists()
+  assert checkpoint.steps(there)[-1] == 8
+  # What a killed process leaves on its host goes with the next one's.
+  left = list((tmp_path / "one" / "staging").iterdir())
+  with staging.scratch() as one, staging.scratch() as other:
+    assert one.exists() and not [p for p in left if p.exists()]
+  assert len(left) == 2 and not other.exists()
+  assert metrics.read_rows(there)[-1]["step"] == 12
+  # On another host, without the first one's copies.
+  monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
+  with caplog.at_level(logging.INFO, "absl"):
+    train.train(_config(data, address / "cache"), there)
+  assert "Going on from step 8" in caplog.text
+  assert "decoded" not in caplog.text
+  assert not (address / "run" / ".owner").exists()
+  assert not list((tmp_path / "two" / "staging").iterdir())
+  assert_same(checkpoint.load_state(there), checkpoint.load_state(here))
+  assert checkpoint.steps(there) == checkpoint.steps(here)
+  assert jobs.rows(there) == jobs.rows(here)
+
+  for workdir in (there, here):
+    config = checkpoint.load_config(workdir)
+    evaluate.evaluate(config, workdir)
+    reconstruct.sample(config, workdir, options_lib.Options(count=8))
+  for name in (
+    "eval/test.json",
+    "figures/samples.npz",
+    "figures/samples.png",
+    "figures/reconstructions.png",
+  ):
+    written = storage.path(here) / name
+    assert (address / "run" / name).read_bytes() == written.read_bytes()
+
+
+def test_an_unreadable_checkpoint_falls_back(
+  address, faces_dir, tmp_path, monkeypatch
+):
+  config = tiny_config(faces_dir, train__num_steps=4, checkpoint__every_steps=2)
+  config.checkpoint.keep_latest = 2
+  state = train.train(config, str(address))
+  for name in transfer.listing(address / "checkpoints" / "4" / "state"):
+    storage.write_bytes(address / "checkpoints" / "4" / "state" / name, b"no")
+  again = train.train(config, str(address))
+  assert list((address / "checkpoints").glob("unreadable-4-*"))
+  assert_same(again, state)
+  assert checkpoint.steps(str(address)) == [2, 4]

@@ -1,0 +1,143 @@
+"""Jobs that are killed again and again, and end as if nothing had happened."""
+
+import collections
+import gc
+import logging
+import os
+import pathlib
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support import jobs
+from tests.support.helpers import tiny_config
+from vae_jax.training import checkpoint, metrics
+from vae_jax.training import step as train_step
+
+PLACES = ("cache", "compile", "step", "save", "evaluate")
+STEPS = 200
+SAVES = int(os.environ.get("SAVES", "1500"))
+
+
+def plan_of(seed, processes, do, rounds):
+  """Returns faults at each place in the lead and in a worker, at random
+  moments, in random order."""
+  random = np.random.RandomState(seed)
+  plan = []
+  for place in PLACES * rounds:
+    for process in (0, random.randint(1, processes)):
+      count = random.randint(2, 6) if place == "step" else 1
+      # A signal must come before the end of what it comes in.
+      delay = 0.0 if do == "TERM" else float(random.uniform(0, 0.2))
+      plan.append(
+        {
+          "process": int(process),
+          "at": place,
+          "count": int(count),
+          "delay": delay,
+          "do": do,
+        }
+      )
+  return [plan[i] for i in random.permutation(len(plan))]
+
+
+def survive(plan, layout, folder, faces_dir):
+  """Runs a job through all faults of a plan to its end; see `faults.job`."""
+  ended, workdir = jobs.job(
+    folder,
+    faces_dir,
+    layout=layout,
+    plan=plan,
+    restarts=len(plan) + 2,
+    steps=STEPS,
+  )
+  assert ended.returncode == 0, ended.stdout
+  return ended, workdir
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, faces_dir):
+  """Returns {layout: workdir} of runs that nobody disturbed."""
+  found = {}
+  for layout in ((2, 2), (4, 1)):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended, found[layout] = jobs.job(
+      folder, faces_dir, layout=layout, steps=STEPS
+    )
+    assert ended.returncode == 0, ended.stdout
+  jobs.assert_close(*found.values())
+  return found
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
+def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
+  plan = plan_of(layout[0], layout[0], "KILL", rounds=2)
+  _, workdir = survive(plan, layout, tmp_path, faces_dir)
+  kills = collections.Counter(
+    (fault["at"], "lead" if fault["process"] == 0 else "worker")
+    for fault in jobs.done(tmp_path)
+  )
+  print(layout, dict(kills))
+  # A kill that would come after its process has ended is none.
+  assert sum(kills.values()) >= 16
+  jobs.assert_as_if_nothing_happened(workdir, undisturbed[layout])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
+def test_told_to_stop_at_random_moments(
+  layout, undisturbed, tmp_path, faces_dir
+):
+  plan = plan_of(layout[0] + 1, layout[0], "TERM", rounds=1)
+  ended, workdir = survive(plan, layout, tmp_path, faces_dir)
+  assert len(jobs.done(tmp_path)) >= 8
+  assert "Traceback" not in ended.stdout
+  # Wherever it stopped there is a row of what came since the one before it.
+  steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
+  assert sum(steps) == STEPS
+  jobs.assert_as_if_nothing_happened(workdir, undisturbed[layout])
+
+
+@pytest.mark.slow
+def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
+  """Neither files, nor open files, nor threads, nor memory."""
+  # pytest keeps what is logged.
+  monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+  config = tiny_config(faces_dir)
+  config.data.image_shape = (16, 16, 1)
+  state = train_step.init_state(config, (16, 16, 1), 10)
+  state = jax.tree.map(np.asarray, state)
+  kept = checkpoint.Checkpoints(tmp_path)
+  pages = pathlib.Path("/proc/self/statm")
+
+  def save(first, last):
+    for step in range(first, last):
+      kept.save(state.replace(step=np.int32(step)), config, score=None)
+    kept.wait()
+    gc.collect()
+    return {
+      "files": len(list(tmp_path.rglob("*"))),
+      "open": len(os.listdir("/proc/self/fd")),
+      "threads": threading.active_count(),
+      "objects": len(gc.get_objects()),
+      "bytes": int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+    }
+
+  # Until then the memory of Orbax's threads fills up.
+  before = save(0, 300)
+  after = save(300, SAVES)
+  kept.close()
+  print(before, after)
+  assert after["files"] <= before["files"]
+  assert after["open"] <= before["open"] + 5
+  assert after["threads"] <= before["threads"] + 5
+  # A hundredth of what one more object per array and save would be.
+  arrays = len(jax.tree.leaves(state))
+  assert after["objects"] - before["objects"] < 0.01 * arrays * SAVES + 1000
+  # A hundred bytes of each array and save.
+  assert after["bytes"] - before["bytes"] < 100 * arrays * SAVES

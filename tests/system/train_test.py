@@ -1,0 +1,225 @@
+"""The same numbers however a run is cut up or divided."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support.helpers import assert_same, curve, tiny_config
+from vae_jax import config as config_lib
+from vae_jax import train
+from vae_jax.runtime import devices as parallel
+from vae_jax.training import checkpoint, metrics, step_log
+
+
+def _convolutional(faces_dir):
+  """All that is of the batch or random: BatchNorm, sigma-VAE, binarisation."""
+  c = tiny_config(
+    faces_dir,
+    train__num_steps=4,
+    model__likelihood__name="gaussian_optimal",
+    data__binarization="dynamic",
+    optim__ema_decay=0.9,
+  )
+  for node in (c.model.encoder, c.model.decoder):
+    node.name = "conv"
+    node.args = {"channels": (4, 8)}
+  return c
+
+
+def test_statistics_of_the_batch_are_of_all_devices(
+  faces_dir, tmp_path, monkeypatch
+):
+  eight = train.train(_convolutional(faces_dir), str(tmp_path / "8"))
+  chosen = jax.devices()[:1]
+  monkeypatch.setattr(parallel, "devices", lambda: chosen)
+  one = train.train(_convolutional(faces_dir), str(tmp_path / "1"))
+  for split in ("train", "validation"):
+    np.testing.assert_allclose(
+      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    one.model_state,
+    eight.model_state,
+  )
+  # Debiased, after 4 steps: 1 - 0.99^4.
+  weight = one.model_state["batch_stats"]["likelihood"]["weight"]
+  np.testing.assert_allclose(weight, 1 - 0.99**4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_same_curve_on_any_number_of_devices(
+  devices, reference, faces_dir, tmp_path, monkeypatch
+):
+  folder, _ = reference
+  chosen = jax.devices()[:devices]
+  monkeypatch.setattr(parallel, "devices", lambda: chosen)
+  train.train(tiny_config(faces_dir), str(tmp_path))
+  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
+  np.testing.assert_allclose(
+    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"train__steps_per_call": 1},
+    {"train__steps_per_call": 50},
+    {"train__accumulate": 2},
+    {"data__cache": "host"},
+    {"eval__batch_size": 24},
+  ],
+)
+def test_same_curve_however_the_work_is_cut_up(
+  settings, reference, faces_dir, tmp_path
+):
+  folder, _ = reference
+  train.train(tiny_config(faces_dir, **settings), str(tmp_path))
+  assert len(curve(tmp_path)) == 20
+  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
+  np.testing.assert_allclose(
+    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
+  )
+
+
+def test_dispatches_do_not_change_a_bit(reference, faces_dir, tmp_path):
+  _, state = reference
+  c = tiny_config(faces_dir, checkpoint__every_steps=3)
+  again = train.train(c, str(tmp_path))
+  assert_same(again, state)
+
+
+def test_another_seed_is_another_run(reference, faces_dir, tmp_path):
+  folder, _ = reference
+  train.train(tiny_config(faces_dir, seed=1), str(tmp_path))
+  assert np.abs(curve(tmp_path) / curve(folder) - 1).min() > 1e-4
+
+
+def test_a_loss_may_use_the_global_batch_and_labels(
+  faces_dir, tmp_path, monkeypatch
+):
+  (tmp_path / "global_losses.py").write_text(
+    "import jax.numpy as jnp\n"
+    "from vae_jax import parallel\n"
+    "from vae_jax.objectives import elbo\n\n\n"
+    "def spread(vae, batch, *, step):\n"
+    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "  (mean,) = vae.encode(batch.image).mean\n"
+    "  everyone = parallel.all_gather(mean)\n"
+    "  penalty = jnp.var(everyone) + 0.1 * batch.label[:, 0]\n"
+    "  return terms.replace(loss=terms.loss + penalty)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  curves = []
+  for count in (8, 1):
+    chosen = jax.devices()[:count]
+    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
+    c = tiny_config(
+      faces_dir, objective__name="global_losses.spread", train__num_steps=4
+    )
+    train.train(c, str(tmp_path / str(count)))
+    curves.append(curve(tmp_path / str(count)))
+  np.testing.assert_allclose(*curves, rtol=1e-5)
+
+
+def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
+  c = tiny_config(faces_dir, optim__ema_decay=0.9)
+  state = train.train(c, str(tmp_path))
+  loaded = checkpoint.load_params(str(tmp_path))
+  weight = jax.tree.map(lambda a: a / (1 - 0.9**20), state.ema_params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), loaded, weight
+  )
+  different = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), loaded, state.params
+  )
+  assert max(jax.tree.leaves(different)) > 1e-4
+
+
+def test_exploding_steps_are_skipped_counted_and_end_the_run(
+  faces_dir, tmp_path
+):
+  c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
+  with pytest.raises(step_log.Diverged, match="step 7 .gradient norm") as error:
+    train.train(c, str(tmp_path))
+  assert "7 steps in a row" in str(error.value)
+
+
+def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
+  faces_dir, tmp_path, monkeypatch
+):
+  (tmp_path / "bad_losses.py").write_text(
+    "import jax.numpy as jnp\n"
+    "from vae_jax.objectives import elbo\n\n\n"
+    "def bad_at_3(vae, batch, *, step):\n"
+    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "  bad = jnp.where(step == 3, jnp.nan, 1.0)\n"
+    "  return terms.replace(loss=bad * terms.loss)\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  states = []
+  for steps in (3, 4, 6):
+    c = tiny_config(
+      faces_dir,
+      objective__name="bad_losses.bad_at_3",
+      optim__ema_decay=0.9,
+      train__num_steps=steps,
+    )
+    states.append(train.train(c, str(tmp_path / str(steps))))
+  before, after, later = states
+  assert (int(after.step), int(after.skipped)) == (4, 1)
+  assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
+  for name in ("params", "model_state", "opt_state", "ema_params"):
+    assert_same(getattr(after, name), getattr(before, name))
+  changed = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), later.params, after.params
+  )
+  assert min(jax.tree.leaves(changed)) > 0
+  rows = [r for r in metrics.read_rows(tmp_path / "6") if r["split"] == "train"]
+  assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
+  assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
+  # Adam has taken 5 steps, and so has the average.
+  loaded = checkpoint.load_params(str(tmp_path / "6"))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b / (1 - 0.9**5), rtol=1e-5),
+    loaded,
+    later.ema_params,
+  )
+
+
+def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
+  c = tiny_config(
+    faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
+  )
+  with pytest.raises(step_log.Diverged, match="not finite: .*loss"):
+    train.train(c, str(tmp_path))
+  rows = metrics.read_rows(tmp_path)
+  assert sum(r["skipped"] for r in rows) > 0
+  assert json.dumps(rows, allow_nan=False)
+
+
+def test_what_cannot_work_stops_before_anything_is_written(faces_dir, tmp_path):
+  for settings, said in (
+    ({"train__batch_size": 12}, "multiple of 8"),
+    ({"objective__name": "elbow"}, "Did you mean elbo"),
+    ({"objective__args": {"beta": 1.0}}, "unknown to elbo"),
+    (
+      {"model__encoder__name": "lecture_mnist", "model__encoder__args": {}},
+      "28",
+    ),
+    ({"model__posterior__name": "deterministic"}, "KL divergence"),
+    ({"data__image_shape": (8, 8, 1)}, "has images of"),
+    ({"data__label": "attributes/Smilin"}, "Smiling"),
+    ({"model__encoder__args": {"hiden": (3,)}}, "hiden is unknown"),
+    ({"optim__optimizer__name": "adamm"}, "adamm"),
+    ({"optim__schedule__name": "cosin"}, "cosine"),
+    ({"seed": 2**32}, "below 2**32"),
+  ):
+    c = tiny_config(faces_dir, **settings)
+    with pytest.raises(config_lib.ConfigError) as error:
+      train.train(c, str(tmp_path / "run"))
+    assert said in str(error.value), (said, str(error.value))
+    assert not (tmp_path / "run").exists()

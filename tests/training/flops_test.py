@@ -1,0 +1,60 @@
+"""Counted operations against hand counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tests.support.helpers import tiny_config
+from vae_jax.models import conv_ops
+from vae_jax.runtime import devices
+from vae_jax.training import flops
+from vae_jax.training import step as train_step
+
+
+def _count(function, *args):
+  return flops.count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def test_products_and_loops():
+  a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+  assert _count(jnp.matmul, a, b) == 2 * 3 * 4 * 5
+  assert _count(jax.jit(lambda a: a @ b + 1), a) == 2 * 3 * 4 * 5
+  assert (
+    _count(lambda a: lax.scan(lambda c, _: (c, a @ b), 0, length=7), a)
+    == 7 * 2 * 3 * 4 * 5
+  )
+
+
+def test_convolution_is_counted_once_whatever_the_platform():
+  x, k = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
+  window = conv_ops.Window((8, 8), (3, 3), (2, 2), ((1, 1), (1, 1)))
+  forward = 2 * 2 * 4 * 4 * 27 * 5
+  assert _count(lambda x, k: conv_ops.conv(x, k, window), x, k) == forward
+  both = jax.grad(lambda x, k: conv_ops.conv(x, k, window).sum(), (0, 1))
+  assert _count(both, x, k) == 3 * forward
+  plain = lambda x, k: lax.conv(x.transpose(0, 3, 1, 2), k.T, (1, 1), "SAME")
+  assert _count(plain, x, k) == 2 * 2 * 8 * 8 * 27 * 5
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_train_step_of_an_mlp(parts, faces_dir):
+  c = tiny_config(faces_dir, train__accumulate=parts)
+  state = train_step.init_state(c, (16, 16, 1), 10)
+  state = devices.replicate(jax.tree.map(np.asarray, state))
+  local = 16 // parts // 8
+  data = {
+    "image": np.zeros((8, 5, parts, local, 16, 16, 1), np.uint8),
+    "index": np.zeros((8, 5, parts, local), np.int32),
+  }
+  step = train_step.make_train_steps(c, (16, 16, 1), 10)
+  control = np.array([5, 0], np.int32)
+  scalars = devices.replicate((control, np.uint32(0)))
+  counted = flops.count(
+    jax.make_jaxpr(step)(state, devices.shard(data), *scalars).jaxpr
+  )
+  # Forward, and gradients by weights and by inputs, less those by pixels.
+  layers = [(256, 16), (16, 6), (3, 16), (16, 256)]
+  products = sum(3 * 2 * i * o for i, o in layers) - 2 * 256 * 16
+  assert counted == 16 // 8 * products

@@ -1,0 +1,130 @@
+"""Schedules and averaged weights as values."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax.training import optim
+
+
+def test_constant_after_linear_warmup():
+  c = config_lib.default()
+  c.optim.warmup_steps = 10
+  rate = optim.learning_rate(c, 100)
+  values = [float(rate(s)) for s in (0, 4, 9, 10, 99)]
+  np.testing.assert_allclose(values, [1e-4, 5e-4, 1e-3, 1e-3, 1e-3], rtol=1e-6)
+
+
+def test_stages_are_those_of_the_paper():
+  """3^i epochs at 1e-3 10^(-i / 7): 3,280 epochs, here of ten steps."""
+  c = config_lib.default()
+  c.optim.schedule.name = "stages"
+  rate = optim.learning_rate(c, 32_800)
+  ends = np.cumsum(10 * 3 ** np.arange(8))
+  for i, end in enumerate(ends):
+    for step in (end - 10 * 3**i + 2, end - 2):
+      assert float(rate(int(step))) == pytest.approx(
+        1e-3 * 10 ** (-i / 7), rel=1e-5
+      )
+  c.optim.schedule.args.count = 3
+  rate = optim.learning_rate(c, 13)
+  expected = 1e-3 * np.sqrt(0.1) ** np.repeat([0, 1, 2], [1, 3, 9])
+  np.testing.assert_allclose([rate(i) for i in range(13)], expected, rtol=1e-5)
+
+
+def test_cosine_ends_at_its_final_share():
+  c = config_lib.default()
+  c.optim.schedule.name = "cosine"
+  c.optim.schedule.args.final = 0.1
+  rate = optim.learning_rate(c, 100)
+  values = [float(rate(s)) for s in (0, 50, 100, 200)]
+  np.testing.assert_allclose(values, [1e-3, 5.5e-4, 1e-4, 1e-4], rtol=1e-5)
+
+
+def test_step_decays_at_fractions_of_the_run():
+  c = config_lib.default()
+  c.optim.schedule.name = "step"
+  c.optim.schedule.args.at = (0.5, 0.75)
+  rate = optim.learning_rate(c, 100)
+  values = [float(rate(s)) for s in (49, 50, 74, 75)]
+  np.testing.assert_allclose(values, [1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "sgd"])
+def test_optimisers_of_optax_by_name(name):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  ours = optim.optimizer(c, 10)
+  theirs = getattr(optax, name)(1e-3)
+  params = {"w": jnp.array([1.0, -2.0])}
+  grads = {"w": jnp.array([0.3, 0.1])}
+  update, _ = ours.update(grads, ours.init(params), params)
+  expected, _ = theirs.update(grads, theirs.init(params), params)
+  np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)
+
+
+def test_clipping_is_by_global_norm():
+  c = config_lib.default()
+  c.optim.optimizer.name = "sgd"
+  c.optim.learning_rate = 1.0
+  c.optim.clip_norm = 1.0
+  optimizer = optim.optimizer(c, 10)
+  grads = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+  update, _ = optimizer.update(grads, optimizer.init(grads), grads)
+  np.testing.assert_allclose(update["a"], [-0.6], rtol=1e-6)
+  np.testing.assert_allclose(update["b"], [-0.8], rtol=1e-6)
+
+
+def test_debiased_average_is_the_weighted_mean():
+  values, decay = [1.0, 5.0, -2.0], 0.9
+  average = {"w": jnp.zeros(())}
+  for v in values:
+    average = optim.update_ema(average, {"w": jnp.float32(v)}, decay)
+  weights = 0.1 * decay ** np.arange(2, -1, -1)
+  expected = (weights * values).sum() / weights.sum()
+  debiased = optim.debias_ema(average, decay, 3)
+  np.testing.assert_allclose(debiased["w"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "path, value, said",
+  [
+    ("optim.optimizer.name", "adamm", "adamm"),
+    ("optim.optimizer.name", "chain", "muon or an optimiser of optax"),
+    ("optim.optimizer.args.bta", 1, "bta"),
+    ("optim.schedule.name", "cosin", "cosin"),
+    ("optim.schedule.args.final", 1.0, "final"),
+  ],
+)
+def test_what_optax_lacks_is_said(path, value, said):
+  c = config_lib.default()
+  config_lib.update(c, path, value)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    optim.optimizer(c, 10)
+
+
+@pytest.mark.parametrize(
+  "name, args, said",
+  [
+    ("cosine", {"final": -1.0}, "final is -1.0; it must be 0 or more"),
+    ("step", {"decay": -1.0}, "decay is -1.0; it must be above 0"),
+    ("step", {"at": (500.0, 1000.0)}, "a fraction of the run"),
+    ("stages", {"count": 0}, "count is 0; it must be at least 1"),
+  ],
+)
+def test_impossible_schedules_are_said_in_a_sentence(name, args, said):
+  c = config_lib.default()
+  c.optim.schedule.name = name
+  c.optim.schedule.args.update(args)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    optim.learning_rate(c, 10)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "rprop"])
+def test_optimisers_that_need_more_than_gradients_are_refused(name):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):
+    optim.optimizer(c, 10)

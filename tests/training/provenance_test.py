@@ -1,0 +1,149 @@
+"""What a run was made with, through ends of every kind."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax import train
+from vae_jax.runtime import preemption, storage
+from vae_jax.training import provenance, step_log
+
+
+def test_every_start_of_a_run_has_an_entry(reference, faces_dir):
+  folder, _ = reference
+  before = provenance.read(str(folder))
+  assert (before[0]["from_step"], before[0]["to_step"]) == (0, 20)
+  train.train(tiny_config(faces_dir), str(folder))
+  *others, last = provenance.read(str(folder))
+  assert others == before
+  assert (last["from_step"], last["to_step"]) == (20, 20)
+  assert last["config_digest"] == before[0]["config_digest"]
+  for entry in (before[0], last):
+    assert entry["outcome"] == "finished" and entry["sentence"] == ""
+    assert entry["started"] <= entry["ended"]
+    assert entry["started"].endswith("+00:00")
+    assert entry["seed"] == 0
+    assert entry["command"] == sys.argv
+    assert entry["python"] == platform.python_version()
+    assert entry["devices"] == "8 x cpu (cpu)"
+    assert entry["devices_per_process"] == 8 and entry["backend"] == "cpu"
+    (process,) = entry["processes"]
+    assert process.startswith(f"process 0 ({platform.node()}")
+    assert "device_count=8" in entry["XLA_FLAGS"]
+    assert entry["packages"]["jax"] == jax.__version__
+    for name in ("flax", "optax", "orbax-checkpoint", "numpy"):
+      assert entry["packages"][name] == importlib.metadata.version(name)
+    assert entry["code"] == provenance.code_version()
+
+
+@pytest.mark.parametrize(
+  "error, outcome, sentence",
+  [
+    (preemption.Interrupted("Stopped."), "interrupted", "Stopped."),
+    (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+    (step_log.Diverged("Not finite."), "diverged", "Not finite."),
+    (config_lib.ConfigError("Too large."), "failed", "Too large."),
+    (ZeroDivisionError("division"), "failed", "division"),
+  ],
+)
+def test_ends(error, outcome, sentence, tmp_path):
+  with pytest.raises(type(error)):
+    with provenance.keep(str(tmp_path), tiny_config("", seed=7)) as kept:
+      kept.began(3)
+      kept.step = 11
+      raise error
+  (entry,) = provenance.read(str(tmp_path))
+  assert (entry["outcome"], entry["sentence"]) == (outcome, sentence)
+  assert (entry["from_step"], entry["to_step"]) == (3, 11)
+  assert entry["ended"] >= entry["started"] and entry["seed"] == 7
+
+
+def _kill(folder, config, step):
+  """Leaves what a process leaves that is killed at work."""
+  provenance.Record(str(folder), provenance.describe(config)).began(step)
+
+
+def test_after_a_kill_the_next_start_goes_on(tmp_path):
+  _kill(tmp_path, tiny_config(""), 5)
+  with provenance.keep(str(tmp_path), tiny_config("", train__num_steps=9)):
+    killed, running = provenance.read(str(tmp_path))
+    assert running["outcome"] == "unknown"
+  killed_again, finished = provenance.read(str(tmp_path))
+  assert killed == killed_again
+  assert (killed["outcome"], killed["ended"]) == ("unknown", None)
+  assert (killed["from_step"], killed["to_step"]) == (5, None)
+  assert finished["outcome"] == "finished"
+  assert finished["config_digest"] != killed["config_digest"]
+  assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+  "damage", [lambda b: b[: len(b) // 2], lambda b: b"{}"]
+)
+def test_a_damaged_record_is_kept_and_stops_nothing(damage, tmp_path):
+  _kill(tmp_path, tiny_config(""), 5)
+  path = tmp_path / "record.json"
+  damaged = damage(path.read_bytes())
+  path.write_bytes(damaged)
+  with provenance.keep(str(tmp_path), tiny_config("")) as kept:
+    kept.began(6)
+  (entry,) = json.loads(path.read_text())
+  assert entry["from_step"] == 6
+  assert (tmp_path / "record.unreadable.json").read_bytes() == damaged
+
+
+def test_a_full_disk_does_not_hide_how_a_run_ended(tmp_path, monkeypatch):
+  def full(*args):
+    raise OSError(28, "No space left on device")
+
+  with pytest.raises(step_log.Diverged):
+    with provenance.keep(str(tmp_path), tiny_config("")):
+      monkeypatch.setattr(storage, "write_json", full)
+      raise step_log.Diverged("Not finite.")
+  (entry,) = provenance.read(str(tmp_path))
+  assert entry["outcome"] == "unknown"
+
+
+def _git(folder, *words):
+  settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
+  return subprocess.run(
+    ["git", *settings, *words],
+    cwd=folder,
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout.strip()
+
+
+def test_code_is_told_apart(tmp_path, monkeypatch):
+  package = tmp_path / "package"
+  (package / "inner").mkdir(parents=True)
+  (package / "__init__.py").write_text("a = 1\n")
+  (package / "inner" / "b.py").write_text("b = 1\n")
+  monkeypatch.setattr(provenance, "_FOLDER", package)
+  look = provenance.code_version.__wrapped__
+  plain = look()
+  assert (plain["commit"], plain["dirty"]) == ("", False)
+  # Installed into a folder of somebody else's project.
+  _git(tmp_path, "init", "--quiet")
+  (tmp_path / "other.txt").write_text("")
+  _git(tmp_path, "add", "other.txt")
+  _git(tmp_path, "commit", "--quiet", "-m", "other")
+  assert look() == plain
+  _git(tmp_path, "add", ".")
+  _git(tmp_path, "commit", "--quiet", "-m", "package")
+  clean = look()
+  assert clean == {**plain, "commit": _git(tmp_path, "rev-parse", "HEAD")}
+  (package / "inner" / "b.py").write_text("b = 2\n")
+  changed = look()
+  assert changed["dirty"] and changed["digest"] != clean["digest"]
+  (package / "inner" / "b.py").write_text("b = 1\n")
+  (package / "inner" / "b.py").rename(package / "inner" / "c.py")
+  assert look()["digest"] not in (clean["digest"], changed["digest"])

@@ -1,0 +1,37 @@
+"""What a run writes into its config before it begins."""
+
+import pytest
+
+from tests.support.helpers import tiny_config
+from vae_jax import config as config_lib
+from vae_jax.data import datasets
+from vae_jax.training import setup
+
+
+def test_the_number_of_training_images_is_filled_in(faces_dir):
+  c = tiny_config(faces_dir, objective__name="beta_tcvae")
+  splits = datasets.open_splits(c.data)
+  resolved = setup.resolve(c, splits)
+  assert resolved.objective.args.to_dict() == {
+    "dataset_size": len(splits.train)
+  }
+  setup.check(resolved, splits)
+  assert setup.resolve(resolved, splits) == resolved
+  again = config_lib.from_json(config_lib.to_json(resolved))
+  assert again.objective.args.dataset_size == len(splits.train)
+  assert c.objective.args.to_dict() == {}
+
+  c.objective.args.dataset_size = 7
+  assert setup.resolve(c, splits).objective.args.dataset_size == 7
+  c.objective.args.dataset_size = 0
+  filled = setup.resolve(c, splits).objective.args.dataset_size
+  assert filled == len(splits.train)
+
+
+def test_an_objective_that_takes_none_is_left_alone(faces_dir):
+  c = tiny_config(faces_dir)
+  splits = datasets.open_splits(c.data)
+  assert setup.resolve(c, splits).objective.args.to_dict() == {}
+  c.objective.name = "elbow"
+  with pytest.raises(config_lib.ConfigError, match="Did you mean elbo"):
+    setup.resolve(c, splits)

@@ -1,0 +1,93 @@
+"""The bound on held-out data: every example once, the same number always."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tqdm
+from ml_collections import ConfigDict
+
+from vae_jax.data import pipeline
+from vae_jax.runtime import devices, watchdog
+from vae_jax.training import build, metrics
+
+
+def mean_terms(
+  eval_step: Callable[..., dict[str, Any]],
+  variables: Any,
+  source: Any,
+  *,
+  batch_size: int,
+  step: int,
+  seed: int,
+  progress: bool = False,
+) -> dict[str, float]:
+  """Returns the objective's terms, averaged over a split, in nats.
+
+  Args:
+    eval_step: of `train_step.make_eval_step`.
+    variables: replicated parameters and model state.
+    source: the split.
+    batch_size: images at a time over all devices, rounded up to a multiple
+      of them; only losses with a statistic of the batch depend on it.
+    step: optimiser steps so far, for schedules inside the objective.
+    seed: of the sampling.
+    progress: whether to show a bar.
+
+  Returns:
+    {name: mean over examples} and "num_examples".
+  """
+  batch_size = devices.round_up(batch_size)
+  means = metrics.MaskedMeans()
+  replicated = devices.replicate((np.int32(step), np.uint32(seed)))
+  starts = range(0, len(source), batch_size)
+  batches = pipeline.prefetch(
+    lambda start: pipeline.eval_data(source, start, batch_size), starts
+  )
+  bar = tqdm.tqdm(
+    total=len(source),
+    unit="img",
+    desc="evaluate",
+    disable=not (progress and devices.is_lead()),
+  )
+  with bar, watchdog.hastily():
+    for start, data in zip(starts, batches, strict=True):
+      sums = eval_step(variables, devices.shard(data), *replicated)
+      watchdog.progress(watchdog.COMPUTING)
+      means.add(devices.read_one(sums))
+      watchdog.progress("evaluating")
+      bar.update(min(batch_size, len(source) - start))
+  return means.result()
+
+
+def bits(
+  config: ConfigDict, shape: tuple[int, int, int], means: dict[str, float]
+) -> dict[str, Any]:
+  """Returns "bits_per_dim" of neg_elbo, and in words what it is the bits of.
+
+  Without a rate there is no bound, and bits_per_dim is None.
+  """
+  likelihood = build.model(config, shape, train=False).likelihood
+  density = likelihood.is_density
+  dequantized = config.data.dequantization == "uniform"
+  value = None
+  if math.isfinite(means.get("neg_elbo", math.nan)):
+    value = metrics.bits_per_dim(
+      means["neg_elbo"],
+      math.prod(shape),
+      is_density=density,
+      dequantized=dequantized,
+    )
+  bits_modelled = getattr(likelihood, "bits", None)
+  if density and dequantized:
+    words = "bound on the probability of grey levels, uniform dequantisation"
+  elif density:
+    words = "density per grey level"
+  elif bits_modelled is not None:
+    words = f"probability of {bits_modelled}-bit grey levels"
+  elif config.data.binarization == "none":
+    words = "cross-entropy of grey pixels, no likelihood"
+  else:
+    words = "probability"
+  return {"bits_per_dim": value, "bits_of": words}

@@ -1,0 +1,1 @@
+"""A trained model opened for use: encode, decode, interpolate, edit."""

@@ -1,0 +1,282 @@
+"""Curved ways through latent space along which an attribute comes or goes.
+
+A direction is the same everywhere, but a smile on a turned face may lie
+elsewhere than on a straight one. A probe f_a that is no line, the log-odds of
+attribute a given a code by small networks, points the way at each code:
+
+  dz / ds = sum_a w_a gap_a grad f_a(z) / |grad f_a(z)|^2,    z(0) = the code,
+
+where w_a are the weights of the attributes and gap_a is the mean of f_a over
+the codes with the attribute less that over those without. So a step of 1 along
+one attribute raises its log-odds as far as images with it and without it lie
+apart on average: the unit of the directions, too.
+
+The networks are trained on codes with the posterior's noise, so that they do
+not rest on differences too small to be seen in a picture, and their mean is
+taken.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import traverse_util
+from jaxtyping import Array, Float, Float32, Integer
+
+from vae_jax.config import ConfigError
+from vae_jax.runtime import storage
+
+KIND = "curved"
+_NETWORKS = 6
+_HIDDEN = (256, 256)
+_BATCH = 256
+_EPOCHS = 15
+_FEWEST_STEPS = 50
+_LEARNING_RATE = 2e-3
+_WEIGHT_DECAY = 0.1
+_FURTHEST = 100.0
+_STEPS = 20  # Of Euler's, for each unit of strength.
+# Gradients shorter than this share of the usual ones lead too far.
+_SHORT = 0.1
+
+
+class Probe(nn.Module):
+  """Log-odds of attributes, given standardised codes.
+
+  Attributes:
+    outputs: number of attributes.
+  """
+
+  outputs: int
+
+  @nn.compact
+  def __call__(self, code: Float[Array, "*b d"]) -> Float[Array, "*b a"]:
+    """Returns the log-odds of each attribute."""
+    x = code
+    for units in _HIDDEN:
+      x = nn.swish(nn.Dense(units)(x))
+    return nn.Dense(self.outputs)(x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curves:
+  """Fitted probes.
+
+  Attributes:
+    names: of the attributes, or of the classes.
+    params: of the networks, stacked.
+    scale: mean and standard deviation of the codes, [2 d].
+    gap: mean log-odds with each attribute less that without it, [a].
+    floor: least squared length of a gradient that is divided by, [a].
+    step: of the checkpoint that made the codes.
+  """
+
+  names: tuple[str, ...]
+  params: Any
+  scale: Float32[np.ndarray, "2 d"]
+  gap: Float32[np.ndarray, " a"]
+  floor: Float32[np.ndarray, " a"]
+  step: int
+
+  def walk(
+    self,
+    codes: Float32[np.ndarray, "n d"],
+    weights: Mapping[str, float | int],
+    strengths: Float[np.ndarray, " s"],
+  ) -> Float32[np.ndarray, "n s d"]:
+    """Returns where each code is led to, for each strength.
+
+    Args:
+      codes: where the ways begin; at strength 0 they are returned as they are.
+      weights: of the attributes; others do not matter.
+      strengths: how far, of either sign.
+
+    Raises:
+      ConfigError: a strength times a weight is beyond 100, or no number.
+    """
+    chosen = np.array([self.names.index(name) for name in weights], np.int32)
+    speed = np.array(list(weights.values()), np.float32) * self.gap[chosen]
+    reach = float(np.abs(list(weights.values())).max(initial=0))
+    furthest = float(np.abs(strengths).max(initial=0))
+    furthest *= reach
+    # Each unit takes its time.
+    if not furthest <= _FURTHEST:
+      raise ConfigError(
+        f"The strength {furthest:g} leads too far along a curve; it must be at "
+        f"most {_FURTHEST:g}."
+      )
+    # Of each way its own, so that none depends on how far others lead.
+    steps = np.ceil(_STEPS * reach * np.abs(strengths) - 1e-6).astype(np.int32)
+    n, s = len(codes), len(strengths)
+    begin = np.repeat(codes, s, axis=0)
+    far = np.tile(strengths / np.maximum(steps, 1), n).astype(np.float32)
+    ends = _walk(
+      self.params, self.scale, chosen, speed, self.floor[chosen], begin, far,
+      np.tile(steps, n),
+    )  # fmt: skip
+    return np.asarray(ends).reshape(n, s, -1)
+
+
+def _log_odds(
+  params: Any,
+  scale: Float[Array, "2 d"],
+  code: Float[Array, " d"],
+) -> Float[Array, " a"]:
+  """Mean over the networks."""
+  outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]
+  standard = (code - scale[0]) / scale[1]
+  run = lambda p: Probe(outputs).apply(p, standard)  # noqa: E731
+  return jax.vmap(run)(params).mean(axis=0)
+
+
+@jax.jit
+def _walk(
+  params: Any,
+  scale: Any,
+  chosen: Any,
+  speed: Any,
+  floor: Any,
+  begin: Any,
+  far: Any,
+  steps: Any,
+) -> jax.Array:
+  scale = jnp.asarray(scale)
+
+  def odds(code: jax.Array) -> jax.Array:
+    return _log_odds(params, scale, code)[chosen]
+
+  def velocity(code: jax.Array) -> jax.Array:
+    gradients = jax.jacrev(odds)(code)
+    lengths = jnp.maximum((gradients**2).sum(axis=-1), floor)
+    return (speed / lengths) @ gradients
+
+  def move(i: Any, codes: jax.Array) -> jax.Array:
+    moved = codes + far[:, None] * jax.vmap(velocity)(codes)
+    return jnp.where((i < steps)[:, None], moved, codes)
+
+  return jax.lax.fori_loop(0, jnp.max(steps), move, jnp.asarray(begin))
+
+
+def fit(
+  codes: Float32[np.ndarray, "n d"],
+  noise: Float32[np.ndarray, " d"],
+  present: Integer[np.ndarray, "n a"],
+  names: tuple[str, ...],
+  *,
+  step: int,
+) -> Curves:
+  """Trains the probes.
+
+  Args:
+    codes: posterior means.
+    noise: standard deviation of the posterior about them, by dimension.
+    present: which attributes each has, 0 or 1.
+    names: of the attributes.
+    step: of the checkpoint that made the codes, for the record.
+  """
+  spread = codes.std(axis=0)
+  # A dimension that never varies tells nothing.
+  spread = np.where(spread > 1e-6, spread, 1).astype(np.float32)
+  scale = np.stack([codes.mean(axis=0), spread]).astype(np.float32)
+  params = _train(
+    jnp.asarray((codes - scale[0]) / scale[1]),
+    jnp.asarray(noise / scale[1]),
+    jnp.asarray(present, jnp.float32),
+  )
+  odds, lengths = _read(params, jnp.asarray(scale), jnp.asarray(codes))
+  count = present.sum(axis=0)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    inside = (present * odds).sum(axis=0) / count
+    outside = ((1 - present) * odds).sum(axis=0) / (len(present) - count)
+  return Curves(
+    names=names,
+    params=jax.tree.map(np.asarray, params),
+    scale=scale,
+    gap=(inside - outside).astype(np.float32),
+    floor=(_SHORT**2 * lengths).astype(np.float32),
+    step=step,
+  )
+
+
+def _train(
+  codes: Float[Array, "n d"],
+  noise: Float[Array, " d"],
+  present: Float[Array, "n a"],
+) -> Any:
+  probe = Probe(present.shape[1])
+  steps = max(_FEWEST_STEPS, _EPOCHS * len(codes) // _BATCH)
+  optimizer = optax.adamw(
+    optax.cosine_decay_schedule(_LEARNING_RATE, steps),
+    weight_decay=_WEIGHT_DECAY,
+  )
+
+  def loss(params: Any, key: jax.Array) -> jax.Array:
+    drawn, around = jax.random.split(key)
+    index = jax.random.randint(drawn, (_BATCH,), 0, len(codes))
+    moved = jax.random.normal(around, (_BATCH, codes.shape[1])) * noise[None]
+    odds = probe.apply(params, codes[index] + moved)
+    return optax.sigmoid_binary_cross_entropy(odds, present[index]).mean()
+
+  @jax.jit
+  @jax.vmap
+  def train(key: jax.Array) -> Any:
+    params = probe.init(key, codes[0])
+
+    def update(i: Any, state: Any) -> Any:
+      params, slots = state
+      gradient = jax.grad(loss)(params, jax.random.fold_in(key, i))
+      change, slots = optimizer.update(gradient, slots, params)
+      return optax.apply_updates(params, change), slots
+
+    state = params, optimizer.init(params)
+    return jax.lax.fori_loop(0, steps, update, state)[0]
+
+  return train(jax.random.split(jax.random.key(0), _NETWORKS))
+
+
+def _read(
+  params: Any, scale: Float[Array, "2 d"], codes: Float[Array, "n d"]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Log-odds of all codes, [n a]; mean squared lengths of gradients, [a]."""
+  odds = functools.partial(_log_odds, params, scale)
+  told = jax.jit(lambda c: jax.lax.map(odds, c, batch_size=_BATCH))(codes)
+  # A few hundred codes tell how long gradients are.
+  few = codes[:: max(1, len(codes) // 500)]
+  gradients = jax.jit(
+    lambda c: jax.lax.map(jax.jacrev(odds), c, batch_size=_BATCH)
+  )(few)
+  return np.asarray(told), np.asarray((gradients**2).sum(-1).mean(0))
+
+
+def save(found: Curves, path: storage.Path) -> None:
+  """Writes curves to an `.npz` file, whole or not at all."""
+  flat = traverse_util.flatten_dict(found.params, sep="/")
+  storage.write_arrays(
+    path,
+    names=np.array(found.names),
+    scale=found.scale,
+    gap=found.gap,
+    floor=found.floor,
+    step=np.array(found.step),
+    **flat,
+  )
+
+
+def load(path: storage.Path) -> Curves:
+  """Reads what `save` wrote; needs no pickle."""
+  values = storage.read_arrays(path)
+  flat = {k: v for k, v in values.items() if k.startswith("params/")}
+  return Curves(
+    names=tuple(values["names"].tolist()),
+    params=traverse_util.unflatten_dict(flat, sep="/"),
+    scale=values["scale"],
+    gap=values["gap"],
+    floor=values["floor"],
+    step=int(values["step"]),
+  )

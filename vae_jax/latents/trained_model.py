@@ -1,0 +1,171 @@
+"""A trained model, open for use: images to codes and back, a chunk at a time.
+
+Whatever is asked for is computed in chunks of one size, so that each function
+is compiled once and a code decodes to the same bits wherever it stands.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
+from ml_collections import ConfigDict
+
+from vae_jax import models
+from vae_jax.data import cache, datasets
+from vae_jax.latents import apply
+from vae_jax.runtime import storage
+from vae_jax.training import build, checkpoint
+from vae_jax.training import step as train_step
+from vae_jax.training.step import TrainState
+
+CHUNK = 64  # Images encoded or decoded at a time.
+
+
+def model_for_use(
+  config: ConfigDict, state: TrainState
+) -> tuple[models.Vae, Any]:
+  """Returns the model in evaluation mode and its variables."""
+  vae = build.model(config, tuple(config.data.image_shape), train=False)
+  params = train_step.eval_params(config, state)
+  return vae, {"params": params, **state.model_state}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+  """A run's checkpoint, ready to encode and decode.
+
+  Attributes:
+    config: the resolved config.
+    workdir: folder of the run.
+    step: of the checkpoint.
+    vae: the model in evaluation mode.
+    variables: its parameters and state.
+    chunk: images encoded or decoded at a time; one shape is compiled.
+  """
+
+  config: ConfigDict
+  workdir: storage.Path
+  step: int
+  vae: models.Vae
+  variables: Any
+  chunk: int = CHUNK
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of the images."""
+    return tuple(self.config.data.image_shape)
+
+  def as_input(
+    self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
+  ) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns images as the model is given them in evaluation: binarised, with
+    the keys of their positions in the split, if it was trained so."""
+    return np.asarray(
+      apply.as_model_input(
+        image,
+        index,
+        self.config.eval.seed,
+        mode=self.config.data.binarization,
+      )
+    )
+
+  def encode(
+    self,
+    image: UInt8[np.ndarray, "n h w c"],
+    label: Integer[np.ndarray, "n ..."] | None = None,
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns the posterior means of images, `as_input` gives them.
+
+    Args:
+      image: pixels.
+      label: of each image; read by a conditional model alone.
+    """
+
+    def run(image: np.ndarray, given: dict[str, Any]) -> Any:
+      (code,) = apply.encode(self.vae, {**self.variables, **given}, image)
+      return code
+
+    return self._in_chunks(run, image, label)
+
+  def decode(
+    self,
+    code: Float32[np.ndarray, "n d"],
+    label: Integer[np.ndarray, "n ..."] | None = None,
+  ) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns the means of the likelihood of codes, as images."""
+
+    def run(code: np.ndarray, given: dict[str, Any]) -> Any:
+      return apply.decode(self.vae, {**self.variables, **given}, (code,))
+
+    return self._in_chunks(run, code, label)
+
+  def sample(
+    self,
+    index: Int32[np.ndarray, " n"],
+    label: Integer[np.ndarray, "n ..."] | None = None,
+  ) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns decoded draws from the prior, with `config.sample`'s seed and
+    temperature; draw i is the same whatever others are drawn."""
+
+    def run(index: np.ndarray, given: dict[str, Any]) -> Any:
+      return apply.sample(
+        self.vae,
+        {**self.variables, **given},
+        index,
+        self.config.sample.seed,
+        self.config.sample.temperature,
+      )
+
+    return self._in_chunks(run, index, label)
+
+  def _in_chunks(
+    self, function: Any, values: np.ndarray, label: np.ndarray | None
+  ) -> np.ndarray:
+    parts = []
+    for begin in range(0, len(values), self.chunk):
+      chosen = slice(begin, begin + self.chunk)
+      given = {}
+      if label is not None:
+        given = models.given(label=padded(label[chosen], self.chunk))
+      made = function(padded(values[chosen], self.chunk), given)
+      parts.append(np.asarray(made)[: len(values[chosen])])
+    return np.concatenate(parts)
+
+
+def padded(
+  values: Shaped[np.ndarray, "n ..."], count: int
+) -> Shaped[np.ndarray, "count ..."]:
+  """Returns values, and the first of them again until there are `count`."""
+  return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
+
+
+def open_run(
+  config: ConfigDict, workdir: str, *, chunk: int = CHUNK
+) -> Trained:
+  """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
+
+  Args:
+    config: the resolved config.
+    workdir: folder of the run.
+    chunk: see `Trained`.
+
+  Raises:
+    ConfigError: there is no run, or no checkpoint that can be read.
+  """
+  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
+  vae, variables = model_for_use(config, state)
+  return Trained(
+    config=config,
+    workdir=storage.path(workdir),
+    step=int(state.step),
+    vae=vae,
+    variables=variables,
+    chunk=chunk,
+  )
+
+
+def open_split(config: ConfigDict, split: str) -> Any:
+  """Returns the source of a run's `train`, `validation` or `test` split."""
+  splits = datasets.open_splits(config.data)
+  return cache.open_source(getattr(splits, split), config.data)

@@ -1,0 +1,92 @@
+"""How fast a config trains on this machine: `--mode=benchmark`."""
+
+import resource
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vae_jax import train
+from vae_jax.runtime import devices, distributed, storage
+
+# Steps are added until the measured part of the loop takes so long.
+_SECONDS = 15.0
+
+
+def benchmark(
+  config: ConfigDict, workdir: str, *, seconds: float | None = None
+) -> dict[str, Any]:
+  """Trains briefly in a temporary folder, with the config's own logging.
+
+  A first short run says how many steps fill the time; the second is measured.
+  Validation, pictures and saves are left out of images/s.
+
+  Writes `<workdir>/benchmark.json` and returns what it wrote.
+
+  Args:
+    config: of the model.
+    workdir: where the result goes.
+    seconds: that the measured part takes; None: 15.
+  """
+  seconds = _SECONDS if seconds is None else seconds
+  rate = _run(config, 2 * config.train.steps_per_call)["images_per_second"]
+  rate = distributed.from_lead("images per second", rate)
+  steps = max(
+    4 * config.train.steps_per_call,
+    round(seconds * rate / config.train.batch_size),
+  )
+  result = _run(config, steps)
+  if devices.is_lead():
+    storage.write_json(storage.path(workdir) / "benchmark.json", result)
+  return result
+
+
+def _run(config: ConfigDict, steps: int) -> dict[str, Any]:
+  config = config.copy_and_resolve_references()
+  config.train.num_steps = steps
+  config.train.num_epochs = 0.0
+  config.train.validate_every_steps = steps + 1
+  config.checkpoint.every_steps = steps + 1
+  begin = time.monotonic()
+  # Of the processes of a job the first one alone writes.
+  with tempfile.TemporaryDirectory() as folder:
+    _, costs = train.fit(config, folder)
+  total = time.monotonic() - begin
+  rate = costs.images / costs.seconds
+  flops = costs.flops_per_image * rate
+  return {
+    "images_per_second": rate,
+    "ms_per_step": 1e3 * config.train.batch_size / rate,
+    "share_waiting_for_data": costs.waited / costs.seconds,
+    "compile_seconds": costs.compile_seconds,
+    "flops_per_image": costs.flops_per_image,
+    "flops_per_second": flops,
+    "peak_memory_bytes": _peak_memory(),
+    "device_memory_bytes": costs.memory.total,
+    "device_memory": costs.memory.parts(),
+    "exchanged_bytes_per_step": costs.exchanged,
+    "images": costs.images,
+    "total_seconds": total,
+    "devices": devices.describe_devices(),
+    "jax": jax.__version__,
+  }
+
+
+def _peak_memory() -> int:
+  """Returns the most bytes held: on the accelerator, else by the process."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  # In bytes on a Mac, elsewhere in kB.
+  unit = 1 if sys.platform == "darwin" else 1024
+  process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  return stats.get("peak_bytes_in_use", process)
+
+
+def table(result: dict[str, Any]) -> str:
+  """Returns the result as lines of name and value."""
+  return "\n".join(
+    f"{k:>24}  {f'{v:,.4g}' if isinstance(v, float) else v}"
+    for k, v in result.items()
+  )

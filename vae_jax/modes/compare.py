@@ -1,0 +1,192 @@
+"""Runs side by side: one table, rate against distortion, learning curves."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax import figures
+from vae_jax.config import ConfigError
+from vae_jax.modes import compare_table
+from vae_jax.runtime import storage
+from vae_jax.training import metrics
+
+# What a run is judged by, best first; without any, its last validation is.
+_SPLITS = ("test", "validation", "train")
+# Of an evaluation, but no result of it.
+_NO_RESULTS = (
+  "batch_size",
+  "epoch",
+  "mutual_information_examples",
+  "sample_seed",
+  "sample_temperature",
+  "seed",
+)
+
+Row = compare_table.Row
+
+
+def compare(
+  workdirs: Sequence[str], folder: str | os.PathLike[str]
+) -> list[Row]:
+  """Compares runs by what they were evaluated on: test if they were, else
+  validation, else train, else the last validation of their training.
+
+  Writes `compare.json`, `compare.md` and, where there is something to draw,
+  `rate_distortion.png` and `learning_curves.png`.
+
+  Args:
+    workdirs: folders of runs.
+    folder: where to write.
+
+  Returns:
+    A row for each run: `name`, `workdir`, `objective`, `split`, `data_split`,
+    `evaluated`, the numbers of its evaluation by name, and `settings`: those
+    that are not the same in all the runs.
+
+  Raises:
+    ConfigError: a folder holds no run, or none is named.
+  """
+  paths = list(dict.fromkeys(storage.path(w) for w in workdirs if w.strip()))
+  if not paths:
+    raise ConfigError(
+      "--mode=compare needs folders of runs, as --workdirs=runs/a,runs/b."
+    )
+  configs = [_read_config(path) for path in paths]
+  histories = [metrics.read_rows(path) for path in paths]
+  names = _names(paths)
+  differing = _differing(configs)
+  rows = []
+  for i, config in enumerate(configs):
+    settings = {key: config[key] for key in differing if key in config}
+    rows.append(
+      {
+        "name": names[i],
+        "workdir": str(paths[i]),
+        "objective": _objective(config["objective.name"], settings),
+        **_result(paths[i], config, histories[i]),
+        "settings": settings,
+      }
+    )
+  folder = storage.path(folder)
+  storage.write_json(folder / "compare.json", rows)
+  storage.write_bytes(
+    folder / "compare.md", compare_table.markdown(rows).encode()
+  )
+  _draw(rows, dict(zip(names, histories, strict=True)), folder)
+  return rows
+
+
+def _read_config(path: storage.Path) -> dict[str, Any]:
+  """Returns the settings of a run by dotted path.
+
+  Its own defaults stand for settings that are younger than the run.
+  """
+  file = path / "config.json"
+  if not file.exists():
+    raise ConfigError(
+      f"There is no run in {path} (no config.json); --workdirs takes folders "
+      "of runs, separated by commas."
+    )
+  try:
+    saved = ConfigDict(json.loads(file.read_text()))
+  except ValueError as error:
+    raise ConfigError(f"{file} cannot be read ({error}).") from error
+  flat = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
+  # As JSON has them, so that a default equals what was read.
+  return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+
+
+def _names(paths: Sequence[storage.Path]) -> list[str]:
+  short = [path.absolute().name for path in paths]
+  return [
+    name if short.count(name) == 1 else str(path)
+    for name, path in zip(short, paths, strict=True)
+  ]
+
+
+def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
+  everything = sorted(set().union(*configs) - config_lib.FREE_FIELDS)
+  return [
+    key
+    for key in everything
+    if any(c.get(key) != configs[0].get(key) for c in configs)
+  ]
+
+
+def _objective(name: str, settings: dict[str, Any]) -> str:
+  prefix = "objective.args."
+  args = [
+    f"{key.removeprefix(prefix)}="
+    + (f"{value:g}" if isinstance(value, float) else str(value))
+    for key, value in settings.items()
+    if key.startswith(prefix)
+  ]
+  return " ".join([name, *args])
+
+
+def _result(
+  path: storage.Path, config: dict[str, Any], history: Sequence[Row]
+) -> Row:
+  for split in _SPLITS:
+    file = path / "eval" / f"{split}.json"
+    if file.exists():
+      try:
+        result = json.loads(file.read_text())
+      except json.JSONDecodeError as error:
+        raise ConfigError(
+          f"{file} cannot be read ({error}); evaluate that run again."
+        ) from error
+      about = {
+        "split": split,
+        "data_split": result.get("data_split"),
+        "checkpoint": result.get("checkpoint"),
+        "features": (result.get("fidelity") or {}).get("features"),
+        "trained_to": max((r["step"] for r in history), default=None),
+      }
+      return {**about, "evaluated": True, **_scalars(result)}
+  last = [r for r in history if r.get("split") == "validation"][-1:]
+  return {
+    "split": "validation" if last else None,
+    "data_split": config["data.validation_split"] if last else None,
+    "evaluated": False,
+    **(_scalars(last[0]) if last else {}),
+  }
+
+
+def _scalars(result: Row, prefix: str = "") -> dict[str, int | float]:
+  found = {}
+  for key, value in result.items():
+    if isinstance(value, dict) and "interval" in value:
+      value = value["mean"]
+    if isinstance(value, dict):
+      found |= _scalars(value, f"{prefix}{key}.")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+      counts = key.startswith("num_") or key in _NO_RESULTS
+      if not counts and math.isfinite(value):
+        found[prefix + key] = value
+  return found
+
+
+def _draw(
+  rows: Sequence[Row], histories: dict[str, list[Row]], folder: storage.Path
+) -> None:
+  points = {
+    row["name"]: (float(row["rate"]), float(row["distortion"]))
+    for row in rows
+    if "rate" in row and "distortion" in row
+  }
+  validated = any(
+    row.get("split") == "validation" for h in histories.values() for row in h
+  )
+  # A picture of an earlier comparison must not pass for one of this.
+  for name in ("rate_distortion.png", "learning_curves.png"):
+    (folder / name).unlink(missing_ok=True)
+  if points:
+    figures.rate_distortion(points, histories, folder / "rate_distortion.png")
+  if validated:
+    figures.learning_curves(histories, folder / "learning_curves.png")

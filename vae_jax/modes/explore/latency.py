@@ -1,0 +1,137 @@
+"""How long a visitor waits for the picture while dragging a slider.
+
+  python -m vae_jax.modes.explore.latency --workdir=runs/faces
+
+Serves the page to a real browser, Chromium without a window, presses the arrow
+keys on the first slider and measures in the browser from the slider's event
+until the new picture can be painted.
+"""
+
+import argparse
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from vae_jax.config import ConfigError
+from vae_jax.latents import trained_model
+from vae_jax.modes.explore import server, studio
+from vae_jax.runtime import storage
+from vae_jax.training import checkpoint
+
+_WARM = 5  # Moves that are not counted.
+# From the event, caught before the page's own code sees it, until the picture
+# that was put in its place is decoded.
+_WATCH = """([slider, picture]) => {
+  window.waited = [];
+  let start = 0;
+  slider.addEventListener('input', () => { start = performance.now(); }, true);
+  new MutationObserver(async () => {
+    const image = picture.querySelector('img');
+    await image.decode();
+    if (start) window.waited.push(performance.now() - start);
+    start = 0;
+  }).observe(picture, {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def chromium() -> str:
+  """Returns the path of an installed Chromium.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  for name in ("chromium", "chromium-browser", "google-chrome"):
+    path = shutil.which(name)
+    if path:
+      return path
+  raise ConfigError("Measuring needs Chromium, and there is none on the PATH.")
+
+
+def measure(page: Any, count: int) -> Float[np.ndarray, " n"]:
+  """Moves the first slider of an open page.
+
+  Args:
+    page: Playwright's, with the page loaded.
+    count: how often.
+
+  Returns:
+    Milliseconds until the picture had changed, one for each time.
+  """
+  slider = page.locator(".sliders input[type=range]").first
+  picture = page.locator("#edited")
+  slider.focus()
+  page.evaluate(_WATCH, [slider.element_handle(), picture.element_handle()])
+  for i in range(_WARM + count):
+    # Back and forth, so that no end is reached.
+    page.keyboard.press("ArrowRight" if i // 20 % 2 == 0 else "ArrowLeft")
+    page.wait_for_function(f"window.waited.length > {i}")
+  return np.array(page.evaluate("window.waited"))[_WARM:]
+
+
+def latency(workdir: str, count: int) -> dict[str, Any]:
+  """Measures the page of a run; writes `explore/latency.json`.
+
+  Args:
+    workdir: folder of the run.
+    count: moves of the slider.
+
+  Returns:
+    Milliseconds: `median_ms`, `p95_ms`, `max_ms`; `count`, and the `cores`
+    that server and browser share.
+
+  Raises:
+    ConfigError: there is no run, or no browser.
+  """
+  server.check_installed()
+  try:
+    from playwright import sync_api
+  except ImportError as error:
+    raise ConfigError(
+      'Measuring needs Playwright: pip install -e ".[test]"'
+    ) from error
+  path = chromium()
+  model = trained_model.open_run(
+    checkpoint.load_config(workdir), workdir, chunk=1
+  )
+  with (
+    server.background(studio.open_studio(model)) as url,
+    sync_api.sync_playwright() as play,
+  ):
+    browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    page = browser.new_page()
+    page.goto(url)
+    page.wait_for_selector("#edited img")
+    waited = measure(page, count)
+    browser.close()
+  found = {
+    "count": count,
+    "median_ms": round(float(np.median(waited)), 1),
+    "p95_ms": round(float(np.quantile(waited, 0.95)), 1),
+    "max_ms": round(float(waited.max()), 1),
+    "cores": os.cpu_count(),
+  }
+  path = storage.path(workdir) / "explore" / "latency.json"
+  storage.write_json(path, found)
+  return found
+
+
+def _main() -> None:
+  parser = argparse.ArgumentParser(prog="vae_jax.modes.explore.latency")
+  parser.add_argument("--workdir", required=True, help="folder of the run")
+  parser.add_argument("--count", type=int, default=100, help="moves; 100")
+  words = parser.parse_args()
+  try:
+    found = latency(words.workdir, words.count)
+  except ConfigError as error:
+    parser.error(str(error))
+  print(
+    f"{found['median_ms']} ms median, {found['p95_ms']} ms 95th percentile "
+    f"of {found['count']} moves on {found['cores']} cores"
+  )
+
+
+if __name__ == "__main__":
+  _main()

@@ -1,0 +1,1 @@
+"""Devices, processes, storage and signals."""

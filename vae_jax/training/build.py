@@ -1,0 +1,328 @@
+"""From a config to a `Vae` and its initial variables."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from vae_jax import models, objectives
+from vae_jax.config import ConfigError, registry
+from vae_jax.data import datasets
+from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
+from vae_jax.runtime import devices
+
+# Apart from the keys of training and evaluation.
+_INIT = 0x1417
+# Images read at a time for their mean, bytes; it changes no number.
+_CHUNK = 1 << 26
+
+
+def image_shape(config: ConfigDict) -> tuple[int, int, int]:
+  """Returns height, width and channels: `config.data.image_shape` if given,
+  else the data set's own after cropping and resizing.
+
+  Raises:
+    ConfigError: the setting is no three positive numbers.
+  """
+  shape = tuple(config.data.image_shape)
+  if not shape:
+    return datasets.open_splits(config.data).image_shape
+  if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+    raise ConfigError(
+      f"config.data.image_shape is {shape}; it must be height, width and "
+      "channels, such as (64, 64, 3), or () for the data set's own."
+    )
+  return shape
+
+
+def _module(
+  field: str, node: ConfigDict, name: str, cls: Any, common: dict
+) -> Any:
+  """Returns `cls(**args)` of `config.<field>`, and of `common` what it
+  declares."""
+  if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+    raise ConfigError(
+      f"config.{field}.name is {name!r}, which is no flax.linen.Module."
+    )
+  fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
+  del fields["parent"], fields["name"]
+  own = {k: v for k, v in fields.items() if k not in common}
+  args = registry.check_arguments(field, name, node.args, own)
+  return cls(**{k: v for k, v in common.items() if k in fields}, **args)
+
+
+def likelihood_class(config: ConfigDict) -> type[nn.Module]:
+  """Returns the class of `config.model.likelihood`."""
+  node = config.model.likelihood
+  return registry.resolve("model.likelihood", node.name, [likelihoods])
+
+
+def model(
+  config: ConfigDict, shape: tuple[int, int, int], *, train: bool
+) -> models.Vae:
+  """Returns the model of a config.
+
+  Args:
+    config: the resolved config.
+    shape: height, width and channels of the images.
+    train: whether BatchNorm uses the batch's statistics and dropout drops;
+      parameters are the same either way.
+
+  Raises:
+    ConfigError: a name or an argument is unknown, or the parts do not fit.
+  """
+  node = config.model
+  common = {
+    "train": train,
+    "dtype": jnp.dtype(node.dtype),
+    "initializer": node.init,
+    "axis_name": devices.AXIS if train else None,
+    # Without a backward pass there is nothing to save.
+    "remat": train and node.remat,
+    "latent_dim": node.latent_dim,
+    "image_shape": shape[:2],
+    "image_channels": shape[2],
+  }
+
+  def part(name: str, where: Any) -> Any:
+    field = f"model.{name}"
+    cls = registry.resolve(field, node[name].name, [where])
+    return _module(field, node[name], node[name].name, cls, common)
+
+  likelihood = part("likelihood", likelihoods)
+  num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
+  common["out_channels"] = num_outputs(shape[2])
+  decoder, prior = part("decoder", decoders), part("prior", priors)
+  encoder = part("encoder", encoders)
+  if node.remat and not (
+    hasattr(encoder, "remat") or hasattr(decoder, "remat")
+  ):
+    raise ConfigError(
+      f"config.model.remat is True, but neither the encoder {node.encoder.name} "
+      f"nor the decoder {node.decoder.name} has a field remat."
+    )
+  _check_dequantization(config)
+  _check_output_bias(config, decoder, shape)
+  _check_pseudo_inputs(config, prior)
+  declared = objectives.auxiliary_of(config)
+  auxiliary = None
+  if declared is not None:
+    auxiliary = _module(
+      "objective.auxiliary",
+      config.objective.auxiliary,
+      declared.network.__name__,
+      declared.network,
+      common,
+    )
+  elif config.objective.auxiliary.args:
+    raise ConfigError(
+      f"config.objective.auxiliary.args is "
+      f"{config.objective.auxiliary.args.to_dict()}, but "
+      f"{config.objective.name} has no network of its own."
+    )
+  return models.Vae(
+    encoder=encoder,
+    posterior=part("posterior", posteriors),
+    latent_prior=prior,
+    decoder=decoder,
+    likelihood=likelihood,
+    auxiliary=auxiliary,
+    auxiliary_input=declared.reads if declared else "nothing",
+    num_labels=_num_labels(config),
+    dequantize=config.data.dequantization == "uniform",
+  )
+
+
+def _check_dequantization(config: ConfigDict) -> None:
+  if config.data.dequantization == "none":
+    return
+  if config.data.binarization != "none":
+    raise ConfigError(
+      "config.data.dequantization is uniform and config.data.binarization is "
+      f"{config.data.binarization}; one of them must be none."
+    )
+  if not likelihood_class(config).is_density:
+    raise ConfigError(
+      "config.data.dequantization is uniform, but the likelihood "
+      f"{config.model.likelihood.name} is no density and needs no noise."
+    )
+
+
+def _check_output_bias(
+  config: ConfigDict, decoder: nn.Module, shape: tuple[int, int, int]
+) -> None:
+  if config.model.output_bias != "data":
+    return
+  plain = isinstance(decoder, decoders.Mlp)
+  plain &= decoder.out_channels == shape[2]
+  # Its mean is another function of the output than a sigmoid.
+  plain &= config.model.likelihood.name != "continuous_bernoulli"
+  if not plain:
+    raise ConfigError(
+      "config.model.output_bias is 'data', which needs the decoder mlp and a "
+      "likelihood whose mean is the sigmoid of its output, such as bernoulli; "
+      f"they are {config.model.decoder.name} and "
+      f"{config.model.likelihood.name}."
+    )
+
+
+def _encodes(prior: nn.Module) -> bool:
+  """Whether a prior is made of posteriors of images of its own."""
+  return getattr(prior, "encodes", False)
+
+
+def _check_pseudo_inputs(config: ConfigDict, prior: nn.Module) -> None:
+  if _encodes(prior) and config.model.condition != "none":
+    raise ConfigError(
+      f"config.model.condition is {config.model.condition!r}, but the "
+      f"pseudo-inputs of the prior {config.model.prior.name} have no labels; "
+      "one of them must be another: condition none, or a prior without an "
+      "encoder."
+    )
+
+
+def _num_labels(config: ConfigDict) -> int:
+  """Returns the classes or attributes that the model is given; 0 = none."""
+  if config.model.condition == "none":
+    return 0
+  return config.data.num_labels or num_labels(
+    config, datasets.open_splits(config.data)
+  )
+
+
+def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
+  """Returns the data set's number of classes, or of attributes.
+
+  Raises:
+    ConfigError: the model is to be given labels that are not there.
+  """
+  shape, wanted = splits.train.label_shape, config.model.condition
+  kind = {None: "none", (): "label"}.get(shape, "attributes")
+  if wanted not in ("none", kind):
+    has = "no labels" if kind == "none" else f"its labels are: {kind}"
+    raise ConfigError(
+      f"config.model.condition is {wanted!r}, but of {splits.name} {has}; see "
+      "config.data.label."
+    )
+  if shape is None:
+    return 0
+  return shape[0] if shape else len(splits.label_names or ())
+
+
+def init_variables(
+  config: ConfigDict, shape: tuple[int, int, int]
+) -> dict[str, Any]:
+  """Returns {"params": ..., "batch_stats": ...}, a function of config.seed."""
+  vae = model(config, shape, train=False)
+  image = jnp.zeros((1, *shape), jnp.uint8)
+  keys = jax.random.split(jax.random.key(0), 1)
+  rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
+  variables = dict(jax.jit(vae.init)(rng, image, keys))
+  normalised = "encoder" in variables.get("batch_stats", {})
+  if _encodes(vae.latent_prior) and normalised:
+    raise ConfigError(
+      f"config.model.prior.name is {config.model.prior.name!r}, whose "
+      "pseudo-inputs would enter the batch statistics of the encoder "
+      f"{config.model.encoder.name}; choose one without batch norm."
+    )
+  return variables
+
+
+def reads_data(config: ConfigDict) -> bool:
+  """Whether initial variables depend on the training images."""
+  return config.model.output_bias == "data" or _starts_at_images(config)
+
+
+def _starts_at_images(config: ConfigDict) -> bool:
+  prior = config.model.prior
+  cls = registry.resolve("model.prior", prior.name, [priors])
+  return issubclass(cls, priors.vamp) and prior.args.get("initial") == "data"
+
+
+def check_data(config: ConfigDict, source: datasets.Source) -> None:
+  """Stops with one sentence if `init_from_data` lacks training images.
+
+  Args:
+    config: the resolved config.
+    source: the training split.
+
+  Raises:
+    ConfigError: there are fewer of them than pseudo-inputs.
+  """
+  if not _starts_at_images(config):
+    return
+  count = model(
+    config, source.image_shape, train=False
+  ).latent_prior.num_components
+  if count > len(source):
+    raise ConfigError(
+      f"config.model.prior.args.num_components is {count}, but "
+      f"there are only {len(source)} training images to start from."
+    )
+
+
+def init_from_data(
+  config: ConfigDict, variables: dict[str, Any], source: datasets.Source
+) -> dict[str, Any]:
+  """Returns initial variables, some of them taken from training images.
+
+  The prior vamp with `initial` data starts at as many different training
+  images, chosen by config.seed. With `config.model.output_bias` data the bias
+  of the decoder's last layer is logit(clip(m, 0.001, 0.999)), m the mean
+  training image: a decoder that ignores its latents then predicts m.
+
+  Args:
+    config: the resolved config.
+    variables: of `init_variables`.
+    source: the training split.
+
+  References:
+    Tomczak and Welling, arXiv 1705.07120 (pseudo-inputs from data); the
+    bias: the code of Burda et al., arXiv 1509.00519.
+
+  Raises:
+    ConfigError: there are too few images.
+  """
+  check_data(config, source)
+  # An empty collection too is part of the state's structure.
+  flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+  if _starts_at_images(config):
+    (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
+    # RandomState's stream is frozen by NumPy's compatibility policy.
+    order = np.random.RandomState([config.seed, _INIT])
+    chosen = order.permutation(len(source))[: len(flat[path])]
+    image = source.fetch(chosen)["image"]
+    flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
+  if config.model.output_bias == "data":
+    hidden = model(config, source.image_shape, train=False).decoder.hidden
+    path = ("params", "decoder", f"Dense_{len(hidden)}", "bias")
+    mean = np.clip(_mean_image(source), 0.001, 0.999)
+    flat[path] = jnp.asarray(np.log(mean / (1 - mean)).ravel(), jnp.float32)
+  return traverse_util.unflatten_dict(flat)
+
+
+def _mean_image(source: datasets.Source) -> Float[np.ndarray, "h w c"]:
+  """Returns the mean of a split's images, pixels in [0, 1]."""
+  # Whole numbers: the sum is exact, in chunks of any size.
+  total = np.zeros(source.image_shape, np.int64)
+  step = max(1, _CHUNK // math.prod(source.image_shape))
+  for first in range(0, len(source), step):
+    index = np.arange(first, min(first + step, len(source)))
+    total += source.fetch(index)["image"].sum(axis=0, dtype=np.int64)
+  return total / (255 * len(source))
+
+
+def parameter_count(config: ConfigDict) -> int:
+  """Returns the number of learned numbers, without computing any of them."""
+  shape = image_shape(config)
+  variables = jax.eval_shape(lambda: init_variables(config, shape))
+  return sum(
+    math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(variables["params"])
+  )

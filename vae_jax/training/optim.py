@@ -1,0 +1,214 @@
+"""Learning-rate schedules, the optax chain, and averaged weights."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from vae_jax import objectives
+from vae_jax.config import ConfigError, registry
+from vae_jax.training import muon
+
+T = TypeVar("T")
+
+# {schedule: its factor on the learning rate after the warm-up}. A factor is a
+# function of the fraction of the run that has passed, so that a longer run
+# stretches it.
+Factor = Callable[[jax.Array], jax.Array]
+
+
+def _constant() -> Factor:
+  return lambda fraction: jnp.ones_like(fraction)
+
+
+def _require(good: bool, text: str) -> None:
+  if not good:
+    raise ConfigError(f"config.optim.schedule.args.{text}.")
+
+
+def _cosine(*, final: float = 0.0) -> Factor:
+  _require(final >= 0, f"final is {final}; it must be 0 or more")
+
+  def factor(fraction: jax.Array) -> jax.Array:
+    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * fraction))
+
+  return factor
+
+
+def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
+  _require(decay > 0, f"decay is {decay}; it must be above 0")
+  _require(
+    all(isinstance(f, int | float) and 0 < f < 1 for f in at),
+    f"at is {at}; each must be a fraction of the run, between 0 and 1",
+  )
+
+  def factor(fraction: jax.Array) -> jax.Array:
+    passed = sum((fraction >= f).astype(jnp.float32) for f in at)
+    return decay**passed
+
+  return factor
+
+
+def _stages(
+  *, count: int = 8, growth: float = 3.0, final: float = 0.1
+) -> Factor:
+  _require(count >= 1, f"count is {count}; it must be at least 1")
+  _require(growth > 0, f"growth is {growth}; it must be above 0")
+  _require(final > 0, f"final is {final}; it must be above 0")
+  lengths = [growth**i for i in range(count)]
+  ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(count - 1)]
+
+  def factor(fraction: jax.Array) -> jax.Array:
+    passed = sum(
+      ((fraction >= end).astype(jnp.float32) for end in ends),
+      start=jnp.zeros_like(fraction),
+    )
+    return final ** (passed / max(count - 1, 1))
+
+  return factor
+
+
+_FACTORS = {
+  "constant": _constant,
+  "cosine": _cosine,
+  "stages": _stages,
+  "step": _step,
+}
+
+
+def learning_rate(
+  config: ConfigDict, num_steps: int, *, highest: float | None = None
+) -> Callable[[jax.Array | int], Float[Array, ""]]:
+  """Returns the learning rate as a function of the optimiser's step.
+
+  Linear warm-up from 0 over `optim.warmup_steps`, then
+    constant  the rate itself
+    cosine    down to `final` times the rate at the last step
+    step      times `decay` at each fraction of the run in `at`
+    stages    `count` of them, each `growth` times as long as the one before,
+              at rates in equal ratios down to `final` times the highest
+              (Burda et al., arXiv 1509.00519, section 5)
+
+  Args:
+    config: the resolved config.
+    num_steps: steps of the whole run.
+    highest: the rate itself; None = optim.learning_rate.
+
+  Raises:
+    ConfigError: an unknown schedule, or an argument it does not take.
+  """
+  optim = config.optim
+  name = optim.schedule.name
+  if name not in _FACTORS:
+    raise ConfigError(
+      f"config.optim.schedule.name is {name!r}; allowed are "
+      f"{', '.join(_FACTORS)}."
+    )
+  known = registry.keyword_arguments(_FACTORS[name])
+  factor = _FACTORS[name](
+    **registry.check_arguments(
+      "optim.schedule", name, optim.schedule.args, known
+    )
+  )
+
+  highest = optim.learning_rate if highest is None else highest
+
+  def schedule(step: jax.Array | int) -> Float[Array, ""]:
+    step = jnp.asarray(step, jnp.float32)
+    warmup = jnp.minimum(1.0, (step + 1) / max(optim.warmup_steps, 1))
+    rest = max(num_steps - optim.warmup_steps, 1)
+    fraction = jnp.clip((step - optim.warmup_steps) / rest, 0, 1)
+    return highest * warmup * factor(fraction)
+
+  return schedule
+
+
+def optimizer(
+  config: ConfigDict, num_steps: int
+) -> optax.GradientTransformation:
+  """Returns gradient clipping and the optimiser named in the config.
+
+  `config.optim.optimizer.name` is `muon` or any optimiser of optax (adam,
+  adamw, adamax, ...); `args` are its further arguments. The network that an objective
+  declares for itself has an optimiser of its own, config.optim.auxiliary, and
+  its gradient is clipped apart.
+
+  Raises:
+    ConfigError: no such optimiser, or an argument it does not take.
+  """
+  model = _player(
+    config,
+    "optim.optimizer",
+    config.optim.optimizer,
+    learning_rate(config, num_steps),
+  )
+  if objectives.auxiliary_of(config) is None:
+    return model
+  auxiliary = _player(
+    config,
+    "optim.auxiliary.optimizer",
+    config.optim.auxiliary.optimizer,
+    learning_rate(
+      config, num_steps, highest=config.optim.auxiliary.learning_rate
+    ),
+  )
+
+  def owner(params: Any) -> dict[str, str]:
+    return {k: "auxiliary" if k == "auxiliary" else "model" for k in params}
+
+  return optax.partition({"model": model, "auxiliary": auxiliary}, owner)
+
+
+def _player(
+  config: ConfigDict,
+  field: str,
+  node: ConfigDict,
+  schedule: Callable[[jax.Array | int], Float[Array, ""]],
+) -> optax.GradientTransformation:
+  function = (
+    muon.muon if node.name == "muon" else getattr(optax, node.name, None)
+  )
+  takes = inspect.signature(function).parameters if callable(function) else {}
+  if "learning_rate" not in takes:
+    raise ConfigError(
+      f"config.{field}.name is {node.name!r}; it must be muon or an optimiser "
+      "of optax, such as adam, adamw or adamax."
+    )
+  known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
+  args = registry.check_arguments(field, node.name, node.args, known)
+  try:
+    chosen = function(schedule, **args)
+    # A trial, for optimisers that take no schedule or need more than gradients.
+    probe = {"w": jnp.zeros(2)}
+    jax.eval_shape(lambda p: chosen.update(p, chosen.init(p), p), probe)
+  except (TypeError, ValueError, AttributeError) as error:
+    reason = str(error).splitlines()[0]
+    raise ConfigError(
+      f"config.{field}.name is {node.name!r}, which cannot be used as it is: "
+      f"{reason}"
+    ) from error
+  transforms = [chosen]
+  if config.optim.clip_norm:
+    transforms.insert(0, optax.clip_by_global_norm(config.optim.clip_norm))
+  return optax.chain(*transforms)
+
+
+def update_ema(average: T, params: T, decay: float) -> T:
+  """Returns decay * average + (1 - decay) * params, started from zeros."""
+  return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+
+
+def debias_ema(average: Any, decay: float, count: int) -> Any:
+  """Returns the weighted mean of the weights seen: average / (1 - decay^t).
+
+  The zeros that the average started from still weigh decay^t after t updates.
+
+  References:
+    Kingma and Ba, arXiv 1412.6980, section 3, on bias correction.
+  """
+  return jax.tree.map(lambda a: a / (1 - decay**count), average)

@@ -1,0 +1,121 @@
+"""The state of a run in all processes, and on storage: one process reads and
+writes, and the others are given its bits over the devices.
+
+No process waits for another inside a save, so that none can break it, and
+storage is asked once however many processes there are.
+"""
+
+import contextlib
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax.runtime import devices, distributed, watchdog
+from vae_jax.training import build, checkpoint, metrics
+from vae_jax.training import step as train_step
+
+
+class Safekeeping:
+  """Restores, saves and writes the rows of one run.
+
+  Attributes:
+    state: on all devices, at the start.
+    host_state: a copy of it here.
+    resumed: whether it is of a checkpoint.
+    writer: of rows; writes nothing in all processes but the first.
+  """
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: str,
+    source: Any,
+    *,
+    num_steps: int,
+    stack: contextlib.ExitStack,
+  ):
+    """Restores the newest checkpoint that can be read, or begins anew.
+
+    Args:
+      config: the resolved config.
+      workdir: folder of the run.
+      source: training images, for what of the state is set from data.
+      num_steps: steps of the whole run.
+      stack: closes what is open, at the end of the run.
+    """
+    self._config, self._workdir, self._stack = config, workdir, stack
+    self._checkpoints: checkpoint.Checkpoints | None = None
+    self.writer: metrics.Writer = metrics.Silent()
+    initial = functools.partial(
+      train_step.init_state, config, config.data.image_shape, num_steps
+    )
+    like = jax.eval_shape(initial)
+    found = None
+    if devices.is_lead():
+      found = self._open(like)
+      state = found
+      if state is None:
+        state = jax.tree.map(
+          np.asarray, self._from_data(initial(), source, num_steps)
+        )
+    else:
+      state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
+    self.resumed = distributed.from_lead("the checkpoint", found is not None)
+    self.state = devices.broadcast(state)
+    self.host_state = (
+      state if devices.is_lead() else devices.read_one(self.state)
+    )
+
+  def _open(self, like: train_step.TrainState) -> train_step.TrainState | None:
+    found, unreadable = checkpoint.restore(self._workdir, like)
+    for step in unreadable:
+      checkpoint.set_aside(self._workdir, step)
+    self._checkpoints = checkpoint.Checkpoints(
+      self._workdir,
+      keep_latest=self._config.checkpoint.keep_latest,
+      keep_best=self._config.checkpoint.keep_best,
+    )
+    self._stack.callback(self._checkpoints.close)
+    return found
+
+  def _from_data(
+    self, state: train_step.TrainState, source: Any, num_steps: int
+  ) -> train_step.TrainState:
+    if not build.reads_data(self._config):
+      return state
+    variables = {"params": state.params, **state.model_state}
+    variables = build.init_from_data(self._config, variables, source)
+    return train_step.state_of(self._config, variables, num_steps)
+
+  def open_writer(self, step: int) -> None:
+    """Opens the rows; those after `step` are of a run that is gone."""
+    if devices.is_lead():
+      self.writer = self._stack.enter_context(
+        metrics.Writer(self._workdir, step=step)
+      )
+
+  def validated(self, step: int) -> bool:
+    """Returns whether there is a validation row of this step."""
+    rows = metrics.read_rows(self._workdir) if devices.is_lead() else []
+    steps = [r["step"] for r in rows if r["split"] == "validation"]
+    return distributed.from_lead("validated", step in steps)
+
+  def save(self, state: train_step.TrainState, score: float | None) -> None:
+    """Starts to write a host copy of the state; see `Checkpoints.save`."""
+    if self._checkpoints is None:
+      return
+    watchdog.progress(f"saving step {int(state.step)}")
+    # Rows first: none may be missing of steps that will not be repeated.
+    with watchdog.patiently():
+      self.writer.flush()
+      self._checkpoints.save(state, self._config, score=score)
+
+  def wait(self) -> None:
+    """Returns, in all processes, when what was saved is on disk."""
+    if self._checkpoints is not None:
+      with watchdog.patiently():
+        self._checkpoints.wait()
+    distributed.barrier("the checkpoint")

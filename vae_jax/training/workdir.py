@@ -1,0 +1,78 @@
+"""The folder of a run: who may write to it, and what it was started with."""
+
+import contextlib
+import fcntl
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+from vae_jax.runtime import lease, storage
+
+
+@contextlib.contextmanager
+def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
+  """Holds a workdir for one training run with one config.
+
+  Writes `config.json` if it is new there.
+
+  Raises:
+    ConfigError: another process trains there, another config was used there,
+      or nothing can be written there.
+    storage.Unreachable: an object store fails, which may pass.
+  """
+  folder = storage.path(workdir)
+  with contextlib.ExitStack() as stack:
+    try:
+      with storage.reaching("--workdir", workdir):
+        stack.enter_context(
+          lease.hold(folder / ".owner")
+          if storage.is_remote(folder)
+          else _lock(folder)
+        )
+    except BlockingIOError as error:
+      raise ConfigError(
+        f"Another process is training in {workdir}; wait for it, or name "
+        "another folder with --workdir."
+      ) from error
+    except OSError as error:
+      raise ConfigError(
+        f"The workdir {workdir} cannot be written ({error.strerror}); name "
+        "another folder with --workdir."
+      ) from error
+    _keep_config(folder, config)
+    yield
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / ".lock").open("w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise
+    except OSError as error:
+      # Some network file systems know no locks.
+      logging.warning("%s cannot be locked (%s): going on.", folder, error)
+    yield
+
+
+def _keep_config(folder: storage.Path, config: ConfigDict) -> None:
+  path = folder / "config.json"
+  with storage.using(folder):
+    # A start that failed before its first save has left nothing to protect.
+    kept = path.exists() and any((folder / "checkpoints").glob("*"))
+    text = path.read_text() if kept else ""
+  if kept:
+    differing = config_lib.differences(config, config_lib.from_json(text))
+    if differing:
+      raise ConfigError(
+        f"{folder} holds a run with another config; name another folder with "
+        "--workdir, or use the same settings:\n  " + "\n  ".join(differing)
+      )
+    return
+  storage.write_bytes(path, (config_lib.to_json(config) + "\n").encode())
