@@ -21,9 +21,9 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError, registry
 from vae_jax.latents import apply as latents
-from vae_jax.latents import trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
+from vae_jax.training import state as state_lib
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
@@ -192,7 +192,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   opened = experiment.build(config)
   state = restore.load_state(workdir, experiment=opened)
   vae = opened.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
     codes = latents.encode(vae, variables, image)

@@ -33,7 +33,9 @@ from vae_jax.training import (
   setup,
   step,
 )
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Model:
   experiment: Experiment
   variables: Any
   source: Any
-  state: step.TrainState
+  state: TrainState
   folder: storage.Path | None
 
   @property
@@ -156,10 +158,9 @@ def _open(config: ConfigDict, workdir: str) -> Model:
       **distributed.data_facts("the images", source),
     },
   )
-  params = step.eval_params(config, state)
   return Model(
     experiment=opened,
-    variables=devices.replicate({"params": params, **state.model_state}),
+    variables=devices.replicate(state_lib.eval_variables(config, state)),
     source=source,
     state=state,
     folder=storage.path(workdir) / "eval" if devices.is_lead() else None,

@@ -26,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.runtime import staging, storage, transfer
-from vae_jax.training import step as train_step
+from vae_jax.training.state import TrainState
 
 # What a checkpoint's validation result is stored as; lower is better.
 _SCORE = "score"
@@ -106,7 +106,7 @@ class Checkpoints:
 
   def save(
     self,
-    state: train_step.TrainState,
+    state: TrainState,
     config: ConfigDict,
     *,
     score: float | None,
@@ -203,9 +203,7 @@ def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
   return None if text is None else json.loads(text)[_SCORE]
 
 
-def _read(
-  folder: pathlib.Path, abstract: train_step.TrainState
-) -> train_step.TrainState:
+def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
   """Returns the state of a local checkpoint, if it is what was saved."""
   with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
     restored = reader.restore(folder / "state", abstract)
@@ -229,10 +227,10 @@ def _damage(error: Exception) -> str:
 
 def restore(
   workdir: str | os.PathLike[str],
-  like: train_step.TrainState,
+  like: TrainState,
   *,
   best: bool = False,
-) -> tuple[train_step.TrainState | None, list[int]]:
+) -> tuple[TrainState | None, list[int]]:
   """Returns the newest (or best) state that can be read, and what cannot.
 
   The manager is not asked: one broken file among all would stop it.

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.runtime import devices, distributed
-from vae_jax.training import step
+from vae_jax.training.state import TrainState
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
@@ -64,7 +64,7 @@ class Memory:
     return {k: v for k, v in named.items() if v}
 
 
-def of_state(state: step.TrainState, data: Any, *, dispatches: int) -> Memory:
+def of_state(state: TrainState, data: Any, *, dispatches: int) -> Memory:
   """Returns what is known of a run before its step is compiled.
 
   Args:
