@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.runtime import staging, storage, transfer
 from vae_jax.training.state import TrainState
 
@@ -169,7 +169,7 @@ class Checkpoints:
     except Exception as error:  # Orbax's errors have no common base.
       raise Unsaved(
         f"The checkpoint of step {self._saving} cannot be written to "
-        f"{self._folder} ({_reason(error)}). The ones before it are intact: "
+        f"{self._folder} ({reason(error)}). The ones before it are intact: "
         "the same command goes on from the last of them."
       ) from error
 
@@ -222,7 +222,7 @@ def _damage(error: Exception) -> str:
   passing = isinstance(error, OSError) and error.errno in _PASSING
   if passing or isinstance(error, MemoryError):
     raise error
-  return _reason(error)
+  return reason(error)
 
 
 def restore(
@@ -269,12 +269,12 @@ def restore(
         break
       except Exception as error:  # Orbax's errors have no common base.
         unreadable[step] = _damage(error)
-  for step, reason in unreadable.items():
+  for step, damage in unreadable.items():
     logging.warning(
       "The checkpoint of step %d in %s cannot be read (%s).",
       step,
       _folder(workdir),
-      reason,
+      damage,
     )
   if unreadable and state is None:
     raise ConfigError(
@@ -285,10 +285,6 @@ def restore(
   if unreadable:
     logging.warning("Using the one of step %d instead.", int(state.step))
   return state, sorted(unreadable)
-
-
-def _reason(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def set_aside(workdir: str | os.PathLike[str], step: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.runtime import devices, distributed
 from vae_jax.training.state import TrainState
 
@@ -173,13 +173,13 @@ def refusals(
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    first = (str(error).splitlines() or [""])[0]
+    first = reason(error)
     if "RESOURCE_EXHAUSTED" not in first:
       raise
     known = f"beside {_sums(memory)}, " if memory else ""
     raise ConfigError(
       f"This run does not fit: {known}of {_size(limit())} on each device no "
-      f"room was left ({first[:200].rstrip('.')}); {_advice(config)}"
+      f"room was left ({first}); {_advice(config)}"
     ) from error
 
 
