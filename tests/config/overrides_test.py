@@ -89,7 +89,7 @@ def test_both_run_lengths_on_command_line_are_refused():
     check.validate(c)
 
 
-def test_reason_is_the_first_line_or_the_type():
-  assert config_lib.reason(ValueError("no.\nmore")) == "no"
+def test_reason_is_the_message_on_one_line_or_the_type():
+  assert config_lib.reason(ValueError("no\n  more.")) == "no more"
   assert config_lib.reason(KeyError()) == "KeyError"
   assert len(config_lib.reason(ValueError("x" * 500))) == 200

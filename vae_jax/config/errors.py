@@ -7,11 +7,11 @@ class ConfigError(ValueError):
 
 
 def reason(error: BaseException, *, limit: int = 200) -> str:
-  """Returns the first line of an error's message, for use in a sentence.
+  """Returns an error's message on one line, for use within a sentence.
 
   Args:
-    error: its type's name stands for an empty message.
+    error: the name of its type stands for an empty message.
     limit: characters, at most.
   """
-  lines = str(error).strip().splitlines() or [type(error).__name__]
-  return lines[0][:limit].rstrip(". ")
+  text = " ".join(str(error).split()) or type(error).__name__
+  return text[:limit].rstrip(". ")

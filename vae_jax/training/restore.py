@@ -21,7 +21,6 @@ from vae_jax.runtime import devices, distributed, storage, watchdog
 from vae_jax.training import build, checkpoint, metrics
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
-from vae_jax.training import step as train_step
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
@@ -56,7 +55,7 @@ class Safekeeping:
     self._workdir, self._stack = workdir, stack
     self._checkpoints: checkpoint.Checkpoints | None = None
     self.writer: metrics.Writer = metrics.Silent()
-    initial = functools.partial(train_step.init_state, experiment)
+    initial = functools.partial(state_lib.init_state, experiment)
     like = jax.eval_shape(initial)
     found = None
     if devices.is_lead():
