@@ -37,7 +37,7 @@ def _model(shape=(16, 16, 1), chunk=3, **settings):
     for low in [-0.2 if name == "params" else 0.01]
   }
   vae = build.model(c, shape, train=False)
-  return trained_model.Trained(c, pathlib.Path(), 0, vae, variables, chunk)
+  return trained_model.TrainedModel(c, pathlib.Path(), 0, vae, variables, chunk)
 
 
 def _nets(encoder, decoder, **args):

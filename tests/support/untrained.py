@@ -13,7 +13,7 @@ def untrained(config, folder):
   config = setup.resolve(config, datasets.open_splits(config.data))
   shape = tuple(config.data.image_shape)
   variables = build.init_variables(config, shape)
-  return trained_model.Trained(
+  return trained_model.TrainedModel(
     config=config,
     workdir=folder,
     step=0,

@@ -20,6 +20,7 @@ from vae_jax.training import step as train_step
 from vae_jax.training.step import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
+_FETCHED = 500  # Images read from a source at a time.
 
 
 def model_for_use(
@@ -32,7 +33,7 @@ def model_for_use(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
   """A run's checkpoint, ready to encode and decode.
 
   Attributes:
@@ -119,6 +120,22 @@ class Trained:
 
     return self._in_chunks(run, index, label)
 
+  def first_codes(
+    self, source: datasets.Source, count: int
+  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
+    """Returns the codes of a split's first images, at most `count`, and their
+    labels; None where the split has none."""
+    codes, labels = [], []
+    total = min(count, len(source))
+    for begin in range(0, total, _FETCHED):
+      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
+      data = source.fetch(index)
+      labels.append(data.get("label"))
+      image = self.as_input(data["image"], index)
+      codes.append(self.encode(image, labels[-1]))
+    known = labels[0] is not None
+    return np.concatenate(codes), np.concatenate(labels) if known else None
+
   def _in_chunks(
     self, function: Any, values: np.ndarray, label: np.ndarray | None
   ) -> np.ndarray:
@@ -142,20 +159,20 @@ def padded(
 
 def open_run(
   config: ConfigDict, workdir: str, *, chunk: int = CHUNK
-) -> Trained:
+) -> TrainedModel:
   """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
 
   Args:
     config: the resolved config.
     workdir: folder of the run.
-    chunk: see `Trained`.
+    chunk: see `TrainedModel`.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
   state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
   vae, variables = model_for_use(config, state)
-  return Trained(
+  return TrainedModel(
     config=config,
     workdir=storage.path(workdir),
     step=int(state.step),
@@ -169,3 +186,17 @@ def open_split(config: ConfigDict, split: str) -> Any:
   """Returns the source of a run's `train`, `validation` or `test` split."""
   splits = datasets.open_splits(config.data)
   return cache.open_source(getattr(splits, split), config.data)
+
+
+def sample_labels(
+  config: ConfigDict, source: datasets.Source | None, count: int
+) -> Integer[np.ndarray, "n ..."] | None:
+  """Returns the labels of samples of a conditional model, None for others.
+
+  They are the classes in turn, or the attributes of the split's first images.
+  """
+  if config.model.condition == "none":
+    return None
+  if config.model.condition == "label":
+    return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  return source.fetch(np.arange(count) % len(source))["label"]
