@@ -25,8 +25,12 @@ from vae_jax.runtime import distributed, watchdog
 _LAST_SECONDS = 5.0
 # Seconds that it waits for JAX's report after a collective broke.
 _REPORT_SECONDS = 120.0
-# Statuses of JAX's errors that would come back in a restarted job.
-_PERMANENT = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+# Statuses of a collective that broke. Others (RESOURCE_EXHAUSTED, ...) would
+# come back in a restarted job.
+_BROKEN = re.compile(
+  "(ABORTED|CANCELLED|DATA_LOSS|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL"
+  "|UNAVAILABLE|UNKNOWN): "
+)
 
 
 class Lost(Exception):
@@ -140,13 +144,11 @@ def _connect(config: ConfigDict, place: dict[str, Any]) -> None:
     )
   # The stop signal is summed over the devices instead; see `training.step`.
   jax.config.update("jax_enable_preemption_service", False)
-  heartbeat = max(1, int(config.watch.heartbeat_seconds))
   try:
     jax.distributed.initialize(
       **place,
       initialization_timeout=max(1, int(config.watch.start_seconds)),
-      heartbeat_timeout_seconds=heartbeat,
-      shutdown_timeout_seconds=heartbeat,
+      heartbeat_timeout_seconds=max(1, int(config.watch.heartbeat_seconds)),
     )
   except ValueError as error:
     # JAX has no public function that only detects a cluster.
@@ -203,11 +205,14 @@ def leave(error: BaseException, code: int | None) -> None:
     code: exit code; None: 1, with a stack trace.
   """
   watchdog.stop()
-  if not jax.distributed.is_initialized() or jax.process_count() == 1:
+  if not isinstance(error, Lost) and (
+    not jax.distributed.is_initialized() or jax.process_count() == 1
+  ):
     return
-  is_lost = isinstance(error, jax.errors.JaxRuntimeError) and not str(
-    error
-  ).startswith(_PERMANENT)
+  # JAX raises a ValueError where it runs a program synchronously.
+  is_lost = isinstance(error, jax.errors.JaxRuntimeError | ValueError) and bool(
+    _BROKEN.match(str(error))
+  )
   if is_lost:
     # A collective broke. JAX reports within a heartbeat which process is dead,
     # and then ends this one.
@@ -220,7 +225,8 @@ def leave(error: BaseException, code: int | None) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   # The shutdown waits for the other processes. Should they not come, JAX would
-  # end this process with another code than its own.
+  # end this process with another code than its own. Without a service JAX's
+  # own end crashes.
   thread = threading.Thread(target=jax.distributed.shutdown, daemon=True)
   thread.start()
   if isinstance(error, Exception):

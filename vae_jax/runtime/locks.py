@@ -61,11 +61,13 @@ class LeaseTimes(NamedTuple):
     renew: between two renewals by the owner.
     patience: without a renewal, after which the owner is taken for dead.
     poll: between two reads while waiting for that.
+    settle: after which the last of several that start at once is the owner.
   """
 
   renew: float = 5.0
   patience: float = 20.0
   poll: float = 0.5
+  settle: float = 1.0
 
 
 TIMES = LeaseTimes()
@@ -96,6 +98,10 @@ def lease(
     )
   except FileExistsError as error:
     raise BlockingIOError(f"{path} has an owner") from error
+  # Another process may have removed it, together with that of a dead owner.
+  time.sleep(TIMES.settle)
+  if _owner(_read(path)) != token:
+    raise BlockingIOError(f"{path} has an owner")
   stopped = threading.Event()
   thread = threading.Thread(
     target=_renew, args=(path, token, stopped, end), daemon=True

@@ -18,8 +18,6 @@ from absl import logging
 EXIT_LOST = 76
 COMPUTING = "waiting for the devices"
 
-_LAST_WORD_SECONDS = 5.0
-
 
 class Stalled(Exception):
   """The run made no progress; the text names what it was doing."""
@@ -40,6 +38,7 @@ class Watchdog:
     name: str = "",
     *,
     end: Callable[[int], None] = os._exit,
+    last_word_seconds: float = 5.0,
   ):
     """Starts the thread.
 
@@ -47,9 +46,11 @@ class Watchdog:
       seconds: without progress until the process ends; 0: never.
       name: of this process.
       end: ends the process with an exit code.
+      last_word_seconds: time limit of each of `last_words`.
     """
     self.last_words: list[Callable[[str], None]] = []
     self._seconds, self._end = seconds, end
+    self._last_word_seconds = last_word_seconds
     self._name = name or f"This process (pid {os.getpid()})"
     self._doing, self._armed, self._since = "", False, time.monotonic()
     self._stopped = threading.Event()
@@ -102,7 +103,7 @@ class Watchdog:
       # It may hang as well.
       thread = threading.Thread(target=function, args=(reason,), daemon=True)
       thread.start()
-      thread.join(_LAST_WORD_SECONDS)
+      thread.join(self._last_word_seconds)
     sys.stdout.flush()
     sys.stderr.flush()
     self._end(EXIT_LOST)
