@@ -167,11 +167,10 @@ def make_train_steps(
     devices, device = parallel.device_count(), parallel.axis_index()
     # Parts divide the global batch before devices do, so that a part holds
     # the same images however many devices share it.
-    position = (part * devices + device) * local + jnp.arange(local)
+    place = part * devices + device
+    position = place * local + jnp.arange(local)
     key = _keys(seed, Stream.TRAIN, step, position)
-    dropout = _keys(
-      seed, Stream.DROPOUT, step, (part * devices + device)[None]
-    )[0]
+    dropout = _keys(seed, Stream.DROPOUT, step, place[None])[0]
     batch = Batch(
       image=binarize.binarize(
         data["image"], data["index"], key, mode=config.data.binarization
@@ -317,14 +316,8 @@ def eval_batch(
   image = binarize.binarize(
     data["image"], index, key, mode=config.data.binarization
   )
-  return Batch(
-    image=image,
-    index=index,
-    mask=data["mask"],
-    key=key,
-    label=data.get("label"),
-    step=jnp.asarray(step, jnp.int32),
-  )
+  label = data.get("label")
+  return Batch(image, index, data["mask"], key, label, jnp.int32(step))
 
 
 def make_eval_step(
