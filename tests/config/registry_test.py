@@ -7,8 +7,8 @@ from vae_jax.config import registry
 
 
 def test_arguments_are_checked_against_the_signature():
-  def loss(vae, batch, *, step, beta=1.0, kind="a"):
-    del vae, batch, step, beta, kind
+  def loss(vae, batch, *, beta=1.0, kind="a"):
+    del vae, batch, beta, kind
 
   known = registry.keyword_arguments(loss)
   c = config_lib.default()
@@ -16,7 +16,7 @@ def test_arguments_are_checked_against_the_signature():
   args = registry.check_arguments("objective", "loss", c.objective.args, known)
   assert args == {"beta": 2}
   for key, value, message in (
-    ("bta", 2, "takes beta, kind, step"),
+    ("bta", 2, "takes beta, kind"),
     ("beta", "two", "float"),
     ("kind", 3, "str"),
     ("beta", True, "float"),
