@@ -12,7 +12,7 @@ from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits, train_classifier
 from vae_jax.latents import trained_model
 from vae_jax.modes import attributes, edit, options
-from vae_jax.training import checkpoint
+from vae_jax.training import experiment, restore
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def run(reference, tmp_path_factory):
   """A workdir that may be written to, and its config."""
   folder = tmp_path_factory.mktemp("edit") / "run"
   shutil.copytree(reference[0], folder)
-  return checkpoint.load_config(folder), str(folder)
+  return restore.load_config(folder), str(folder)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_strip_and_what_is_measured(run, quick):
     run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
   )
   model = trained_model.open_run(*run)
-  found, bent = attributes.ways_of(model)
+  found, bent = attributes.directions_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
   np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
   np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
@@ -94,7 +94,7 @@ def test_attributes_combine_with_their_weights(run):
     images="data:test:4",
   )
   model = trained_model.open_run(*run)
-  found = attributes.directions_of(model)
+  found = attributes.directions_of(model)[0]
   vector = 2 * found.vector("Smiling", "mean") - found.vector("Bangs", "mean")
   np.testing.assert_array_equal(
     arrays["mean"][:, 1], model.decode(arrays["code"] + vector)
@@ -146,7 +146,7 @@ def test_strengths_hold_zero_and_both_ends():
 
 
 def test_the_exact_factor_is_the_target_where_there_is_one(run, quick):
-  judge = train_classifier.judge_of(run[0])
+  judge = train_classifier.judge_of(experiment.build(run[0]))
   assert edit._target(judge, "Narrow_Eyes") == attribute_edits.Target(
     "Narrow_Eyes", "eye_open", -1
   )

@@ -12,49 +12,56 @@ from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.data import cache, datasets
+from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import storage
-from vae_jax.training import build, checkpoint
+from vae_jax.training import experiment, restore
 from vae_jax.training import step as train_step
+from vae_jax.training.experiment import Experiment
 from vae_jax.training.step import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
+_FETCHED = 500  # Images read from a source at a time.
 
 
-def model_for_use(
-  config: ConfigDict, state: TrainState
-) -> tuple[models.Vae, Any]:
-  """Returns the model in evaluation mode and its variables."""
-  vae = build.model(config, tuple(config.data.image_shape), train=False)
+def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+  """Returns the variables of the model in evaluation mode."""
   params = train_step.eval_params(config, state)
-  return vae, {"params": params, **state.model_state}
+  return {"params": params, **state.model_state}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
   """A run's checkpoint, ready to encode and decode.
 
   Attributes:
-    config: the resolved config.
+    experiment: of the run.
     workdir: folder of the run.
     step: of the checkpoint.
-    vae: the model in evaluation mode.
     variables: its parameters and state.
     chunk: images encoded or decoded at a time; one shape is compiled.
   """
 
-  config: ConfigDict
+  experiment: Experiment
   workdir: storage.Path
   step: int
-  vae: models.Vae
   variables: Any
   chunk: int = CHUNK
 
   @property
+  def config(self) -> ConfigDict:
+    """The resolved config."""
+    return self.experiment.config
+
+  @property
+  def vae(self) -> models.Vae:
+    """The model in evaluation mode."""
+    return self.experiment.vae_eval
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of the images."""
-    return tuple(self.config.data.image_shape)
+    return self.experiment.image_shape
 
   def as_input(
     self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
@@ -119,6 +126,22 @@ class Trained:
 
     return self._in_chunks(run, index, label)
 
+  def first_codes(
+    self, source: datasets.Source, count: int
+  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
+    """Returns the codes of a split's first images, at most `count`, and their
+    labels; None where the split has none."""
+    codes, labels = [], []
+    total = min(count, len(source))
+    for begin in range(0, total, _FETCHED):
+      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
+      data = source.fetch(index)
+      labels.append(data.get("label"))
+      image = self.as_input(data["image"], index)
+      codes.append(self.encode(image, labels[-1]))
+    known = labels[0] is not None
+    return np.concatenate(codes), np.concatenate(labels) if known else None
+
   def _in_chunks(
     self, function: Any, values: np.ndarray, label: np.ndarray | None
   ) -> np.ndarray:
@@ -142,30 +165,38 @@ def padded(
 
 def open_run(
   config: ConfigDict, workdir: str, *, chunk: int = CHUNK
-) -> Trained:
+) -> TrainedModel:
   """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
 
   Args:
     config: the resolved config.
     workdir: folder of the run.
-    chunk: see `Trained`.
+    chunk: see `TrainedModel`.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
-  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
-  vae, variables = model_for_use(config, state)
-  return Trained(
-    config=config,
+  opened = experiment.build(config)
+  best = config.eval.checkpoint == "best"
+  state = restore.load_state(workdir, best=best, experiment=opened)
+  return TrainedModel(
+    experiment=opened,
     workdir=storage.path(workdir),
     step=int(state.step),
-    vae=vae,
-    variables=variables,
+    variables=eval_variables(config, state),
     chunk=chunk,
   )
 
 
-def open_split(config: ConfigDict, split: str) -> Any:
-  """Returns the source of a run's `train`, `validation` or `test` split."""
-  splits = datasets.open_splits(config.data)
-  return cache.open_source(getattr(splits, split), config.data)
+def sample_labels(
+  config: ConfigDict, source: datasets.Source | None, count: int
+) -> Integer[np.ndarray, "n ..."] | None:
+  """Returns the labels of samples of a conditional model, None for others.
+
+  They are the classes in turn, or the attributes of the split's first images.
+  """
+  if config.model.condition == "none":
+    return None
+  if config.model.condition == "label":
+    return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  return source.fetch(np.arange(count) % len(source))["label"]

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures, models
 from vae_jax.config import ConfigError
-from vae_jax.data import cache, datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.latents import directions, nonlinear_directions, trained_model
@@ -28,7 +27,7 @@ _PART = 2000  # Images read at a time for their mean.
 
 
 def codes_of(
-  model: trained_model.Trained, split: str, *, bar: str
+  model: trained_model.TrainedModel, split: str, *, bar: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """Encodes each image of a split once.
 
@@ -45,11 +44,10 @@ def codes_of(
 
 
 def _encoded(
-  model: trained_model.Trained, split: str, bar: str
+  model: trained_model.TrainedModel, split: str, bar: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """What `codes_of` returns, and one draw of each posterior."""
-  splits = datasets.open_splits(model.config.data)
-  source = cache.open_source(getattr(splits, split), model.config.data)
+  source = model.experiment.source(split)
   labelled = source.label_shape is not None
 
   def code(vae: models.Vae, batch: Batch) -> tuple[jax.Array, ...]:
@@ -59,12 +57,13 @@ def _encoded(
     return means, draws, batch.label if labelled else means[:, :0]
 
   variables = devices.replicate(model.variables)
-  rows = per_example.rows(model.config, code, variables, source, bar=bar)
+  rows = per_example.rows(model.experiment, code, variables, source, bar=bar)
   codes, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
-  return codes, draws, labels if labelled else None, splits.label_names
+  names = model.experiment.splits.label_names
+  return codes, draws, labels if labelled else None, names
 
 
-def made_from(model: trained_model.Trained) -> str:
+def made_from(model: trained_model.TrainedModel) -> str:
   """Returns a hash of all that the ways of a model depend on."""
   data = model.config.data
   said = [_VERSION, model.step, model.config.eval.seed, data.name]
@@ -75,14 +74,9 @@ def made_from(model: trained_model.Trained) -> str:
   return digest.hexdigest()
 
 
-def directions_of(model: trained_model.Trained) -> directions.Directions:
-  """Returns the directions of a run's checkpoint, as `ways_of`."""
-  return ways_of(model)[0]
-
-
-def ways_of(
-  model: trained_model.Trained,
-) -> tuple[directions.Directions, nonlinear_directions.Curves]:
+def directions_of(
+  model: trained_model.TrainedModel,
+) -> tuple[directions.Directions, nonlinear_directions.NonlinearDirections]:
   """Returns directions and curves of a run's checkpoint: those on disk, or new
   ones.
 
@@ -116,7 +110,7 @@ def ways_of(
       "neither classes nor attributes that are there or not; see "
       "config.data.label."
     )
-  source = trained_model.open_split(model.config, _SPLIT)
+  source = model.experiment.source(_SPLIT)
   index = np.arange(len(source))
   parts = np.array_split(index, -(-len(source) // _PART))
   found = directions.estimate(
@@ -182,7 +176,7 @@ def attributes(
 ) -> str:
   """Makes the directions of a run and returns a table of them."""
   del options
-  found = directions_of(trained_model.open_run(config, workdir))
+  found, _ = directions_of(trained_model.open_run(config, workdir))
   width = max(len(name) for name in found.names)
   lines = [f"{'attribute':>{width}}    images  probe's balanced accuracy"]
   for a, name in enumerate(found.names):
