@@ -52,7 +52,7 @@ def loss_curves(
     "distortion": ["distortion"],
     "rate": ["rate"],
   }
-  figure = canvas.new_figure(14, 4.8)
+  figure = canvas.new_figure(14, 4.8, pad=(0.12, 0.1))
   handles = {}
   for i, (title, keys) in enumerate(panels.items()):
     ax = figure.add_subplot(1, len(panels), i + 1)
