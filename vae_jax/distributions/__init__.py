@@ -14,6 +14,7 @@ from vae_jax.distributions.normal import (
   DiagonalNormal,
   Groups,
   StandardNormal,
+  no_density,
 )
 from vae_jax.distributions.pixels import (
   Bernoulli,
@@ -41,5 +42,6 @@ __all__ = [
   "Normal",
   "NormalMixture",
   "StandardNormal",
+  "no_density",
   "unit_pixels",
 ]

@@ -109,6 +109,15 @@ class DiagonalNormal:
     )
 
 
+def no_density() -> ConfigError:
+  """Returns the error for a rate or a density of a deterministic code."""
+  return ConfigError(
+    "A deterministic posterior has no KL divergence: set "
+    "config.objective.name to one without a rate, such as autoencoder, or "
+    "config.model.posterior.name to diagonal_normal."
+  )
+
+
 @struct.dataclass
 class Deterministic:
   """A code without noise, as an autoencoder's; it has no density."""
@@ -121,26 +130,17 @@ class Deterministic:
     return self.mean
 
   def has_kl(self, prior: Any) -> bool:
-    """Whether there is a closed form: `kl` says why there is none."""
-    return True
+    """Whether KL(self || prior) has a closed form: never."""
+    del prior
+    return False
 
   def kl(self, prior: Any) -> Float[Array, " b"]:
-    """Stops: a point has no finite divergence from a density."""
-    raise ConfigError(
-      "A deterministic posterior has no KL divergence: set "
-      "config.objective.name to one without a rate, such as autoencoder, or "
-      "config.model.posterior.name to diagonal_normal."
-    )
-
-  def sample_and_log_prob(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Stops, as `kl`: a point has no density."""
-    return self.sample(key), self.kl(None)
+    """Raises: a point has no finite divergence from a density."""
+    raise no_density()
 
   def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """Stops, as `kl`: a point has no density."""
-    return self.kl(None)
+    """Raises: a point has no density."""
+    raise no_density()
 
 
 @struct.dataclass
@@ -165,18 +165,38 @@ class Groups:
       g.sample(self._key(key, i), **options) for i, g in enumerate(self.groups)
     )
 
+  def draw(
+    self, key: Key[Array, " b"]
+  ) -> tuple[
+    tuple[Float[Array, "b _"], ...], tuple[Float[Array, " b"] | None, ...]
+  ]:
+    """Returns the draw of `sample` and each group's log density, nats; None
+    for a deterministic group, which has none."""
+    z, log_q = [], []
+    for i, group in enumerate(self.groups):
+      own = self._key(key, i)
+      if isinstance(group, Deterministic):
+        pair = group.sample(own), None
+      else:
+        pair = group.sample_and_log_prob(own)
+      z.append(pair[0])
+      log_q.append(pair[1])
+    return tuple(z), tuple(log_q)
+
   def sample_and_log_prob(
     self, key: Key[Array, " b"]
   ) -> tuple[tuple[Float[Array, "b _"], ...], Float[Array, " b"]]:
     """Returns the draw of `sample` and its log density, nats.
 
-    The one way to a density where inverting the sampler is slow.
+    It costs one pass where `log_prob` has to invert the sampler.
+
+    Raises:
+      ConfigError: a group is deterministic.
     """
-    pairs = [
-      g.sample_and_log_prob(self._key(key, i))
-      for i, g in enumerate(self.groups)
-    ]
-    return tuple(z for z, _ in pairs), sum(log_q for _, log_q in pairs)
+    z, log_q = self.draw(key)
+    if any(v is None for v in log_q):
+      raise no_density()
+    return z, sum(log_q)
 
   def _key(self, key: Key[Array, " b"], group: int) -> Key[Array, " b"]:
     return jax.vmap(lambda k: jax.random.fold_in(k, group))(key)

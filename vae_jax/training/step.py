@@ -53,11 +53,7 @@ def forward(
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
     {**variables, **given}, batch, rngs=rngs
   )
-  named = {"loss": terms.loss, "distortion": terms.distortion}
-  if terms.rate is not None:
-    named["rate"] = terms.rate
-    named["neg_elbo"] = terms.distortion + terms.rate
-  return named | terms.extras, model_state
+  return terms.named(), model_state
 
 
 def _keys(
