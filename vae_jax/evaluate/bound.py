@@ -8,7 +8,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.runtime import devices, watchdog
 from vae_jax.training import build, metrics
 
@@ -16,7 +16,7 @@ from vae_jax.training import build, metrics
 def mean_terms(
   eval_step: Callable[..., dict[str, Any]],
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   batch_size: int,
   step: int,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.runtime import storage
@@ -46,7 +46,9 @@ class Posteriors:
   kl: Float[np.ndarray, "b d"] | None = None
 
 
-def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
+def posteriors(
+  config: ConfigDict, variables: Any, source: datasets.Source
+) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
   Args:
@@ -220,7 +222,7 @@ def statistics(
 def latent_report(
   config: ConfigDict,
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   folder: str | os.PathLike[str] | None,
   *,
   max_examples: int = 10_000,

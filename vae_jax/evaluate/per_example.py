@@ -10,7 +10,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices as parallel
@@ -23,7 +23,7 @@ def rows(
   config: ConfigDict,
   function: Callable[[models.Vae, Batch], Any],
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   bar: str = "",
 ) -> Iterator[Any]:

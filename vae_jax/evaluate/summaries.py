@@ -6,6 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import figures, models
+from vae_jax.data import datasets
 from vae_jax.latents import apply, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
@@ -20,7 +21,10 @@ _CHUNK = 500
 
 
 def reconstructions(
-  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
+  config: ConfigDict,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   vae, variables = trained_model.model_for_use(config, state)
@@ -36,7 +40,9 @@ def reconstructions(
   )
 
 
-def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
+def sample_labels(
+  config: ConfigDict, source: datasets.Source, count: int
+) -> Any:
   """Returns what samples of a conditional model are given, None for others:
   the classes in turn, or the attributes of the split's first images."""
   if config.model.condition == "none":
@@ -47,7 +53,10 @@ def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
 
 
 def samples(
-  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
+  config: ConfigDict,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
@@ -70,7 +79,7 @@ def samples(
 def validation(
   config: ConfigDict,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   folder: storage.Path,
   writer: metrics.Writer,
 ) -> None:
@@ -90,7 +99,7 @@ def at_the_end(
   config: ConfigDict,
   workdir: str,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   *,
   label_names: tuple[str, ...] | None,
   steps_per_epoch: float,
@@ -123,7 +132,7 @@ def at_the_end(
 
 
 def first_codes(
-  model: trained_model.Trained, source: Any, count: int
+  model: trained_model.Trained, source: datasets.Source, count: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """Returns the codes [n d] of a split's first images, at most `count`, and
   their labels, None where there are none."""

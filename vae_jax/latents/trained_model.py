@@ -165,7 +165,7 @@ def open_run(
   )
 
 
-def open_split(config: ConfigDict, split: str) -> Any:
+def open_split(config: ConfigDict, split: str) -> datasets.Source:
   """Returns the source of a run's `train`, `validation` or `test` split."""
   splits = datasets.open_splits(config.data)
   return cache.open_source(getattr(splits, split), config.data)

@@ -46,7 +46,7 @@ class Model:
   config: ConfigDict
   variables: Any
   splits: datasets.Splits
-  source: Any
+  source: datasets.Source
   state: step.TrainState
   folder: storage.Path | None
 

@@ -11,6 +11,7 @@ from sklearn import decomposition
 from vae_jax import config as config_lib
 from vae_jax import figures, train
 from vae_jax.config import ConfigError, check
+from vae_jax.data import datasets
 from vae_jax.evaluate import distances
 from vae_jax.latents import trained_model
 from vae_jax.modes import options as options_lib
@@ -171,7 +172,9 @@ def _flat(
   return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
+def _spread(
+  source: datasets.Source, count: int
+) -> UInt8[np.ndarray, "n h w c"]:
   """Returns images at even distances in a split, `count` at most."""
   count = min(count, len(source))
   return source.fetch(np.arange(count) * len(source) // count)["image"]

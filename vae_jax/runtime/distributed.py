@@ -194,7 +194,7 @@ def differences(given: list[dict[str, Any]], names: list[str]) -> list[str]:
 
 def data_facts(name: str, source: Any) -> dict[str, Any]:
   """Returns all that the content of a source depends on, for `agree`."""
-  return {f"{name}' {key}": value for key, value in source.identity.items()}
+  return {f"{name}' {key}": value for key, value in source.fingerprint.items()}
 
 
 def config_facts(config: ConfigDict) -> dict[str, Any]:

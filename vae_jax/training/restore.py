@@ -7,12 +7,12 @@ storage is asked once however many processes there are.
 
 import contextlib
 import functools
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from vae_jax.data import datasets
 from vae_jax.runtime import devices, distributed, watchdog
 from vae_jax.training import build, checkpoint, metrics
 from vae_jax.training import step as train_step
@@ -32,7 +32,7 @@ class Safekeeping:
     self,
     config: ConfigDict,
     workdir: str,
-    source: Any,
+    source: datasets.Source,
     *,
     num_steps: int,
     stack: contextlib.ExitStack,
@@ -82,7 +82,7 @@ class Safekeeping:
     return found
 
   def _from_data(
-    self, state: train_step.TrainState, source: Any, num_steps: int
+    self, state: train_step.TrainState, source: datasets.Source, num_steps: int
   ) -> train_step.TrainState:
     if not build.reads_data(self._config):
       return state
