@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
-from tests.support.helpers import assert_same, tiny_config
 from tests.support.smiling_model import quick_classifier
+from tests.support.tiny import assert_same, tiny_config
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets
 from vae_jax.data.synthetic_faces import dataset
 from vae_jax.evaluate import attribute_classifier, train_classifier
+from vae_jax.training import experiment, setup
 
 FACTORS = sorted(
   name
@@ -35,8 +35,9 @@ def trained(faces_dir, tmp_path_factory):
     patch.setenv("VAE_JAX_CACHE_DIR", str(folder))
     quick_classifier(patch, images=1600)
     c = tiny_config(faces_dir)
-    classifier = train_classifier.load_or_train(c)
-    again = train_classifier.load_or_train(c)
+    run = setup.prepare(c)
+    classifier = train_classifier.load_or_train(run)
+    again = train_classifier.load_or_train(run)
   return classifier, again, folder
 
 
@@ -96,7 +97,7 @@ def test_predictions_are_the_outputs_in_their_units(trained):
 def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
   c = tiny_config(faces_dir, data__label="factors/hair_style")
-  classifier = train_classifier.load_or_train(c)
+  classifier = train_classifier.load_or_train(setup.prepare(c))
   assert classifier.classes and classifier.names[0] == "bald"
   image = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 1), np.uint8)
   probability = classifier.predict(image).probability
@@ -133,9 +134,9 @@ def test_degraded_images_are_between_sharp_and_blurred():
   assert len(np.unique(spread.round(4))) > 50
 
 
-def test_data_without_attributes_is_refused(faces_dir, monkeypatch):
-  c = tiny_config(faces_dir)
-  splits = dataclasses.replace(datasets.open_splits(c.data), label_names=None)
-  monkeypatch.setattr(datasets, "open_splits", lambda _: splits)
+def test_data_without_attributes_is_refused(faces_dir):
+  run = setup.prepare(tiny_config(faces_dir))
+  splits = dataclasses.replace(run.splits, label_names=None)
+  run = experiment.build(run.config, splits)
   with pytest.raises(ConfigError, match="no attributes and no classes"):
-    train_classifier.load_or_train(c)
+    train_classifier.load_or_train(run)

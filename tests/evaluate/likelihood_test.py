@@ -16,7 +16,7 @@ from vae_jax import config as config_lib
 from vae_jax.evaluate import bound, likelihood
 from vae_jax.objectives import iwae
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, step
+from vae_jax.training import build, experiment, step
 
 COUNT, SEED = 11, 3
 
@@ -26,10 +26,6 @@ def source(shape=SHAPE):
   rng = np.random.default_rng(1)
   images = rng.integers(0, 256, (COUNT, *shape)).astype(np.uint8)
   return tfds.ArraySource(images, np.arange(COUNT, dtype=np.int32) % 3)
-
-
-def images():
-  return source().fetch(np.arange(COUNT))["image"]
 
 
 def exact_config(batch_size):
@@ -71,7 +67,7 @@ def one_by_one():
 
   root = jax.random.fold_in(jax.random.key(SEED), step._EVALUATE)
   root = jax.random.fold_in(root, 0)
-  image = images()
+  image = source().image
   return np.array(
     [
       [
@@ -86,7 +82,7 @@ def one_by_one():
 
 def test_exact_at_the_exact_posterior():
   params, log_likelihood = exact_model()
-  expected = -log_likelihood(images())
+  expected = -log_likelihood(source().image)
   np.testing.assert_allclose(estimates(params, 7), expected, rtol=1e-5)
 
 
@@ -114,7 +110,7 @@ def test_any_batch_chunk_and_devices_against_a_plain_loop(
 
 def test_many_draws_come_near_the_truth_and_their_order_is_right():
   params, log_likelihood = perturbed(0.2)
-  exact = -log_likelihood(images())
+  exact = -log_likelihood(source().image)
   few, many = (estimates(params, k) for k in (1, 3000))
   assert few.mean() > many.mean() + 0.1
   np.testing.assert_allclose(many, exact, atol=0.02)
@@ -142,16 +138,17 @@ def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
     c.data.dequantization = "uniform"
     c.model.likelihood.name = "gaussian"
   split = source((4, 4, 1))
+  run = experiment.build(c)
   variables = parallel.replicate(build.init_variables(c, (4, 4, 1)))
   means = bound.mean_terms(
-    step.make_eval_step(c, (4, 4, 1)),
+    step.make_eval_step(run),
     variables,
     split,
     batch_size=8,
     step=0,
     seed=SEED,
   )
-  result = likelihood.importance_nll(c, variables, split, num_samples=6)
+  result = likelihood.importance_nll(run, variables, split, num_samples=6)
   assert result["importance_samples"] == 6
   assert result["nll"] == pytest.approx(means["loss"], rel=1e-5)
   assert result["nll"] > 0

@@ -87,20 +87,19 @@ class ArraySource:
   """A source of arrays in memory; `fetched` counts the examples read."""
 
   def __init__(self, image, label=None):
-    self._arrays = {"image": image}
-    if label is not None:
-      self._arrays["label"] = label
+    self.image, self.label = image, label
     self.image_shape = image.shape[1:]
     self.label_shape = None if label is None else label.shape[1:]
     self.fingerprint = {"dataset": "noise/1.0.0", "sum": int(image.sum())}
     self.fetched = 0
 
   def __len__(self):
-    return len(self._arrays["image"])
+    return len(self.image)
 
   def fetch(self, indices):
     self.fetched += len(indices)
-    return {k: v[indices] for k, v in self._arrays.items()}
+    data = {"image": self.image, "label": self.label}
+    return {k: v[indices] for k, v in data.items() if v is not None}
 
 
 def examples(images):

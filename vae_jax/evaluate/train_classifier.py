@@ -18,6 +18,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
 from vae_jax.evaluate import attribute_classifier
 from vae_jax.runtime import devices, locks
+from vae_jax.training.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ _BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
 def load_or_train(
-  config: ConfigDict,
+  experiment: Experiment,
 ) -> attribute_classifier.AttributeClassifier:
   """Returns the classifier of a data set: the cached one, or a new one.
 
@@ -56,12 +57,12 @@ def load_or_train(
   fingerprints of the training and test splits.
 
   Args:
-    config: the resolved config of a run.
+    experiment: of a run.
 
   Raises:
     ConfigError: the data set has no attributes and no classes.
   """
-  splits = datasets.open_splits(config.data)
+  config, splits = experiment.config, experiment.splits
   if splits.train.label_shape is None or splits.label_names is None:
     raise ConfigError(
       f"{splits.name} has no attributes and no classes, which a classifier of "

@@ -196,9 +196,9 @@ def _measure(
   path: storage.Path,
 ) -> str:
   """Scores the edit on the first images of the test split; returns a table."""
-  classifier = train_classifier.load_or_train(model.config)
+  classifier = train_classifier.load_or_train(model.experiment)
   target = _target(classifier, attribute)
-  source = trained_model.open_split(model.config, "test")
+  source = model.experiment.source("test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
   scores, predictions = attribute_edits.measure(
