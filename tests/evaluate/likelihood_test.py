@@ -13,6 +13,7 @@ from tests.support import tfds
 from tests.support.importance_oracle import perturbed
 from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
 from vae_jax import config as config_lib
+from vae_jax.data.batch import Stream
 from vae_jax.evaluate import bound, likelihood
 from vae_jax.objectives import iwae
 from vae_jax.runtime import devices as parallel
@@ -66,7 +67,7 @@ def one_by_one():
 
     return nn.apply(run, VAE)({"params": params})
 
-  root = jax.random.fold_in(jax.random.key(SEED), step._EVALUATE)
+  root = jax.random.fold_in(jax.random.key(SEED), Stream.EVALUATE)
   root = jax.random.fold_in(root, 0)
   image = source().image
   return np.array(

@@ -105,7 +105,7 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     return CachedSource(folder)
   try:
     root.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(
+    with locks.file_lock(
       root / f"{folder.name}.lock", f"decoding images into {folder}"
     ):
       # Another process may have written it while this one waited.

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
-Paths = tuple[directions.Directions, nonlinear_directions.Curves]
+Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
 
 KINDS = (*directions.KINDS, nonlinear_directions.KIND)
 PIXELS = "pixels"  # The baseline: the difference of the mean images.
@@ -51,7 +51,7 @@ class StripPredictions:
 
 
 def latent_strip(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   codes: Float32[np.ndarray, "n d"],
   paths: Paths,
   kind: str,
@@ -205,7 +205,7 @@ def _mean_distance(
 
 
 def measure(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   classifier: AttributeClassifier,
   paths: Paths,
   images: UInt8[np.ndarray, "n h w c"],

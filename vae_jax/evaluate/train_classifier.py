@@ -80,7 +80,7 @@ def load_or_train(
   if not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
     lock = path.with_suffix(".lock")
-    with locks.exclusive(lock, "training the attribute classifier"):
+    with locks.file_lock(lock, "training the attribute classifier"):
       if not path.exists():
         attribute_classifier.save(_train(config, splits), path)
   return attribute_classifier.load(path)

@@ -83,7 +83,7 @@ def embed(
       seen = best_seen(points, labels[: len(points)], names)
       pictures[f"{split}_{name}_attributes.png"] = seen
     for file, colorings in pictures.items():
-      figures.embedding(
+      figures.scatter(
         points,
         colorings,
         folder / file,
@@ -218,7 +218,7 @@ def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
 
 
 def _project(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,

@@ -181,7 +181,9 @@ def _spread(
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
 
-def _open(folder: storage.Path, config: ConfigDict) -> trained_model.Trained:
+def _open(
+  folder: storage.Path, config: ConfigDict
+) -> trained_model.TrainedModel:
   own = restore.load_config(folder)
   # A run that was there already may have been started with others.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
@@ -208,7 +210,7 @@ def _draw(
     for row, made in zip(rows, images.values(), strict=True)
   ]
   across = len(_KINDS)
-  figures.panels(
+  figures.image_panels(
     [drawn[i : i + across] for i in range(0, len(drawn), across)], path
   )
 

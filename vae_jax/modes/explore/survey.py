@@ -45,7 +45,9 @@ class Survey:
   prior: bool
 
 
-def survey(model: trained_model.Trained, source: datasets.Source) -> Survey:
+def survey(
+  model: trained_model.TrainedModel, source: datasets.Source
+) -> Survey:
   """Encodes the first images of a split.
 
   Args:
