@@ -95,8 +95,8 @@ def test_only_evaluation_may_differ_from_the_trained_model():
 
 
 def test_arguments_are_checked_against_the_signature():
-  def loss(vae, batch, *, step, beta=1.0, kind="a"):
-    del vae, batch, step, beta, kind
+  def loss(vae, batch, *, beta=1.0, kind="a"):
+    del vae, batch, beta, kind
 
   known = registry.keyword_arguments(loss)
   c = _valid()
@@ -104,7 +104,7 @@ def test_arguments_are_checked_against_the_signature():
   args = registry.check_arguments("objective", "loss", c.objective.args, known)
   assert args == {"beta": 2}
   for key, value, said in (
-    ("bta", 2, "takes beta, kind, step"),
+    ("bta", 2, "takes beta, kind"),
     ("beta", "two", "float"),
     ("kind", 3, "str"),
     ("beta", True, "float"),

@@ -9,13 +9,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from vae_jax import distributions
+from vae_jax.data.batch import Stream
 
 # The collection of what belongs to the batch and not to the model.
 _GIVEN = "given"
 # A whole number, or a symbol (`jax.export`).
 _Size = Any
-# Apart from every key that a model draws from.
-_DEQUANTIZE = 0xDE
 
 
 def given(
@@ -116,7 +115,7 @@ class Vae(nn.Module):
       return None
     key = self.get_variable(_GIVEN, "key")
     draw = lambda k: jax.random.uniform(  # noqa: E731
-      jax.random.fold_in(k, _DEQUANTIZE), shape
+      jax.random.fold_in(k, Stream.DEQUANTIZE), shape
     )
     return _draw_by_draw(jax.vmap(draw)(key), count)
 

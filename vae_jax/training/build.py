@@ -15,11 +15,10 @@ from ml_collections import ConfigDict
 from vae_jax import models, objectives
 from vae_jax.config import ConfigError, registry
 from vae_jax.data import datasets
+from vae_jax.data.batch import Stream
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.runtime import devices
 
-# Apart from the keys of training and evaluation.
-_INIT = 0x1417
 # Images read at a time for their mean, bytes; it changes no number.
 _CHUNK = 1 << 26
 
@@ -231,7 +230,7 @@ def init_variables(
   vae = vae or model(config, shape, train=False)
   image = jnp.zeros((1, *shape), jnp.uint8)
   keys = jax.random.split(jax.random.key(0), 1)
-  rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
+  rng = jax.random.fold_in(jax.random.key(config.seed), Stream.INIT)
   variables = dict(jax.jit(vae.init)(rng, image, keys))
   normalised = "encoder" in variables.get("batch_stats", {})
   if _encodes(vae.latent_prior) and normalised:
@@ -309,7 +308,7 @@ def init_from_data(
   if _starts_at_images(config):
     (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
     # RandomState's stream is frozen by NumPy's compatibility policy.
-    order = np.random.RandomState([config.seed, _INIT])
+    order = np.random.RandomState([config.seed, int(Stream.INIT)])
     chosen = order.permutation(len(source))[: len(flat[path])]
     image = source.fetch(chosen)["image"]
     flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
