@@ -18,6 +18,8 @@ from vae_jax.training import step as train_step
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
+# Faults at each place, in process 0 and in another one.
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SAVES = int(os.environ.get("SAVES", "1500"))
 
 
@@ -79,7 +81,7 @@ def undisturbed(tmp_path_factory, faces_dir):
 def test_killed_at_random_moments_it_ends_in_the_same_bits(
   layout, undisturbed, tmp_path, faces_dir
 ):
-  plan = plan_of(layout[0], layout[0], "KILL", rounds=2)
+  plan = plan_of(layout[0], layout[0], "KILL", rounds=ROUNDS)
   _, workdir = survive(plan, layout, tmp_path, faces_dir)
   kills = collections.Counter(
     (fault["at"], "lead" if fault["process"] == 0 else "worker")
@@ -87,7 +89,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(
   )
   print(layout, dict(kills))
   # A process may end before its kill.
-  assert sum(kills.values()) >= 16
+  assert sum(kills.values()) >= 0.8 * len(plan)
   jobs.assert_undisturbed(workdir, undisturbed[layout])
 
 
