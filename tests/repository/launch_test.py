@@ -191,7 +191,7 @@ def test_gcloud_knows_the_commands(tmp_path):
 
 
 def test_commands_of_the_readme_can_be_printed(tmp_path):
-  text = (ROOT / "README.md").read_text()
+  text = (ROOT / "launch" / "README.md").read_text()
   found = re.findall(r"^    (?:SPOT=1 )?(bash launch/.*)$", text, re.M)
   kinds = [line.split()[2] for line in found]
   assert kinds[:6] == ["init", "data", "create", "setup", "run", "logs"]
