@@ -150,7 +150,7 @@ def test_an_output_bias_that_cannot_be_set(settings):
     build.model(c, SOURCE.image_shape, train=False)
 
 
-class two_per_pixel(likelihoods.bernoulli):  # noqa: N801
+class two_per_pixel(likelihoods.Bernoulli):  # noqa: N801
   """Reads two outputs for each channel."""
 
   def num_outputs(self, channels):

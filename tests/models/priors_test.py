@@ -19,7 +19,7 @@ from vae_jax.objectives import base, elbo
 
 KEYS = jax.random.split(jax.random.key(3), 20_000)
 VAMP = linear_gaussian_vae.VAE.clone(
-  latent_prior=priors.vamp((2, 3), 1, num_components=4)
+  latent_prior=priors.Vamp((2, 3), 1, num_components=4)
 )
 
 
@@ -85,7 +85,7 @@ def test_mixture_samples_have_its_moments(temperature):
 
 
 def test_sampled_rate_against_the_closed_form():
-  prior = priors.gaussian_mixture(2, num_components=1, spread=0.0)
+  prior = priors.GaussianMixture(2, num_components=1, spread=0.0)
   normal = distributions.Groups((distributions.StandardNormal(2),))
 
   @jax.jit
@@ -105,7 +105,7 @@ def test_sampled_rate_against_the_closed_form():
 
 
 def test_gaussian_mixture_starts_spread_out():
-  prior = priors.gaussian_mixture(3, num_components=400, spread=2.0)
+  prior = priors.GaussianMixture(3, num_components=400, spread=2.0)
   p, _ = prior.init_with_output(jax.random.key(0), lambda image: image)
   np.testing.assert_allclose(np.std(p.mean), 2.0, rtol=0.1)
   assert not np.any(p.log_variance) and not np.any(p.logits)
@@ -194,9 +194,9 @@ def test_vamp_gradient_against_finite_differences(part):
 @pytest.mark.parametrize(
   "prior",
   [
-    priors.gaussian_mixture(2, num_components=2),
-    priors.vamp((2, 3), 1, num_components=2),
-    priors.flow(2, num_layers=1, hidden=(4,)),
+    priors.GaussianMixture(2, num_components=2),
+    priors.Vamp((2, 3), 1, num_components=2),
+    priors.Flow(2, num_layers=1, hidden=(4,)),
   ],
 )
 def test_pictures_of_every_prior(prior):

@@ -36,8 +36,8 @@ class _LinearNormal(nn.Module):
 
 VAE = models.Vae(
   encoder=_Flatten(),
-  posterior=posteriors.diagonal_normal(2),
-  latent_prior=priors.standard_normal(2),
+  posterior=posteriors.DiagonalNormal(2),
+  latent_prior=priors.StandardNormal(2),
   decoder=_Linear(),
   likelihood=_LinearNormal(),
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -43,19 +44,38 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def _module(
-  field: str, node: ConfigDict, name: str, cls: Any, common: dict
-) -> Any:
-  """Returns `cls(**args)` of `config.<field>`, and of `common` what it
-  declares."""
+  field: str,
+  node: ConfigDict,
+  name: str,
+  cls: Any,
+  settings: dict[str, Any],
+) -> nn.Module:
+  """Returns a part of the model, an instance of `cls`.
+
+  Args:
+    field: dotted path of `node`.
+    node: node of the config whose `args` are the part's hyperparameters.
+    name: name of the class, for messages.
+    cls: class of the part.
+    settings: values that the part receives if it declares a field of that
+      name; all its other fields are hyperparameters.
+
+  Raises:
+    ConfigError: `cls` is no module, or an argument is unknown.
+  """
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
     raise ConfigError(
       f"config.{field}.name is {name!r}, which is no flax.linen.Module."
     )
   fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
   del fields["parent"], fields["name"]
-  own = {k: v for k, v in fields.items() if k not in common}
-  args = registry.check_arguments(field, name, node.args, own)
-  return cls(**{k: v for k, v in common.items() if k in fields}, **args)
+  known = {
+    k: None if default is dataclasses.MISSING else default
+    for k, default in fields.items()
+    if k not in settings
+  }
+  args = registry.check_arguments(field, name, node.args, known)
+  return cls(**{k: v for k, v in settings.items() if k in fields}, **args)
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:
@@ -69,6 +89,19 @@ def model(
 ) -> models.Vae:
   """Returns the model of a config.
 
+  Each part is a Linen module, which receives from here, in fields of these
+  names and as far as it declares them,
+
+    encoder     dtype, initializer, train, axis_name, remat
+    decoder     the same, image_shape, out_channels
+    posterior   dtype, initializer, latent_dim
+    prior       dtype, initializer, latent_dim, image_shape, image_channels
+    likelihood  train, axis_name, image_channels
+    auxiliary   dtype, initializer
+
+  All its other fields are hyperparameters, `config.model.<part>.args` (of the
+  objective's auxiliary network `config.objective.auxiliary.args`).
+
   Args:
     config: the resolved config.
     shape: height, width and channels of the images.
@@ -79,34 +112,36 @@ def model(
     ConfigError: a name or an argument is unknown, or the parts do not fit.
   """
   node = config.model
-  common = {
-    "train": train,
-    "dtype": jnp.dtype(node.dtype),
-    "initializer": node.init,
-    "axis_name": devices.AXIS if train else None,
-    # Without a backward pass there is nothing to save.
-    "remat": train and node.remat,
-    "latent_dim": node.latent_dim,
-    "image_shape": shape[:2],
-    "image_channels": shape[2],
-  }
+  numerics = {"dtype": jnp.dtype(node.dtype), "initializer": node.init}
+  mode = {"train": train, "axis_name": devices.AXIS if train else None}
+  # Without a backward pass nothing is recomputed.
+  network = {**numerics, **mode, "remat": train and node.remat}
+  latent = {"latent_dim": node.latent_dim}
+  image = {"image_shape": shape[:2], "image_channels": shape[2]}
 
-  def part(name: str, where: Any) -> Any:
-    field = f"model.{name}"
-    cls = registry.resolve(field, node[name].name, [where])
-    return _module(field, node[name], node[name].name, cls, common)
+  def part(kind: str, classes: ModuleType, **settings: Any) -> nn.Module:
+    field, name = f"model.{kind}", node[kind].name
+    cls = registry.resolve(field, name, [classes])
+    return _module(field, node[kind], name, cls, settings)
 
-  likelihood = part("likelihood", likelihoods)
+  likelihood = part("likelihood", likelihoods, **mode, image_channels=shape[2])
   num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
-  common["out_channels"] = num_outputs(shape[2])
-  decoder, prior = part("decoder", decoders), part("prior", priors)
-  encoder = part("encoder", encoders)
+  decoder = part(
+    "decoder",
+    decoders,
+    **network,
+    image_shape=shape[:2],
+    out_channels=num_outputs(shape[2]),
+  )
+  prior = part("prior", priors, **numerics, **latent, **image)
+  encoder = part("encoder", encoders, **network)
   if node.remat and not (
     hasattr(encoder, "remat") or hasattr(decoder, "remat")
   ):
     raise ConfigError(
-      f"config.model.remat is True, but neither the encoder {node.encoder.name} "
-      f"nor the decoder {node.decoder.name} has a field remat."
+      f"config.model.remat is True, but neither the encoder "
+      f"{node.encoder.name} nor the decoder {node.decoder.name} has a field "
+      "remat."
     )
   _check_dequantization(config)
   _check_output_bias(config, decoder, shape)
@@ -119,7 +154,7 @@ def model(
       config.objective.auxiliary,
       declared.network.__name__,
       declared.network,
-      common,
+      numerics,
     )
   elif config.objective.auxiliary.args:
     raise ConfigError(
@@ -129,7 +164,7 @@ def model(
     )
   return models.Vae(
     encoder=encoder,
-    posterior=part("posterior", posteriors),
+    posterior=part("posterior", posteriors, **numerics, **latent),
     latent_prior=prior,
     decoder=decoder,
     likelihood=likelihood,
@@ -243,7 +278,7 @@ def reads_data(config: ConfigDict) -> bool:
 def _starts_at_images(config: ConfigDict) -> bool:
   prior = config.model.prior
   cls = registry.resolve("model.prior", prior.name, [priors])
-  return issubclass(cls, priors.vamp) and prior.args.get("initial") == "data"
+  return issubclass(cls, priors.Vamp) and prior.args.get("initial") == "data"
 
 
 def check_data(config: ConfigDict, source: datasets.Source) -> None:
