@@ -46,7 +46,7 @@ def caches(monkeypatch):
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, faces_dir):
   """Returns the workdir and the state of the plain tiny run."""
-  from tests.support.helpers import tiny_config
+  from tests.support.tiny import tiny_config
   from vae_jax import train
 
   folder = tmp_path_factory.mktemp("reference")

@@ -166,9 +166,9 @@ def _settings() -> tuple[ConfigDict, str]:
           f"--config.sample.{flag.name}."
         )
     return _CONFIG.value, workdir
-  from vae_jax.training import checkpoint
+  from vae_jax.training import restore
 
-  config = checkpoint.load_config(workdir)
+  config = restore.load_config(workdir)
   overrides = (
     config_flags.get_override_values(flags.FLAGS["config"])
     if _CONFIG.value is not None

@@ -13,7 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.config import check
-from vae_jax.data import cache, datasets, pipeline
+from vae_jax.data import pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.runtime import devices, distributed, preemption, storage, watchdog
 from vae_jax.training import (
@@ -27,6 +27,7 @@ from vae_jax.training import (
 from vae_jax.training import progress as progress_lib
 from vae_jax.training import step as train_step
 from vae_jax.training import workdir as workdir_lib
+from vae_jax.training.experiment import Experiment
 
 # A dispatch is cut to about this length, so that a signal is soon obeyed.
 _DISPATCH_SECONDS = 2.0
@@ -67,11 +68,8 @@ def fit(
     if devices.process_count() > 1:
       # From now on: whoever dies of a signal takes the others along.
       stack.enter_context(preemption.listening())
-    splits = distributed.lead_first(
-      lambda: datasets.open_splits(config.data), "opening the data set"
-    )
-    config = setup.resolve(config, splits)
-    setup.check(config, splits)
+    experiment = setup.prepare(config)
+    config, splits = experiment.config, experiment.splits
     distributed.agree(
       "the data",
       {
@@ -83,24 +81,22 @@ def fit(
     if devices.is_lead():
       stack.enter_context(workdir_lib.claim(workdir, config))
     kept = stack.enter_context(provenance.keep(workdir, config))
-    return _Run(config, workdir, splits).go(kept)
+    return _Run(experiment, workdir).go(kept)
 
 
 class _Run:
   """One run from its start, or from its last checkpoint, to its end."""
 
-  def __init__(self, config: ConfigDict, workdir: str, splits: datasets.Splits):
-    self.config, self.workdir, self.splits = config, workdir, splits
+  def __init__(self, experiment: Experiment, workdir: str):
+    self.experiment, self.workdir = experiment, workdir
+    config = self.config = experiment.config
     self.source, self.held_out = distributed.lead_first(
-      lambda: (
-        cache.open_source(splits.train, config.data),
-        cache.open_source(splits.validation, config.data),
-      ),
+      lambda: (experiment.source("train"), experiment.source("validation")),
       "decoding images",
     )
     self.batch_size = config.train.batch_size
     self.steps_per_epoch = len(self.source) / self.batch_size
-    self.num_steps = setup.total_steps(config, len(self.source))
+    self.num_steps = experiment.num_steps
     self.steps_per_call = setup.steps_per_call(config)
     self.steps_per_dispatch = self.steps_per_call
     self.validate_every = config.train.validate_every_steps or max(
@@ -111,16 +107,12 @@ class _Run:
     self, kept: provenance.Record
   ) -> tuple[train_step.TrainState, setup.Costs]:
     """Restores or initialises, compiles, and runs the loop."""
-    config, shape = self.config, self.config.data.image_shape
+    config = self.config
     self.record = kept
     with contextlib.ExitStack() as stack:
       with memory.refusals(config):
         self.kept = restore.Safekeeping(
-          config,
-          self.workdir,
-          self.source,
-          num_steps=self.num_steps,
-          stack=stack,
+          self.experiment, self.workdir, self.source, stack=stack
         )
       state, host_state = self.kept.state, self.kept.host_state
       start = int(host_state.step)
@@ -133,19 +125,12 @@ class _Run:
       self.seeds = devices.replicate(np.uint32(config.seed))
       train_steps, costs = setup.compile_step(
         config,
-        train_step.make_train_steps(config, shape, self.num_steps),
+        train_step.make_train_steps(self.experiment),
         (state, self._load((start, 0))[2], self._control(0, False), self.seeds),
       )
-      self.eval_step = train_step.make_eval_step(config, shape)
+      self.eval_step = train_step.make_eval_step(self.experiment)
       if devices.is_lead():
-        setup.describe(
-          config,
-          self.workdir,
-          self.splits,
-          host_state,
-          num_steps=self.num_steps,
-          costs=costs,
-        )
+        setup.describe(self.experiment, self.workdir, host_state, costs)
       if self.kept.resumed:
         logging.info("Going on from step %d of %d.", start, self.num_steps)
       self.kept.open_writer(start)
@@ -312,7 +297,7 @@ class _Run:
       folder = storage.path(self.workdir) / "figures"
       watchdog.progress("drawing")
       summaries.validation(
-        self.config, state, self.held_out, folder, self.kept.writer
+        self.experiment, state, self.held_out, folder, self.kept.writer
       )
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None
@@ -321,11 +306,10 @@ class _Run:
     if not devices.is_lead():
       return
     summaries.at_the_end(
-      self.config,
+      self.experiment,
       self.workdir,
       state,
       self.held_out,
-      label_names=self.splits.label_names,
       steps_per_epoch=self.steps_per_epoch,
     )
     rows = metrics.read_rows(self.workdir)

@@ -11,11 +11,11 @@ from tensorboardX.proto import event_pb2
 
 from tests.data.cache_test import ArraySource
 from tests.support import stores
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data import cache, datasets
 from vae_jax.runtime import lease, preemption, storage, transfer, watchdog
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import metrics, restore
 from vae_jax.training import workdir as workdir_lib
 
 stores.require()
@@ -168,7 +168,7 @@ def test_what_cannot_be_reached_is_said_in_one_sentence(s3, faces_dir):
     with workdir_lib.claim("s3://nobody/x", config):
       pass
   with pytest.raises(config_lib.ConfigError, match="There is no run in"):
-    checkpoint.load_config("s3://bucket/no/run")
+    restore.load_config("s3://bucket/no/run")
 
 
 def test_a_cache_is_made_once_for_all_hosts(any_address, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 from flax import linen as nn
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.models import likelihoods

@@ -9,12 +9,12 @@ import pytest
 from scipy import ndimage, special
 
 from tests.support import quick_classifier
-from tests.support.helpers import assert_same, tiny_config
+from tests.support.tiny import assert_same, tiny_config
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets
 from vae_jax.data.synthetic_faces import dataset
 from vae_jax.evaluate import attribute_classifier as judge_lib
 from vae_jax.evaluate import train_classifier
+from vae_jax.training import experiment, setup
 
 FACTORS = sorted(
   name
@@ -36,8 +36,9 @@ def trained(faces_dir, tmp_path_factory):
     patch.setenv("VAE_JAX_CACHE_DIR", str(folder))
     quick_classifier.patch(patch, images=1600)
     c = tiny_config(faces_dir)
-    judge = train_classifier.judge_of(c)
-    again = train_classifier.judge_of(c)
+    run = setup.prepare(c)
+    judge = train_classifier.judge_of(run)
+    again = train_classifier.judge_of(run)
   return c, judge, again, folder
 
 
@@ -90,7 +91,7 @@ def test_what_is_read_is_the_network_in_its_units(trained):
 def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
   c = tiny_config(faces_dir, data__label="factors/hair_style")
-  judge = train_classifier.judge_of(c)
+  judge = train_classifier.judge_of(setup.prepare(c))
   assert judge.classes and judge.names[0] == "bald"
   image = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 1), np.uint8)
   made = judge.read(image).probability
@@ -129,9 +130,9 @@ def test_worse_images_are_between_sharp_and_blurred():
   assert len(np.unique(spread.round(4))) > 50
 
 
-def test_no_attributes_are_said(faces_dir, monkeypatch):
-  c = tiny_config(faces_dir)
-  splits = dataclasses.replace(datasets.open_splits(c.data), label_names=None)
-  monkeypatch.setattr(datasets, "open_splits", lambda _: splits)
+def test_no_attributes_are_said(faces_dir):
+  run = setup.prepare(tiny_config(faces_dir))
+  splits = dataclasses.replace(run.splits, label_names=None)
+  run = experiment.build(run.config, splits)
   with pytest.raises(ConfigError, match="no attributes and no classes"):
-    train_classifier.judge_of(c)
+    train_classifier.judge_of(run)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax import config as config_lib
 from vae_jax import distributions, objectives, train
 from vae_jax.data import binarize, datasets
@@ -19,7 +19,7 @@ from vae_jax.evaluate import bound
 from vae_jax.latents import apply, trained_model
 from vae_jax.modes import evaluate, evaluate_table, options, reconstruct
 from vae_jax.runtime import devices
-from vae_jax.training import build, checkpoint, step
+from vae_jax.training import build, restore, step
 
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian_optimal"])
@@ -35,7 +35,7 @@ def run(request, tmp_path_factory, faces_dir):
 
 
 def _evaluate(folder, **overrides):
-  c = checkpoint.load_config(folder)
+  c = restore.load_config(folder)
   config_lib.override_for_use(
     c, {k.replace("__", "."): v for k, v in overrides.items()}
   )
@@ -90,10 +90,11 @@ def test_what_is_written(run):
 
 def test_mean_terms_is_the_mean_over_single_examples(run):
   """Against a plain loop over examples, without padding or devices."""
-  c = checkpoint.load_config(run)
-  state = checkpoint.load_state(run)
+  c = restore.load_config(run)
+  state = restore.load_state(run)
   source = datasets.open_splits(c.data).test
-  vae, variables = trained_model.model_for_use(c, state)
+  vae = build.model(c, tuple(c.data.image_shape), train=False)
+  variables = trained_model.eval_variables(c, state)
   total = []
   for i in range(len(source)):
     index = np.array([i], np.int32)
@@ -142,10 +143,11 @@ def test_bits_say_what_they_are(likelihood, args, data, extra, words):
   c = tiny_config("/nowhere", model__likelihood__name=likelihood)
   c.model.likelihood.args.update(args)
   c.data.update(data)
-  bits = bound.bits(c, (4, 5, 3), {"neg_elbo": 30.0})
+  run = tiny_experiment(c, (4, 5, 3))
+  bits = bound.bits(run, {"neg_elbo": 30.0})
   assert bits["bits_of"] == words
   assert bits["bits_per_dim"] == pytest.approx((0.5 + extra) / math.log(2))
-  assert bound.bits(c, (4, 5, 3), {"loss": 1.0})["bits_per_dim"] is None
+  assert bound.bits(run, {"loss": 1.0})["bits_per_dim"] is None
 
 
 def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
@@ -166,17 +168,18 @@ def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
 
 def test_no_run_is_said_in_a_sentence(tmp_path):
   with pytest.raises(config_lib.ConfigError, match="no run in"):
-    checkpoint.load_config(tmp_path)
+    restore.load_config(tmp_path)
 
 
 def test_samples_and_reconstructions(run):
-  c = checkpoint.load_config(run)
-  state = checkpoint.load_state(run)
+  c = restore.load_config(run)
+  state = restore.load_state(run)
   path = reconstruct.sample(c, run, options.Options())
   assert path.endswith("samples.png")
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
-  vae, variables = trained_model.model_for_use(c, state)
+  vae = build.model(c, tuple(c.data.image_shape), train=False)
+  variables = trained_model.eval_variables(c, state)
   first = np.arange(10, dtype=np.int32)
   ten = np.asarray(apply.sample(vae, variables, first, 0, 1.0))
   np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)

@@ -10,13 +10,13 @@ import pytest
 from flax import linen as nn
 from scipy import special, stats
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import distributions, figures
 from vae_jax.data import datasets
 from vae_jax.evaluate import bound, diagnostics
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, step
+from vae_jax.training import build, experiment, step
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def _posteriors(model, batch_size=24):
   c, variables, source = model
   c = c.copy_and_resolve_references()
   c.eval.batch_size = batch_size
-  return diagnostics.posteriors(c, parallel.replicate(variables), source)
+  return diagnostics.posteriors(
+    experiment.build(c), parallel.replicate(variables), source
+  )
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +99,13 @@ def test_devices_and_batch_size_change_nothing(
 
 def test_report_agrees_with_the_bound_and_is_json(model, tmp_path):
   c, variables, source = model
+  run = experiment.build(c)
   replicated = parallel.replicate(variables)
-  report = diagnostics.latent_report(c, replicated, source, tmp_path)
+  report = diagnostics.latent_report(run, replicated, source, tmp_path)
   assert json.loads(json.dumps(report, allow_nan=False)) == report
   assert [p.name for p in tmp_path.iterdir()] == ["latents.png"]
   means = bound.mean_terms(
-    step.make_eval_step(c, (16, 16, 1)),
+    step.make_eval_step(run),
     replicated,
     source,
     batch_size=16,
@@ -126,7 +129,9 @@ def test_a_posterior_without_density_is_said_in_a_sentence(model):
   shapes = jax.eval_shape(lambda: build.init_variables(c, (16, 16, 1)))
   variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
   with pytest.raises(config_lib.ConfigError, match="'deterministic' is Deter"):
-    diagnostics.posteriors(c, parallel.replicate(variables), source)
+    diagnostics.posteriors(
+      experiment.build(c), parallel.replicate(variables), source
+    )
 
 
 def test_mutual_information_of_a_linear_gaussian_model():

@@ -15,7 +15,7 @@ from vae_jax import config as config_lib
 from vae_jax.evaluate import bound, likelihood
 from vae_jax.objectives import iwae
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, step
+from vae_jax.training import build, experiment, step
 
 COUNT, SEED = 11, 3
 
@@ -149,16 +149,17 @@ def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
     c.data.dequantization = "uniform"
     c.model.likelihood.name = "gaussian"
   source = Source((4, 4, 1))
+  run = experiment.build(c)
   variables = parallel.replicate(build.init_variables(c, (4, 4, 1)))
   means = bound.mean_terms(
-    step.make_eval_step(c, (4, 4, 1)),
+    step.make_eval_step(run),
     variables,
     source,
     batch_size=8,
     step=0,
     seed=SEED,
   )
-  result = likelihood.importance_nll(c, variables, source, num_samples=6)
+  result = likelihood.importance_nll(run, variables, source, num_samples=6)
   assert result["importance_samples"] == 6
   assert result["nll"] == pytest.approx(means["loss"], rel=1e-5)
   assert result["nll"] > 0

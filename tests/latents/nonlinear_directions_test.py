@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from tests.support.helpers import assert_same
+from tests.support.tiny import assert_same
 from vae_jax.config import ConfigError
 from vae_jax.latents import nonlinear_directions
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import models, objectives, train
 from vae_jax.data import datasets
@@ -96,9 +96,9 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
     train__num_steps=2,
   )
   train.train(c, str(tmp_path))
-  from vae_jax.training import checkpoint
+  from vae_jax.training import restore
 
-  saved = checkpoint.load_config(str(tmp_path))
+  saved = restore.load_config(str(tmp_path))
   splits = datasets.open_splits(saved.data)
   assert saved.data.num_labels == len(splits.label_names) > 1
   result = evaluate.evaluate(saved, str(tmp_path))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import train
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
@@ -48,6 +48,10 @@ def _zeros(config, shape):
   return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
 
+def _vae(config):
+  return build.model(config, tuple(config.data.image_shape), train=False)
+
+
 def _vamp_config(**args):
   return _config(
     model__prior__name="vamp", model__prior__args={"num_components": 3} | args
@@ -69,7 +73,7 @@ def test_pseudo_inputs_start_at_chosen_images(from_data):
   for seed in (0, 0, 1):
     c = c.copy_and_resolve_references()
     c.seed = seed
-    after = build.init_from_data(c, before, SOURCE)
+    after = build.init_from_data(c, _vae(c), before, SOURCE)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     pixels = after["params"]["latent_prior"]["pseudo_inputs"]
     found = [
@@ -86,8 +90,8 @@ def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
   # Several chunks, the last one shorter.
   monkeypatch.setattr(build, "_CHUNK", 7 * 60)
   c, before = from_data
-  after = build.init_from_data(c, before, SOURCE)
-  vae = build.model(c, SOURCE.image_shape, train=False)
+  after = build.init_from_data(c, _vae(c), before, SOURCE)
+  vae = _vae(c)
   # Without latents there is only the bias.
   code = (jnp.zeros((1, 3)),)
   mean = nn.apply(lambda v: v.decode(code).mean[0], vae)(after)
@@ -132,7 +136,7 @@ def test_impossible_vamp_priors(settings, said):
 def test_more_pseudo_inputs_than_images():
   c = _vamp_config(initial="data", num_components=31)
   with pytest.raises(ConfigError, match="is 31, but there are only 30"):
-    build.check_data(c, SOURCE)
+    build.check_data(c, _vae(c), SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_a_run_with_everything_from_data(faces_dir, tmp_path):
   state = train.train(c, str(tmp_path))
   c = setup.resolve(c, splits)
   before = _zeros(c, splits.image_shape)
-  after = build.init_from_data(c, before, splits.train)
+  after = build.init_from_data(c, _vae(c), before, splits.train)
   # As they were after three steps, being no parameters.
   fixed = state.model_state["fixed"]["latent_prior"]["pseudo_inputs"]
   expected = after["fixed"]["latent_prior"]["pseudo_inputs"]

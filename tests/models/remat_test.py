@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support import steps
-from tests.support.helpers import tiny_config
+from tests.support import tiny
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.models import decoders, encoders
 from vae_jax.training import build
@@ -113,7 +113,9 @@ def test_a_train_step_needs_less_memory_and_computes_the_same():
   }
   found = []
   for remat in (False, True):
-    step, arguments = steps.compiled((4, 4, 1), model__remat=remat, **settings)
+    step, arguments = tiny.compiled_step(
+      (4, 4, 1), model__remat=remat, **settings
+    )
     after, history, _ = step(*arguments)
     temporary = step.memory_analysis().temp_size_in_bytes
     found.append((temporary, (after.params, after.model_state, history)))

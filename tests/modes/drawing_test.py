@@ -10,11 +10,11 @@ from flax import linen as nn
 from PIL import Image
 from scipy import stats
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax.config import ConfigError, check
 from vae_jax.latents import apply, trained_model
 from vae_jax.modes import options, reconstruct, traverse
-from vae_jax.training import build
+from vae_jax.training import build, experiment
 
 SHAPE = (16, 16, 1)
 
@@ -28,8 +28,8 @@ def make(faces_dir, tmp_path, monkeypatch):
     variables = build.init_variables(c, SHAPE)
     # Larger than at the start, so that codes and images differ.
     variables = jax.tree.map(lambda v: np.asarray(3 * v), variables)
-    vae = build.model(c, SHAPE, train=False)
-    model = trained_model.Trained(c, tmp_path, 0, vae, variables, chunk=16)
+    run = experiment.build(c)
+    model = trained_model.Trained(run, tmp_path, 0, variables, chunk=16)
     monkeypatch.setattr(trained_model, "open_run", lambda *_: model)
     return model
 
@@ -65,7 +65,7 @@ def refusal(mode, model, **given):
 
 
 def fetch(model, *index):
-  return trained_model.open_split(model.config, "test").fetch(np.array(index))
+  return model.experiment.source("test").fetch(np.array(index))
 
 
 def posterior(model):
@@ -257,7 +257,7 @@ def test_manifold(make):
 def test_manifold_of_codes_without_noise(make):
   model = make(model__latent_dim=2, model__posterior__name="deterministic")
   _, found = run("manifold", model, steps=2)
-  source = trained_model.open_split(model.config, "validation")
+  source = model.experiment.source("validation")
   codes = model.encode(source.fetch(np.arange(len(source)))["image"])
   (x0, y0), (x1, y1) = np.quantile(codes, [0.25, 0.75], axis=0)
   np.testing.assert_allclose(

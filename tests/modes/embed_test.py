@@ -14,7 +14,7 @@ from vae_jax import figures
 from vae_jax.figures import projector
 from vae_jax.latents import trained_model
 from vae_jax.modes import embed, options
-from vae_jax.training import checkpoint
+from vae_jax.training import experiment, restore
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def no_umap(monkeypatch):
 
 
 def _embed(folder, split="test", **flags):
-  config = checkpoint.load_config(folder)
+  config = restore.load_config(folder)
   config.eval.split = split
   return embed.embed(config, str(folder), options.Options(**flags))
 
@@ -85,8 +85,8 @@ def test_what_is_written(run, no_umap):
     if line.endswith((".npz", ".png")):
       assert pathlib.Path(line).exists()
   found = np.load(run / "embed" / "test.npz")
-  model = trained_model.open_run(checkpoint.load_config(run), str(run))
-  source = trained_model.open_split(model.config, "test")
+  model = trained_model.open_run(restore.load_config(run), str(run))
+  source = model.experiment.source("test")
   data = source.fetch(np.arange(len(source)))
   np.testing.assert_allclose(
     found["codes"], model.encode(data["image"]), atol=1e-5
@@ -207,7 +207,7 @@ def test_a_run_reaches_the_projector(run, no_umap):
   rows, sprite, size = _read_projector(run / "embed" / "projector")
   assert size == [16, 16]
   assert "Smiling" in rows["metadata_path"][0]
-  source = trained_model.open_split(checkpoint.load_config(run), "test")
+  source = experiment.build(restore.load_config(run)).source("test")
   first = source.fetch(np.arange(1))["image"][0, ..., 0]
   np.testing.assert_array_equal(np.asarray(sprite)[:16, :16], first)
   assert len(rows["tensor_path"]) == len(source)

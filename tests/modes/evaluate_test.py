@@ -11,11 +11,11 @@ from vae_jax.evaluate import per_example
 from vae_jax.latents import apply, trained_model
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
-from vae_jax.training import checkpoint
+from vae_jax.training import experiment, restore
 
 
 def _config(folder, **overrides):
-  c = checkpoint.load_config(str(folder))
+  c = restore.load_config(str(folder))
   config_lib.override_for_use(
     c, {k.replace("__", "."): v for k, v in overrides.items()}
   )
@@ -100,11 +100,12 @@ def test_factors_that_are_not_there(reference, monkeypatch):
 def test_samples_over_devices_are_those_of_the_pictures(reference):
   folder, state = reference
   c = _config(folder, eval__batch_size=24)
-  vae, variables = trained_model.model_for_use(c, state)
+  run = experiment.build(c)
+  variables = trained_model.eval_variables(c, state)
   replicated = devices.replicate(variables)
-  found = np.concatenate(list(per_example.samples(c, replicated, 30, None)))
+  found = np.concatenate(list(per_example.samples(run, replicated, 30, None)))
   index = np.arange(30, dtype=np.int32)
-  expected = apply.sample(vae, variables, index, c.sample.seed, 1.0)
+  expected = apply.sample(run.vae_eval, variables, index, c.sample.seed, 1.0)
   np.testing.assert_allclose(
     found.astype(int), np.asarray(expected).astype(int), atol=1
   )

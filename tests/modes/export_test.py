@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.latents import directions, trained_model
 from vae_jax.modes import export, options
-from vae_jax.training import build, checkpoint
+from vae_jax.training import build, experiment, restore
 
 safetensors = pytest.importorskip("safetensors.numpy")
 pytest.importorskip("flatbuffers")
@@ -36,8 +36,8 @@ def _model(shape=(16, 16, 1), chunk=3, **settings):
     ).items()
     for low in [-0.2 if name == "params" else 0.01]
   }
-  vae = build.model(c, shape, train=False)
-  return trained_model.Trained(c, pathlib.Path(), 0, vae, variables, chunk)
+  run = experiment.build(c)
+  return trained_model.Trained(run, pathlib.Path(), 0, variables, chunk)
 
 
 def _nets(encoder, decoder, **args):
@@ -139,21 +139,21 @@ def run(tmp_path_factory, reference):
   """A run, exported."""
   folder = tmp_path_factory.mktemp("export") / "run"
   shutil.copytree(reference[0], folder)
-  config = checkpoint.load_config(folder)
+  config = restore.load_config(folder)
   export.export(config, str(folder), options.Options())
   return trained_model.open_run(config, str(folder), chunk=3)
 
 
 def test_another_process_edits_a_face_without_this_package(run, tmp_path):
-  image = trained_model.open_split(run.config, "test").fetch(np.arange(3))[
-    "image"
-  ]
+  image = run.experiment.source("test").fetch(np.arange(3))["image"]
   np.save(tmp_path / "image.npy", image)
   folder = tmp_path / "elsewhere"
   shutil.copytree(run.workdir / "export", folder)
   script = f"""
 import json, sys
 sys.path.insert(0, {str(folder)!r})
+from vae_jax.training import experiment
+from vae_jax.training import experiment
 import numpy as np
 from load import encode, decode
 card = json.load(open({str(folder / "card.json")!r}))
@@ -186,7 +186,7 @@ def test_the_loader_is_as_short_as_promised(run):
 
 def test_weights_are_those_of_the_checkpoint(run):
   weights = safetensors.load_file(run.workdir / "export/weights.safetensors")
-  params = checkpoint.load_params(run.workdir)
+  params = restore.load_params(run.workdir)
   np.testing.assert_array_equal(
     weights["decoder/Dense_1/kernel"], params["decoder"]["Dense_1"]["kernel"]
   )

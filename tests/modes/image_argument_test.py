@@ -1,22 +1,22 @@
 """Which images a mode works on, as a person says it."""
 
-import dataclasses
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.tiny import with_config
 from vae_jax.config import ConfigError
 from vae_jax.latents import trained_model
 from vae_jax.modes import image_argument
-from vae_jax.training import checkpoint
+from vae_jax.training import restore
 
 
 @pytest.fixture(scope="module")
 def model(reference):
   folder, _ = reference
-  return trained_model.open_run(checkpoint.load_config(folder), str(folder))
+  return trained_model.open_run(restore.load_config(folder), str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def conditional(model):
   config.model.condition = "label"
   config.data.label = "attributes/Smiling"
   config.data.binarization = "dynamic"
-  return dataclasses.replace(model, config=config)
+  return with_config(model, config)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def levels(selection):
 def test_of_the_data_set(model):
   found = select(model, "data:validation:3,5, 9-11")
   index = np.array([3, 5, 9, 10, 11])
-  data = trained_model.open_split(model.config, "validation").fetch(index)
+  data = model.experiment.source("validation").fetch(index)
   np.testing.assert_array_equal(found.image, data["image"])
   np.testing.assert_array_equal(found.label, data["label"])
   assert found.name == tuple(f"validation {i}" for i in index)
@@ -58,7 +58,7 @@ def test_of_the_data_set(model):
 
 
 def test_the_default_fits_a_small_split(model):
-  count = len(trained_model.open_split(model.config, "test"))
+  count = len(model.experiment.source("test"))
   found = select(model, None, f"data:test:{count - 2}-{count + 9}")
   assert found.name == (f"test {count - 2}", f"test {count - 1}")
 
@@ -85,7 +85,7 @@ def test_several_joined(model, folder):
 def test_as_the_model_is_given_them(conditional):
   found = select(conditional, "data:test:4-6")
   index = np.arange(4, 7, dtype=np.int32)
-  data = trained_model.open_split(conditional.config, "test").fetch(index)
+  data = conditional.experiment.source("test").fetch(index)
   np.testing.assert_array_equal(
     found.image, conditional.as_input(data["image"], index)
   )
@@ -145,6 +145,6 @@ def test_a_photo_is_cut_as_the_images_of_the_data_set(model, folder):
   photo = np.zeros((48, 64), np.uint8)
   photo[12:36, 20:44] = 200
   Image.fromarray(photo).save(folder / "half.png")
-  cropped = dataclasses.replace(model, config=config)
+  cropped = with_config(model, config)
   assert (select(cropped, "half.png").image == 200).all()
   assert not (select(model, "half.png").image == 200).all()

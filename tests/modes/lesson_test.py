@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial import distance as scipy_distance
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import figures
 from vae_jax.evaluate import distances
 from vae_jax.modes import lesson, options
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import metrics, restore
 
 RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
 
@@ -91,7 +91,7 @@ def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
   folder, _ = taught
   plain = _config(faces_dir)
   for name in RUNS:
-    config = checkpoint.load_config(folder / name)
+    config = restore.load_config(folder / name)
     kind, _, dim = name.partition("_")
     assert config.model.latent_dim == int(dim)
     names = (config.objective.name, config.model.posterior.name)
@@ -102,7 +102,7 @@ def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
         "vae": ("elbo", "diagonal_normal"),
       }[kind]
     )
-    assert int(checkpoint.load_state(folder / name).step) == 2
+    assert int(restore.load_state(folder / name).step) == 2
     changed = {
       line.partition(":")[0].removeprefix("config.")
       for line in config_lib.differences(plain, config)

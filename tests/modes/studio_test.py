@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.helpers import tiny_config
-from tests.support.untrained import untrained
+from tests.support.tiny import tiny_config, untrained, with_config
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits
-from vae_jax.latents import directions, nonlinear_directions, trained_model
+from vae_jax.latents import directions, nonlinear_directions
 from vae_jax.modes.explore import maps, markup, survey
 from vae_jax.modes.explore import studio as studio_lib
 
@@ -32,9 +31,7 @@ def _decoded(studio, code):
 
 
 def test_a_picked_face_is_the_reconstruction_of_a_test_picture(studio):
-  data = trained_model.open_split(studio.model.config, "test").fetch(
-    np.array([5])
-  )
+  data = studio.model.experiment.source("test").fetch(np.array([5]))
   code = studio.model.encode(data["image"])[0]
   face = studio.pick(5)
   np.testing.assert_array_equal(face.original, data["image"][0])
@@ -112,7 +109,7 @@ def test_a_random_face_is_a_function_of_seed_and_temperature(studio):
   # The first of the run's own samples with that seed.
   config = studio.model.config.copy_and_resolve_references()
   config.sample.seed, config.sample.temperature = 7, 0.5
-  model = dataclasses.replace(studio.model, config=config)
+  model = with_config(studio.model, config)
   drawn = model.sample(np.zeros(1, np.int32))[0]
   np.testing.assert_array_equal(one.picture, drawn)
 
@@ -185,7 +182,7 @@ def test_there_is_no_picture_beyond_the_last(studio):
 
 def test_the_dimensions_in_order_of_their_kl(studio):
   found = studio.latents
-  source = trained_model.open_split(studio.model.config, "test")
+  source = studio.model.experiment.source("test")
   image = source.fetch(np.arange(32))["image"]
   (posterior,) = studio.model.vae.apply(
     studio.model.variables, jnp.asarray(image), method="encode"
@@ -248,7 +245,7 @@ def test_a_conditional_model_is_given_the_label(faces_dir, tmp_path, condition):
     c.data.label = "attributes/Smiling"
   studio = _studio(c, tmp_path)
   assert studio.names == () and isinstance(studio.map, maps.Cloud)
-  source = trained_model.open_split(studio.model.config, "test")
+  source = studio.model.experiment.source("test")
   label = source.fetch(np.array([4]))["label"]
   face = studio.pick(4)
   np.testing.assert_array_equal(face.label, label[0])

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from tests.support import players
-from tests.support.helpers import curve, tiny_config
 from tests.support.linear_gaussian_vae import SHAPE, batch_of, part_of, terms_of
+from tests.support.tiny import curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.models import critics, posteriors, priors

@@ -76,7 +76,7 @@ def test_safety_is_measured_and_switched_off(faces_dir):
     "spec = importlib.util.spec_from_file_location('m', sys.argv[1])\n"
     "m = importlib.util.module_from_spec(spec)\n"
     "spec.loader.exec_module(m)\n"
-    "from tests.support.helpers import tiny_config\n"
+    "from tests.support.tiny import tiny_config\n"
     "c = tiny_config(sys.argv[2], checkpoint__every_steps=5)\n"
     "print(json.dumps([m.one_run(c, safe=s) for s in (True, False)]))\n"
   )
@@ -98,7 +98,7 @@ def test_safety_is_measured_and_switched_off(faces_dir):
 def test_scaling_is_measured(faces_dir, tmp_path):
   config = tmp_path / "tiny.py"
   config.write_text(
-    "from tests.support.helpers import tiny_config\n\n\ndef get_config():\n"
+    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
     f"  return tiny_config({str(faces_dir)!r})\n"
   )
   output = tmp_path / "out" / "scaling.json"

@@ -9,12 +9,12 @@ import sys
 import jax
 import numpy as np
 
-from tests.support.helpers import assert_same
-from vae_jax.training import checkpoint, metrics
+from tests.support.tiny import assert_same
+from vae_jax.training import metrics, restore
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 
 
 def get_config():
@@ -98,15 +98,15 @@ def rows(workdir):
 def assert_as_if_nothing_happened(workdir, reference):
   """Checks that state and rows are those of an undisturbed run, bit for bit;
   rows of steps that a stop cut in two are compared by what they hold."""
-  assert_same(checkpoint.load_state(workdir), checkpoint.load_state(reference))
+  assert_same(restore.load_state(workdir), restore.load_state(reference))
   assert rows(workdir) == rows(reference)
 
 
 def assert_close(workdir, reference):
   """Checks that two layouts end in the same state up to rounding."""
   ours, theirs = (
-    checkpoint.load_state(workdir),
-    checkpoint.load_state(reference),
+    restore.load_state(workdir),
+    restore.load_state(reference),
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),

@@ -6,8 +6,7 @@ changes; so the slider of that direction has a known effect on known pixels.
 
 import numpy as np
 
-from tests.support.helpers import tiny_config
-from tests.support.untrained import untrained
+from tests.support.tiny import tiny_config, untrained
 from vae_jax.data.synthetic_faces import drawing
 from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.latents import directions, nonlinear_directions

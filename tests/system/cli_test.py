@@ -91,7 +91,7 @@ def test_a_wrong_line_in_a_config_file(line, said, tmp_path):
 def test_train_evaluate_and_sample(faces_dir, tmp_path):
   config = tmp_path / "tiny.py"
   config.write_text(
-    "from tests.support.helpers import tiny_config\n\n\ndef get_config():\n"
+    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
     f"  return tiny_config({str(faces_dir)!r})\n"
   )
   environment = {"XLA_FLAGS": ""}

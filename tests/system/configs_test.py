@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
 from vae_jax.modes import evaluate, options, reconstruct
 from vae_jax.runtime import devices, distributed
-from vae_jax.training import build, checkpoint, metrics, optim
+from vae_jax.training import build, metrics, optim, restore
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -192,7 +192,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train.train(config, str(tmp_path))
-  saved = checkpoint.load_config(str(tmp_path))
+  saved = restore.load_config(str(tmp_path))
   saved.eval.fidelity = True
   saved.eval.features.name = "encoder"
   saved.eval.features.args.workdir = str(tmp_path)
@@ -204,7 +204,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   # Settings of conditional models and of losses with their own network.
   config.model.condition = "label"
   config.data.num_labels = 3
-  config.objective.name = "tests.support.helpers.needy_loss"
+  config.objective.name = "tests.support.tiny.needy_loss"
   optim.optimizer(config, 1)
   build.model(config, (16, 16, 1), train=True)
   # Only this data set can be made from files that were fetched by hand.

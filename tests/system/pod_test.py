@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import jobs
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint
+from vae_jax.training import checkpoint, restore
 
 # In one worker: the jobs that others are compared with run once.
 pytestmark = pytest.mark.xdist_group("pod")
@@ -80,7 +80,7 @@ def test_a_signal_to_one_stops_all_at_one_step(pod, tmp_path, faces_dir):
   plan = [KILL_AT_A_STEP | {"do": "TERM", "count": 3}]
   ended, workdir = jobs.job(tmp_path, faces_dir, plan=plan, restarts=0)
   assert ended.returncode == 75, ended.stdout
-  step = checkpoint.load_state(workdir).step
+  step = restore.load_state(workdir).step
   assert 0 < step < 40
   assert f"Stopped at step {step} of 40 and saved it" in ended.stdout
   assert f"Stopped at step {step} of 40" in jobs.said(tmp_path, 1)
@@ -132,7 +132,7 @@ def test_a_save_that_fails_leaves_the_older_ones(
   assert ended.returncode == 74, ended.stdout
   assert word in ended.stdout.lower(), ended.stdout
   assert "Traceback" not in ended.stdout
-  assert checkpoint.load_state(workdir).step == 10
+  assert restore.load_state(workdir).step == 10
   ended, workdir = jobs.job(tmp_path, faces_dir)
   assert ended.returncode == 0, ended.stdout
   jobs.assert_as_if_nothing_happened(workdir, pod)
@@ -168,7 +168,7 @@ def test_a_second_job_on_the_same_workdir_is_refused(tmp_path, faces_dir):
 
 @pytest.mark.slow
 def test_a_bad_batch_on_one_device_is_skipped_by_all(tmp_path, faces_dir):
-  flags = ("--config.objective.name=tests.support.helpers.nan_on_one_device",)
+  flags = ("--config.objective.name=tests.support.tiny.nan_on_one_device",)
   ended, workdir = jobs.job(tmp_path, faces_dir, *flags, steps=10)
   assert ended.returncode == 0, ended.stdout
   skipped = {
@@ -231,7 +231,7 @@ def test_a_run_moves_between_machines(tmp_path, faces_dir):
       tmp_path, faces_dir, layout=layout, plan=plan, restarts=0, steps=100
     )
     assert ended.returncode == (0 if last else 75), ended.stdout
-    steps.append(int(checkpoint.load_state(workdir).step))
+    steps.append(int(restore.load_state(workdir).step))
   assert steps[-1] == 100 and steps == sorted(set(steps))
   ended, reference = jobs.job(
     tmp_path / "reference", faces_dir, layout=(1, 1), steps=100

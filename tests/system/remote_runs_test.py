@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from tests.support import jobs, stores
-from tests.support.helpers import assert_same, tiny_config
+from tests.support.tiny import assert_same, tiny_config
 from vae_jax import train
 from vae_jax.modes import evaluate, reconstruct
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import staging, storage, transfer
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, metrics, restore
 
 stores.require()
 pytestmark = stores.MARKS
@@ -159,12 +159,12 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   assert "decoded" not in caplog.text
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
-  assert_same(checkpoint.load_state(there), checkpoint.load_state(here))
+  assert_same(restore.load_state(there), restore.load_state(here))
   assert checkpoint.steps(there) == checkpoint.steps(here)
   assert jobs.rows(there) == jobs.rows(here)
 
   for workdir in (there, here):
-    config = checkpoint.load_config(workdir)
+    config = restore.load_config(workdir)
     evaluate.evaluate(config, workdir)
     reconstruct.sample(config, workdir, options_lib.Options(count=8))
   for name in (

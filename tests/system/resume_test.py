@@ -11,17 +11,17 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.helpers import assert_same, tiny_config
+from tests.support.tiny import assert_same, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, metrics, restore
 
 
 def _command(workdir, faces_dir, *more):
   script = (
-    "import sys; from tests.support.helpers import tiny_config; "
+    "import sys; from tests.support.tiny import tiny_config; "
     "from vae_jax import train; "
     "c = tiny_config(sys.argv[1], checkpoint__every_steps=2, "
     "train__num_steps=80, train__steps_per_call=2, "
@@ -52,7 +52,7 @@ def _go_through_kills(faces_dir, tmp_path, kill):
     process.wait()
     saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  assert_same(checkpoint.load_state(killed), checkpoint.load_state(whole))
+  assert_same(restore.load_state(killed), restore.load_state(whole))
 
   def comparable(workdir):
     rows = metrics.read_rows(workdir)
@@ -183,7 +183,7 @@ def test_a_number_that_changed_unnoticed_is_noticed(
   assert crc["crc32"] == checkpoint.checksum(state)
   kept.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
   with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
-    checkpoint.load_state(tmp_path / "run")
+    restore.load_state(tmp_path / "run")
   assert "its content is not what was saved" in caplog.text
 
 
@@ -203,7 +203,7 @@ def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
   )
   c = tiny_config(faces_dir, train__num_steps=2)
   train.train(c, str(tmp_path))
-  assert checkpoint.load_config(tmp_path).optim.learning_rate == 1e-3
+  assert restore.load_config(tmp_path).optim.learning_rate == 1e-3
 
 
 def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
@@ -217,13 +217,13 @@ def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
   scores = {
     r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
   }
-  best = checkpoint.load_state(str(tmp_path), best=True)
+  best = restore.load_state(str(tmp_path), best=True)
   assert int(best.step) == min(scores, key=scores.get)
-  assert int(checkpoint.load_state(str(tmp_path)).step) == 20
+  assert int(restore.load_state(str(tmp_path)).step) == 20
 
 
 def test_load_params_gives_the_weights(reference):
   folder, state = reference
-  assert_same(checkpoint.load_params(str(folder)), state.params)
+  assert_same(restore.load_params(str(folder)), state.params)
   with pytest.raises(config_lib.ConfigError, match="no run in"):
-    checkpoint.load_params(str(folder / "nowhere"))
+    restore.load_params(str(folder / "nowhere"))

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.helpers import assert_same, curve, tiny_config
+from tests.support.tiny import assert_same, curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import checkpoint, metrics, step_log
+from vae_jax.training import metrics, restore, step_log
 
 
 def _convolutional(faces_dir):
@@ -128,7 +128,7 @@ def test_a_loss_may_use_the_global_batch_and_labels(
 def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
   c = tiny_config(faces_dir, optim__ema_decay=0.9)
   state = train.train(c, str(tmp_path))
-  loaded = checkpoint.load_params(str(tmp_path))
+  loaded = restore.load_params(str(tmp_path))
   weight = jax.tree.map(lambda a: a / (1 - 0.9**20), state.ema_params)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), loaded, weight
@@ -182,7 +182,7 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
   assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
   # Adam has taken 5 steps, and so has the average.
-  loaded = checkpoint.load_params(str(tmp_path / "6"))
+  loaded = restore.load_params(str(tmp_path / "6"))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b / (1 - 0.9**5), rtol=1e-5),
     loaded,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support import stores
-from tests.support.helpers import assert_same
+from tests.support.tiny import assert_same
 from vae_jax import config as config_lib
 from vae_jax.config import flags
 from vae_jax.data import remote

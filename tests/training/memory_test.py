@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support import steps
-from tests.support.helpers import tiny_config
+from tests.support import tiny
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices
@@ -20,7 +20,7 @@ GB = 10**9
 
 
 def _of(config):
-  arguments = steps.arguments(config, (16, 16, 1))
+  arguments = tiny.step_arguments(tiny.tiny_experiment(config))
   return memory.of_state(*arguments[:2], dispatches=4)
 
 
@@ -46,7 +46,7 @@ def test_state_and_data_by_hand():
 def in_parts():
   """Returns {parts: compiled step} with batch norm, of large batches."""
   return {
-    parts: steps.compiled(
+    parts: tiny.compiled_step(
       (4, 4, 1),
       model__encoder={"name": "conv", "args": {"channels": (2,)}},
       train__batch_size=4096,
@@ -250,10 +250,9 @@ def test_the_table_adds_up():
 
 def test_costs_are_of_one_image():
   c = tiny_config("")
-  arguments = steps.arguments(c, (16, 16, 1))
-  _, costs = setup.compile_step(
-    c, train_step.make_train_steps(c, (16, 16, 1), 10), arguments
-  )
+  run = tiny.tiny_experiment(c)
+  arguments = tiny.step_arguments(run)
+  _, costs = setup.compile_step(c, train_step.make_train_steps(run), arguments)
   layers = [(256, 16), (16, 6), (3, 16), (16, 256)]
   products = sum(3 * 2 * i * o for i, o in layers) - 2 * 256 * 16
   assert costs.flops_per_image == products

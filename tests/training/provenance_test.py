@@ -9,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import preemption, storage

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 
 from vae_jax.data import pipeline
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import build, metrics
+from vae_jax.training import metrics
+from vae_jax.training.experiment import Experiment
 
 
 def mean_terms(
@@ -61,21 +61,19 @@ def mean_terms(
   return means.result()
 
 
-def bits(
-  config: ConfigDict, shape: tuple[int, int, int], means: dict[str, float]
-) -> dict[str, Any]:
+def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
   """Returns "bits_per_dim" of neg_elbo, and in words what it is the bits of.
 
   Without a rate there is no bound, and bits_per_dim is None.
   """
-  likelihood = build.model(config, shape, train=False).likelihood
+  config, likelihood = experiment.config, experiment.vae_eval.likelihood
   density = likelihood.is_density
   dequantized = config.data.dequantization == "uniform"
   value = None
   if math.isfinite(means.get("neg_elbo", math.nan)):
     value = metrics.bits_per_dim(
       means["neg_elbo"],
-      math.prod(shape),
+      math.prod(experiment.image_shape),
       is_density=density,
       dequantized=dequantized,
     )

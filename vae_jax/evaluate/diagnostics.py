@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from ml_collections import ConfigDict
 
 from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
@@ -18,6 +17,7 @@ from vae_jax.data import pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.runtime import storage
+from vae_jax.training.experiment import Experiment
 
 # Variance of the posterior mean above which a dimension counts as active.
 _ACTIVE = 0.01
@@ -46,17 +46,21 @@ class Posteriors:
   kl: Float[np.ndarray, "b d"] | None = None
 
 
-def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
+def posteriors(
+  experiment: Experiment, variables: Any, source: Any
+) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
   Args:
-    config: the resolved config; `eval.batch_size` changes no number.
+    experiment: of the run; its `eval.batch_size` changes no number.
     variables: replicated parameters and model state.
     source: the split.
 
   Raises:
     ConfigError: the posterior is no diagonal normal.
   """
+
+  name = experiment.config.model.posterior.name
 
   def row(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
     posterior, prior = vae.encode(batch.image), vae.prior()
@@ -65,7 +69,7 @@ def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
       raise ConfigError(
         "KL per dimension, active units and mutual information need one group "
         "of latents with a DiagonalNormal posterior; that of "
-        f"config.model.posterior.name {config.model.posterior.name!r} is "
+        f"config.model.posterior.name {name!r} is "
         f"{', '.join(kind.__name__ for kind in kinds)}."
       )
     z, log_q = posterior.sample_and_log_prob(batch.key)
@@ -81,7 +85,7 @@ def posteriors(config: ConfigDict, variables: Any, source: Any) -> Posteriors:
       found["kl"] = group.kl_per_dimension(prior.groups[0])
     return found
 
-  parts = list(per_example.rows(config, row, variables, source))
+  parts = list(per_example.rows(experiment, row, variables, source))
   return Posteriors(
     **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
   )
@@ -218,7 +222,7 @@ def statistics(
 
 
 def latent_report(
-  config: ConfigDict,
+  experiment: Experiment,
   variables: Any,
   source: Any,
   folder: str | os.PathLike[str] | None,
@@ -228,7 +232,7 @@ def latent_report(
   """Diagnoses the latents of a split, and draws `<folder>/latents.png`.
 
   Args:
-    config: the resolved config.
+    experiment: of the run.
     variables: replicated parameters and model state.
     source: the split.
     folder: of the picture; None: none is drawn.
@@ -247,8 +251,9 @@ def latent_report(
   Raises:
     ConfigError: the posterior is no diagonal normal.
   """
-  rows = posteriors(config, variables, source)
-  report = statistics(rows, max_examples=max_examples, seed=config.eval.seed)
+  rows = posteriors(experiment, variables, source)
+  seed = experiment.config.eval.seed
+  report = statistics(rows, max_examples=max_examples, seed=seed)
   if rows.kl is not None and folder is not None:
     figures.latent_diagnostics(
       rows.kl.mean(axis=0, dtype=np.float64),

@@ -23,7 +23,7 @@ from vae_jax.config import ConfigError, registry
 from vae_jax.latents import apply as latents
 from vae_jax.latents import trained_model
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint
+from vae_jax.training import experiment, restore
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
@@ -177,7 +177,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
       f"config.{_FIELD}.args.workdir is {workdir!r}; it must be the folder of "
       "a trained run, the features of whose encoder shall be compared."
     )
-  config = checkpoint.load_config(workdir)
+  config = restore.load_config(workdir)
   own = tuple(config.data.image_shape)
   if own != tuple(shape):
     raise ConfigError(
@@ -189,8 +189,10 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
       f"config.{_FIELD}.args.workdir is {workdir!r}, a conditional model, whose "
       "codes need labels; name a run with config.model.condition=none."
     )
-  state = checkpoint.load_state(workdir)
-  vae, variables = trained_model.model_for_use(config, state)
+  opened = experiment.build(config)
+  state = restore.load_state(workdir, experiment=opened)
+  vae = opened.vae_eval
+  variables = trained_model.eval_variables(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
     codes = latents.encode(vae, variables, image)

@@ -10,13 +10,13 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.objectives import iwae
+from vae_jax.training.experiment import Experiment
 
 # Codes that a device decodes at a time. Memory follows it, and not the number
 # of draws; a CPU's caches hold what a small network makes of so many.
@@ -24,7 +24,7 @@ _ROWS = 2048
 
 
 def importance_nll(
-  config: ConfigDict,
+  experiment: Experiment,
   variables: Any,
   source: Any,
   *,
@@ -34,7 +34,7 @@ def importance_nll(
   """Returns the negative log-likelihood of a split, nats per image.
 
   Args:
-    config: the resolved config; `eval.seed` is of the sampling, and
+    experiment: of the run; its `eval.seed` is of the sampling, and
       `eval.batch_size` changes no number.
     variables: replicated parameters and model state.
     source: the split.
@@ -49,7 +49,7 @@ def importance_nll(
     ConfigError: there is no draw.
   """
   values = nll_per_image(
-    config,
+    experiment,
     variables,
     source,
     num_samples=num_samples,
@@ -65,7 +65,7 @@ def importance_nll(
 
 
 def nll_per_image(
-  config: ConfigDict,
+  experiment: Experiment,
   variables: Any,
   source: Any,
   *,
@@ -87,7 +87,7 @@ def nll_per_image(
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
   parts = per_example.rows(
-    config,
+    experiment,
     functools.partial(_log_p, num_samples=num_samples),
     variables,
     source,

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import tqdm
 from flax import linen as nn
-from ml_collections import ConfigDict
 
 from vae_jax import models
 from vae_jax.data import pipeline
@@ -15,12 +14,12 @@ from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import watchdog
-from vae_jax.training import build
 from vae_jax.training import step as train_step
+from vae_jax.training.experiment import Experiment
 
 
 def rows(
-  config: ConfigDict,
+  experiment: Experiment,
   function: Callable[[models.Vae, Batch], Any],
   variables: Any,
   source: Any,
@@ -33,13 +32,13 @@ def rows(
   no batch size or number of devices changes.
 
   Args:
-    config: the resolved config.
+    experiment: of the run.
     function: of the bound model and a batch; a tree of arrays [b ...].
     variables: replicated parameters and model state.
     source: the split.
     bar: what a bar that shows the progress is called; "" = no bar.
   """
-  vae = build.model(config, build.image_shape(config), train=False)
+  config, vae = experiment.config, experiment.vae_eval
 
   def step(variables: Any, data: dict[str, jax.Array], seed: jax.Array) -> Any:
     batch = train_step.eval_batch(config, data, seed)
@@ -68,19 +67,22 @@ def rows(
 
 
 def samples(
-  config: ConfigDict, variables: Any, count: int, labels: np.ndarray | None
+  experiment: Experiment,
+  variables: Any,
+  count: int,
+  labels: np.ndarray | None,
 ) -> Iterator[np.ndarray]:
   """Yields `count` decoded draws from the prior, uint8 [b h w c].
 
   Device-parallel; draw i is that of `latents.sample` with the same seed.
 
   Args:
-    config: the resolved config, with `sample.seed` and `sample.temperature`.
+    experiment: its config has `sample.seed` and `sample.temperature`.
     variables: replicated parameters and model state.
     count: number of draws.
     labels: of each draw, for a conditional model.
   """
-  vae = build.model(config, build.image_shape(config), train=False)
+  config, vae = experiment.config, experiment.vae_eval
 
   def step(variables: Any, data: dict[str, jax.Array]) -> jax.Array:
     given = models.given(label=data.get("label"))

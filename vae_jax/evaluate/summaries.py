@@ -9,6 +9,7 @@ from vae_jax import figures, models
 from vae_jax.latents import apply, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
+from vae_jax.training.experiment import Experiment
 from vae_jax.training.step import TrainState
 
 _RECONSTRUCTIONS = 30
@@ -20,10 +21,11 @@ _CHUNK = 500
 
 
 def reconstructions(
-  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
-  vae, variables = trained_model.model_for_use(config, state)
+  config, vae = experiment.config, experiment.vae_eval
+  variables = trained_model.eval_variables(config, state)
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
   data = source.fetch(index)
   image = apply.as_model_input(
@@ -47,13 +49,14 @@ def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
 
 
 def samples(
-  config: ConfigDict, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
   With ten classes a column holds one class.
   """
-  vae, variables = trained_model.model_for_use(config, state)
+  config, vae = experiment.config, experiment.vae_eval
+  variables = trained_model.eval_variables(config, state)
   label = sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     apply.sample(
@@ -68,7 +71,7 @@ def samples(
 
 
 def validation(
-  config: ConfigDict,
+  experiment: Experiment,
   state: TrainState,
   source: Any,
   folder: storage.Path,
@@ -79,20 +82,21 @@ def validation(
   for name, picture in (
     (
       "reconstructions",
-      reconstructions(config, state, source, folder / "reconstructions.png"),
+      reconstructions(
+        experiment, state, source, folder / "reconstructions.png"
+      ),
     ),
-    ("samples", samples(config, state, source, folder / "samples.png")[0]),
+    ("samples", samples(experiment, state, source, folder / "samples.png")[0]),
   ):
     writer.image(step, name, picture)
 
 
 def at_the_end(
-  config: ConfigDict,
+  experiment: Experiment,
   workdir: str,
   state: TrainState,
   source: Any,
   *,
-  label_names: tuple[str, ...] | None,
   steps_per_epoch: float,
 ) -> None:
   """Draws the loss curves and, for two latents, the map of the codes."""
@@ -102,11 +106,12 @@ def at_the_end(
     folder / "curves.png",
     steps_per_epoch=steps_per_epoch,
   )
+  config = experiment.config
   if config.model.latent_dim != 2:
     return
-  vae, variables = trained_model.model_for_use(config, state)
+  variables = trained_model.eval_variables(config, state)
   model = trained_model.Trained(
-    config, storage.path(workdir), int(state.step), vae, variables
+    experiment, storage.path(workdir), int(state.step), variables
   )
   codes, labels = first_codes(model, source, _SCATTER)
   classes = source.label_shape == ()
@@ -114,7 +119,7 @@ def at_the_end(
     codes,
     labels if classes else None,
     folder / "latents.png",
-    class_names=label_names if classes else None,
+    class_names=experiment.splits.label_names if classes else None,
     standard_normal=has_standard_prior(config),
   )
   # What a code decodes to must not depend on a label too.

@@ -21,6 +21,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
 from vae_jax.evaluate import attribute_classifier as judge_lib
 from vae_jax.runtime import devices, locks
+from vae_jax.training.experiment import Experiment
 
 # Raised when the same images would give another judge.
 _VERSION = 1
@@ -33,19 +34,19 @@ _BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
 _NOISE = 0.03
 
 
-def judge_of(config: ConfigDict) -> judge_lib.Judge:
+def judge_of(experiment: Experiment) -> judge_lib.Judge:
   """Returns the judge of a data set: the one on disk, or a new one.
 
   It lies in `judges/` under `parallel.cache_root()`, under a name that says
   what it was trained on.
 
   Args:
-    config: the resolved config of a run.
+    experiment: of a run.
 
   Raises:
     ConfigError: the data set has no attributes and no classes.
   """
-  splits = datasets.open_splits(config.data)
+  config, splits = experiment.config, experiment.splits
   if splits.train.label_shape is None or splits.label_names is None:
     raise ConfigError(
       f"{splits.name} has no attributes and no classes that a judge could "

@@ -12,23 +12,20 @@ from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.data import cache, datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import storage
-from vae_jax.training import build, checkpoint
+from vae_jax.training import experiment, restore
 from vae_jax.training import step as train_step
+from vae_jax.training.experiment import Experiment
 from vae_jax.training.step import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
 
 
-def model_for_use(
-  config: ConfigDict, state: TrainState
-) -> tuple[models.Vae, Any]:
-  """Returns the model in evaluation mode and its variables."""
-  vae = build.model(config, tuple(config.data.image_shape), train=False)
+def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+  """Returns the variables of the model in evaluation mode."""
   params = train_step.eval_params(config, state)
-  return vae, {"params": params, **state.model_state}
+  return {"params": params, **state.model_state}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,25 +33,33 @@ class Trained:
   """A run's checkpoint, ready to encode and decode.
 
   Attributes:
-    config: the resolved config.
+    experiment: of the run.
     workdir: folder of the run.
     step: of the checkpoint.
-    vae: the model in evaluation mode.
     variables: its parameters and state.
     chunk: images encoded or decoded at a time; one shape is compiled.
   """
 
-  config: ConfigDict
+  experiment: Experiment
   workdir: storage.Path
   step: int
-  vae: models.Vae
   variables: Any
   chunk: int = CHUNK
 
   @property
+  def config(self) -> ConfigDict:
+    """The resolved config."""
+    return self.experiment.config
+
+  @property
+  def vae(self) -> models.Vae:
+    """The model in evaluation mode."""
+    return self.experiment.vae_eval
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of the images."""
-    return tuple(self.config.data.image_shape)
+    return self.experiment.image_shape
 
   def as_input(
     self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
@@ -153,19 +158,13 @@ def open_run(
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
-  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
-  vae, variables = model_for_use(config, state)
+  opened = experiment.build(config)
+  best = config.eval.checkpoint == "best"
+  state = restore.load_state(workdir, best=best, experiment=opened)
   return Trained(
-    config=config,
+    experiment=opened,
     workdir=storage.path(workdir),
     step=int(state.step),
-    vae=vae,
-    variables=variables,
+    variables=eval_variables(config, state),
     chunk=chunk,
   )
-
-
-def open_split(config: ConfigDict, split: str) -> Any:
-  """Returns the source of a run's `train`, `validation` or `test` split."""
-  splits = datasets.open_splits(config.data)
-  return cache.open_source(getattr(splits, split), config.data)

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures, models
 from vae_jax.config import ConfigError
-from vae_jax.data import cache, datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.latents import directions, nonlinear_directions, trained_model
@@ -48,8 +47,7 @@ def _encoded(
   model: trained_model.Trained, split: str, bar: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """What `codes_of` returns, and one draw of each posterior."""
-  splits = datasets.open_splits(model.config.data)
-  source = cache.open_source(getattr(splits, split), model.config.data)
+  source = model.experiment.source(split)
   labelled = source.label_shape is not None
 
   def code(vae: models.Vae, batch: Batch) -> tuple[jax.Array, ...]:
@@ -59,9 +57,10 @@ def _encoded(
     return means, draws, batch.label if labelled else means[:, :0]
 
   variables = devices.replicate(model.variables)
-  rows = per_example.rows(model.config, code, variables, source, bar=bar)
+  rows = per_example.rows(model.experiment, code, variables, source, bar=bar)
   codes, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
-  return codes, draws, labels if labelled else None, splits.label_names
+  names = model.experiment.splits.label_names
+  return codes, draws, labels if labelled else None, names
 
 
 def made_from(model: trained_model.Trained) -> str:
@@ -116,7 +115,7 @@ def ways_of(
       "neither classes nor attributes that are there or not; see "
       "config.data.label."
     )
-  source = trained_model.open_split(model.config, _SPLIT)
+  source = model.experiment.source(_SPLIT)
   index = np.arange(len(source))
   parts = np.array_split(index, -(-len(source) // _PART))
   found = directions.estimate(

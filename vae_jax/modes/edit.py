@@ -191,9 +191,9 @@ def _measure(
   path: storage.Path,
 ) -> str:
   """Scores the edit on the first images of the test split; returns a table."""
-  judge = train_classifier.judge_of(model.config)
+  judge = train_classifier.judge_of(model.experiment)
   target = _target(judge, attribute)
-  source = trained_model.open_split(model.config, "test")
+  source = model.experiment.source("test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
   scores, readings = attribute_edits.measure(

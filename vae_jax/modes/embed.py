@@ -10,12 +10,13 @@ from sklearn import decomposition
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets, errors
+from vae_jax.data import errors
 from vae_jax.figures import projector
 from vae_jax.latents import trained_model
 from vae_jax.modes import attributes
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import storage
+from vae_jax.training.experiment import Experiment
 
 _FOLDER = "embed"
 _DEFAULT = "Smiling"  # Attribute that colours the points, where there is one.
@@ -45,7 +46,7 @@ def embed(
   model = trained_model.open_run(config, workdir)
   split = config.eval.split
   # Before anything is encoded.
-  chosen = _attribute(config, options.attribute)
+  chosen = _attribute(model.experiment, options.attribute)
   codes, labels, names = attributes.codes_of(model, split, bar="encoding")
   names = _names(labels, names)
   coloring = _coloring(labels, names, chosen)
@@ -170,13 +171,13 @@ def _names(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...]:
   return tuple(map(str, range(count)))
 
 
-def _attribute(config: ConfigDict, name: str | None) -> str | None:
+def _attribute(experiment: Experiment, name: str | None) -> str | None:
   """Returns the attribute that colours the points, None for classes.
 
   Raises:
     ConfigError: there is no such attribute.
   """
-  splits = datasets.open_splits(config.data)
+  splits = experiment.splits
   shape, names = splits.train.label_shape, splits.label_names
   if not shape:
     if name is not None:
@@ -224,7 +225,7 @@ def _project(
   names: tuple[str, ...],
 ) -> str:
   index = np.arange(min(_PROJECTOR_MOST, len(codes)))
-  source = trained_model.open_split(model.config, model.config.eval.split)
+  source = model.experiment.source(model.config.eval.split)
   columns = [("index", index)]
   if labels is not None and labels.ndim == 1:
     columns.append(("label", [_name(names, i) for i in labels[index]]))

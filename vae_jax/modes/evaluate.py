@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import models
 from vae_jax.config import ConfigError
-from vae_jax.data import cache, datasets, errors, ground_truth, preparation
+from vae_jax.data import errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import (
   bound,
@@ -26,7 +26,14 @@ from vae_jax.evaluate import (
   per_example,
 )
 from vae_jax.runtime import devices, distributed, storage
-from vae_jax.training import build, checkpoint, metrics, step
+from vae_jax.training import (
+  experiment,
+  metrics,
+  restore,
+  setup,
+  step,
+)
+from vae_jax.training.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,21 +41,24 @@ class Model:
   """A trained model and the split that it is evaluated on.
 
   Attributes:
-    config: the resolved config.
+    experiment: of the run.
     variables: replicated parameters and model state.
-    splits: the data set.
     source: the split.
     state: host copy of the checkpoint.
     folder: of pictures and results; None in all processes but the first,
       which writes.
   """
 
-  config: ConfigDict
+  experiment: Experiment
   variables: Any
-  splits: datasets.Splits
   source: Any
   state: step.TrainState
   folder: storage.Path | None
+
+  @property
+  def config(self) -> ConfigDict:
+    """The resolved config."""
+    return self.experiment.config
 
 
 Part = Callable[[Model], dict[str, Any]]
@@ -72,12 +82,12 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   """
   model = _open(config, workdir)
   split = config.eval.split
-  parts, not_made = _asked_for(config)
+  parts, not_made = _asked_for(model.experiment)
   result = {
     **metrics.finite(_bound(model)),
     "split": split,
-    "data": model.splits.name,
-    "data_split": model.splits.split_strings[split],
+    "data": model.experiment.splits.name,
+    "data_split": model.experiment.splits.split_strings[split],
     "step": int(model.state.step),
     "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,
@@ -133,13 +143,11 @@ def _earlier(
 
 
 def _open(config: ConfigDict, workdir: str) -> Model:
-  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
-  splits = distributed.lead_first(
-    lambda: datasets.open_splits(config.data), "opening the data set"
-  )
+  opened = experiment.build(config, setup.open_splits(config))
+  best = config.eval.checkpoint == "best"
+  state = restore.load_state(workdir, best=best, experiment=opened)
   source = distributed.lead_first(
-    lambda: cache.open_source(getattr(splits, config.eval.split), config.data),
-    "decoding images",
+    lambda: opened.source(config.eval.split), "decoding images"
   )
   distributed.agree(
     "the evaluation",
@@ -150,18 +158,20 @@ def _open(config: ConfigDict, workdir: str) -> Model:
   )
   params = step.eval_params(config, state)
   return Model(
-    config=config,
+    experiment=opened,
     variables=devices.replicate({"params": params, **state.model_state}),
-    splits=splits,
     source=source,
     state=state,
     folder=storage.path(workdir) / "eval" if devices.is_lead() else None,
   )
 
 
-def _asked_for(config: ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
+def _asked_for(
+  experiment: Experiment,
+) -> tuple[dict[str, Part], dict[str, str]]:
   """Returns the parts beyond the bound by name, and those of them of which it
   is known at once why they cannot be made."""
+  config = experiment.config
   parts: dict[str, Part] = {}
   not_made = {}
   if config.eval.importance_samples:
@@ -172,9 +182,7 @@ def _asked_for(config: ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
     parts["disentanglement"] = _disentanglement
   if config.eval.fidelity:
     try:
-      extractor = features.build(
-        config.eval.features, build.image_shape(config)
-      )
+      extractor = features.build(config.eval.features, experiment.image_shape)
       parts["fidelity"] = functools.partial(_fidelity, extractor=extractor)
     except ConfigError as error:
       not_made["fidelity"] = str(error)
@@ -183,9 +191,8 @@ def _asked_for(config: ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
 
 def _bound(model: Model) -> dict[str, Any]:
   config = model.config
-  shape = build.image_shape(config)
   means = bound.mean_terms(
-    step.make_eval_step(config, shape),
+    step.make_eval_step(model.experiment),
     model.variables,
     model.source,
     batch_size=config.eval.batch_size,
@@ -193,28 +200,26 @@ def _bound(model: Model) -> dict[str, Any]:
     seed=config.eval.seed,
     progress=True,
   )
-  return {**means, **bound.bits(config, shape, means)}
+  return {**means, **bound.bits(model.experiment, means)}
 
 
 def _likelihood(model: Model) -> dict[str, Any]:
   config = model.config
   found = likelihood.importance_nll(
-    config,
+    model.experiment,
     model.variables,
     model.source,
     num_samples=config.eval.importance_samples,
     progress=True,
   )
   # Bits per dimension are of the tighter of the two bounds, under its name.
-  bits = bound.bits(
-    config, build.image_shape(config), {"neg_elbo": found["nll"]}
-  )
+  bits = bound.bits(model.experiment, {"neg_elbo": found["nll"]})
   return {**found, "nll_bits_per_dim": bits["bits_per_dim"]}
 
 
 def _latents(model: Model) -> dict[str, Any]:
   report = diagnostics.latent_report(
-    model.config, model.variables, model.source, model.folder
+    model.experiment, model.variables, model.source, model.folder
   )
   # The bound's own rate and distortion are of the same draws.
   per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
@@ -238,13 +243,15 @@ def _disentanglement(model: Model) -> dict[str, Any]:
   config = model.config
   found = ground_truth.read(
     preparation.builder(config.data),
-    model.splits.split_strings[config.eval.split],
+    model.experiment.splits.split_strings[config.eval.split],
   )
 
   def code(vae: models.Vae, batch: Batch) -> jax.Array:
     return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
 
-  codes = per_example.rows(config, code, model.variables, model.source)
+  codes = per_example.rows(
+    model.experiment, code, model.variables, model.source
+  )
   try:
     scores = disentanglement.evaluate_codes(
       np.concatenate(list(codes)), found.values, found.names, model.folder
@@ -295,8 +302,12 @@ def _fidelity(model: Model, *, extractor: features.Extractor) -> dict[str, Any]:
   found = fidelity.evaluate_fidelity(
     extractor,
     (model.source.fetch(chunk)["image"] for chunk in chunks),
-    per_example.samples(config, model.variables, count, labels),
-    first(per_example.rows(config, reconstruct, model.variables, model.source)),
+    per_example.samples(model.experiment, model.variables, count, labels),
+    first(
+      per_example.rows(
+        model.experiment, reconstruct, model.variables, model.source
+      )
+    ),
     seed=config.eval.seed,
     reference_split=config.eval.split,
     num_images=3 * count,

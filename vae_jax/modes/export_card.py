@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax.data import datasets
 from vae_jax.latents import directions, trained_model
 from vae_jax.modes import attributes
 
@@ -61,7 +60,7 @@ def card(
       "meaning": "means of the likelihood, round(255 x)",
     },
     "data": data.name,
-    "label_names": _label_names(c),
+    "label_names": _label_names(model),
     "preprocessing": {
       "order": ["crop", "grayscale", "resize", "binarization"],
       "crop": data.crop,
@@ -100,10 +99,10 @@ def _version() -> str | None:
     return None  # A checkout that was never installed.
 
 
-def _label_names(config: ConfigDict) -> list[str] | None:
-  if config.model.condition == "none":
+def _label_names(model: trained_model.Trained) -> list[str] | None:
+  if model.config.model.condition == "none":
     return None
-  names = datasets.open_splits(config.data).label_names
+  names = model.experiment.splits.label_names
   return None if names is None else list(names)
 
 

@@ -103,7 +103,7 @@ def _of_split(
       f"--images={part}: there is no split {split!r}; it must be one of "
       f"{', '.join(_SPLITS)}, as in data:test:0-7."
     )
-  source = trained_model.open_split(model.config, split)
+  source = model.experiment.source(split)
   index = _positions(part, positions, len(source), whole=whole)
   data = source.fetch(index)
   return Selection(

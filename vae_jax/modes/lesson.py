@@ -11,11 +11,12 @@ from sklearn import decomposition
 from vae_jax import config as config_lib
 from vae_jax import figures, train
 from vae_jax.config import ConfigError, check
+from vae_jax.data import cache, datasets
 from vae_jax.evaluate import distances
 from vae_jax.latents import trained_model
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint
+from vae_jax.training import restore
 
 _FOLDER = "lesson"
 _LATENTS = (2, 32)
@@ -63,8 +64,9 @@ def lesson(
   """
   del options
   check.validate(config)
-  test = trained_model.open_split(config, "test")
-  source = trained_model.open_split(config, "train")
+  splits = datasets.open_splits(config.data)
+  test = cache.open_source(splits.test, config.data)
+  source = cache.open_source(splits.train, config.data)
   count = min(config.eval.num_samples, len(test), len(source))
   if count < distances.FEWEST:
     raise ConfigError(
@@ -178,7 +180,7 @@ def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
 
 
 def _open(folder: storage.Path, config: ConfigDict) -> trained_model.Trained:
-  own = checkpoint.load_config(folder)
+  own = restore.load_config(folder)
   # A run that was there already may have been started with others.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
     config_lib.update(own, name, config_lib.get(config, name))

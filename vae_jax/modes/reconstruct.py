@@ -61,7 +61,7 @@ def sample(
   model = trained_model.open_run(config, workdir)
   source = None
   if config.model.condition == "attributes":
-    source = trained_model.open_split(config, "validation")
+    source = model.experiment.source("validation")
   label = summaries.sample_labels(config, source, count)
   images = model.sample(np.arange(count, dtype=np.int32), label)
   folder = model.workdir / _FOLDER
@@ -184,7 +184,7 @@ def manifold(
   model = trained_model.open_run(config, workdir)
   codes = None
   if not summaries.has_standard_prior(config):
-    source = trained_model.open_split(config, "validation")
+    source = model.experiment.source("validation")
     codes, _ = summaries.first_codes(model, source, _SCATTER)
   path = model.workdir / _FOLDER / "manifold.png"
   grid, images = summaries.manifold(model, codes, path, rows=steps)

@@ -46,10 +46,10 @@ class _Latents:
 
 def _latents(model: trained_model.Trained) -> _Latents:
   """Measures the latents on the test split's first images."""
-  first = _First(trained_model.open_split(model.config, "test"), _MOST)
+  first = _First(model.experiment.source("test"), _MOST)
   variables = devices.replicate(model.variables)
   try:
-    rows = diagnostics.posteriors(model.config, variables, first)
+    rows = diagnostics.posteriors(model.experiment, variables, first)
   except ConfigError:
     # No diagonal normal, so that no latent has a KL of its own.
     codes, _ = summaries.first_codes(model, first, _MOST)

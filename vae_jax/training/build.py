@@ -252,10 +252,18 @@ def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
 
 
 def init_variables(
-  config: ConfigDict, shape: tuple[int, int, int]
+  config: ConfigDict,
+  shape: tuple[int, int, int],
+  vae: models.Vae | None = None,
 ) -> dict[str, Any]:
-  """Returns {"params": ..., "batch_stats": ...}, a function of config.seed."""
-  vae = model(config, shape, train=False)
+  """Returns {"params": ..., "batch_stats": ...}, a function of config.seed.
+
+  Args:
+    config: the resolved config.
+    shape: height, width and channels of the images.
+    vae: the model of the config in evaluation mode; None = build it.
+  """
+  vae = vae or model(config, shape, train=False)
   image = jnp.zeros((1, *shape), jnp.uint8)
   keys = jax.random.split(jax.random.key(0), 1)
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
@@ -281,11 +289,14 @@ def _starts_at_images(config: ConfigDict) -> bool:
   return issubclass(cls, priors.Vamp) and prior.args.get("initial") == "data"
 
 
-def check_data(config: ConfigDict, source: datasets.Source) -> None:
+def check_data(
+  config: ConfigDict, vae: models.Vae, source: datasets.Source
+) -> None:
   """Stops with one sentence if `init_from_data` lacks training images.
 
   Args:
     config: the resolved config.
+    vae: the model of the config.
     source: the training split.
 
   Raises:
@@ -293,9 +304,7 @@ def check_data(config: ConfigDict, source: datasets.Source) -> None:
   """
   if not _starts_at_images(config):
     return
-  count = model(
-    config, source.image_shape, train=False
-  ).latent_prior.num_components
+  count = vae.latent_prior.num_components
   if count > len(source):
     raise ConfigError(
       f"config.model.prior.args.num_components is {count}, but "
@@ -304,7 +313,10 @@ def check_data(config: ConfigDict, source: datasets.Source) -> None:
 
 
 def init_from_data(
-  config: ConfigDict, variables: dict[str, Any], source: datasets.Source
+  config: ConfigDict,
+  vae: models.Vae,
+  variables: dict[str, Any],
+  source: datasets.Source,
 ) -> dict[str, Any]:
   """Returns initial variables, some of them taken from training images.
 
@@ -315,6 +327,7 @@ def init_from_data(
 
   Args:
     config: the resolved config.
+    vae: the model of the config.
     variables: of `init_variables`.
     source: the training split.
 
@@ -325,7 +338,7 @@ def init_from_data(
   Raises:
     ConfigError: there are too few images.
   """
-  check_data(config, source)
+  check_data(config, vae, source)
   # An empty collection too is part of the state's structure.
   flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
   if _starts_at_images(config):
@@ -336,8 +349,8 @@ def init_from_data(
     image = source.fetch(chosen)["image"]
     flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
   if config.model.output_bias == "data":
-    hidden = model(config, source.image_shape, train=False).decoder.hidden
-    path = ("params", "decoder", f"Dense_{len(hidden)}", "bias")
+    last = f"Dense_{len(vae.decoder.hidden)}"
+    path = ("params", "decoder", last, "bias")
     mean = np.clip(_mean_image(source), 0.001, 0.999)
     flat[path] = jnp.asarray(np.log(mean / (1 - mean)).ravel(), jnp.float32)
   return traverse_util.unflatten_dict(flat)

@@ -7,15 +7,21 @@ storage is asked once however many processes there are.
 
 import contextlib
 import functools
+import os
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.runtime import devices, distributed, watchdog
+from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
+from vae_jax.data import datasets
+from vae_jax.runtime import devices, distributed, storage, watchdog
 from vae_jax.training import build, checkpoint, metrics
+from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import step as train_step
+from vae_jax.training.experiment import Experiment
 
 
 class Safekeeping:
@@ -30,37 +36,32 @@ class Safekeeping:
 
   def __init__(
     self,
-    config: ConfigDict,
+    experiment: Experiment,
     workdir: str,
-    source: Any,
+    source: datasets.Source,
     *,
-    num_steps: int,
     stack: contextlib.ExitStack,
   ):
     """Restores the newest checkpoint that can be read, or begins anew.
 
     Args:
-      config: the resolved config.
+      experiment: of the run.
       workdir: folder of the run.
       source: training images, for what of the state is set from data.
-      num_steps: steps of the whole run.
       stack: closes what is open, at the end of the run.
     """
-    self._config, self._workdir, self._stack = config, workdir, stack
+    self._experiment, self._config = experiment, experiment.config
+    self._workdir, self._stack = workdir, stack
     self._checkpoints: checkpoint.Checkpoints | None = None
     self.writer: metrics.Writer = metrics.Silent()
-    initial = functools.partial(
-      train_step.init_state, config, config.data.image_shape, num_steps
-    )
+    initial = functools.partial(train_step.init_state, experiment)
     like = jax.eval_shape(initial)
     found = None
     if devices.is_lead():
       found = self._open(like)
       state = found
       if state is None:
-        state = jax.tree.map(
-          np.asarray, self._from_data(initial(), source, num_steps)
-        )
+        state = jax.tree.map(np.asarray, self._from_data(initial(), source))
     else:
       state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
     self.resumed = distributed.from_lead("the checkpoint", found is not None)
@@ -82,13 +83,15 @@ class Safekeeping:
     return found
 
   def _from_data(
-    self, state: train_step.TrainState, source: Any, num_steps: int
+    self, state: train_step.TrainState, source: datasets.Source
   ) -> train_step.TrainState:
     if not build.reads_data(self._config):
       return state
     variables = {"params": state.params, **state.model_state}
-    variables = build.init_from_data(self._config, variables, source)
-    return train_step.state_of(self._config, variables, num_steps)
+    variables = build.init_from_data(
+      self._config, self._experiment.vae_eval, variables, source
+    )
+    return train_step.state_of(self._experiment, variables)
 
   def open_writer(self, step: int) -> None:
     """Opens the rows; those after `step` are of a run that is gone."""
@@ -119,3 +122,60 @@ class Safekeeping:
       with watchdog.patiently():
         self._checkpoints.wait()
     distributed.barrier("the checkpoint")
+
+
+def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+  """Returns the resolved config of a run.
+
+  Raises:
+    ConfigError: there is no run in the folder.
+  """
+  path = storage.path(workdir) / "config.json"
+  with storage.reaching("--workdir", workdir):
+    text = path.read_text() if path.exists() else None
+  if text is None:
+    raise ConfigError(
+      f"There is no run in {workdir} (no config.json); train one with "
+      f"--mode=train, or name another folder with --workdir."
+    )
+  return config_lib.from_json(text)
+
+
+def load_state(
+  workdir: str | os.PathLike[str],
+  *,
+  best: bool = False,
+  experiment: Experiment | None = None,
+) -> train_step.TrainState:
+  """Returns a host copy of a run's newest (or best) checkpoint.
+
+  Args:
+    workdir: folder of the run.
+    best: whether the best by validation is wanted rather than the newest.
+    experiment: of the run; None = built from its config.
+
+  Raises:
+    ConfigError: there is no run, or none of its checkpoints can be read.
+  """
+  experiment = experiment or experiment_lib.build(load_config(workdir))
+  like = jax.eval_shape(lambda: train_step.init_state(experiment))
+  state, _ = checkpoint.restore(workdir, like, best=best)
+  if state is None:
+    raise ConfigError(
+      f"{workdir} has no readable checkpoint yet; train with --mode=train."
+    )
+  return state
+
+
+def load_params(
+  workdir: str | os.PathLike[str], *, best: bool = False
+) -> dict[str, Any]:
+  """Returns the weights of a run's newest (or best) checkpoint for use:
+  averaged ones where the run averages them. Needs no pickle.
+
+  Returns:
+    The `params` collection of `vae_jax.models.Vae`, numpy arrays.
+  """
+  experiment = experiment_lib.build(load_config(workdir))
+  state = load_state(workdir, best=best, experiment=experiment)
+  return train_step.eval_params(experiment.config, state)

@@ -18,8 +18,11 @@ from vae_jax.config import ConfigError
 from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, collectives, flops, memory, optim
+from vae_jax.runtime import distributed
+from vae_jax.training import build, collectives, flops, memory
+from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import step as train_step
+from vae_jax.training.experiment import Experiment
 from vae_jax.training.memory import Memory
 
 # Dispatches that may wait for the device. Without a bound the host runs ahead
@@ -82,25 +85,41 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   return config
 
 
-def check(config: ConfigDict, splits: datasets.Splits) -> None:
+def prepare(config: ConfigDict) -> Experiment:
+  """Opens the data set, resolves the config, builds its parts and checks them.
+
+  Raises:
+    ConfigError: as the data set, the model or the objective words it.
+  """
+  splits = open_splits(config)
+  config = resolve(config, splits)
+  experiment = experiment_lib.build(config, splits)
+  check(experiment)
+  return experiment
+
+
+def open_splits(config: ConfigDict) -> datasets.Splits:
+  """Opens the data set; process 0 first, which may have to prepare it."""
+  return distributed.lead_first(
+    lambda: datasets.open_splits(config.data), "opening the data set"
+  )
+
+
+def check(experiment: Experiment) -> None:
   """Traces model, objective and optimiser without computing anything, so that
   a setting that they refuse stops the run before compilation.
-
-  Args:
-    config: the resolved config.
-    splits: the data.
 
   Raises:
     ConfigError: as the model or the objective words it.
   """
-  shape, label_shape = config.data.image_shape, splits.train.label_shape
-  optim.optimizer(config, 1)
-  objective = objectives.from_config(config)
-  vae = build.model(config, shape, train=False)
-  build.check_data(config, splits.train)
+  config, shape = experiment.config, experiment.image_shape
+  objective, vae = experiment.objective, experiment.vae_eval
+  train = experiment.splits.train
+  label_shape = train.label_shape
+  build.check_data(config, vae, train)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
-    variables = build.init_variables(config, shape)
+    variables = build.init_variables(config, shape, vae)
     label = None
     if label_shape is not None:
       # Class ids are int32, bits of attributes uint8.
@@ -137,14 +156,6 @@ def steps_per_call(config: ConfigDict) -> int:
   step_bytes = config.train.batch_size * math.prod(config.data.image_shape)
   fitting = max(1, _DISPATCH_BYTES // step_bytes)
   return min(config.train.steps_per_call, fitting)
-
-
-def total_steps(config: ConfigDict, examples: int) -> int:
-  """Returns the optimiser steps of the whole run."""
-  if config.train.num_steps:
-    return config.train.num_steps
-  images = round(config.train.num_epochs * examples)
-  return max(1, images // config.train.batch_size)
 
 
 def compile_step(
@@ -192,15 +203,14 @@ def compile_step(
 
 
 def describe(
-  config: ConfigDict,
+  experiment: Experiment,
   workdir: str,
-  splits: datasets.Splits,
   state: train_step.TrainState,
-  *,
-  num_steps: int,
   costs: Costs,
 ) -> None:
   """Logs once what a researcher wants to see of a run."""
+  config, splits = experiment.config, experiment.splits
+  num_steps = experiment.num_steps
   sizes = {k: len(getattr(splits, k)) for k in splits.split_strings}
   data = ", ".join(
     f"{k} {sizes[k]:,} ({v})" for k, v in splits.split_strings.items()

@@ -22,6 +22,7 @@ from vae_jax.data import binarize
 from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import build, optim
+from vae_jax.training.experiment import Experiment
 
 # Domains of randomness: nothing drawn in one is drawn in another.
 _TRAIN, _EVALUATE, _DROPOUT = 0x7A, 0xE0, 0xD0
@@ -55,16 +56,15 @@ class TrainState:
   skipped_in_row: Any
 
 
-def init_state(
-  config: ConfigDict, shape: tuple[int, int, int], num_steps: int
-) -> TrainState:
+def init_state(experiment: Experiment) -> TrainState:
   """Returns the state before the first step, a function of config.seed."""
-  return state_of(config, build.init_variables(config, shape), num_steps)
+  variables = build.init_variables(
+    experiment.config, experiment.image_shape, experiment.vae_eval
+  )
+  return state_of(experiment, variables)
 
 
-def state_of(
-  config: ConfigDict, variables: dict[str, Any], num_steps: int
-) -> TrainState:
+def state_of(experiment: Experiment, variables: dict[str, Any]) -> TrainState:
   """Returns the state before the first step, with these variables."""
   model_state = dict(variables)
   params = model_state.pop("params")
@@ -73,9 +73,11 @@ def state_of(
     step=zero,
     params=params,
     model_state=model_state,
-    opt_state=optim.optimizer(config, num_steps).init(params),
+    opt_state=experiment.optimizer.init(params),
     ema_params=(
-      jax.tree.map(jnp.zeros_like, params) if config.optim.ema_decay else None
+      jax.tree.map(jnp.zeros_like, params)
+      if experiment.config.optim.ema_decay
+      else None
     ),
     skipped=zero,
     skipped_in_row=zero,
@@ -137,14 +139,12 @@ def _keys(
 
 
 def make_train_steps(
-  config: ConfigDict, shape: tuple[int, int, int], num_steps: int
+  experiment: Experiment,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array], jax.Array]]:
   """Returns `(state, data, control, seed) -> (state, metrics, stop)`, mapped.
 
   Args:
-    config: the resolved config.
-    shape: height, width and channels of the images.
-    num_steps: steps of the whole run, for the learning rate.
+    experiment: of the run.
 
   Returns:
     A function of, per device: the state; `data` with `image` uint8
@@ -155,10 +155,9 @@ def make_train_steps(
     run; `stop` is whether any process was told to, which all of them thus
     learn after the same step. The state is donated.
   """
-  objective = objectives.from_config(config)
-  vae = build.model(config, shape, train=True)
-  optimizer = optim.optimizer(config, num_steps)
-  learning_rate = optim.learning_rate(config, num_steps)
+  config, objective = experiment.config, experiment.objective
+  vae, optimizer = experiment.vae_train, experiment.optimizer
+  learning_rate = experiment.learning_rate
 
   def part_gradients(
     params: Any,
@@ -319,15 +318,15 @@ def eval_batch(
 
 
 def make_eval_step(
-  config: ConfigDict, shape: tuple[int, int, int]
+  experiment: Experiment,
 ) -> Callable[..., dict[str, jax.Array]]:
   """Returns `(variables, data, step, seed) -> sums`, mapped.
 
   `data` holds per device what `eval_batch` takes. The sums run over the
   global batch where the mask is True, with their number under "count".
   """
-  objective = objectives.from_config(config)
-  vae = build.model(config, shape, train=False)
+  config, objective = experiment.config, experiment.objective
+  vae = experiment.vae_eval
 
   def eval_step(
     variables: Any,

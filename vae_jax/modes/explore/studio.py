@@ -308,7 +308,7 @@ def open_studio(model: trained_model.Trained) -> Studio:
     model: with a chunk of 1, since a slider asks for one picture at a time.
   """
   config = model.config
-  source = trained_model.open_split(config, "test")
+  source = model.experiment.source("test")
   names, vectors, bent = _ways(model)
   found = survey.survey(model, source)
   flat = config.model.latent_dim == 2 and config.model.condition == "none"

@@ -76,16 +76,15 @@ def survey(model: trained_model.Trained, source: datasets.Source) -> Survey:
   variables = devices.replicate(model.variables)
   kl = None
   try:
-    rows = diagnostics.posteriors(config, variables, first)
+    rows = diagnostics.posteriors(model.experiment, variables, first)
     codes, kl = rows.mean, rows.kl
   except ConfigError:
     # No diagonal normal: codes all the same.
     def means(vae: models.Vae, batch: Batch) -> jax.Array:
       return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
 
-    codes = np.concatenate(
-      list(per_example.rows(config, means, variables, first))
-    )
+    rows = per_example.rows(model.experiment, means, variables, first)
+    codes = np.concatenate(list(rows))
   carried = codes.var(axis=0, dtype=np.float64)
   if kl is not None:
     carried = kl.mean(axis=0, dtype=np.float64)
@@ -97,7 +96,7 @@ def survey(model: trained_model.Trained, source: datasets.Source) -> Survey:
   return Survey(
     codes=codes,
     labels=data.get("label"),
-    label_names=datasets.open_splits(config.data).label_names,
+    label_names=model.experiment.splits.label_names,
     order=np.argsort(-carried, kind="stable"),
     carried=carried,
     is_kl=kl is not None,

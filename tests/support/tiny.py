@@ -1,5 +1,7 @@
 """A run small enough for a test: tiny drawn faces, tiny networks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ from flax import linen as nn
 
 from vae_jax import config as config_lib
 from vae_jax import objectives
+from vae_jax.latents import trained_model
 from vae_jax.objectives import elbo
 from vae_jax.runtime import devices
-from vae_jax.training import metrics
+from vae_jax.training import build, experiment, metrics, setup
+from vae_jax.training import step as train_step
 
 
 def tiny_config(data_dir, **settings):
@@ -65,3 +69,54 @@ def assert_same(a, b):
   assert tree_a == tree_b
   for x, y in zip(flat_a, flat_b, strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def tiny_experiment(config, shape=(16, 16, 1), num_steps=10):
+  """Returns the experiment of a config on images of a shape, without data."""
+  config = config.copy_and_resolve_references()
+  config.data.image_shape = shape
+  return experiment.build(config, num_steps=num_steps)
+
+
+def step_arguments(run):
+  """Returns initial state, data of zeros, 2 steps to do and a seed of 0."""
+  config = run.config
+  parts, count = config.train.accumulate, devices.device_count()
+  local = config.train.batch_size // (parts * count)
+  lead = (count, config.train.steps_per_call, parts, local)
+  data = {
+    "image": np.zeros((*lead, *run.image_shape), np.uint8),
+    "index": np.zeros(lead, np.int32),
+  }
+  return (
+    devices.replicate(jax.tree.map(np.asarray, train_step.init_state(run))),
+    devices.shard(data),
+    *devices.replicate((np.array([2, 0], np.int32), np.uint32(0))),
+  )
+
+
+def compiled_step(shape, **settings):
+  """Returns the compiled train step of a tiny config, and its arguments."""
+  run = tiny_experiment(tiny_config("", **settings), shape)
+  arguments = step_arguments(run)
+  step = train_step.make_train_steps(run)
+  return step.lower(*arguments).compile(), arguments
+
+
+def untrained(config, folder):
+  """Returns a model with its first weights, as if a run in `folder` had just
+  begun."""
+  run = setup.prepare(config)
+  variables = build.init_variables(run.config, run.image_shape, run.vae_eval)
+  return trained_model.Trained(
+    experiment=run,
+    workdir=folder,
+    step=0,
+    variables=jax.tree.map(np.asarray, variables),
+    chunk=1,
+  )
+
+
+def with_config(model, config):
+  """Returns a trained model that reads another config."""
+  return dataclasses.replace(model, experiment=experiment.build(config))
