@@ -1,4 +1,4 @@
-"""What starts from training images: pseudo-inputs and the output bias."""
+"""Building a model and its initial variables from a config."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from tests.support.tiny import tiny_config
+from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
@@ -143,7 +144,7 @@ def test_more_pseudo_inputs_than_images():
   "settings",
   [
     {"model__decoder__name": "conv", "model__decoder__args": {}},
-    {"model__likelihood__name": f"{__name__}.two_per_pixel"},
+    {"model__likelihood__name": f"{__name__}.TwoPerPixel"},
     # Its mean is not the sigmoid of its output.
     {"model__likelihood__name": "continuous_bernoulli"},
   ],
@@ -154,7 +155,7 @@ def test_an_output_bias_that_cannot_be_set(settings):
     build.model(c, SOURCE.image_shape, train=False)
 
 
-class two_per_pixel(likelihoods.Bernoulli):  # noqa: N801
+class TwoPerPixel(likelihoods.Bernoulli):
   """Reads two outputs for each channel."""
 
   def num_outputs(self, channels):
@@ -184,3 +185,22 @@ def test_a_run_with_everything_from_data(faces_dir, tmp_path):
     v["decoder"]["Dense_1"]["bias"] for v in (state.params, after["params"])
   ]
   assert np.abs(bias[0] - bias[1]).max() < 0.01 < 0.1 < np.abs(bias[0]).max()
+
+
+def test_networks_that_cannot_recompute_are_named(monkeypatch, tmp_path):
+  (tmp_path / "plain_nets.py").write_text(
+    "from flax import linen as nn\n\n\n"
+    "class Net(nn.Module):\n"
+    "  def __call__(self, x):\n"
+    "    return x\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  c = tiny_config("", model__remat=True)
+  for node in (c.model.encoder, c.model.decoder):
+    node.name, node.args = "plain_nets.Net", {}
+  with pytest.raises(
+    config_lib.ConfigError, match="config.model.remat is True"
+  ):
+    build.model(c, (16, 16, 1), train=True)
+  c.model.remat = False
+  build.model(c, (16, 16, 1), train=True)
