@@ -30,7 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
 from vae_jax import train
-from vae_jax.runtime import devices, distributed
+from vae_jax.runtime import devices, watchdog
 from vae_jax.training import checkpoint, metrics
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
@@ -95,7 +95,7 @@ def timed(owner: type, name: str, clock: Clock):
 def watch_seconds() -> float:
   """Returns the processor time of the thread that watches; 0 if none does."""
   for thread in threading.enumerate():
-    if thread.name == "watch":
+    if thread.name == "watchdog":
       return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
   return 0.0
 
@@ -115,8 +115,8 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
       else:
         stack.enter_context(replaced(owner, name, _nothing))
     if safe:
-      distributed.start(config)
-      stack.callback(distributed.finish)
+      watchdog.start(config.watch.stall_seconds)
+      stack.callback(watchdog.stop)
     train.fit(config, folder)
     watching = watch_seconds()
   return {

@@ -82,7 +82,7 @@ _FUNCTIONS = {
 }
 # Those that take the config as it is given, not that of a trained run.
 _OF_A_CONFIG = ("train", "benchmark", "lesson")
-# Those that all processes of a job share; the first one does the others alone.
+# Modes that several processes share; all others run in one process.
 _TOGETHER = ("train", "evaluate", "benchmark")
 _MODE = flags.DEFINE_enum(
   "mode",
@@ -209,11 +209,11 @@ def _run() -> None:
   config, workdir = _settings()
   check.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
-  from vae_jax.runtime import devices, distributed
+  from vae_jax.runtime import devices, distributed, job
   from vae_jax.training import provenance
 
   devices.initialize(config.train.compilation_cache_dir)
-  distributed.start(
+  job.start(
     config,
     coordinator=_COORDINATOR.value,
     num_processes=_NUM_PROCESSES.value,
@@ -232,10 +232,9 @@ def _run() -> None:
       print(said)
   else:
     module = importlib.import_module(_FUNCTIONS[_MODE.value])
-    with distributed.alone() as mine:
-      if mine:
-        print(getattr(module, _MODE.value)(config, workdir, options))
-  distributed.finish()
+    job.check_alone(_MODE.value)
+    print(getattr(module, _MODE.value)(config, workdir, options))
+  job.finish()
 
 
 def _together(
@@ -279,17 +278,17 @@ def main(argv: list[str]) -> None:
 
 
 def _part(error: BaseException, code: int | None) -> None:
-  """Ends this process after an error, and tells the others of its job."""
+  """Ends this process after an error."""
   modules = sys.modules
-  if "vae_jax.runtime.distributed" in modules:
-    modules["vae_jax.runtime.distributed"].part(error, code)
+  if "vae_jax.runtime.job" in modules:
+    modules["vae_jax.runtime.job"].leave(error, code)
   if code is None:
     raise error
   command_line.leave(str(error), code)
 
 
 def _main() -> None:
-  logs.quieten()
+  logs.configure()
   app.run(main, flags_parser=command_line.parse)
 
 

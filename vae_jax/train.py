@@ -65,7 +65,7 @@ def fit(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
   with contextlib.ExitStack() as stack:
-    if devices.process_count() > 1:
+    if jax.process_count() > 1:
       # From now on: whoever dies of a signal takes the others along.
       stack.enter_context(preemption.listening())
     experiment = setup.prepare(config)
@@ -78,8 +78,14 @@ def fit(
         **distributed.data_facts("the validation images", splits.validation),
       },
     )
-    if devices.is_lead():
-      stack.enter_context(workdir_lib.claim(workdir, config))
+    # All processes end if the first one is refused.
+    distributed.lead_first(
+      lambda: (
+        devices.is_lead()
+        and stack.enter_context(workdir_lib.claim(workdir, config))
+      ),
+      "claiming the workdir",
+    )
     kept = stack.enter_context(provenance.keep(workdir, config))
     return _Run(experiment, workdir).go(kept)
 
@@ -180,7 +186,7 @@ class _Run:
     running: collections.deque[Any] = collections.deque()
     data = pipeline.prefetch(self._load, self._dispatches(start))
     step, stopping = start, False
-    with contextlib.closing(bar), contextlib.closing(data), watchdog.hastily():
+    with contextlib.closing(bar), contextlib.closing(data), watchdog.armed():
       while True:
         watchdog.progress(f"fetching data after step {step}")
         with stopwatch.waiting():
@@ -193,7 +199,7 @@ class _Run:
         if first == start:
           # The first dispatch also loads the program and fills the queue.
           with memory.refusals(self.config):
-            devices.wait(history)
+            jax.block_until_ready(history)
           self._limit_dispatch((time.monotonic() - begin) / count)
           stopwatch.restart()
           logging.info("The first %d steps are done.", count)

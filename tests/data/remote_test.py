@@ -1,25 +1,19 @@
 """Data, cache and run in an object store: a stand-in that answers as S3."""
 
 import io
-import queue
 import struct
-import threading
 
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 from tests.data.cache_test import ArraySource
-from tests.support import stores
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data import cache, datasets
-from vae_jax.runtime import lease, preemption, storage, transfer, watchdog
+from vae_jax.runtime import storage, transfer
 from vae_jax.training import metrics, restore
 from vae_jax.training import workdir as workdir_lib
-
-stores.require()
-pytestmark = stores.MARKS
 
 
 def test_what_is_written_is_read_and_listed_at_once(any_address):
@@ -103,63 +97,6 @@ def test_a_workdir_has_one_owner(any_address, faces_dir):
   assert not (any_address / ".owner").exists()
   with workdir_lib.claim(str(any_address), config):
     pass
-
-
-def test_a_dead_owner_is_followed(any_address, caplog):
-  storage.write_json(
-    any_address / ".owner", {"token": "of the dead", "count": 7}
-  )
-  with lease.hold(any_address / ".owner"):
-    assert "of the dead" not in (any_address / ".owner").read_text()
-  assert not (any_address / ".owner").exists()
-
-
-def test_of_many_that_start_at_once_one_becomes_the_owner(any_address):
-  storage.write_json(
-    any_address / ".owner", {"token": "of the dead", "count": 7}
-  )
-  held, refused = [], []
-  done = threading.Barrier(5)
-
-  def start(i):
-    try:
-      with lease.hold(any_address / ".owner"):
-        held.append(i)
-        done.wait(10)
-    except BlockingIOError:
-      refused.append(i)
-      done.wait(10)
-
-  threads = [threading.Thread(target=start, args=(i,)) for i in range(5)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert len(held) == 1 and len(refused) == 4
-
-
-def test_who_was_taken_over_leaves_at_once(address, monkeypatch):
-  said, codes = [], queue.SimpleQueue()
-
-  class Watch(watchdog.Watch):
-    def __init__(self):
-      pass
-
-    def leave(self, sentence, code):
-      said.append((sentence, code))
-
-  monkeypatch.setattr(lease.os, "_exit", codes.put)
-  monkeypatch.setattr(watchdog, "_watch", Watch())
-  with preemption.listening() as asked_to_save:
-    with lease.hold(address / ".owner"):
-      storage.write_json(address / ".owner", {"token": "new", "count": 0})
-      assert codes.get(timeout=5) == 76
-    # A run that is asked to would write over what the new owner has written.
-    assert not asked_to_save()
-  ((sentence, code),) = said
-  assert "another owner" in sentence and code == 76
-  # Not removed by one who does not own it.
-  assert "new" in (address / ".owner").read_text()
 
 
 def test_what_cannot_be_reached_is_said_in_one_sentence(s3, faces_dir):

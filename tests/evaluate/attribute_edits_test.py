@@ -15,7 +15,7 @@ RNG = np.random.RandomState(0)
 STRENGTHS = np.array([-1.0, 0.0, 1.0])
 
 
-class Decoder(trained_model.Trained):
+class Decoder(trained_model.TrainedModel):
   """Decodes a code of two numbers to two pixels."""
 
   def decode(self, code, label=None):

@@ -16,7 +16,7 @@ from vae_jax import distributions, objectives, train
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import bound
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.modes import evaluate, evaluate_table, options, reconstruct
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore, step
@@ -204,10 +204,10 @@ def test_temperature_scales_the_codes():
 
 
 def test_prior_quantiles():
-  ticks = apply.prior_quantiles(4)
+  ticks = quantiles.prior_quantiles(4)
   expected = [-1.15035, -0.31864, 0.31864, 1.15035]
   np.testing.assert_allclose(ticks, expected, atol=1e-4)
-  grid = apply.grid(ticks, ticks)
+  grid = quantiles.grid(ticks, ticks)
   np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
   np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
   np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tests.support.tiny import tiny_config
 from vae_jax.config import ConfigError, check
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import interpolation, trained_model
 from vae_jax.modes import options, reconstruct, traverse
 from vae_jax.training import build, experiment
 
@@ -29,7 +29,7 @@ def make(faces_dir, tmp_path, monkeypatch):
     # Larger than at the start, so that codes and images differ.
     variables = jax.tree.map(lambda v: np.asarray(3 * v), variables)
     run = experiment.build(c)
-    model = trained_model.Trained(run, tmp_path, 0, variables, chunk=16)
+    model = trained_model.TrainedModel(run, tmp_path, 0, variables, chunk=16)
     monkeypatch.setattr(trained_model, "open_run", lambda *_: model)
     return model
 
@@ -130,7 +130,7 @@ def test_interpolate(make):
   ends = model.decode(codes)
   for pair in range(2):
     a, b = codes[2 * pair : 2 * pair + 2]
-    for kind, way in enumerate((apply.linear, apply.spherical)):
+    for kind, way in enumerate((interpolation.linear, interpolation.spherical)):
       row = found["images"][pair, kind]
       np.testing.assert_array_equal(row[0], ends[2 * pair])
       np.testing.assert_array_equal(row[-1], ends[2 * pair + 1])

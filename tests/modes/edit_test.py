@@ -39,7 +39,7 @@ def test_the_strip_and_what_is_measured(run, quick):
     run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
   )
   model = trained_model.open_run(*run)
-  found, bent = attributes.ways_of(model)
+  found, bent = attributes.directions_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
   np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
   np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
@@ -94,7 +94,7 @@ def test_attributes_combine_with_their_weights(run):
     images="data:test:4",
   )
   model = trained_model.open_run(*run)
-  found = attributes.directions_of(model)
+  found = attributes.directions_of(model)[0]
   vector = 2 * found.vector("Smiling", "mean") - found.vector("Bangs", "mean")
   np.testing.assert_array_equal(
     arrays["mean"][:, 1], model.decode(arrays["code"] + vector)

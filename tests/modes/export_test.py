@@ -37,7 +37,7 @@ def _model(shape=(16, 16, 1), chunk=3, **settings):
     for low in [-0.2 if name == "params" else 0.01]
   }
   run = experiment.build(c)
-  return trained_model.Trained(run, pathlib.Path(), 0, variables, chunk)
+  return trained_model.TrainedModel(run, pathlib.Path(), 0, variables, chunk)
 
 
 def _nets(encoder, decoder, **args):

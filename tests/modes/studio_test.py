@@ -10,7 +10,7 @@ import pytest
 from tests.support.tiny import tiny_config, untrained, with_config
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits
-from vae_jax.latents import directions, nonlinear_directions
+from vae_jax.latents import directions, nonlinear_directions, quantiles
 from vae_jax.modes.explore import maps, markup, survey
 from vae_jax.modes.explore import studio as studio_lib
 
@@ -218,7 +218,7 @@ def test_the_cloud_is_clicked_on(studio):
 def test_a_point_of_the_plane(studio, prior):
   levels = np.sort(np.random.default_rng(0).normal(size=(2, 20)))
   if prior:
-    levels = np.stack([maps.latents.prior_quantiles(20)] * 2).astype(float)
+    levels = np.stack([quantiles.prior_quantiles(20)] * 2).astype(float)
   picture = np.zeros((20, 20, 1), np.uint8)
   plane = maps.Plane(picture, levels, "", prior)
   # The picture in column 4 from the left and row 17 from the top.

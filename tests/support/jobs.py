@@ -25,7 +25,7 @@ def get_config():
     train__num_steps={steps},
     train__validate_every_steps=20,
     checkpoint__every_steps=10,
-    watch__heartbeat_seconds=10.0,
+    watch__heartbeat_seconds=5.0,
     train__compilation_cache_dir="",
   )
 """

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
 from vae_jax import config as config_lib
 from vae_jax import objectives
@@ -52,7 +53,7 @@ def needy_loss(vae, batch, *, step):
 def nan_on_one_device(vae, batch, *, step):
   """The ELBO; on the second device the fourth step's loss is nan."""
   terms = elbo.elbo(vae, batch, step=step)
-  bad = (step == 3) & (devices.axis_index() == 1)
+  bad = (step == 3) & (lax.axis_index(devices.AXIS) == 1)
   return terms.replace(loss=jnp.where(bad, jnp.nan, terms.loss))
 
 
@@ -108,7 +109,7 @@ def untrained(config, folder):
   begun."""
   run = setup.prepare(config)
   variables = build.init_variables(run.config, run.image_shape, run.vae_eval)
-  return trained_model.Trained(
+  return trained_model.TrainedModel(
     experiment=run,
     workdir=folder,
     step=0,

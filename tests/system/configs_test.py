@@ -15,7 +15,7 @@ from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
 from vae_jax.modes import evaluate, options, reconstruct
-from vae_jax.runtime import devices, distributed
+from vae_jax.runtime import devices, job
 from vae_jax.training import build, metrics, optim, restore
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -199,8 +199,9 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   evaluate.evaluate(saved, str(tmp_path))
   reconstruct.sample(saved, str(tmp_path), options.Options())
   devices.initialize(config.train.compilation_cache_dir)
-  distributed.start(config)
-  distributed.finish()
+  monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: None)
+  job.start(config)
+  job.finish()
   # Settings of conditional models and of losses with their own network.
   config.model.condition = "label"
   config.data.num_labels = 3

@@ -8,16 +8,13 @@ import sys
 
 import pytest
 
-from tests.support import jobs, stores
+from tests.support import jobs
 from tests.support.tiny import assert_same, tiny_config
 from vae_jax import train
 from vae_jax.modes import evaluate, reconstruct
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import staging, storage, transfer
 from vae_jax.training import checkpoint, metrics, restore
-
-stores.require()
-pytestmark = stores.MARKS
 
 
 def test_a_checkpoint_is_one_when_its_last_file_is_there(

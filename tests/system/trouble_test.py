@@ -6,19 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.support import stores
 from tests.support.tiny import assert_same
 from vae_jax import config as config_lib
 from vae_jax.config import flags
 from vae_jax.data import remote
 from vae_jax.figures import png
-from vae_jax.runtime import lease, preemption, storage, transfer
+from vae_jax.runtime import locks, preemption, storage, transfer
 from vae_jax.training import checkpoint, metrics, provenance, step_log
 from vae_jax.training import step as train_step
 from vae_jax.training import workdir as workdir_lib
 
-stores.require()
-pytestmark = stores.MARKS
 # What s3fs makes of SlowDown, RequestTimeout and InternalError, and what has
 # no errno.
 _PASSING = [
@@ -133,7 +130,7 @@ def test_no_access_is_wrong_input(address, fail):
 @pytest.mark.parametrize("verb", ["get", "delete"])
 def test_the_end_of_an_owner_hides_no_other(address, fail, verb, caplog):
   with pytest.raises(preemption.Interrupted):
-    with lease.hold(address / ".owner"):
+    with locks.lease(address / ".owner"):
       fail(verb, ".owner", _PASSING[0])
       raise preemption.Interrupted("Stopped.")
   assert ".owner could not be removed" in caplog.text

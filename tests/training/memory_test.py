@@ -5,6 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from jax import lax
 
 from tests.support import tiny
 from tests.support.tiny import tiny_config
@@ -84,7 +85,9 @@ def test_exchanged_bytes_of_a_step(in_parts):
 
 
 def test_what_is_gathered():
-  gather = devices.pmap(lambda x: (devices.all_gather(x), devices.psum(x)))
+  gather = devices.pmap(
+    lambda x: (devices.all_gather(x), lax.psum(x, devices.AXIS))
+  )
   x = devices.replicate(np.ones((2, 3), np.float32))
   text = gather.lower(x).compile().as_text()
   assert collectives.bytes_per_step(text) == {

@@ -116,7 +116,7 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     return CachedSource(folder)
   try:
     root.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(
+    with locks.file_lock(
       root / f"{folder.name}.lock", f"decoding images into {folder}"
     ):
       # Its former owner may have made it while this one waited.

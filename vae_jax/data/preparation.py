@@ -64,7 +64,7 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
       root.mkdir(parents=True, exist_ok=True)
       # Not `.{name}.lock`: a data set that locks itself may take that.
       lock = root / f".prepare_{name}.lock"
-      with locks.exclusive(lock, f"preparing {name}"):
+      with locks.file_lock(lock, f"preparing {name}"):
         folder = _find(root, name, config, version)
         if folder is None:
           _prepare(data, root, name, config)

@@ -35,7 +35,7 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
   record = folder.with_name(f"{folder.name}.json")
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(
+    with locks.file_lock(
       folder.with_name(f"{folder.name}.lock"), f"copying {remote}"
     ):
       if not _is_of(folder, record, listing):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 from vae_jax.evaluate import attribute_classifier as judge_lib
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
-Ways = tuple[directions.Directions, nonlinear_directions.Curves]
+Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
 
 KINDS = (*directions.KINDS, nonlinear_directions.KIND)
 PIXELS = "pixels"  # The baseline: the difference of the mean images.
@@ -51,9 +51,9 @@ class Readings:
 
 
 def latent_strip(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   codes: Float32[np.ndarray, "n d"],
-  ways: Ways,
+  paths: Paths,
   kind: str,
   weights: Mapping[str, float | int],
   strengths: Float[np.ndarray, " s"],
@@ -61,18 +61,18 @@ def latent_strip(
   """Returns the pictures along a strip of each code, strength by strength.
 
   Along a direction v they are decode(code + strength * v), v the weighted sum
-  of those of the attributes; along curves see `curves`.
+  of those of the attributes; for `curved` see `nonlinear_directions`.
 
   Raises:
     ConfigError: there is no such attribute or kind, or it does not vary.
   """
-  found, bent = ways
+  linear, nonlinear = paths
   for name in weights:
-    found.check(name)
+    linear.check(name)
   if kind == nonlinear_directions.KIND:
-    moved = bent.walk(codes, weights, strengths)
+    moved = nonlinear.walk(codes, weights, strengths)
   else:
-    vector = sum(w * found.vector(a, kind) for a, w in weights.items())
+    vector = sum(w * linear.vector(a, kind) for a, w in weights.items())
     moved = codes[:, None] + strengths[:, None].astype(np.float32) * vector
   images = model.decode(moved.reshape(-1, codes.shape[1]).astype(np.float32))
   return images.reshape(len(codes), len(strengths), *images.shape[1:])
@@ -139,7 +139,7 @@ def score(
   unedited: UInt8[np.ndarray, "n h w c"],
   target: Target,
 ) -> dict[str, Any]:
-  """Returns what the strips of one kind of way amount to.
+  """Returns what the strips of one kind of direction amount to.
 
   success      share of images whose target is clearly absent at the first
                strength and clearly present at the last, see `clearly`
@@ -203,24 +203,24 @@ def _mean_distance(
 
 
 def measure(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   judge: judge_lib.Judge,
-  ways: Ways,
+  paths: Paths,
   images: UInt8[np.ndarray, "n h w c"],
   target: Target,
   strengths: Float[np.ndarray, " s"],
   kinds: tuple[str, ...],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Readings]]:
-  """Edits images along each kind of way and scores the edits.
+  """Edits images along each kind of direction and scores the edits.
 
   Args:
     model: the model.
     judge: of its data set.
-    ways: directions and curves of the model.
+    paths: linear and nonlinear directions of the model.
     images: held-out images, as the model is given them.
     target: what to raise.
     strengths: ascending.
-    kinds: of ways, of `KINDS`.
+    kinds: of directions, of `KINDS`.
 
   Returns:
     Scores and readings by kind, `PIXELS` among them.
@@ -230,11 +230,11 @@ def measure(
   scores, readings = {}, {}
   for kind in (*kinds, PIXELS):
     if kind == PIXELS:
-      difference = ways[0].pixel_difference(target.attribute)
+      difference = paths[0].pixel_difference(target.attribute)
       strips, unedited = pixel_strip(images, difference, strengths), images
     else:
       weights = {target.attribute: 1.0}
-      strips = latent_strip(model, codes, ways, kind, weights, strengths)
+      strips = latent_strip(model, codes, paths, kind, weights, strengths)
       unedited = rebuilt
     readings[kind] = read(judge, strips, unedited, target)
     scores[kind] = score(judge, readings[kind], unedited, target)

@@ -51,7 +51,7 @@ def mean_terms(
     desc="evaluate",
     disable=not (progress and devices.is_lead()),
   )
-  with bar, watchdog.hastily():
+  with bar, watchdog.armed():
     for start, data in zip(starts, batches, strict=True):
       sums = eval_step(variables, devices.shard(data), *replicated)
       watchdog.progress(watchdog.COMPUTING)

@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from vae_jax import figures, models
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 from vae_jax.training.experiment import Experiment
@@ -16,8 +15,6 @@ _RECONSTRUCTIONS = 30
 _SAMPLE_ROWS = 10
 _MANIFOLD_ROWS = 20
 _SCATTER = 10_000
-# Images encoded or decoded at a time.
-_CHUNK = 500
 
 
 def reconstructions(
@@ -38,16 +35,6 @@ def reconstructions(
   )
 
 
-def sample_labels(config: ConfigDict, source: Any, count: int) -> Any:
-  """Returns what samples of a conditional model are given, None for others:
-  the classes in turn, or the attributes of the split's first images."""
-  if config.model.condition == "none":
-    return None
-  if config.model.condition == "label":
-    return (np.arange(count) % config.data.num_labels).astype(np.int32)
-  return source.fetch(np.arange(count) % len(source))["label"]
-
-
 def samples(
   experiment: Experiment, state: TrainState, source: Any, path: storage.Path
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +44,7 @@ def samples(
   """
   config, vae = experiment.config, experiment.vae_eval
   variables = trained_model.eval_variables(config, state)
-  label = sample_labels(config, source, _SAMPLE_ROWS**2)
+  label = trained_model.sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     apply.sample(
       vae,
@@ -110,68 +97,25 @@ def at_the_end(
   if config.model.latent_dim != 2:
     return
   variables = trained_model.eval_variables(config, state)
-  model = trained_model.Trained(
+  model = trained_model.TrainedModel(
     experiment, storage.path(workdir), int(state.step), variables
   )
-  codes, labels = first_codes(model, source, _SCATTER)
+  codes, labels = model.first_codes(source, _SCATTER)
   classes = source.label_shape == ()
   figures.latent_scatter(
     codes,
     labels if classes else None,
     folder / "latents.png",
     class_names=experiment.splits.label_names if classes else None,
-    standard_normal=has_standard_prior(config),
+    standard_normal=quantiles.has_standard_prior(config),
   )
   # What a code decodes to must not depend on a label too.
   if config.model.condition == "none":
     manifold(model, codes, folder / "manifold.png")
 
 
-def first_codes(
-  model: trained_model.Trained, source: Any, count: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """Returns the codes [n d] of a split's first images, at most `count`, and
-  their labels, None where there are none."""
-  codes, labels = [], []
-  for begin in range(0, min(count, len(source)), _CHUNK):
-    end = min(begin + _CHUNK, count, len(source))
-    index = np.arange(begin, end, dtype=np.int32)
-    data = source.fetch(index)
-    label = data.get("label")
-    codes.append(model.encode(model.as_input(data["image"], index), label))
-    labels.append(label)
-  known = labels[0] is not None
-  return np.concatenate(codes), np.concatenate(labels) if known else None
-
-
-def has_standard_prior(config: ConfigDict) -> bool:
-  """Whether codes should lie as N(0, I) has them."""
-  return (
-    config.model.prior.name == "standard_normal"
-    and config.model.posterior.name != "deterministic"
-  )
-
-
-def ticks(
-  config: ConfigDict, codes: np.ndarray | None, count: int
-) -> np.ndarray:
-  """Returns `count` values at which each latent is shown, ascending, [d count]:
-  quantiles of N(0, 1), where codes should lie, or of the codes themselves
-  where there is no such prior.
-
-  Args:
-    config: the resolved config.
-    codes: [n d]; not read, so that it may be None, with that prior.
-    count: of values.
-  """
-  if has_standard_prior(config):
-    quantiles = apply.prior_quantiles(count)
-    return np.tile(quantiles, (config.model.latent_dim, 1))
-  return apply.aggregate_quantiles(codes, count)
-
-
 def manifold(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   codes: np.ndarray | None,
   path: storage.Path,
   *,
@@ -181,15 +125,15 @@ def manifold(
 
   Args:
     model: with two latents.
-    codes: see `ticks`.
+    codes: see `quantiles.ticks`.
     path: of the picture.
     rows: and columns.
 
   Returns:
     Codes [n 2], row by row from the top left, and images [n h w c].
   """
-  z1, z2 = ticks(model.config, codes, rows)
-  grid = apply.grid(z1, z2)
+  z1, z2 = quantiles.ticks(model.config, codes, rows)
+  grid = quantiles.grid(z1, z2)
   images = model.decode(grid)
   figures.manifold(images, path, z1=z1, z2=z2[::-1])
   return grid, images

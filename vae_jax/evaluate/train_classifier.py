@@ -64,7 +64,7 @@ def judge_of(experiment: Experiment) -> judge_lib.Judge:
   if path.exists():
     return judge_lib.load(path)
   folder.mkdir(parents=True, exist_ok=True)
-  with locks.exclusive(path.with_suffix(".lock"), "training the judge"):
+  with locks.file_lock(path.with_suffix(".lock"), "training the judge"):
     if not path.exists():
       judge_lib.save(_train(config, splits), path)
   return judge_lib.load(path)

@@ -65,7 +65,7 @@ class Probe(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Curves:
+class NonlinearDirections:
   """Fitted probes.
 
   Attributes:
@@ -170,7 +170,7 @@ def fit(
   names: tuple[str, ...],
   *,
   step: int,
-) -> Curves:
+) -> NonlinearDirections:
   """Trains the probes.
 
   Args:
@@ -194,7 +194,7 @@ def fit(
   with np.errstate(divide="ignore", invalid="ignore"):
     inside = (present * odds).sum(axis=0) / count
     outside = ((1 - present) * odds).sum(axis=0) / (len(present) - count)
-  return Curves(
+  return NonlinearDirections(
     names=names,
     params=jax.tree.map(np.asarray, params),
     scale=scale,
@@ -254,7 +254,7 @@ def _read(
   return np.asarray(told), np.asarray((gradients**2).sum(-1).mean(0))
 
 
-def save(found: Curves, path: storage.Path) -> None:
+def save(found: NonlinearDirections, path: storage.Path) -> None:
   """Writes curves to an `.npz` file, whole or not at all."""
   flat = traverse_util.flatten_dict(found.params, sep="/")
   storage.write_arrays(
@@ -268,11 +268,11 @@ def save(found: Curves, path: storage.Path) -> None:
   )
 
 
-def load(path: storage.Path) -> Curves:
+def load(path: storage.Path) -> NonlinearDirections:
   """Reads what `save` wrote; needs no pickle."""
   values = storage.read_arrays(path)
   flat = {k: v for k, v in values.items() if k.startswith("params/")}
-  return Curves(
+  return NonlinearDirections(
     names=tuple(values["names"].tolist()),
     params=traverse_util.unflatten_dict(flat, sep="/"),
     scale=values["scale"],

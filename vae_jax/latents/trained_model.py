@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import models
+from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
@@ -20,6 +21,7 @@ from vae_jax.training.experiment import Experiment
 from vae_jax.training.step import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
+_FETCHED = 500  # Images read from a source at a time.
 
 
 def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
   """A run's checkpoint, ready to encode and decode.
 
   Attributes:
@@ -124,6 +126,22 @@ class Trained:
 
     return self._in_chunks(run, index, label)
 
+  def first_codes(
+    self, source: datasets.Source, count: int
+  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
+    """Returns the codes of a split's first images, at most `count`, and their
+    labels; None where the split has none."""
+    codes, labels = [], []
+    total = min(count, len(source))
+    for begin in range(0, total, _FETCHED):
+      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
+      data = source.fetch(index)
+      labels.append(data.get("label"))
+      image = self.as_input(data["image"], index)
+      codes.append(self.encode(image, labels[-1]))
+    known = labels[0] is not None
+    return np.concatenate(codes), np.concatenate(labels) if known else None
+
   def _in_chunks(
     self, function: Any, values: np.ndarray, label: np.ndarray | None
   ) -> np.ndarray:
@@ -147,13 +165,13 @@ def padded(
 
 def open_run(
   config: ConfigDict, workdir: str, *, chunk: int = CHUNK
-) -> Trained:
+) -> TrainedModel:
   """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
 
   Args:
     config: the resolved config.
     workdir: folder of the run.
-    chunk: see `Trained`.
+    chunk: see `TrainedModel`.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
@@ -161,10 +179,24 @@ def open_run(
   opened = experiment.build(config)
   best = config.eval.checkpoint == "best"
   state = restore.load_state(workdir, best=best, experiment=opened)
-  return Trained(
+  return TrainedModel(
     experiment=opened,
     workdir=storage.path(workdir),
     step=int(state.step),
     variables=eval_variables(config, state),
     chunk=chunk,
   )
+
+
+def sample_labels(
+  config: ConfigDict, source: datasets.Source | None, count: int
+) -> Integer[np.ndarray, "n ..."] | None:
+  """Returns the labels of samples of a conditional model, None for others.
+
+  They are the classes in turn, or the attributes of the split's first images.
+  """
+  if config.model.condition == "none":
+    return None
+  if config.model.condition == "label":
+    return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  return source.fetch(np.arange(count) % len(source))["label"]

@@ -27,7 +27,7 @@ _PART = 2000  # Images read at a time for their mean.
 
 
 def codes_of(
-  model: trained_model.Trained, split: str, *, bar: str
+  model: trained_model.TrainedModel, split: str, *, bar: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """Encodes each image of a split once.
 
@@ -44,7 +44,7 @@ def codes_of(
 
 
 def _encoded(
-  model: trained_model.Trained, split: str, bar: str
+  model: trained_model.TrainedModel, split: str, bar: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
   """What `codes_of` returns, and one draw of each posterior."""
   source = model.experiment.source(split)
@@ -63,7 +63,7 @@ def _encoded(
   return codes, draws, labels if labelled else None, names
 
 
-def made_from(model: trained_model.Trained) -> str:
+def made_from(model: trained_model.TrainedModel) -> str:
   """Returns a hash of all that the ways of a model depend on."""
   data = model.config.data
   said = [_VERSION, model.step, model.config.eval.seed, data.name]
@@ -74,14 +74,9 @@ def made_from(model: trained_model.Trained) -> str:
   return digest.hexdigest()
 
 
-def directions_of(model: trained_model.Trained) -> directions.Directions:
-  """Returns the directions of a run's checkpoint, as `ways_of`."""
-  return ways_of(model)[0]
-
-
-def ways_of(
-  model: trained_model.Trained,
-) -> tuple[directions.Directions, nonlinear_directions.Curves]:
+def directions_of(
+  model: trained_model.TrainedModel,
+) -> tuple[directions.Directions, nonlinear_directions.NonlinearDirections]:
   """Returns directions and curves of a run's checkpoint: those on disk, or new
   ones.
 
@@ -181,7 +176,7 @@ def attributes(
 ) -> str:
   """Makes the directions of a run and returns a table of them."""
   del options
-  found = directions_of(trained_model.open_run(config, workdir))
+  found, _ = directions_of(trained_model.open_run(config, workdir))
   width = max(len(name) for name in found.names)
   lines = [f"{'attribute':>{width}}    images  probe's balanced accuracy"]
   for a, name in enumerate(found.names):

@@ -113,8 +113,8 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
       "more."
     )
   model = trained_model.open_run(config, workdir)
-  ways = attributes.ways_of(model)
-  mixed = weights(options.attribute, ways[0].names)
+  paths = attributes.directions_of(model)
+  mixed = weights(options.attribute, paths[0].names)
   selection = image_argument.select(model, options.images, _IMAGES)
   name = "_".join(
     attribute + ("" if weight == 1 else f"_{weight:g}")
@@ -122,18 +122,18 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   )
   stem = re.sub(r"[^\w.+-]", "_", name)
   path = model.workdir / _FOLDER / f"{stem}.png"
-  _draw(model, ways, mixed, selection, steps, chosen, path)
+  _draw(model, paths, mixed, selection, steps, chosen, path)
   measured = path.with_suffix(".json"), path.with_name(f"{stem}_curves.png")
   for stale in measured:
     stale.unlink(missing_ok=True)
   if list(mixed.values()) != [1.0] or not examples:
     return str(path)
-  return _measure(model, ways, name, steps, chosen, examples, path)
+  return _measure(model, paths, name, steps, chosen, examples, path)
 
 
 def _draw(
-  model: trained_model.Trained,
-  ways: attribute_edits.Ways,
+  model: trained_model.TrainedModel,
+  paths: attribute_edits.Paths,
   mixed: dict[str, float],
   selection: image_argument.Selection,
   steps: np.ndarray,
@@ -145,9 +145,9 @@ def _draw(
   strips = {}
   for kind in chosen:
     strips[kind] = attribute_edits.latent_strip(
-      model, codes, ways, kind, mixed, steps
+      model, codes, paths, kind, mixed, steps
     )
-  difference = sum(w * ways[0].pixel_difference(a) for a, w in mixed.items())
+  difference = sum(w * paths[0].pixel_difference(a) for a, w in mixed.items())
   strips[attribute_edits.PIXELS] = attribute_edits.pixel_strip(
     selection.image, difference, steps
   )
@@ -182,8 +182,8 @@ def _target(judge: judge_lib.Judge, attribute: str) -> attribute_edits.Target:
 
 
 def _measure(
-  model: trained_model.Trained,
-  ways: attribute_edits.Ways,
+  model: trained_model.TrainedModel,
+  paths: attribute_edits.Paths,
   attribute: str,
   steps: np.ndarray,
   chosen: tuple[str, ...],
@@ -197,7 +197,7 @@ def _measure(
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
   scores, readings = attribute_edits.measure(
-    model, judge, ways, image, target, steps, chosen
+    model, judge, paths, image, target, steps, chosen
   )
   low, high = attribute_edits.clearly(judge, target)
   measured = f"factor {target.factor}" if target.factor else "probability"

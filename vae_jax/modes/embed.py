@@ -218,7 +218,7 @@ def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
 
 
 def _project(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,

@@ -106,11 +106,11 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     try:
       result.update(metrics.finite(part(model)))
     except ConfigError as error:
-      if devices.process_count() > 1 and isinstance(error, errors.DataError):
+      if jax.process_count() > 1 and isinstance(error, errors.DataError):
         raise  # Of the disk of one host: the others are in the middle of it.
       not_made[name] = str(error)
     except Exception as error:
-      if devices.process_count() > 1:
+      if jax.process_count() > 1:
         raise  # The others may be in the middle of it.
       # Out of memory, or a defect: no reason to lose hours of other parts.
       logging.exception("No %s", name)

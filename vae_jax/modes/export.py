@@ -2,7 +2,7 @@
 
 The programs are StableHLO through `jax.export`, of any batch size and for CPU,
 GPU and TPU, with the weights inside. With a batch size and on a platform, they
-give the bits that `trained.Trained` gives with chunks of that size; another
+give the bits that `TrainedModel` gives with chunks of that size; another
 batch size changes the order of sums, and so the last bits of a code.
 """
 
@@ -92,7 +92,7 @@ def _require(names: tuple[str, ...]) -> None:
       ) from error
 
 
-def programs(model: trained_model.Trained) -> dict[str, bytes]:
+def programs(model: trained_model.TrainedModel) -> dict[str, bytes]:
   """Returns encoder and decoder as programs of any batch size, by file name."""
 
   def encode(image: jax.Array, *label: jax.Array) -> jax.Array:
@@ -110,7 +110,7 @@ def programs(model: trained_model.Trained) -> dict[str, bytes]:
 
 
 def _variables(
-  model: trained_model.Trained, *label: jax.Array
+  model: trained_model.TrainedModel, *label: jax.Array
 ) -> dict[str, Any]:
   # Without the barrier the compiler would compute ahead whatever depends on
   # the weights alone, and round it otherwise than where they are arguments.
@@ -118,7 +118,7 @@ def _variables(
   return {**variables, **(models.given(label=label[0]) if label else {})}
 
 
-def _label_shape(model: trained_model.Trained) -> tuple[int, ...] | None:
+def _label_shape(model: trained_model.TrainedModel) -> tuple[int, ...] | None:
   shapes = {
     "none": None,
     "label": (),
@@ -128,7 +128,7 @@ def _label_shape(model: trained_model.Trained) -> tuple[int, ...] | None:
 
 
 def _program(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   function: Callable[..., jax.Array],
   shape: tuple[int, ...],
   dtype: Any,
@@ -159,7 +159,7 @@ def _no_locations() -> Iterator[None]:
     jax.config.update(name, before)
 
 
-def weights(model: trained_model.Trained) -> bytes:
+def weights(model: trained_model.TrainedModel) -> bytes:
   """Returns parameters, as "decoder/Conv_0/kernel", and the model's state, as
   "batch_stats/...", in the format safetensors."""
   from safetensors import numpy as safetensors

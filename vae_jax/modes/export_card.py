@@ -22,7 +22,7 @@ _PRIVATE = (
 
 
 def card(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   *,
   platforms: tuple[str, ...],
   label_shape: tuple[int, ...] | None,
@@ -99,19 +99,19 @@ def _version() -> str | None:
     return None  # A checkout that was never installed.
 
 
-def _label_names(model: trained_model.Trained) -> list[str] | None:
+def _label_names(model: trained_model.TrainedModel) -> list[str] | None:
   if model.config.model.condition == "none":
     return None
   names = model.experiment.splits.label_names
   return None if names is None else list(names)
 
 
-def _directions(model: trained_model.Trained) -> dict[str, Any] | None:
+def _directions(model: trained_model.TrainedModel) -> dict[str, Any] | None:
   """Returns the vectors by attribute and kind, and how to use them."""
   config = model.config
   if config.model.condition != "none" or not config.data.num_labels:
     return None
-  found = attributes.directions_of(model)
+  found = attributes.directions_of(model)[0]
   vectors = {
     name: {
       kind: _numbers(found.vectors[k, a])

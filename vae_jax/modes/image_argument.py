@@ -42,7 +42,7 @@ class Selection:
 
 
 def select(
-  model: trained_model.Trained, text: str | None, default: str
+  model: trained_model.TrainedModel, text: str | None, default: str
 ) -> Selection:
   """Returns the images that --images asks for.
 
@@ -77,7 +77,9 @@ def select(
   )
 
 
-def photo(model: trained_model.Trained, content: bytes, name: str) -> Selection:
+def photo(
+  model: trained_model.TrainedModel, content: bytes, name: str
+) -> Selection:
   """Returns a picture that a person gave as the bytes of a file.
 
   Args:
@@ -94,7 +96,7 @@ def photo(model: trained_model.Trained, content: bytes, name: str) -> Selection:
 
 
 def _of_split(
-  model: trained_model.Trained, part: str, *, whole: bool
+  model: trained_model.TrainedModel, part: str, *, whole: bool
 ) -> Selection:
   """Returns images of the data set, of which `whole` allows none to lack."""
   split, _, positions = part.removeprefix(_DATA).partition(":")
@@ -139,7 +141,7 @@ def _positions(
   return np.array(found, np.int32)
 
 
-def _of_files(model: trained_model.Trained, pattern: str) -> Selection:
+def _of_files(model: trained_model.TrainedModel, pattern: str) -> Selection:
   """Returns the pictures that a path or a pattern names, in order of name."""
   _check_unconditional(model, pattern)
   path = pathlib.Path(pattern).expanduser()
@@ -157,20 +159,20 @@ def _of_files(model: trained_model.Trained, pattern: str) -> Selection:
 
 
 def _given(
-  model: trained_model.Trained, image: list[np.ndarray], name: list[str]
+  model: trained_model.TrainedModel, image: list[np.ndarray], name: list[str]
 ) -> Selection:
   index = np.arange(len(image), dtype=np.int32)
   return Selection(model.as_input(np.stack(image), index), None, tuple(name))
 
 
-def _cut(model: trained_model.Trained) -> dict[str, Any]:
+def _cut(model: trained_model.TrainedModel) -> dict[str, Any]:
   """Returns what `photos` has to know of the data set."""
   data = model.config.data
   stored = datasets.stored_size(data) if data.crop else None
   return {"shape": model.image_shape, "crop": data.crop, "stored": stored}
 
 
-def _check_unconditional(model: trained_model.Trained, name: str) -> None:
+def _check_unconditional(model: trained_model.TrainedModel, name: str) -> None:
   condition = model.config.model.condition
   if condition != "none":
     raise ConfigError(

@@ -179,7 +179,9 @@ def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
 
-def _open(folder: storage.Path, config: ConfigDict) -> trained_model.Trained:
+def _open(
+  folder: storage.Path, config: ConfigDict
+) -> trained_model.TrainedModel:
   own = restore.load_config(folder)
   # A run that was there already may have been started with others.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):

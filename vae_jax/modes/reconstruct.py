@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import summaries
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import interpolation, quantiles, trained_model
 from vae_jax.modes import image_argument as images_lib
 from vae_jax.modes import latent_argument as codes_lib
 from vae_jax.modes import options as options_lib
@@ -62,7 +62,7 @@ def sample(
   source = None
   if config.model.condition == "attributes":
     source = model.experiment.source("validation")
-  label = summaries.sample_labels(config, source, count)
+  label = trained_model.sample_labels(config, source, count)
   images = model.sample(np.arange(count, dtype=np.int32), label)
   folder = model.workdir / _FOLDER
   storage.write_arrays(folder / "samples.npz", images=images)
@@ -107,7 +107,10 @@ def interpolate(
   ends = model.encode(chosen.image, chosen.label)
   ends = ends.reshape(-1, 2, ends.shape[-1])
   codes = np.stack(
-    [[way(a, b, t) for way in (apply.linear, apply.spherical)] for a, b in ends]
+    [
+      [way(a, b, t) for way in (interpolation.linear, interpolation.spherical)]
+      for a, b in ends
+    ]
   )
   label = None
   if chosen.label is not None:
@@ -183,9 +186,9 @@ def manifold(
   _check_unconditional(config, "manifold")
   model = trained_model.open_run(config, workdir)
   codes = None
-  if not summaries.has_standard_prior(config):
+  if not quantiles.has_standard_prior(config):
     source = model.experiment.source("validation")
-    codes, _ = summaries.first_codes(model, source, _SCATTER)
+    codes, _ = model.first_codes(source, _SCATTER)
   path = model.workdir / _FOLDER / "manifold.png"
   grid, images = summaries.manifold(model, codes, path, rows=steps)
   storage.write_arrays(path.with_suffix(".npz"), images=images, codes=grid)

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.evaluate import diagnostics, summaries
-from vae_jax.latents import trained_model
+from vae_jax.evaluate import diagnostics
+from vae_jax.latents import quantiles, trained_model
 from vae_jax.modes import image_argument as images_lib
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import devices, storage
@@ -44,7 +44,7 @@ class _Latents:
   codes: np.ndarray
 
 
-def _latents(model: trained_model.Trained) -> _Latents:
+def _latents(model: trained_model.TrainedModel) -> _Latents:
   """Measures the latents on the test split's first images."""
   first = _First(model.experiment.source("test"), _MOST)
   variables = devices.replicate(model.variables)
@@ -52,7 +52,7 @@ def _latents(model: trained_model.Trained) -> _Latents:
     rows = diagnostics.posteriors(model.experiment, variables, first)
   except ConfigError:
     # No diagonal normal, so that no latent has a KL of its own.
-    codes, _ = summaries.first_codes(model, first, _MOST)
+    codes, _ = model.first_codes(first.source, _MOST)
     return _Latents("std", codes.std(axis=0, dtype=np.float64), codes)
   if rows.kl is not None:
     return _Latents("KL", rows.kl.mean(axis=0, dtype=np.float64), rows.mean)
@@ -77,7 +77,7 @@ def traverse(
   model = trained_model.open_run(config, workdir)
   chosen = images_lib.select(model, options.images, "data:test:0")
   found = _latents(model)
-  values = summaries.ticks(config, found.codes, steps)
+  values = quantiles.ticks(config, found.codes, steps)
   order = np.argsort(-found.carried, kind="stable")
   codes = model.encode(chosen.image, chosen.label)
   own = model.decode(codes, chosen.label)
@@ -92,7 +92,7 @@ def traverse(
     carried=found.carried,
   )
   drawn = order[:_DRAWN]
-  if summaries.has_standard_prior(config):
+  if quantiles.has_standard_prior(config):
     heads = [f"{v:z.2f}" for v in values[0]]
   else:
     heads = [f"{100 * (i + 0.5) / steps:.3g}%" for i in range(steps)]
@@ -116,7 +116,7 @@ def traverse(
 
 
 def _decoded(
-  model: trained_model.Trained,
+  model: trained_model.TrainedModel,
   codes: np.ndarray,
   values: np.ndarray,
   label: np.ndarray | None,

@@ -30,7 +30,6 @@ from vae_jax.runtime import (
   distributed,
   preemption,
   storage,
-  transport,
   watchdog,
 )
 from vae_jax.training import step_log
@@ -121,7 +120,7 @@ def keep(workdir: str, config: ConfigDict) -> Iterator[Record]:
   record = Record(workdir, describe(config) if devices.is_lead() else {})
 
   def lost(sentence: str) -> None:
-    record.ended(transport.Lost(sentence))
+    record.ended(watchdog.Stalled(sentence))
 
   try:
     with watchdog.last_words(lost):
@@ -172,7 +171,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     "python": platform.python_version(),
     "packages": packages(),
     "devices": devices.describe_devices(),
-    "processes": distributed.names(),
+    "processes": [str(p) for p in distributed.processes()],
     "devices_per_process": jax.local_device_count(),
     "backend": jax.default_backend(),
     "platform": platform.platform(),

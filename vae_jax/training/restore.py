@@ -65,10 +65,8 @@ class Safekeeping:
     else:
       state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
     self.resumed = distributed.from_lead("the checkpoint", found is not None)
-    self.state = devices.broadcast(state)
-    self.host_state = (
-      state if devices.is_lead() else devices.read_one(self.state)
-    )
+    self.host_state = distributed.broadcast(state)
+    self.state = devices.replicate(self.host_state)
 
   def _open(self, like: train_step.TrainState) -> train_step.TrainState | None:
     found, unreadable = checkpoint.restore(self._workdir, like)
@@ -112,14 +110,14 @@ class Safekeeping:
       return
     watchdog.progress(f"saving step {int(state.step)}")
     # Rows first: none may be missing of steps that will not be repeated.
-    with watchdog.patiently():
+    with watchdog.paused("saving"):
       self.writer.flush()
       self._checkpoints.save(state, self._config, score=score)
 
   def wait(self) -> None:
     """Returns, in all processes, when what was saved is on disk."""
     if self._checkpoints is not None:
-      with watchdog.patiently():
+      with watchdog.paused("saving"):
         self._checkpoints.wait()
     distributed.barrier("the checkpoint")
 

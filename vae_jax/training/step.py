@@ -168,7 +168,7 @@ def make_train_steps(
     seed: jax.Array,
   ) -> tuple[Any, Any, dict[str, jax.Array]]:
     (local,) = data["index"].shape
-    devices, device = parallel.device_count(), parallel.axis_index()
+    devices, device = parallel.device_count(), lax.axis_index(parallel.AXIS)
     # Parts divide the global batch before devices do, so that a part holds
     # the same images however many devices share it.
     position = (part * devices + device) * local + jnp.arange(local)
@@ -221,7 +221,8 @@ def make_train_steps(
       )
       grads = jax.tree.map(lambda g: g / parts, grads)
       means = jax.tree.map(lambda m: jnp.mean(m, axis=0), means)
-    return parallel.psum(grads), model_state, parallel.psum(means)
+    grads = lax.psum(grads, parallel.AXIS)
+    return grads, model_state, lax.psum(means, parallel.AXIS)
 
   def one_step(
     state: TrainState, data: dict[str, jax.Array], seed: jax.Array
@@ -290,7 +291,7 @@ def make_train_steps(
     steps = data["index"].shape[0]
     history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
     state, history = lax.fori_loop(0, count, body, (state, history))
-    return state, history, parallel.psum(told) > 0
+    return state, history, lax.psum(told, parallel.AXIS) > 0
 
   return parallel.pmap(train_steps, donate_argnums=(0,))
 
@@ -342,6 +343,6 @@ def make_eval_step(
       for k, v in terms.items()
     }
     count = jnp.sum(batch.mask, dtype=jnp.float32)
-    return parallel.psum(sums | {"count": count})
+    return lax.psum(sums | {"count": count}, parallel.AXIS)
 
   return parallel.pmap(eval_step)

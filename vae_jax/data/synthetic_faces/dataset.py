@@ -147,7 +147,7 @@ def prepare(
   root = pathlib.Path(data_dir).expanduser().resolve()
   root.mkdir(parents=True, exist_ok=True)
   lock = root / ".synthetic_faces.lock"
-  with locks.exclusive(lock, "drawing synthetic_faces"), _quiet():
+  with locks.file_lock(lock, "drawing synthetic_faces"), _quiet():
     builder = SyntheticFaces(data_dir=root, config=config)
     target = pathlib.Path(builder.data_dir)
     # TFDS writes to a directory of another name and renames it when complete.

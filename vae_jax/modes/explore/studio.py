@@ -62,11 +62,11 @@ class Studio:
     map: the plane that one can click on.
   """
 
-  model: trained_model.Trained
+  model: trained_model.TrainedModel
   source: Any
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
-  bent: nonlinear_directions.Curves | None
+  bent: nonlinear_directions.NonlinearDirections | None
   latents: survey.Survey
   map: maps.Plane | maps.Cloud
 
@@ -301,7 +301,7 @@ def _draw(
   return jnp.asarray(nn.apply(run, vae)(variables))
 
 
-def open_studio(model: trained_model.Trained) -> Studio:
+def open_studio(model: trained_model.TrainedModel) -> Studio:
   """Returns the studio of a model, with what the page will call compiled.
 
   Args:
@@ -321,13 +321,15 @@ def open_studio(model: trained_model.Trained) -> Studio:
 
 
 def _ways(
-  model: trained_model.Trained,
-) -> tuple[tuple[str, ...], np.ndarray, nonlinear_directions.Curves | None]:
+  model: trained_model.TrainedModel,
+) -> tuple[
+  tuple[str, ...], np.ndarray, nonlinear_directions.NonlinearDirections | None
+]:
   """The attributes that have directions, those one looks for first, these,
   and curves."""
   length = model.config.model.latent_dim
   try:
-    found, bent = attributes.ways_of(model)
+    found, bent = attributes.directions_of(model)
   except ConfigError:
     # No labels, or given to the model: a page with the latents alone.
     return (), np.zeros((len(directions.KINDS), 0, length), np.float32), None

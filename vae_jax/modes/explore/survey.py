@@ -64,7 +64,9 @@ class _First:
     return self._source.fetch(indices)
 
 
-def survey(model: trained_model.Trained, source: datasets.Source) -> Survey:
+def survey(
+  model: trained_model.TrainedModel, source: datasets.Source
+) -> Survey:
   """Encodes the first images of a split.
 
   Args:

@@ -1,0 +1,67 @@
+"""Paths between two codes: the line, and the arc around the origin."""
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+# Sine of the angle between two codes below which they span no plane.
+_SMALL_SINE = 1e-6
+
+
+def linear(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns (1 - t) a + t b: codes on the line from a to b.
+
+  Args:
+    a: where t is 0, exactly.
+    b: where t is 1, exactly.
+    t: how far along each code is.
+  """
+  return _weighted(a, b, 1 - t, t)
+
+
+def spherical(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns codes on an arc from a to b, which passes the origin by.
+
+  sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
+  The weights are those of unit vectors, put on the codes as they are: codes of
+  one length keep it, of two lengths change from one to the other. Where w is
+  0 or pi, or a code is 0, there is no arc, or no single one, and the codes are
+  those of `linear`.
+
+  Args:
+    a: where t is 0, exactly.
+    b: where t is 1, exactly.
+    t: how far along each code is.
+
+  References:
+    Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
+    White, arXiv 1609.04468, section 2.1.
+  """
+  lengths = [np.linalg.norm(v.astype(np.float64)) for v in (a, b)]
+  if min(lengths) == 0:
+    return linear(a, b, t)
+  one, other = a / lengths[0], b / lengths[1]
+  # Exact for small angles too, of which a cosine says nothing.
+  angle = 2 * np.arctan2(
+    np.linalg.norm(one - other), np.linalg.norm(one + other)
+  )
+  if np.sin(angle) < _SMALL_SINE:
+    return linear(a, b, t)
+  t = t.astype(np.float64)
+  first, last = np.sin((1 - t) * angle), np.sin(t * angle)
+  return _weighted(a, b, first / np.sin(angle), last / np.sin(angle))
+
+
+def _weighted(
+  a: np.ndarray, b: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> Float32[np.ndarray, "k d"]:
+  codes = np.outer(first, a.astype(np.float64))
+  codes += np.outer(last, b.astype(np.float64))
+  return codes.astype(np.float32)
