@@ -12,7 +12,7 @@ from vae_jax import train
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.models import likelihoods
-from vae_jax.training import build, setup
+from vae_jax.training import build, init_from_data, setup
 
 
 class _Source:
@@ -64,7 +64,7 @@ def from_data():
   """Returns a config that starts from images, and its plain variables."""
   c = _vamp_config(initial="data")
   c.model.output_bias = "data"
-  assert build.reads_data(c)
+  assert init_from_data.is_needed(c)
   return c, _zeros(c, SOURCE.image_shape)
 
 
@@ -74,7 +74,7 @@ def test_pseudo_inputs_start_at_chosen_images(from_data):
   for seed in (0, 0, 1):
     c = c.copy_and_resolve_references()
     c.seed = seed
-    after = build.init_from_data(c, _vae(c), before, SOURCE)
+    after = init_from_data.apply(c, _vae(c), before, SOURCE)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     pixels = after["params"]["latent_prior"]["pseudo_inputs"]
     found = [
@@ -91,7 +91,7 @@ def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
   # Several chunks, the last one shorter.
   monkeypatch.setattr(build, "_CHUNK", 7 * 60)
   c, before = from_data
-  after = build.init_from_data(c, _vae(c), before, SOURCE)
+  after = init_from_data.apply(c, _vae(c), before, SOURCE)
   vae = _vae(c)
   # Without latents there is only the bias.
   code = (jnp.zeros((1, 3)),)
@@ -105,8 +105,8 @@ def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
 
 
 def test_nothing_is_read_unless_asked_for():
-  assert not build.reads_data(_config())
-  assert not build.reads_data(_vamp_config())
+  assert not init_from_data.is_needed(_config())
+  assert not init_from_data.is_needed(_vamp_config())
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_impossible_vamp_priors(settings, said):
 def test_more_pseudo_inputs_than_images():
   c = _vamp_config(initial="data", num_components=31)
   with pytest.raises(ConfigError, match="is 31, but there are only 30"):
-    build.check_data(c, _vae(c), SOURCE)
+    init_from_data.check(c, _vae(c), SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_run_with_everything_from_data(faces_dir, tmp_path):
   state = train.train(c, str(tmp_path))
   c = setup.resolve(c, splits)
   before = _zeros(c, splits.image_shape)
-  after = build.init_from_data(c, _vae(c), before, splits.train)
+  after = init_from_data.apply(c, _vae(c), before, splits.train)
   # As they were after three steps, being no parameters.
   fixed = state.model_state["fixed"]["latent_prior"]["pseudo_inputs"]
   expected = after["fixed"]["latent_prior"]["pseudo_inputs"]

@@ -86,7 +86,7 @@ class Vamp(nn.Module):
     image_shape: (h, w) of the images, in pixels.
     image_channels: channels of the images.
     num_components: number K of pseudo-inputs.
-    initial: "random" | "data", see `build.init_from_data`.
+    initial: "random" | "data", see `training.init_from_data`.
     learned: whether the pseudo-inputs are trained.
 
   References:

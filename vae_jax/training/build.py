@@ -1,4 +1,4 @@
-"""From a config to a `Vae` and its initial variables."""
+"""Builds the model of a config and its initial variables."""
 
 import dataclasses
 import math
@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import traverse_util
-from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
@@ -19,18 +17,18 @@ from vae_jax.data import datasets
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.runtime import devices
 
-# Apart from the keys of training and evaluation.
+# Separates the key of initial variables from those of training and evaluation.
 _INIT = 0x1417
-# Images read at a time for their mean, bytes; it changes no number.
-_CHUNK = 1 << 26
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
-  """Returns height, width and channels: `config.data.image_shape` if given,
-  else the data set's own after cropping and resizing.
+  """Returns height, width and channels of the images.
+
+  They are `config.data.image_shape`, or where that is empty those of the data
+  set after cropping and resizing.
 
   Raises:
-    ConfigError: the setting is no three positive numbers.
+    ConfigError: the setting does not consist of three positive numbers.
   """
   shape = tuple(config.data.image_shape)
   if not shape:
@@ -197,7 +195,7 @@ def _check_output_bias(
     return
   plain = isinstance(decoder, decoders.Mlp)
   plain &= decoder.out_channels == shape[2]
-  # Its mean is another function of the output than a sigmoid.
+  # The mean of continuous_bernoulli is no sigmoid of the output.
   plain &= config.model.likelihood.name != "continuous_bernoulli"
   if not plain:
     raise ConfigError(
@@ -209,7 +207,7 @@ def _check_output_bias(
 
 
 def _encodes(prior: nn.Module) -> bool:
-  """Whether a prior is made of posteriors of images of its own."""
+  """Returns whether a prior encodes pseudo-inputs."""
   return getattr(prior, "encodes", False)
 
 
@@ -218,13 +216,12 @@ def _check_pseudo_inputs(config: ConfigDict, prior: nn.Module) -> None:
     raise ConfigError(
       f"config.model.condition is {config.model.condition!r}, but the "
       f"pseudo-inputs of the prior {config.model.prior.name} have no labels; "
-      "one of them must be another: condition none, or a prior without an "
-      "encoder."
+      "set condition to none, or choose another prior."
     )
 
 
 def _num_labels(config: ConfigDict) -> int:
-  """Returns the classes or attributes that the model is given; 0 = none."""
+  """Returns the number of labels that the model reads; 0 = none."""
   if config.model.condition == "none":
     return 0
   return config.data.num_labels or num_labels(
@@ -236,14 +233,14 @@ def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
   """Returns the data set's number of classes, or of attributes.
 
   Raises:
-    ConfigError: the model is to be given labels that are not there.
+    ConfigError: `config.model.condition` needs labels that are missing.
   """
   shape, wanted = splits.train.label_shape, config.model.condition
   kind = {None: "none", (): "label"}.get(shape, "attributes")
   if wanted not in ("none", kind):
     has = "no labels" if kind == "none" else f"its labels are: {kind}"
     raise ConfigError(
-      f"config.model.condition is {wanted!r}, but of {splits.name} {has}; see "
+      f"config.model.condition is {wanted!r}, but for {splits.name} {has}; see "
       "config.data.label."
     )
   if shape is None:
@@ -255,7 +252,7 @@ def init_variables(
   config: ConfigDict,
   shape: tuple[int, int, int],
   vae: models.Vae | None = None,
-) -> dict[str, Any]:
+) -> models.Variables:
   """Returns {"params": ..., "batch_stats": ...}, a function of config.seed.
 
   Args:
@@ -268,8 +265,8 @@ def init_variables(
   keys = jax.random.split(jax.random.key(0), 1)
   rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
   variables = dict(jax.jit(vae.init)(rng, image, keys))
-  normalised = "encoder" in variables.get("batch_stats", {})
-  if _encodes(vae.latent_prior) and normalised:
+  has_batch_norm = "encoder" in variables.get("batch_stats", {})
+  if _encodes(vae.latent_prior) and has_batch_norm:
     raise ConfigError(
       f"config.model.prior.name is {config.model.prior.name!r}, whose "
       "pseudo-inputs would enter the batch statistics of the encoder "
@@ -278,97 +275,8 @@ def init_variables(
   return variables
 
 
-def reads_data(config: ConfigDict) -> bool:
-  """Whether initial variables depend on the training images."""
-  return config.model.output_bias == "data" or _starts_at_images(config)
-
-
-def _starts_at_images(config: ConfigDict) -> bool:
-  prior = config.model.prior
-  cls = registry.resolve("model.prior", prior.name, [priors])
-  return issubclass(cls, priors.Vamp) and prior.args.get("initial") == "data"
-
-
-def check_data(
-  config: ConfigDict, vae: models.Vae, source: datasets.Source
-) -> None:
-  """Stops with one sentence if `init_from_data` lacks training images.
-
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    source: the training split.
-
-  Raises:
-    ConfigError: there are fewer of them than pseudo-inputs.
-  """
-  if not _starts_at_images(config):
-    return
-  count = vae.latent_prior.num_components
-  if count > len(source):
-    raise ConfigError(
-      f"config.model.prior.args.num_components is {count}, but "
-      f"there are only {len(source)} training images to start from."
-    )
-
-
-def init_from_data(
-  config: ConfigDict,
-  vae: models.Vae,
-  variables: dict[str, Any],
-  source: datasets.Source,
-) -> dict[str, Any]:
-  """Returns initial variables, some of them taken from training images.
-
-  The prior vamp with `initial` data starts at as many different training
-  images, chosen by config.seed. With `config.model.output_bias` data the bias
-  of the decoder's last layer is logit(clip(m, 0.001, 0.999)), m the mean
-  training image: a decoder that ignores its latents then predicts m.
-
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    variables: of `init_variables`.
-    source: the training split.
-
-  References:
-    Tomczak and Welling, arXiv 1705.07120 (pseudo-inputs from data); the
-    bias: the code of Burda et al., arXiv 1509.00519.
-
-  Raises:
-    ConfigError: there are too few images.
-  """
-  check_data(config, vae, source)
-  # An empty collection too is part of the state's structure.
-  flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
-  if _starts_at_images(config):
-    (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
-    # RandomState's stream is frozen by NumPy's compatibility policy.
-    order = np.random.RandomState([config.seed, _INIT])
-    chosen = order.permutation(len(source))[: len(flat[path])]
-    image = source.fetch(chosen)["image"]
-    flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
-  if config.model.output_bias == "data":
-    last = f"Dense_{len(vae.decoder.hidden)}"
-    path = ("params", "decoder", last, "bias")
-    mean = np.clip(_mean_image(source), 0.001, 0.999)
-    flat[path] = jnp.asarray(np.log(mean / (1 - mean)).ravel(), jnp.float32)
-  return traverse_util.unflatten_dict(flat)
-
-
-def _mean_image(source: datasets.Source) -> Float[np.ndarray, "h w c"]:
-  """Returns the mean of a split's images, pixels in [0, 1]."""
-  # Whole numbers: the sum is exact, in chunks of any size.
-  total = np.zeros(source.image_shape, np.int64)
-  step = max(1, _CHUNK // math.prod(source.image_shape))
-  for first in range(0, len(source), step):
-    index = np.arange(first, min(first + step, len(source)))
-    total += source.fetch(index)["image"].sum(axis=0, dtype=np.int64)
-  return total / (255 * len(source))
-
-
 def parameter_count(config: ConfigDict) -> int:
-  """Returns the number of learned numbers, without computing any of them."""
+  """Returns the number of trainable parameters, without initializing them."""
   shape = image_shape(config)
   variables = jax.eval_shape(lambda: init_variables(config, shape))
   return sum(
