@@ -78,9 +78,9 @@ def test_draws_stacked_draw_by_draw_keep_their_labels(variables):
   z = jax.random.normal(jax.random.key(1), (2, 3, 3))
 
   def decode(z):
-    given = models.given(label=label)
+    side_inputs = models.side_inputs(label=label)
     run = nn.apply(lambda vae: vae.decode((z,)).mean, vae)
-    return run({**variables, **given})
+    return run({**variables, **side_inputs})
 
   both = decode(z.reshape(6, 3))
   np.testing.assert_allclose(both[:3], decode(z[0]), rtol=1e-6)
@@ -135,7 +135,7 @@ def test_noise_follows_the_key_and_repeats_draw_by_draw():
       likelihood = vae.decode((z,))
       return likelihood.noise, likelihood.mean, likelihood.log_prob(stacked)
 
-    return nn.apply(run, vae)({"params": params, **models.given(key=key)})
+    return nn.apply(run, vae)({"params": params, **models.side_inputs(key=key)})
 
   noise, mean, log_prob = decode(batch.key)
   np.testing.assert_array_equal(noise[:2], noise[2:])
@@ -157,5 +157,5 @@ def test_without_keys_dequantised_pixels_have_a_mean_alone():
   mean = nn.apply(lambda vae: vae.decode(z).mean, vae)({"params": params})
   plain = nn.apply(lambda vae: vae.decode(z).mean, VAE)({"params": params})
   np.testing.assert_array_equal(mean, plain)
-  with pytest.raises(ValueError, match=r"models\.given\(key=...\)"):
+  with pytest.raises(ValueError, match=r"models\.side_inputs\(key=...\)"):
     nn.apply(lambda vae: vae.decode(z).log_prob(image), vae)({"params": params})

@@ -69,9 +69,9 @@ def terms_of(objective, params, batch, step=0, vae=VAE, devices=1):
 
   def run(leaves):
     batch = Batch(**leaves)
-    given = models.given(label=batch.label, key=batch.key)
+    side_inputs = models.side_inputs(label=batch.label, key=batch.key)
     bound = nn.apply(lambda v, b: objective(v, b, step=jnp.int32(step)), vae)
-    return bound({"params": params, **given}, batch)
+    return bound({"params": params, **side_inputs}, batch)
 
   def split(v):
     return v.reshape(devices, len(v) // devices, *v.shape[1:])

@@ -70,7 +70,7 @@ class Dequantized:
     if self.noise is None:
       raise ValueError(
         "Dequantized pixels have no log_prob without noise: apply the model "
-        "with `models.given(key=...)`, one key per image."
+        "with `models.side_inputs(key=...)`, one key per image."
       )
     return self.density.log_density((image + self.noise) / 256)
 
