@@ -45,7 +45,7 @@ _MOMENTUM = 0.99
 _MIN_LOG_SCALE = -7.0
 
 
-def _check_positive(name: str, value: float) -> None:
+def _check_positive(name: str, value: float | int) -> None:
   if not value > 0:
     raise ConfigError(
       f"config.model.likelihood.args.{name} is {value}; it must be above 0."

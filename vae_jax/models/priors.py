@@ -25,7 +25,7 @@ FIXED = "fixed"
 Encode = Callable[[Array], Any]
 
 
-def _check_at_least(field: str, value: float, least: int) -> None:
+def _check_at_least(field: str, value: float | int, least: int) -> None:
   if not value >= least:
     raise ConfigError(
       f"config.model.prior.args.{field} is {value}; it must be at least "
