@@ -3,7 +3,7 @@
 import pytest
 
 from vae_jax import config as config_lib
-from vae_jax.config import check, registry
+from vae_jax.config import check
 
 
 def _valid():
@@ -92,24 +92,3 @@ def test_only_evaluation_may_differ_from_the_trained_model():
   assert (c.eval.split, c.data.dir) == ("train", "/x")
   with pytest.raises(config_lib.ConfigError, match="trained with 32"):
     config_lib.override_for_use(c, {"model.latent_dim": 5})
-
-
-def test_arguments_are_checked_against_the_signature():
-  def loss(vae, batch, *, step, beta=1.0, kind="a"):
-    del vae, batch, step, beta, kind
-
-  known = registry.keyword_arguments(loss)
-  c = _valid()
-  c.objective.args.beta = 2
-  args = registry.check_arguments("objective", "loss", c.objective.args, known)
-  assert args == {"beta": 2}
-  for key, value, said in (
-    ("bta", 2, "takes beta, kind, step"),
-    ("beta", "two", "float"),
-    ("kind", 3, "str"),
-    ("beta", True, "float"),
-  ):
-    c = _valid()
-    c.objective.args[key] = value
-    with pytest.raises(config_lib.ConfigError, match=said):
-      registry.check_arguments("objective", "loss", c.objective.args, known)

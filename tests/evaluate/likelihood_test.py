@@ -12,6 +12,7 @@ from flax import linen as nn
 from tests.support.importance_oracle import perturbed
 from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
 from vae_jax import config as config_lib
+from vae_jax.data.batch import Stream
 from vae_jax.evaluate import bound, likelihood
 from vae_jax.objectives import iwae
 from vae_jax.runtime import devices as parallel
@@ -74,7 +75,7 @@ def one_by_one():
 
     return nn.apply(run, VAE)({"params": params})
 
-  root = jax.random.fold_in(jax.random.key(SEED), step._EVALUATE)
+  root = jax.random.fold_in(jax.random.key(SEED), Stream.EVALUATE)
   root = jax.random.fold_in(root, 0)
   images = Source().images
   return np.array(

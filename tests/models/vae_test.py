@@ -47,7 +47,6 @@ def _terms(config, variables, label):
     build.model(config, SHAPE, train=False),
     variables,
     _batch(label),
-    step=jnp.int32(0),
   )[0]
 
 

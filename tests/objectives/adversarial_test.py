@@ -127,7 +127,7 @@ def test_factor_vae_against_loops_of_numbers():
 
 def _factor_terms(vae, batch):
   """Without any routing; a second half of one has one permutation."""
-  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  terms = elbo.elbo(vae, batch)
   (z,) = vae.encode(batch.image).sample(batch.key)
   logit = vae.auxiliary(z)
   entropy = jnp.mean(jax.nn.softplus(-logit[:2])) + jax.nn.softplus(logit[2])
@@ -135,7 +135,7 @@ def _factor_terms(vae, batch):
 
 
 def _wae_terms(vae, batch):
-  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  terms = elbo.elbo(vae, batch)
   (z,) = vae.encode(batch.image).sample(batch.key)
   (wanted,) = vae.prior().sample(batch.key)
   real, fake = vae.auxiliary(wanted), vae.auxiliary(z)

@@ -48,8 +48,8 @@ def slopes_of():
   the mean distortion, squared error and KL of each dimension."""
 
   def means(params, batch):
-    def objective(vae, batch, *, step):
-      terms = elbo.elbo(vae, batch, step=step)
+    def objective(vae, batch):
+      terms = elbo.elbo(vae, batch)
       (q,), (p,) = vae.encode(batch.image).groups, vae.prior().groups
       extras = {f"kl_{j}": v for j, v in enumerate(q.kl_per_dimension(p).T)}
       return terms.replace(extras={**terms.extras, **extras})

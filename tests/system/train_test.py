@@ -103,12 +103,12 @@ def test_a_loss_may_use_the_global_batch_and_labels(
 ):
   (tmp_path / "global_losses.py").write_text(
     "import jax.numpy as jnp\n"
-    "from vae_jax import parallel\n"
+    "from vae_jax.runtime import devices\n"
     "from vae_jax.objectives import elbo\n\n\n"
-    "def spread(vae, batch, *, step):\n"
-    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "def spread(vae, batch):\n"
+    "  terms = elbo.elbo(vae, batch)\n"
     "  (mean,) = vae.encode(batch.image).mean\n"
-    "  everyone = parallel.all_gather(mean)\n"
+    "  everyone = devices.all_gather(mean)\n"
     "  penalty = jnp.var(everyone) + 0.1 * batch.label[:, 0]\n"
     "  return terms.replace(loss=terms.loss + penalty)\n"
   )
@@ -154,9 +154,9 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   (tmp_path / "bad_losses.py").write_text(
     "import jax.numpy as jnp\n"
     "from vae_jax.objectives import elbo\n\n\n"
-    "def bad_at_3(vae, batch, *, step):\n"
-    "  terms = elbo.elbo(vae, batch, step=step)\n"
-    "  bad = jnp.where(step == 3, jnp.nan, 1.0)\n"
+    "def bad_at_3(vae, batch):\n"
+    "  terms = elbo.elbo(vae, batch)\n"
+    "  bad = jnp.where(batch.step == 3, jnp.nan, 1.0)\n"
     "  return terms.replace(loss=bad * terms.loss)\n"
   )
   monkeypatch.syspath_prepend(tmp_path)

@@ -16,7 +16,7 @@ from vae_jax.training import build, init_from_data, setup
 
 
 class _Source:
-  """What a split offers, without files."""
+  """A split without files."""
 
   label_shape = None
   identity = {}
@@ -44,7 +44,7 @@ def _config(**settings):
 
 
 def _zeros(config, shape):
-  """Variables of the right structure, without compiling their start."""
+  """Returns zeros of the structure of the variables, without compiling."""
   shapes = jax.eval_shape(lambda: build.init_variables(config, shape))
   return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
@@ -87,11 +87,10 @@ def test_pseudo_inputs_start_at_chosen_images(from_data):
   assert list(chosen[0]) != list(chosen[2])
 
 
-def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
-  # Several chunks, the last one shorter.
-  monkeypatch.setattr(build, "_CHUNK", 7 * 60)
+def test_the_decoder_starts_at_the_mean_image(from_data):
   c, before = from_data
-  after = init_from_data.apply(c, _vae(c), before, SOURCE)
+  # Several chunks, the last one shorter.
+  after = init_from_data.apply(c, _vae(c), before, SOURCE, chunk_bytes=7 * 60)
   vae = _vae(c)
   # Without latents there is only the bias.
   code = (jnp.zeros((1, 3)),)
@@ -104,13 +103,13 @@ def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
   assert sum(not leaf for leaf in jax.tree.leaves(same)) == 2
 
 
-def test_nothing_is_read_unless_asked_for():
+def test_initial_variables_read_no_data_by_default():
   assert not init_from_data.is_needed(_config())
   assert not init_from_data.is_needed(_vamp_config())
 
 
 @pytest.mark.parametrize(
-  "settings, said",
+  "settings, message",
   [
     ({"model__prior__args": {"initial": "mean"}}, "allowed are random, data"),
     ({"model__prior__args": {"num_components": 0}}, "num_components is 0"),
@@ -128,13 +127,13 @@ def test_nothing_is_read_unless_asked_for():
     ),
   ],
 )
-def test_impossible_vamp_priors(settings, said):
+def test_impossible_vamp_priors_are_refused(settings, message):
   c = _config(model__prior__name="vamp", **settings)
-  with pytest.raises(ConfigError, match=said):
+  with pytest.raises(ConfigError, match=message):
     jax.eval_shape(lambda: build.init_variables(c, SOURCE.image_shape))
 
 
-def test_more_pseudo_inputs_than_images():
+def test_more_pseudo_inputs_than_images_are_refused():
   c = _vamp_config(initial="data", num_components=31)
   with pytest.raises(ConfigError, match="is 31, but there are only 30"):
     init_from_data.check(c, _vae(c), SOURCE)
@@ -149,7 +148,7 @@ def test_more_pseudo_inputs_than_images():
     {"model__likelihood__name": "continuous_bernoulli"},
   ],
 )
-def test_an_output_bias_that_cannot_be_set(settings):
+def test_an_impossible_output_bias_is_refused(settings):
   c = _config(model__output_bias="data", **settings)
   with pytest.raises(ConfigError, match="needs the decoder mlp"):
     build.model(c, SOURCE.image_shape, train=False)
@@ -162,7 +161,7 @@ class TwoPerPixel(likelihoods.Bernoulli):
     return 2 * channels
 
 
-def test_a_run_with_everything_from_data(faces_dir, tmp_path):
+def test_a_run_starts_with_everything_from_data(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir,
     train__num_steps=3,

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int32, Key, UInt8, UInt32
 
-# Apart from every key that a model draws from.
-_BINARIZE = 0xB1
+from vae_jax.data.batch import Stream
+
 # The key of static binarisation does not follow the run's seed: it makes one
 # fixed data set, the same for all runs.
 _STATIC_SEED = 0
@@ -46,7 +46,7 @@ def binarize(
   half = (size + 1) // 2
 
   def draw(key: Key[Array, ""]) -> UInt32[Array, " n"]:
-    return jax.random.bits(jax.random.fold_in(key, _BINARIZE), (half,))
+    return jax.random.bits(jax.random.fold_in(key, Stream.BINARIZE), (half,))
 
   # Two pixels share the 32 bits of one random word.
   words = jax.vmap(draw)(key)

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from vae_jax import distributions
+from vae_jax.data.batch import Stream
 
 PyTree = Any
 # {module: {parameter: array}}, nested as the modules are.
@@ -21,8 +22,6 @@ Variables = Mapping[str, Any]
 _SIDE_INPUTS = "side_inputs"
 # An integer, or a symbolic size (`jax.export`).
 _Size = Any
-# Apart from every key that a model draws from.
-_DEQUANTIZE = 0xDE
 
 
 def side_inputs(
@@ -122,7 +121,7 @@ class Vae(nn.Module):
       return None
     key = self.get_variable(_SIDE_INPUTS, "key")
     draw = lambda k: jax.random.uniform(  # noqa: E731
-      jax.random.fold_in(k, _DEQUANTIZE), shape
+      jax.random.fold_in(k, Stream.DEQUANTIZE), shape
     )
     return _draw_by_draw(jax.vmap(draw)(key), count)
 

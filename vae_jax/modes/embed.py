@@ -83,7 +83,7 @@ def embed(
       seen = best_seen(points, labels[: len(points)], names)
       pictures[f"{split}_{name}_attributes.png"] = seen
     for file, colorings in pictures.items():
-      figures.embedding(
+      figures.scatter(
         points,
         colorings,
         folder / file,

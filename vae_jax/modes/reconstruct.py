@@ -129,7 +129,7 @@ def interpolate(
     t=t,
   )
   names = zip(chosen.name[::2], chosen.name[1::2], strict=True)
-  figures.strip(
+  figures.image_strip(
     [
       np.concatenate([ends[:1], row, ends[1:]])
       for ends, rows in zip(originals, images, strict=True)

@@ -100,7 +100,7 @@ def traverse(
   for i in range(len(chosen)):
     name = "traverse.png" if len(chosen) == 1 else f"traverse_{i}.png"
     ends = np.stack([chosen.image[i], own[i]])
-    figures.strip(
+    figures.image_strip(
       [np.concatenate([ends, images[i, j]]) for j in drawn],
       [f"z[{j}]  {found.kind} {found.carried[j]:.2f}" for j in drawn],
       ["original", "reconstruction", *heads],

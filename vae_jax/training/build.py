@@ -14,11 +14,9 @@ from ml_collections import ConfigDict
 from vae_jax import models, objectives
 from vae_jax.config import ConfigError, registry
 from vae_jax.data import datasets
+from vae_jax.data.batch import Stream
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.runtime import devices
-
-# Separates the key of initial variables from those of training and evaluation.
-_INIT = 0x1417
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
@@ -263,7 +261,7 @@ def init_variables(
   vae = vae or model(config, shape, train=False)
   image = jnp.zeros((1, *shape), jnp.uint8)
   keys = jax.random.split(jax.random.key(0), 1)
-  rng = jax.random.fold_in(jax.random.key(config.seed), _INIT)
+  rng = jax.random.fold_in(jax.random.key(config.seed), Stream.INIT)
   variables = dict(jax.jit(vae.init)(rng, image, keys))
   has_batch_norm = "encoder" in variables.get("batch_stats", {})
   if _encodes(vae.latent_prior) and has_batch_norm:

@@ -21,7 +21,7 @@ class Experiment:
 
   Attributes:
     config: the resolved config.
-    objective: the loss, `(vae, batch, *, step) -> Terms`.
+    objective: the loss, `(vae, batch) -> Terms`.
     vae_train: the unbound model that is trained.
     vae_eval: the same model in evaluation mode.
     num_steps: optimizer steps of the run; None for a trained model whose

@@ -21,10 +21,8 @@ from ml_collections import ConfigDict
 from vae_jax import models
 from vae_jax.config import ConfigError, registry
 from vae_jax.data import datasets
+from vae_jax.data.batch import Stream
 from vae_jax.models import priors
-
-# Separates the choice of images from other uses of config.seed.
-_CHOICE = 0x1417
 
 
 def is_needed(config: ConfigDict) -> bool:
@@ -86,7 +84,7 @@ def apply(
   if _starts_at_images(config):
     (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
     # RandomState's stream is frozen by NumPy's compatibility policy.
-    order = np.random.RandomState([config.seed, _CHOICE])
+    order = np.random.RandomState([config.seed, int(Stream.INIT)])
     chosen = order.permutation(len(source))[: len(flat[path])]
     image = source.fetch(chosen)["image"]
     flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)

@@ -132,9 +132,7 @@ def check(experiment: Experiment) -> None:
       key=jax.random.split(jax.random.key(0), 2),
       label=label,
     )
-    return train_step.forward(
-      objective, vae, variables, batch, step=jnp.int32(0)
-    )[0]
+    return train_step.forward(objective, vae, variables, batch)[0]
 
   # Under the axis name, for objectives with statistics of the global batch.
   mapped = jax.vmap(run, axis_name=parallel.AXIS)

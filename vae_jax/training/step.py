@@ -19,13 +19,10 @@ from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
 from vae_jax.data import binarize
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import build, optim
 from vae_jax.training.experiment import Experiment
-
-# Domains of randomness: nothing drawn in one is drawn in another.
-_TRAIN, _EVALUATE, _DROPOUT = 0x7A, 0xE0, 0xD0
 
 
 @struct.dataclass
@@ -99,17 +96,15 @@ def forward(
   variables: dict[str, Any],
   batch: Batch,
   *,
-  step: jax.Array,
   dropout_key: jax.Array | None = None,
 ) -> tuple[dict[str, jax.Array], Any]:
   """Returns the objective's per-example terms [b] by name, and model state.
 
   Args:
-    objective: a function of (vae, batch, *, step).
+    objective: a function of (vae, batch).
     vae: the unbound model, for training or for evaluation.
     variables: parameters and model state.
     batch: this device's examples.
-    step: optimiser steps so far, for schedules inside the objective.
     dropout_key: given in training only, where the model state is updated.
   """
   training = dropout_key is not None
@@ -117,7 +112,7 @@ def forward(
   rngs = {"dropout": dropout_key} if training else {}
 
   def run(vae: models.Vae, batch: Batch) -> objectives.Terms:
-    return objective(vae, batch, step=step)
+    return objective(vae, batch)
 
   side_inputs = models.side_inputs(label=batch.label, key=batch.key)
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
@@ -131,9 +126,9 @@ def forward(
 
 
 def _keys(
-  seed: jax.Array, domain: int, step: jax.Array, positions: jax.Array
+  seed: jax.Array, stream: Stream, step: jax.Array, positions: jax.Array
 ) -> jax.Array:
-  root = jax.random.fold_in(jax.random.key(seed), domain)
+  root = jax.random.fold_in(jax.random.key(seed), stream)
   step_key = jax.random.fold_in(root, step)
   return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(positions)
 
@@ -171,9 +166,10 @@ def make_train_steps(
     devices, device = parallel.device_count(), lax.axis_index(parallel.AXIS)
     # Parts divide the global batch before devices do, so that a part holds
     # the same images however many devices share it.
-    position = (part * devices + device) * local + jnp.arange(local)
-    key = _keys(seed, _TRAIN, step, position)
-    dropout = _keys(seed, _DROPOUT, step, (part * devices + device)[None])[0]
+    place = part * devices + device
+    position = place * local + jnp.arange(local)
+    key = _keys(seed, Stream.TRAIN, step, position)
+    dropout = _keys(seed, Stream.DROPOUT, step, place[None])[0]
     batch = Batch(
       image=binarize.binarize(
         data["image"], data["index"], key, mode=config.data.binarization
@@ -182,12 +178,13 @@ def make_train_steps(
       mask=jnp.ones((local,), bool),
       key=key,
       label=data.get("label"),
+      step=step,
     )
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
       variables = {"params": params, **model_state}
       terms, updated = forward(
-        objective, vae, variables, batch, step=step, dropout_key=dropout
+        objective, vae, variables, batch, dropout_key=dropout
       )
       means = {k: jnp.sum(v) / (local * devices) for k, v in terms.items()}
       return means["loss"], (means, updated)
@@ -297,7 +294,10 @@ def make_train_steps(
 
 
 def eval_batch(
-  config: ConfigDict, data: dict[str, jax.Array], seed: jax.Array
+  config: ConfigDict,
+  data: dict[str, jax.Array],
+  seed: jax.Array,
+  step: jax.Array | int = 0,
 ) -> Batch:
   """Returns one device's part of held-out data as the model is given it.
 
@@ -309,13 +309,15 @@ def eval_batch(
     config: the resolved config.
     data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
     seed: of the evaluation.
+    step: optimizer steps so far, for schedules inside the objective.
   """
   index = data["index"]
-  key = _keys(seed, _EVALUATE, jnp.int32(0), index)
+  key = _keys(seed, Stream.EVALUATE, jnp.int32(0), index)
   image = binarize.binarize(
     data["image"], index, key, mode=config.data.binarization
   )
-  return Batch(image, index, data["mask"], key, data.get("label"))
+  label = data.get("label")
+  return Batch(image, index, data["mask"], key, label, jnp.int32(step))
 
 
 def make_eval_step(
@@ -335,8 +337,8 @@ def make_eval_step(
     step: jax.Array,
     seed: jax.Array,
   ) -> dict[str, jax.Array]:
-    batch = eval_batch(config, data, seed)
-    terms, _ = forward(objective, vae, variables, batch, step=step)
+    batch = eval_batch(config, data, seed, step)
+    terms, _ = forward(objective, vae, variables, batch)
     # where, not a product: padding may be inf or nan.
     sums = {
       k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
