@@ -1,15 +1,15 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
-from typing import Any
-
 import numpy as np
 
 from vae_jax import figures, models
+from vae_jax.data import datasets
 from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
-from vae_jax.training.step import TrainState
+from vae_jax.training.state import TrainState
 
 _RECONSTRUCTIONS = 30
 _SAMPLE_ROWS = 10
@@ -18,11 +18,14 @@ _SCATTER = 10_000
 
 
 def reconstructions(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   config, vae = experiment.config, experiment.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
   data = source.fetch(index)
   image = apply.as_model_input(
@@ -36,14 +39,17 @@ def reconstructions(
 
 
 def samples(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
   With ten classes a column holds one class.
   """
   config, vae = experiment.config, experiment.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   label = trained_model.sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     apply.sample(
@@ -60,7 +66,7 @@ def samples(
 def validation(
   experiment: Experiment,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   folder: storage.Path,
   writer: metrics.Writer,
 ) -> None:
@@ -82,7 +88,7 @@ def at_the_end(
   experiment: Experiment,
   workdir: str,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   *,
   steps_per_epoch: float,
 ) -> None:
@@ -96,7 +102,7 @@ def at_the_end(
   config = experiment.config
   if config.model.latent_dim != 2:
     return
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   model = trained_model.TrainedModel(
     experiment, storage.path(workdir), int(state.step), variables
   )
