@@ -1,6 +1,6 @@
-"""Encoders, decoders, priors and the `Vae` that joins them."""
+"""Encoders, decoders, posteriors, priors, likelihoods, and the `Vae`."""
 
 from vae_jax.models.draw import Draw
-from vae_jax.models.vae import Vae, given
+from vae_jax.models.vae import Params, PyTree, Vae, Variables, side_inputs
 
-__all__ = ["Draw", "Vae", "given"]
+__all__ = ["Draw", "Params", "PyTree", "Vae", "Variables", "side_inputs"]

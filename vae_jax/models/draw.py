@@ -3,15 +3,13 @@
 from typing import Any
 
 from flax import struct
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Num
 
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 
 # How a rate is computed, see `rates`.
 KL = ("auto", "closed", "sampled")
-# One array per group of latents.
-Latents = tuple[Shaped[Array, "b ..."], ...]
 
 
 @struct.dataclass
@@ -36,7 +34,7 @@ class Draw:
 
   posterior: distributions.Groups
   prior: distributions.Groups
-  z: Latents
+  z: distributions.Latents
   log_q_per_group: tuple[Float[Array, " b"] | None, ...]
   rate_per_group: tuple[Float[Array, " b"] | None, ...]
   likelihood: Any
@@ -55,7 +53,7 @@ class Draw:
     Raises:
       ConfigError: the posterior is deterministic.
     """
-    return total(self.rate_per_group)
+    return distributions.total(self.rate_per_group)
 
   @property
   def log_q(self) -> Float[Array, " b"]:
@@ -64,26 +62,13 @@ class Draw:
     Raises:
       ConfigError: the posterior is deterministic.
     """
-    return total(self.log_q_per_group)
-
-
-def total(
-  values: tuple[Float[Array, " b"] | None, ...],
-) -> Float[Array, " b"]:
-  """Returns the sum over groups of log densities or rates, nats.
-
-  Raises:
-    ConfigError: a group is None, which means that it is a point.
-  """
-  if any(value is None for value in values):
-    raise distributions.no_density()
-  return sum(values)
+    return distributions.total(self.log_q_per_group)
 
 
 def rates(
   posterior: distributions.Groups,
   prior: distributions.Groups,
-  z: Latents,
+  z: distributions.Latents,
   log_q: tuple[Float[Array, " b"] | None, ...],
   *,
   kl: str,
@@ -114,7 +99,7 @@ def rates(
 def _rate(
   q: Any,
   p: Any,
-  z: Shaped[Array, "b ..."],
+  z: Num[Array, "b ..."],
   log_q: Float[Array, " b"] | None,
   *,
   kl: str,

@@ -18,15 +18,15 @@ from ml_collections import ConfigDict
 from vae_jax.config import ConfigError, registry
 from vae_jax.objectives import base, constraints
 from vae_jax.objectives.base import Auxiliary, Terms, frozen, needs, one_draw
-from vae_jax.objectives.constraints import AtLeast, AtMost, Between, Choice
+from vae_jax.objectives.constraints import at_least, at_most, between, choice
 
 __all__ = [
-  "AtLeast",
-  "AtMost",
-  "Between",
-  "Choice",
   "Terms",
+  "at_least",
+  "at_most",
   "auxiliary_of",
+  "between",
+  "choice",
   "from_config",
   "frozen",
   "hyperparameters",
@@ -59,8 +59,8 @@ def names() -> list[str]:
   return sorted(
     name
     for module in _modules()
-    for name in registry.public_names(module)
-    if _is_objective(getattr(module, name))
+    for name, value in registry.public_values(module).items()
+    if _is_objective(value)
   )
 
 

@@ -10,20 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.data.batch import Batch, Stream
-from vae_jax.models.draw import Latents
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms
 from vae_jax.objectives.constraints import (
-  AtLeast,
-  Between,
-  Choice,
+  at_least,
+  between,
   checked,
+  choice,
   require,
 )
 
-Corruption = Annotated[str, Choice("masking", "salt_and_pepper", "gaussian")]
+Corruption = Annotated[str, choice("masking", "salt_and_pepper", "gaussian")]
 
 
 def autoencoder(vae: models.Vae, batch: Batch) -> Terms:
@@ -44,7 +43,7 @@ def denoising_autoencoder(
   batch: Batch,
   *,
   corruption: Corruption = "masking",
-  amount: Annotated[float, AtLeast(0)] = 0.25,
+  amount: Annotated[float, at_least(0)] = 0.25,
 ) -> Terms:
   """-log p(x | z) of the clean image at z = the code of a corrupted one.
 
@@ -68,9 +67,9 @@ def sparse_autoencoder(
   vae: models.Vae,
   batch: Batch,
   *,
-  penalty: Annotated[str, Choice("kl", "l1")] = "kl",
-  weight: Annotated[float, AtLeast(0)] = 1.0,
-  rho: Annotated[float, Between(0, 1, ends=False)] = 0.05,
+  penalty: Annotated[str, choice("kl", "l1")] = "kl",
+  weight: Annotated[float, at_least(0)] = 1.0,
+  rho: Annotated[float, between(0, 1, ends=False)] = 0.05,
 ) -> Terms:
   """-log p(x | z) + weight * penalty of a code that is not sparse.
 
@@ -103,7 +102,7 @@ def sparse_autoencoder(
 
 
 def reconstruct(
-  vae: models.Vae, z: Latents, image: UInt8[Array, "b h w c"]
+  vae: models.Vae, z: distributions.Latents, image: UInt8[Array, "b h w c"]
 ) -> Terms:
   """Returns -log p(image | z) as loss and distortion, without a rate."""
   likelihood = vae.decode(z)
@@ -134,7 +133,7 @@ def corrupt(
   key: Key[Array, " b"],
   *,
   corruption: Corruption,
-  amount: Annotated[float, AtLeast(0)],
+  amount: Annotated[float, at_least(0)],
 ) -> UInt8[Array, "b h w c"]:
   """Returns images with noise, drawn from one key per image.
 

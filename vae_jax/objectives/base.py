@@ -15,11 +15,11 @@ from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.models import draw as draw_lib
-from vae_jax.objectives.constraints import Choice
+from vae_jax.objectives.constraints import choice
 
 F = TypeVar("F", bound=Callable[..., Any])
 # How the rate is computed, see `models.draw.rates`.
-Kl = Annotated[str, Choice(*draw_lib.KL)]
+Kl = Annotated[str, choice(*draw_lib.KL)]
 
 _INPUTS = ("images", "latents", "nothing")
 # Names that the steps log themselves.
@@ -184,7 +184,7 @@ def stream(key: Key[Array, " b"], number: int) -> Key[Array, " b"]:
   return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
 
 
-def flatten(z: draw_lib.Latents) -> Float[Array, "b d"]:
+def flatten(z: distributions.Latents) -> Float[Array, "b d"]:
   """Returns all groups of a code in one vector per example."""
   return jnp.concatenate([v.reshape(v.shape[0], -1) for v in z], axis=-1)
 

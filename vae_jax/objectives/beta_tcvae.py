@@ -15,9 +15,9 @@ from vae_jax import distributions, models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, Choice, checked
+from vae_jax.objectives.constraints import at_least, checked, choice
 
-Estimator = Annotated[str, Choice("stratified", "weighted")]
+Estimator = Annotated[str, choice("stratified", "weighted")]
 
 
 @checked
@@ -25,11 +25,11 @@ def beta_tcvae(
   vae: models.Vae,
   batch: Batch,
   *,
-  alpha: Annotated[float, AtLeast(0)] = 1.0,
-  beta: Annotated[float, AtLeast(0)] = 6.0,
-  gamma: Annotated[float, AtLeast(0)] = 1.0,
+  alpha: Annotated[float, at_least(0)] = 1.0,
+  beta: Annotated[float, at_least(0)] = 6.0,
+  gamma: Annotated[float, at_least(0)] = 1.0,
   estimator: Estimator = "stratified",
-  dataset_size: Annotated[int, AtLeast(0)] = 0,
+  dataset_size: Annotated[int, at_least(0)] = 0,
 ) -> Terms:
   """E_q[-log p(x | z)] + alpha MI + beta TC + gamma DWKL, one draw of z.
 

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 from vae_jax import models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives.base import Kl, Terms
-from vae_jax.objectives.constraints import AtLeast, Choice, checked, require
+from vae_jax.objectives.constraints import at_least, checked, choice, require
 from vae_jax.objectives.elbo import elbo
 
-Schedule = Annotated[str, Choice("constant", "linear", "cyclical", "steps")]
+Schedule = Annotated[str, choice("constant", "linear", "cyclical", "steps")]
 
 
 @checked
@@ -20,10 +20,10 @@ def beta_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  beta: Annotated[float, AtLeast(0)] = 4.0,
+  beta: Annotated[float, at_least(0)] = 4.0,
   schedule: Schedule = "constant",
-  warmup_steps: Annotated[int, AtLeast(0)] = 0,
-  cycles: Annotated[int, AtLeast(1)] = 4,
+  warmup_steps: Annotated[int, at_least(0)] = 0,
+  cycles: Annotated[int, at_least(1)] = 4,
   kl: Kl = "auto",
 ) -> Terms:
   """E_q[-log p(x | z)] + beta(step) KL(q(z | x) || p(z)), one draw of z.
@@ -48,10 +48,10 @@ def beta_vae(
 @checked
 def kl_weight(
   step: jax.Array,
-  beta: Annotated[float, AtLeast(0)],
+  beta: Annotated[float, at_least(0)],
   schedule: Schedule,
-  warmup_steps: Annotated[int, AtLeast(0)],
-  cycles: Annotated[int, AtLeast(1)],
+  warmup_steps: Annotated[int, at_least(0)],
+  cycles: Annotated[int, at_least(1)],
 ) -> Float[Array, ""]:
   """Returns the weight of the rate at a step, rising from 0 to beta.
 

@@ -9,7 +9,7 @@ from vae_jax import models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import global_batch
 from vae_jax.objectives.base import Kl, Terms
-from vae_jax.objectives.constraints import AtLeast, Choice, checked
+from vae_jax.objectives.constraints import at_least, checked, choice
 from vae_jax.objectives.elbo import elbo
 
 
@@ -18,10 +18,10 @@ def capacity_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  capacity: Annotated[float, AtLeast(0)] = 25.0,
-  gamma: Annotated[float, AtLeast(0)] = 1000.0,
-  warmup_steps: Annotated[int, AtLeast(0)] = 100_000,
-  per: Annotated[str, Choice("batch", "example")] = "batch",
+  capacity: Annotated[float, at_least(0)] = 25.0,
+  gamma: Annotated[float, at_least(0)] = 1000.0,
+  warmup_steps: Annotated[int, at_least(0)] = 100_000,
+  per: Annotated[str, choice("batch", "example")] = "batch",
   kl: Kl = "auto",
 ) -> Terms:
   """E_q[-log p(x | z)] + gamma |KL(q(z | x) || p(z)) - C(step)|, one draw.

@@ -1,10 +1,10 @@
 """Constraints on hyperparameters, declared in the signature of a loss.
 
-    def my_loss(vae, batch, *, power: Annotated[float, AtLeast(0)] = 1.0):
+    def my_loss(vae, batch, *, power: Annotated[float, at_least(0)] = 1.0):
 
 `objectives.from_config` checks the settings of a run against them before
-anything is compiled; a loss that is decorated with `checked` also checks the
-arguments of a direct call.
+anything is compiled; a function that is decorated with `checked` also checks
+the arguments of each call.
 """
 
 import dataclasses
@@ -12,96 +12,50 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from vae_jax.config import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Constraint(Protocol):
-  """A condition on a value, and its wording."""
-
-  def allows(self, value: Any) -> bool:
-    """Whether the value meets the condition."""
-
-  @property
-  def words(self) -> str:
-    """The condition, as the second half of an error message."""
-
-
 @dataclasses.dataclass(frozen=True)
-class AtLeast:
+class Constraint:
+  """A condition on a value.
+
+  Attributes:
+    allows: whether a value meets it.
+    words: the condition, as the second half of an error message.
+  """
+
+  allows: Callable[[Any], bool]
+  words: str
+
+
+def at_least(least: float) -> Constraint:
   """value >= least."""
-
-  least: float
-
-  def allows(self, value: float) -> bool:
-    """Whether value >= least; False for nan."""
-    return value >= self.least
-
-  @property
-  def words(self) -> str:
-    """The condition in words."""
-    least = "0 or more" if self.least == 0 else f"at least {self.least}"
-    return f"it must be {least}"
+  words = "0 or more" if least == 0 else f"at least {least}"
+  return Constraint(lambda v: v >= least, f"it must be {words}")
 
 
-@dataclasses.dataclass(frozen=True)
-class AtMost:
+def at_most(most: float) -> Constraint:
   """value <= most."""
-
-  most: float
-
-  def allows(self, value: float) -> bool:
-    """Whether value <= most; False for nan."""
-    return value <= self.most
-
-  @property
-  def words(self) -> str:
-    """The condition in words."""
-    return f"it must be at most {self.most}"
+  return Constraint(lambda v: v <= most, f"it must be at most {most}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Between:
-  """low <= value <= high, or low < value < high if the ends are excluded."""
-
-  low: float
-  high: float
-  ends: bool = True
-
-  def allows(self, value: float) -> bool:
-    """Whether the value lies in the interval; False for nan."""
-    if value in (self.low, self.high):
-      return self.ends
-    return self.low < value < self.high
-
-  @property
-  def words(self) -> str:
-    """The condition in words."""
-    if self.ends:
-      return f"it must be from {self.low} to {self.high}"
-    return f"it must be between {self.low} and {self.high}, ends excluded"
+def between(low: float, high: float, *, ends: bool = True) -> Constraint:
+  """low <= value <= high, or low < value < high without the ends."""
+  if ends:
+    words = f"it must be from {low} to {high}"
+    return Constraint(lambda v: low <= v <= high, words)
+  words = f"it must be between {low} and {high}, both excluded"
+  return Constraint(lambda v: low < v < high, words)
 
 
-@dataclasses.dataclass(frozen=True, init=False)
-class Choice:
-  """One of several values."""
-
-  options: tuple[Any, ...]
-
-  def __init__(self, *options: Any):
-    object.__setattr__(self, "options", options)
-
-  def allows(self, value: Any) -> bool:
-    """Whether the value is one of the options."""
-    return value in self.options
-
-  @property
-  def words(self) -> str:
-    """The condition in words."""
-    return f"allowed are {', '.join(map(str, self.options))}"
+def choice(*options: str) -> Constraint:
+  """The value is one of the options."""
+  words = f"allowed are {', '.join(options)}"
+  return Constraint(lambda v: v in options, words)
 
 
 def require(name: str, value: Any, condition: bool, words: str) -> None:
@@ -133,8 +87,7 @@ def check(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
   constraints = _constraints(function)
   for name, value in values.items():
     for constraint in constraints.get(name, ()):
-      allowed = constraint.allows(value)
-      require(name, value, allowed, constraint.words)
+      require(name, value, constraint.allows(value), constraint.words)
 
 
 def checked(function: F) -> F:
@@ -158,7 +111,7 @@ def _constraints(
   except NameError:  # A name that is imported for type checkers only.
     hints = function.__annotations__
   return {
-    name: tuple(v for v in typing.get_args(hint)[1:] if hasattr(v, "allows"))
+    name: tuple(v for v in hint.__metadata__ if isinstance(v, Constraint))
     for name, hint in hints.items()
     if typing.get_origin(hint) is typing.Annotated
   }

@@ -9,7 +9,7 @@ from vae_jax import distributions, models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Kl, Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, Choice, checked
+from vae_jax.objectives.constraints import at_least, checked, choice
 
 
 @checked
@@ -17,9 +17,9 @@ def dip_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  kind: Annotated[str, Choice("i", "ii")] = "ii",
-  lambda_od: Annotated[float, AtLeast(0)] = 10.0,
-  lambda_d: Annotated[float, AtLeast(0)] = 10.0,
+  kind: Annotated[str, choice("i", "ii")] = "ii",
+  lambda_od: Annotated[float, at_least(0)] = 10.0,
+  lambda_d: Annotated[float, at_least(0)] = 10.0,
   kl: Kl = "auto",
 ) -> Terms:
   """-ELBO + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2.

@@ -19,7 +19,7 @@ from vae_jax.data.batch import Batch, Stream
 from vae_jax.models import critics
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Kl, Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 
 @base.needs(critics.LatentCritic, reads="latents")
@@ -28,7 +28,7 @@ def factor_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  gamma: Annotated[float, AtLeast(0)] = 10.0,
+  gamma: Annotated[float, at_least(0)] = 10.0,
   kl: Kl = "auto",
 ) -> Terms:
   """-ELBO + gamma TC(z), the total correlation as a critic estimates it.

@@ -11,7 +11,7 @@ from vae_jax.data.batch import Batch
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms, one_draw
 from vae_jax.objectives.beta_vae import Schedule, kl_weight
-from vae_jax.objectives.constraints import AtLeast, Choice, checked
+from vae_jax.objectives.constraints import at_least, checked, choice
 
 
 @checked
@@ -19,12 +19,12 @@ def free_bits(
   vae: models.Vae,
   batch: Batch,
   *,
-  free_nats: Annotated[float, AtLeast(0)] = 0.25,
-  per: Annotated[str, Choice("dimension", "group")] = "dimension",
-  beta: Annotated[float, AtLeast(0)] = 1.0,
+  free_nats: Annotated[float, at_least(0)] = 0.25,
+  per: Annotated[str, choice("dimension", "group")] = "dimension",
+  beta: Annotated[float, at_least(0)] = 1.0,
   schedule: Schedule = "constant",
-  warmup_steps: Annotated[int, AtLeast(0)] = 0,
-  cycles: Annotated[int, AtLeast(1)] = 4,
+  warmup_steps: Annotated[int, at_least(0)] = 0,
+  cycles: Annotated[int, at_least(1)] = 4,
 ) -> Terms:
   """E_q[-log p(x | z)] + beta(step) sum_j max(lambda, E_batch KL_j), one draw.
 

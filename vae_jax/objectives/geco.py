@@ -13,7 +13,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Kl, Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 
 class Multiplier(nn.Module):
@@ -43,7 +43,7 @@ def geco(
   vae: models.Vae,
   batch: Batch,
   *,
-  kappa: Annotated[float, AtLeast(0)] = 0.1,
+  kappa: Annotated[float, at_least(0)] = 0.1,
   kl: Kl = "auto",
 ) -> Terms:
   """Least rate such that the error is at most kappa: rate + lambda C, one draw.

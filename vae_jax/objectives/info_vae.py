@@ -6,7 +6,7 @@ from vae_jax import models
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Kl, Terms, one_draw
-from vae_jax.objectives.constraints import AtMost, checked, require
+from vae_jax.objectives.constraints import at_most, checked, require
 from vae_jax.objectives.mmd import Kernel, mmd
 
 
@@ -15,7 +15,7 @@ def info_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  alpha: Annotated[float, AtMost(1)] = 0.0,
+  alpha: Annotated[float, at_most(1)] = 0.0,
   lambda_mmd: float = 100.0,
   kernel: Kernel = "rbf",
   kl: Kl = "auto",

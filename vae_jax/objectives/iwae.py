@@ -22,11 +22,11 @@ from vae_jax import distributions, models
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Terms
-from vae_jax.objectives.constraints import AtLeast, Between, checked
+from vae_jax.objectives.constraints import at_least, between, checked
 
 # Draws of the latents, one array per group.
 Draws = tuple[Shaped[Array, "k b ..."], ...]
-Count = Annotated[int, AtLeast(1)]
+Count = Annotated[int, at_least(1)]
 
 
 @checked
@@ -120,7 +120,7 @@ def ciwae(
   vae: models.Vae,
   batch: Batch,
   *,
-  beta: Annotated[float, Between(0, 1)] = 0.05,
+  beta: Annotated[float, between(0, 1)] = 0.05,
   num_samples: Count = 50,
 ) -> Terms:
   """-(beta mean_k log w_k + (1 - beta) L_K): ELBO and bound of K draws.

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import global_batch
-from vae_jax.objectives.constraints import Choice, checked
+from vae_jax.objectives.constraints import checked, choice
 
-Kernel = Annotated[str, Choice("imq", "rbf")]
+Kernel = Annotated[str, choice("imq", "rbf")]
 
 _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

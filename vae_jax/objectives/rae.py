@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.data.batch import Batch, Stream
-from vae_jax.models.draw import Latents
 from vae_jax.objectives import autoencoder, base
 from vae_jax.objectives.base import Terms
-from vae_jax.objectives.constraints import AtLeast, Choice, checked
+from vae_jax.objectives.constraints import at_least, checked, choice
 
 
 @checked
@@ -19,9 +18,9 @@ def rae(
   vae: models.Vae,
   batch: Batch,
   *,
-  beta: Annotated[float, AtLeast(0)] = 1e-4,
-  kind: Annotated[str, Choice("l2", "gradient_penalty")] = "l2",
-  weight: Annotated[float, AtLeast(0)] = 1e-7,
+  beta: Annotated[float, at_least(0)] = 1e-4,
+  kind: Annotated[str, choice("l2", "gradient_penalty")] = "l2",
+  weight: Annotated[float, at_least(0)] = 1e-7,
 ) -> Terms:
   """-log p(x | z) + beta/2 |z|^2 + weight * regularizer of the decoder.
 
@@ -65,7 +64,7 @@ def rae(
 
 
 def _gradient_penalty(
-  vae: models.Vae, z: Latents, key: Key[Array, " b"]
+  vae: models.Vae, z: distributions.Latents, key: Key[Array, " b"]
 ) -> Float[Array, " b"]:
   # A copy, because Flax differentiates no bound module with submodules.
   run = base.detached(vae)

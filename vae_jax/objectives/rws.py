@@ -10,7 +10,7 @@ from vae_jax import models
 from vae_jax.data.batch import Batch
 from vae_jax.objectives import iwae, iwae_gradients
 from vae_jax.objectives.base import Terms
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 
 @checked
@@ -18,7 +18,7 @@ def rws(
   vae: models.Vae,
   batch: Batch,
   *,
-  num_samples: Annotated[int, AtLeast(2)] = 50,
+  num_samples: Annotated[int, at_least(2)] = 50,
   doubly: bool = False,
 ) -> Terms:
   """-L_K; its gradient for the encoder is -sum_k v_k d log q(z_k | x).

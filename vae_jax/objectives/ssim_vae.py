@@ -14,7 +14,7 @@ from vae_jax.data.batch import Batch
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Kl, Terms, one_draw
 from vae_jax.objectives.beta_vae import Schedule, kl_weight
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 # Weights of the scales from fine to coarse: Wang et al. 2003, section 3.2.
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -33,11 +33,11 @@ def ssim_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  weight: Annotated[float, AtLeast(0)] = 1.0,
-  beta: Annotated[float, AtLeast(0)] = 1.0,
+  weight: Annotated[float, at_least(0)] = 1.0,
+  beta: Annotated[float, at_least(0)] = 1.0,
   schedule: Schedule = "constant",
-  warmup_steps: Annotated[int, AtLeast(0)] = 0,
-  cycles: Annotated[int, AtLeast(1)] = 4,
+  warmup_steps: Annotated[int, at_least(0)] = 0,
+  cycles: Annotated[int, at_least(1)] = 4,
   kl: Kl = "auto",
 ) -> Terms:
   """weight * D * (1 - MS-SSIM(x, mean(z))) + beta(step) KL, one draw of z.

@@ -11,7 +11,7 @@ from vae_jax import models
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 
 @checked
@@ -19,8 +19,8 @@ def swae(
   vae: models.Vae,
   batch: Batch,
   *,
-  weight: Annotated[float, AtLeast(0)] = 10.0,
-  projections: Annotated[int, AtLeast(1)] = 50,
+  weight: Annotated[float, at_least(0)] = 10.0,
+  projections: Annotated[int, at_least(1)] = 50,
 ) -> Terms:
   """E_q[-log p(x | z)] + weight SW_2^2(q(z), p(z)), one draw of z.
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from vae_jax import models
+from vae_jax import distributions, models
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.models import critics
-from vae_jax.models.draw import Latents, rates, total
+from vae_jax.models.draw import rates
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Kl, Terms
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 
 
 @base.needs(critics.ImageCritic, reads="images")
@@ -22,7 +22,7 @@ def vae_gan(
   vae: models.Vae,
   batch: Batch,
   *,
-  gamma: Annotated[float, AtLeast(0)] = 1e-6,
+  gamma: Annotated[float, at_least(0)] = 1e-6,
   kl: Kl = "auto",
 ) -> Terms:
   """KL + distance of features for the encoder, an adversary for the decoder.
@@ -56,7 +56,7 @@ def vae_gan(
   # Not `one_draw`, because the decoder must see z as a constant.
   posterior, prior = vae.encode(batch.image), vae.prior()
   z, log_q = posterior.draw(batch.key)
-  rate = total(rates(posterior, prior, z, log_q, kl=kl))
+  rate = distributions.total(rates(posterior, prior, z, log_q, kl=kl))
   likelihood = vae.decode(lax.stop_gradient(z))
   distortion = -likelihood.log_prob(batch.image)
   reconstruction = likelihood.mean
@@ -101,7 +101,9 @@ def vae_gan(
   )
 
 
-def _image(vae: models.Vae, z: Latents) -> Float[Array, "b h w c"]:
+def _image(
+  vae: models.Vae, z: distributions.Latents
+) -> Float[Array, "b h w c"]:
   return vae.decode(z).mean
 
 

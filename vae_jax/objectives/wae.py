@@ -15,7 +15,7 @@ from vae_jax.data.batch import Batch, Stream
 from vae_jax.models import critics
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Terms, one_draw
-from vae_jax.objectives.constraints import AtLeast, checked
+from vae_jax.objectives.constraints import at_least, checked
 from vae_jax.objectives.mmd import Kernel, mmd
 
 
@@ -24,7 +24,7 @@ def wae_mmd(
   vae: models.Vae,
   batch: Batch,
   *,
-  weight: Annotated[float, AtLeast(0)] = 200.0,
+  weight: Annotated[float, at_least(0)] = 200.0,
   kernel: Kernel = "imq",
 ) -> Terms:
   """E_q[-log p(x | z)] + weight MMD^2(q(z), p(z)), one draw of z.
@@ -59,7 +59,7 @@ def wae_gan(
   vae: models.Vae,
   batch: Batch,
   *,
-  weight: Annotated[float, AtLeast(0)] = 10.0,
+  weight: Annotated[float, at_least(0)] = 10.0,
 ) -> Terms:
   """E_q[-log p(x | z)] - weight E_q[log D(z)], which draws q(z) to p(z).
 
