@@ -92,12 +92,12 @@ def sparse_autoencoder(
     Ng, "Sparse autoencoder", CS294A lecture notes, 2011, section 3.
   """
   z = vae.encode(batch.image).mean
+  terms = reconstruct(vae, z, batch.image)
   code = base.flatten(z)
   if penalty == "l1":
     value = jnp.sum(jnp.abs(code), axis=-1)
   else:
     value = _activation_kl(batch, code, rho)
-  terms = reconstruct(vae, z, batch.image)
   return penalized(terms, weight * value, sparsity_penalty=value)
 
 

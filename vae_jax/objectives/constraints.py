@@ -32,18 +32,20 @@ class Constraint:
   words: str
 
 
-def at_least(least: float) -> Constraint:
+def at_least(least: float | int) -> Constraint:
   """value >= least."""
   words = "0 or more" if least == 0 else f"at least {least}"
   return Constraint(lambda v: v >= least, f"it must be {words}")
 
 
-def at_most(most: float) -> Constraint:
+def at_most(most: float | int) -> Constraint:
   """value <= most."""
   return Constraint(lambda v: v <= most, f"it must be at most {most}")
 
 
-def between(low: float, high: float, *, ends: bool = True) -> Constraint:
+def between(
+  low: float | int, high: float | int, *, ends: bool = True
+) -> Constraint:
   """low <= value <= high, or low < value < high without the ends."""
   if ends:
     words = f"it must be from {low} to {high}"
