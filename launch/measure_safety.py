@@ -31,7 +31,8 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, store
+from vae_jax.training import writer as writer_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
 _STEPS = flags.DEFINE_integer("steps", 2000, "Of each run.", lower_bound=1)
@@ -41,8 +42,8 @@ _OUTPUT = flags.DEFINE_string("output", "runs/safety.json", "For the numbers.")
 _SAFETY = (
   (checkpoint.Checkpoints, "save"),
   (checkpoint.Checkpoints, "wait"),
-  (metrics.Writer, "row"),
-  (metrics.Writer, "flush"),
+  (writer_lib.WorkdirWriter, "row"),
+  (writer_lib.WorkdirWriter, "flush"),
 )
 
 
@@ -71,8 +72,8 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 @contextlib.contextmanager
-def replaced(owner: type, name: str, function: Callable[..., Any]):
-  """Lets a class have another method inside."""
+def replaced(owner: Any, name: str, function: Callable[..., Any]):
+  """Replaces a function of a class or module inside."""
   original = getattr(owner, name)
   setattr(owner, name, function)
   try:
@@ -81,8 +82,8 @@ def replaced(owner: type, name: str, function: Callable[..., Any]):
     setattr(owner, name, original)
 
 
-def timed(owner: type, name: str, clock: Clock):
-  """Adds calls of a method to a clock, inside."""
+def timed(owner: Any, name: str, clock: Clock):
+  """Adds calls of a function to a clock, inside."""
   original = getattr(owner, name)
 
   def method(*args: Any, **kwargs: Any) -> Any:
@@ -90,6 +91,24 @@ def timed(owner: type, name: str, clock: Clock):
       return original(*args, **kwargs)
 
   return replaced(owner, name, method)
+
+
+@contextlib.contextmanager
+def timed_block(owner: type, clock: Clock):
+  """Adds the time inside a class's `with` blocks to a clock, inside."""
+  running = contextlib.ExitStack()
+  leave = owner.__exit__
+
+  def enter(self: Any) -> Any:
+    running.enter_context(clock.running())
+    return self
+
+  def exit_(self: Any, *error: Any) -> None:
+    running.close()
+    leave(self, *error)
+
+  with replaced(owner, "__enter__", enter), replaced(owner, "__exit__", exit_):
+    yield
 
 
 def watch_seconds() -> float:
@@ -105,10 +124,10 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
   loop, beside, safety = Clock(), Clock(), Clock()
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    stack.enter_context(timed(train._Run, "_loop", loop))
-    stack.enter_context(timed(train._Run, "_validate", beside))
+    stack.enter_context(timed_block(store.Store, loop))
+    stack.enter_context(timed(train, "_validate", beside))
     # Without rows there are no curves to draw at the end.
-    stack.enter_context(replaced(train._Run, "_finish", _nothing))
+    stack.enter_context(replaced(train, "_finish", _nothing))
     for owner, name in _SAFETY:
       if safe:
         stack.enter_context(timed(owner, name, safety))
@@ -117,7 +136,7 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
     if safe:
       watchdog.start(config.watch.stall_seconds)
       stack.callback(watchdog.stop)
-    train.fit(config, folder)
+    train.train(config, folder)
     watching = watch_seconds()
   return {
     "wall": loop.wall - beside.wall,

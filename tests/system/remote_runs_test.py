@@ -14,7 +14,8 @@ from vae_jax import train
 from vae_jax.modes import evaluate, reconstruct
 from vae_jax.modes import options as options_lib
 from vae_jax.runtime import staging, storage, transfer
-from vae_jax.training import checkpoint, metrics, restore
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 
 def test_a_checkpoint_is_one_when_its_last_file_is_there(
@@ -141,13 +142,13 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   _, said = process.communicate()
   assert process.returncode == -signal.SIGKILL, said
   assert (address / "run" / ".owner").exists()
-  assert checkpoint.steps(there)[-1] == 8
+  assert restore.steps(there)[-1] == 8
   # What a killed process leaves on its host goes with the next one's.
   left = list((tmp_path / "one" / "staging").iterdir())
   with staging.scratch() as one, staging.scratch() as other:
     assert one.exists() and not [p for p in left if p.exists()]
   assert len(left) == 2 and not other.exists()
-  assert metrics.read_rows(there)[-1]["step"] == 12
+  assert writer_lib.read_rows(there)[-1]["step"] == 12
   # On another host, without the first one's copies.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
   with caplog.at_level(logging.INFO, "absl"):
@@ -157,7 +158,7 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
   assert_same(restore.load_state(there), restore.load_state(here))
-  assert checkpoint.steps(there) == checkpoint.steps(here)
+  assert restore.steps(there) == restore.steps(here)
   assert jobs.rows(there) == jobs.rows(here)
 
   for workdir in (there, here):
@@ -185,4 +186,4 @@ def test_an_unreadable_checkpoint_falls_back(
   again = train.train(config, str(address))
   assert list((address / "checkpoints").glob("unreadable-4-*"))
   assert_same(again, state)
-  assert checkpoint.steps(str(address)) == [2, 4]
+  assert restore.steps(str(address)) == [2, 4]

@@ -16,7 +16,8 @@ from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
-from vae_jax.training import checkpoint, metrics, restore
+from vae_jax.training import checkpoint, restore
+from vae_jax.training import writer as writer_lib
 
 
 def _command(workdir, faces_dir, *more):
@@ -55,7 +56,7 @@ def _go_through_kills(faces_dir, tmp_path, kill):
   assert_same(restore.load_state(killed), restore.load_state(whole))
 
   def comparable(workdir):
-    rows = metrics.read_rows(workdir)
+    rows = writer_lib.read_rows(workdir)
     for row in rows:
       row.pop("images_per_second", None)
     return rows
@@ -78,7 +79,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
   moments = np.random.default_rng(0)
 
   def at_random(folder, process):
-    while process.poll() is None and not checkpoint.steps(folder):
+    while process.poll() is None and not restore.steps(folder):
       time.sleep(0.01)
     time.sleep(moments.uniform(0, 10))
 
@@ -113,7 +114,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
       train.train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
-  (step,) = checkpoint.steps(tmp_path)
+  (step,) = restore.steps(tmp_path)
   assert 0 < step < 20
   assert f"step {step} of 20" in str(stopped.value)
   assert_same(train.train(c, str(tmp_path)), state)
@@ -125,9 +126,9 @@ def test_another_config_on_the_workdir_is_refused(reference, faces_dir):
   with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
     train.train(c, str(folder))
   # The same command on a finished run does nothing to it.
-  before = metrics.read_rows(folder)
+  before = writer_lib.read_rows(folder)
   assert_same(train.train(tiny_config(faces_dir), str(folder)), state)
-  assert metrics.read_rows(folder) == before
+  assert writer_lib.read_rows(folder) == before
 
 
 def _cut(content):
@@ -213,7 +214,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
     optim__learning_rate=0.05,
   )
   train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   scores = {
     r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
   }

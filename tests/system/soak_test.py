@@ -13,8 +13,9 @@ import pytest
 
 from tests.support import jobs
 from tests.support.tiny import tiny_config, tiny_experiment
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint
 from vae_jax.training import state as state_lib
+from vae_jax.training import writer as writer_lib
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
@@ -98,7 +99,7 @@ def test_told_to_stop_at_random_moments(
   assert len(jobs.done(tmp_path)) >= 8
   assert "Traceback" not in ended.stdout
   # Wherever it stopped there is a row of what came since the one before it.
-  steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
+  steps = [r["steps"] for r in writer_lib.read_rows(workdir) if "steps" in r]
   assert sum(steps) == STEPS
   jobs.assert_as_if_nothing_happened(workdir, undisturbed[layout])
 

@@ -175,13 +175,13 @@ def test_what_does_not_fit_is_said_with_its_sums():
 def test_the_compilers_refusal_gets_the_same_words():
   c = tiny_config("")
   with pytest.raises(config_lib.ConfigError, match="remat=True") as error:
-    with memory.refusals(c, _small(activations=None)):
+    with memory.explain_oom(c, _small(activations=None)):
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB.\nmore")
   for said in ("beside parameters 1.0 GB", "(RESOURCE_EXHAUSTED: 9 GiB);"):
     assert said in str(error.value)
   assert "more" not in str(error.value)
   for other in (jax.errors.JaxRuntimeError("INTERNAL: no"), OSError("x")):
-    with pytest.raises(type(other)), memory.refusals(c):
+    with pytest.raises(type(other)), memory.explain_oom(c):
       raise other
 
 

@@ -32,7 +32,7 @@ from vae_jax.runtime import (
   storage,
   watchdog,
 )
-from vae_jax.training import step_log
+from vae_jax.training import progress
 
 _PACKAGES = (
   "jax",
@@ -51,7 +51,7 @@ _GIT_SECONDS = 10.0
 _OUTCOMES = (
   (preemption.Interrupted, "interrupted"),
   (KeyboardInterrupt, "interrupted"),
-  (step_log.Diverged, "diverged"),
+  (progress.Diverged, "diverged"),
   (BaseException, "failed"),
 )
 
