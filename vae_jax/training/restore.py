@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +15,9 @@ from ml_collections import ConfigDict
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
+from vae_jax.models import Params
 from vae_jax.runtime import devices, distributed, staging, storage, transfer
-from vae_jax.training import build, checkpoint
+from vae_jax.training import checkpoint, init_from_data
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -60,10 +60,10 @@ def _abstract(experiment: Experiment) -> TrainState:
 
 def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
   state, config = state_lib.init_state(experiment), experiment.config
-  if not build.reads_data(config):
+  if not init_from_data.is_needed(config):
     return state
   variables = {"params": state.params, **state.model_state}
-  variables = build.init_from_data(
+  variables = init_from_data.apply(
     config, experiment.vae_eval, variables, source
   )
   return state_lib.state_of(experiment, variables)
@@ -224,7 +224,7 @@ def load_state(
 
 def load_params(
   workdir: str | os.PathLike[str], *, best: bool = False
-) -> dict[str, Any]:
+) -> Params:
   """Returns the weights of a run's newest (or best) checkpoint for use:
   averaged ones where the run averages them.
 

@@ -21,7 +21,7 @@ from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import distributed
-from vae_jax.training import build, flops, memory, provenance
+from vae_jax.training import build, flops, init_from_data, memory, provenance
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import workdir as workdir_lib
@@ -114,7 +114,7 @@ def check(experiment: Experiment) -> None:
   objective, vae = experiment.objective, experiment.vae_eval
   train = experiment.splits.train
   label_shape = train.label_shape
-  build.check_data(config, vae, train)
+  init_from_data.check(config, vae, train)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
     variables = build.init_variables(config, shape, vae)

@@ -24,13 +24,13 @@ from ml_collections import ConfigDict
 from vae_jax import models, objectives
 from vae_jax.data import binarize
 from vae_jax.data.batch import Batch, Stream
+from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import optim
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
 Arrays = dict[str, jax.Array]  # by name
-Variables = dict[str, Any]  # Flax collections
 
 
 def make_train_steps(
@@ -135,7 +135,7 @@ def train_step(
 def update(
   experiment: Experiment,
   state: TrainState,
-  grads: dict[str, Any],
+  grads: Params,
   model_state: Variables,
 ) -> TrainState:
   """Returns the state with updated weights; its counters are unchanged."""
@@ -156,7 +156,7 @@ def update(
 
 def gradients(
   experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
-) -> tuple[dict[str, Any], Variables, Arrays]:
+) -> tuple[Params, Variables, Arrays]:
   """Returns gradient, model state and mean terms over the global batch.
 
   Args: as `train_step`.
@@ -164,7 +164,7 @@ def gradients(
 
   def micro_batch(
     model_state: Variables, place: jax.Array, data: Arrays
-  ) -> tuple[dict[str, Any], Variables, Arrays]:
+  ) -> tuple[Params, Variables, Arrays]:
     batch, dropout_key = train_batch(
       experiment.config, data, place, step=state.step, seed=seed
     )
@@ -196,16 +196,16 @@ def gradients(
 
 def micro_batch_gradients(
   experiment: Experiment,
-  params: dict[str, Any],
+  params: Params,
   model_state: Variables,
   batch: Batch,
   dropout_key: jax.Array,
-) -> tuple[dict[str, Any], Variables, Arrays]:
+) -> tuple[Params, Variables, Arrays]:
   """Returns this device's part of a micro-batch's gradient, model state and
   mean terms: their sums over devices are those of the micro-batch."""
   images = len(batch.index) * parallel.device_count()
 
-  def loss(params: dict[str, Any]) -> tuple[jax.Array, Any]:
+  def loss(params: Params) -> tuple[jax.Array, Any]:
     terms, updated = forward(
       experiment.objective,
       experiment.vae_train,
@@ -244,9 +244,9 @@ def forward(
   def run(vae: models.Vae, batch: Batch) -> objectives.Terms:
     return objective(vae, batch)
 
-  given = models.given(label=batch.label, key=batch.key)
+  side_inputs = models.side_inputs(label=batch.label, key=batch.key)
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
-    {**variables, **given}, batch, rngs=rngs
+    {**variables, **side_inputs}, batch, rngs=rngs
   )
   named = {"loss": terms.loss, "distortion": terms.distortion}
   if terms.rate is not None:

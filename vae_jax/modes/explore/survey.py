@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Integer
+from jaxtyping import Float, Float32, Integer
 
 from vae_jax import models
 from vae_jax.config import ConfigError
@@ -45,25 +45,6 @@ class Survey:
   prior: bool
 
 
-class _First:
-  """The first images of a split."""
-
-  def __init__(self, source: datasets.Source, count: int):
-    self._source = source
-    self._count = min(count, len(source))
-    self.image_shape = source.image_shape
-    self.label_shape = source.label_shape
-    self.identity = source.identity
-
-  def __len__(self) -> int:
-    return self._count
-
-  def fetch(
-    self, indices: Int32[np.ndarray, " n"] | Integer[np.ndarray, " n"]
-  ) -> dict[str, np.ndarray]:
-    return self._source.fetch(indices)
-
-
 def survey(
   model: trained_model.TrainedModel, source: datasets.Source
 ) -> Survey:
@@ -74,7 +55,7 @@ def survey(
     source: the split.
   """
   config = model.config
-  first = _First(source, _MOST)
+  first = datasets.First(source, _MOST)
   variables = devices.replicate(model.variables)
   kl = None
   try:
