@@ -19,13 +19,12 @@ import optax
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Int32
-from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
-from vae_jax.data import binarize
-from vae_jax.data.batch import Batch, Stream
+from vae_jax.data.batch import Batch
 from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices as parallel
+from vae_jax.training import batch as batch_lib
 from vae_jax.training import optim
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
@@ -165,7 +164,7 @@ def gradients(
   def micro_batch(
     model_state: Variables, place: jax.Array, data: Arrays
   ) -> tuple[Params, Variables, Arrays]:
-    batch, dropout_key = train_batch(
+    batch, dropout_key = batch_lib.train_batch(
       experiment.config, data, place, step=state.step, seed=seed
     )
     return micro_batch_gradients(
@@ -255,76 +254,6 @@ def forward(
   return named | terms.extras, model_state
 
 
-def train_batch(
-  config: ConfigDict,
-  data: Arrays,
-  place: jax.Array,
-  *,
-  step: jax.Array,
-  seed: jax.Array,
-) -> tuple[Batch, jax.Array]:
-  """Returns this device's part of a micro-batch, and its dropout key.
-
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b] and perhaps `label`.
-    place: of the micro-batch in its batch, from 0.
-    step: optimizer steps so far.
-    seed: of the run.
-  """
-  (local,) = data["index"].shape
-  # Micro-batches divide the global batch before devices do, so that one holds
-  # the same images however many devices share it.
-  place = place * parallel.device_count() + lax.axis_index(parallel.AXIS)
-  position = place * local + jnp.arange(local)
-  key = _keys(seed, Stream.TRAIN, step, position)
-  dropout_key = _keys(seed, Stream.DROPOUT, step, place[None])[0]
-  return _batch(config, data, key, jnp.ones((local,), bool), step), dropout_key
-
-
-def eval_batch(
-  config: ConfigDict,
-  data: Arrays,
-  seed: jax.Array,
-  step: jax.Array | int = 0,
-) -> Batch:
-  """Returns this device's part of a held-out batch.
-
-  Keys, and with them binarization and all sampling, depend on the seed and
-  the example's index alone: results do not depend on the number of devices,
-  nor on the batch size unless the loss has a statistic of the batch.
-
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
-    seed: of the evaluation.
-    step: optimizer steps so far, for schedules inside the objective.
-  """
-  key = _keys(seed, Stream.EVALUATE, jnp.int32(0), data["index"])
-  return _batch(config, data, key, data["mask"], jnp.int32(step))
-
-
-def _batch(
-  config: ConfigDict,
-  data: Arrays,
-  key: jax.Array,
-  mask: jax.Array,
-  step: jax.Array,
-) -> Batch:
-  image = binarize.binarize(
-    data["image"], data["index"], key, mode=config.data.binarization
-  )
-  return Batch(image, data["index"], mask, key, data.get("label"), step)
-
-
-def _keys(
-  seed: jax.Array, stream: Stream, step: jax.Array, positions: jax.Array
-) -> jax.Array:
-  root = jax.random.fold_in(jax.random.key(seed), stream)
-  step_key = jax.random.fold_in(root, step)
-  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(positions)
-
-
 def eval_step(
   experiment: Experiment,
   variables: Variables,
@@ -337,14 +266,14 @@ def eval_step(
   Args:
     experiment: of the run.
     variables: parameters and model state.
-    data: as `eval_batch`.
+    data: as `batch.eval_batch`.
     step: optimizer steps so far.
     seed: of the evaluation.
 
   Returns:
     {term: sum}, and the number of examples as "count".
   """
-  batch = eval_batch(experiment.config, data, seed, step)
+  batch = batch_lib.eval_batch(experiment.config, data, seed, step)
   terms, _ = forward(
     experiment.objective, experiment.vae_eval, variables, batch
   )
