@@ -94,7 +94,7 @@ def test_reading_in_pieces_changes_nothing(sprites, monkeypatch, no_decoding):
   ],
 )
 def test_real_factors_become_quantile_bins(values, bins, expected):
-  classes = ground_truth.discretise(np.array(values), bins=bins)
+  classes = ground_truth.discretize(np.array(values), bins=bins)
   assert classes.dtype == np.int32
   np.testing.assert_array_equal(classes, expected)
 
