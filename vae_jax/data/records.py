@@ -5,6 +5,7 @@ import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from concurrent import futures
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,8 @@ _ENDS = 1 << 16  # Bytes at each end of a file that are hashed.
 
 _Feature = tfds.features.FeatureConnector
 _Features = Mapping[str, _Feature]
-# The stored features of a record by name.
-_Example = Mapping[str, tf_example_pb2.Feature]
+# Stored features of a record by name, of a class that is generated at import.
+_Example = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
