@@ -173,7 +173,7 @@ def load(
     count,
     seed=experiment.config.seed,
     batch_size=loop.batch_size,
-    parts=experiment.config.train.accumulate,
+    micro_batches=experiment.config.train.accumulate,
     steps_per_call=loop.steps_per_call,
   )
   return first, count, devices.shard(arrays)
