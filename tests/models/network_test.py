@@ -31,7 +31,7 @@ def shapes(module, shape):
 
 
 def draw(module, shape):
-  """Variables to compute with, without compiling the initialisation."""
+  """Returns variables without compiling the initialization."""
   rng = np.random.default_rng(0)
   _, variables = shapes(module, shape)
   params = jax.tree.map(
@@ -265,7 +265,7 @@ def _outputs(net, variables, params, x):
 
 
 @pytest.mark.parametrize("classes, name", EVERY)
-def test_less_is_kept_for_the_backward_pass(classes, name):
+def test_remat_saves_memory_of_the_backward_pass(classes, name):
   pair, variables, x = _pair(classes, name)
 
   def kept(net):
@@ -287,7 +287,7 @@ def test_less_is_kept_for_the_backward_pass(classes, name):
     for m, n in EVERY
   ],
 )
-def test_same_outputs_and_gradients(classes, name):
+def test_remat_changes_neither_outputs_nor_gradients(classes, name):
   pair, variables, x = _pair(classes, name)
 
   def gradients(net, params, x):
@@ -311,7 +311,7 @@ def test_same_outputs_and_gradients(classes, name):
   )
 
 
-def test_a_train_step_needs_less_memory_and_computes_the_same():
+def test_remat_saves_memory_of_a_train_step():
   # The values that a gelu leaves behind, in few bytes of weights.
   settings = {
     "model__encoder": {"name": "conv", "args": {"channels": (2,)}},
