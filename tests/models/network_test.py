@@ -229,10 +229,9 @@ NETWORKS = {
 }
 
 
-EVERY = [(encoders, n) for n in NETWORKS if hasattr(encoders, n)]
+EVERY = [(classes, n) for classes in (ENCODERS, DECODERS) for n in classes]
 
 
-EVERY += [(decoders, n) for n in NETWORKS]
 
 
 def _pair(classes, name):
@@ -243,7 +242,7 @@ def _pair(classes, name):
     settings = {**settings, "image_shape": (side, side), "out_channels": 1}
     shape = (2, 3)
   pair = [
-    getattr(classes, name)(train=True, remat=remat, **settings)
+    classes[name](train=True, remat=remat, **settings)
     for remat in (False, True)
   ]
   rng = np.random.default_rng(0)
