@@ -232,8 +232,6 @@ NETWORKS = {
 EVERY = [(classes, n) for classes in (ENCODERS, DECODERS) for n in classes]
 
 
-
-
 def _pair(classes, name):
   """Returns the network without and with `remat`, variables, and an input."""
   side, settings = NETWORKS[name]
