@@ -10,7 +10,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from vae_jax.data import errors
 
-_CHUNK = 1000  # Records per read, which include their images.
+CHUNK = 1000  # Records per read, which include their images.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +84,8 @@ def values(
     name: np.empty(len(source), feature.np_dtype)
     for name, (_, feature) in features.items()
   }
-  for start in range(0, len(source), _CHUNK):
-    indices = range(start, min(start + _CHUNK, len(source)))
+  for start in range(0, len(source), CHUNK):
+    indices = range(start, min(start + CHUNK, len(source)))
     records = source.__getitems__(list(indices))
     for index, record in zip(indices, records, strict=True):
       example = tf_example_pb2.Example.FromString(record).features.feature

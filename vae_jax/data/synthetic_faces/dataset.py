@@ -32,10 +32,10 @@ sample_factors = face_factors.sample_factors
 attributes = face_factors.attributes
 
 # Fewer faces are drawn sooner than other processes start.
-_MIN_PARALLEL = 500
+MIN_PARALLEL = 500
 # The process that stores faces is about four times as fast as one that draws.
 _MAX_WORKERS = 4
-_WORKER = (
+WORKER = (
   "import sys; from vae_jax.data.synthetic_faces import drawing; "
   "drawing.stream(sys.argv[1], *map(int, sys.argv[2:]))"
 )
@@ -166,7 +166,7 @@ def prepare(
 def _pngs(split: str, size: int) -> Iterator[bytes]:
   """Yields the encoded images of a split in order, drawn on all cores."""
   workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-  if size < _MIN_PARALLEL or workers == 1:
+  if size < MIN_PARALLEL or workers == 1:
     for index in range(size):
       yield drawing.png(sample_factors(split, index))
     return
@@ -175,7 +175,7 @@ def _pngs(split: str, size: int) -> Iterator[bytes]:
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", _WORKER, split, *map(str, (first, size, workers))],
+      [sys.executable, "-c", WORKER, split, *map(str, (first, size, workers))],
       stdout=subprocess.PIPE,
       env=environment,
     )
