@@ -252,7 +252,7 @@ def _together(
     from vae_jax.modes import evaluate, evaluate_table
     from vae_jax.training import memory
 
-    with memory.refusals(config):
+    with memory.explain_oom(config):
       return evaluate_table.table(evaluate.evaluate(config, workdir))
   from vae_jax.modes import benchmark
 

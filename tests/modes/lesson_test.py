@@ -10,7 +10,8 @@ from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.evaluate import distances
 from vae_jax.modes import lesson, options
-from vae_jax.training import metrics, restore
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
 
@@ -152,11 +153,11 @@ def test_a_lesson_that_was_given_is_not_trained_again(taught, faces_dir):
   folder, said = taught
   files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
   before = [path.read_bytes() for path in files]
-  rows = {name: metrics.read_rows(folder / name) for name in RUNS}
+  rows = {name: writer_lib.read_rows(folder / name) for name in RUNS}
   again = lesson.lesson(_config(faces_dir), str(folder), options.Options())
   assert again == said
   assert [path.read_bytes() for path in files] == before
-  assert {name: metrics.read_rows(folder / name) for name in RUNS} == rows
+  assert {name: writer_lib.read_rows(folder / name) for name in RUNS} == rows
 
 
 def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):

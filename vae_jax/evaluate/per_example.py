@@ -12,7 +12,7 @@ from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import step as train_step
+from vae_jax.training import batch as batch_lib
 from vae_jax.training.experiment import Experiment
 
 
@@ -41,7 +41,7 @@ def rows(
   def step(
     variables: models.Variables, data: dict[str, jax.Array], seed: jax.Array
   ) -> models.PyTree:
-    batch = train_step.eval_batch(config, data, seed)
+    batch = batch_lib.eval_batch(config, data, seed)
     side_inputs = models.side_inputs(label=batch.label, key=batch.key)
     run = nn.apply(function, vae)
     return devices.all_gather(run({**variables, **side_inputs}, batch))
