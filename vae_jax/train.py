@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 
 from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
-from vae_jax.runtime import devices, distributed, preemption, watchdog
+from vae_jax.latents.trained_model import TrainedModel
+from vae_jax.runtime import (
+  devices,
+  distributed,
+  preemption,
+  storage,
+  watchdog,
+)
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import memory, restore, setup
 from vae_jax.training import progress as progress_lib
@@ -180,23 +187,30 @@ def _validate(
 ) -> float | None:
   """Writes a validation row and pictures; returns the score that ranks
   checkpoints, None if it is not finite."""
-  step, config = int(state.step), run.config
+  model = _open(run, store.folder, state)
   row = bound.mean_terms(
     eval_step,
-    devices.replicate(state_lib.eval_variables(config, state)),
+    devices.replicate(model.variables),
     held_out,
-    batch_size=config.eval.batch_size,
-    step=step,
-    seed=config.eval.seed,
+    batch_size=run.config.eval.batch_size,
+    step=model.step,
+    seed=run.config.eval.seed,
   )
-  epoch = step / run.steps_per_epoch
-  store.writer.row(step, "validation", {**row, "epoch": epoch})
+  epoch = model.step / run.steps_per_epoch
+  store.writer.row(model.step, "validation", {**row, "epoch": epoch})
   if devices.is_lead():
     watchdog.progress("drawing")
-    folder = store.folder / "figures"
-    summaries.validation(run, state, held_out, folder, store.writer)
+    summaries.validation(model, held_out, store.writer)
   score = row.get("neg_elbo", row["loss"])
   return score if math.isfinite(score) else None
+
+
+def _open(
+  run: Experiment, folder: storage.Path, state: TrainState
+) -> TrainedModel:
+  """Returns the model of a state, with averaged weights if it has them."""
+  variables = state_lib.eval_variables(run.config, state)
+  return TrainedModel(run, folder, int(state.step), variables)
 
 
 def _finish(
@@ -205,6 +219,7 @@ def _finish(
   """Draws the final pictures, and logs the last validation."""
   if not devices.is_lead():
     return
-  summaries.at_the_end(run, workdir, state, held_out)
+  model = _open(run, storage.path(workdir), state)
+  summaries.at_the_end(model, held_out)
   progress_lib.log_last_validation(workdir)
   logging.info("Results are in %s", workdir)
