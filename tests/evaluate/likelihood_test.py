@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support import tfds
 from tests.support.importance_oracle import perturbed
 from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
 from vae_jax import config as config_lib
@@ -21,21 +22,11 @@ from vae_jax.training import build, experiment, step
 COUNT, SEED = 11, 3
 
 
-class Source:
-  """Random images, with the labels 0, 1 and 2."""
-
-  def __init__(self, shape=SHAPE):
-    rng = np.random.default_rng(1)
-    self.images = rng.integers(0, 256, (COUNT, *shape)).astype(np.uint8)
-
-  def __len__(self):
-    return COUNT
-
-  def fetch(self, indices):
-    return {
-      "image": self.images[indices],
-      "label": (np.asarray(indices) % 3).astype(np.int32),
-    }
+def source(shape=SHAPE):
+  """Returns random images with the labels 0, 1 and 2."""
+  rng = np.random.default_rng(1)
+  images = rng.integers(0, 256, (COUNT, *shape)).astype(np.uint8)
+  return tfds.ArraySource(images, np.arange(COUNT, dtype=np.int32) % 3)
 
 
 def exact_config(batch_size):
@@ -54,7 +45,7 @@ def estimates(params, num_samples, *, batch_size=16):
   return likelihood.nll_per_image(
     exact_config(batch_size),
     parallel.replicate({"params": params}),
-    Source(),
+    source(),
     num_samples=num_samples,
   )
 
@@ -77,13 +68,11 @@ def one_by_one():
 
   root = jax.random.fold_in(jax.random.key(SEED), Stream.EVALUATE)
   root = jax.random.fold_in(root, 0)
-  images = Source().images
+  image = source().image
   return np.array(
     [
       [
-        log_w(
-          images[i : i + 1], jax.random.fold_in(root, i)[None], jnp.int32(k)
-        )
+        log_w(image[i : i + 1], jax.random.fold_in(root, i)[None], jnp.int32(k))
         for k in range(13)
       ]
       for i in range(COUNT)
@@ -94,7 +83,7 @@ def one_by_one():
 
 def test_exact_at_the_exact_posterior():
   params, log_likelihood = exact_model()
-  expected = -log_likelihood(Source().images)
+  expected = -log_likelihood(source().image)
   np.testing.assert_allclose(estimates(params, 7), expected, rtol=1e-5)
 
 
@@ -122,7 +111,7 @@ def test_any_batch_chunk_and_devices_against_a_plain_loop(
 
 def test_many_draws_come_near_the_truth_and_their_order_is_right():
   params, log_likelihood = perturbed(0.2)
-  exact = -log_likelihood(Source().images)
+  exact = -log_likelihood(source().image)
   few, many = (estimates(params, k) for k in (1, 3000))
   assert few.mean() > many.mean() + 0.1
   np.testing.assert_allclose(many, exact, atol=0.02)
@@ -149,18 +138,18 @@ def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
   else:
     c.data.dequantization = "uniform"
     c.model.likelihood.name = "gaussian"
-  source = Source((4, 4, 1))
+  split = source((4, 4, 1))
   run = experiment.build(c)
   variables = parallel.replicate(build.init_variables(c, (4, 4, 1)))
   means = bound.mean_terms(
     step.make_eval_step(run),
     variables,
-    source,
+    split,
     batch_size=8,
     step=0,
     seed=SEED,
   )
-  result = likelihood.importance_nll(run, variables, source, num_samples=6)
+  result = likelihood.importance_nll(run, variables, split, num_samples=6)
   assert result["importance_samples"] == 6
   assert result["nll"] == pytest.approx(means["loss"], rel=1e-5)
   assert result["nll"] > 0
@@ -170,7 +159,7 @@ def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
   result = likelihood.importance_nll(
-    config_lib.default(), None, None, num_samples=5
+    config_lib.default(), None, source(), num_samples=5
   )
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
   assert result == {

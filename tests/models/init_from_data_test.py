@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support import tfds
 from tests.support.tiny import tiny_config
 from vae_jax import train
 from vae_jax.config import ConfigError
@@ -13,24 +14,7 @@ from vae_jax.data import datasets
 from vae_jax.models import likelihoods
 from vae_jax.training import build, setup
 
-
-class _Source:
-  """What a split offers, without files."""
-
-  label_shape = None
-  identity = {}
-
-  def __init__(self, image):
-    self.image, self.image_shape = image, image.shape[1:]
-
-  def __len__(self):
-    return len(self.image)
-
-  def fetch(self, index):
-    return {"image": self.image[index]}
-
-
-SOURCE = _Source(
+SOURCE = tfds.ArraySource(
   np.random.default_rng(4).integers(0, 256, (30, 4, 5, 3)).astype(np.uint8)
   * (np.arange(5) > 0)[None, None, :, None].astype(np.uint8)
 )

@@ -37,22 +37,18 @@ class Ranking:
     return np.argsort(-self.carried, kind="stable")
 
 
-def rank(
-  model: trained_model.TrainedModel, source: datasets.Source, count: int
-) -> Ranking:
-  """Measures the dimensions on a split's first images.
+def rank(model: trained_model.TrainedModel, source: datasets.Source) -> Ranking:
+  """Measures the dimensions on all images of a source.
 
   Args:
     model: the model.
-    source: the split.
-    count: number of images, at most.
+    source: the images, such as the first of a split.
   """
-  first = datasets.First(source, count)
   try:
-    rows = diagnostics.posteriors(model.experiment, model.replicated, first)
+    rows = diagnostics.posteriors(model.experiment, model.replicated, source)
   except ConfigError:
     # Not a diagonal normal, so that no dimension has a KL of its own.
-    codes, _ = model.first_codes(source, count)
+    codes, _ = model.first_codes(source, len(source))
     return Ranking(codes, "std", codes.std(axis=0, dtype=np.float64))
   if rows.kl is not None:
     return Ranking(rows.mean, "KL", rows.kl.mean(axis=0, dtype=np.float64))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from vae_jax import distributions, models
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.objectives import iwae
@@ -26,7 +27,7 @@ _ROWS = 2048
 def importance_nll(
   experiment: Experiment,
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   num_samples: int,
   progress: bool = False,
@@ -67,7 +68,7 @@ def importance_nll(
 def nll_per_image(
   experiment: Experiment,
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   num_samples: int,
   progress: bool = False,

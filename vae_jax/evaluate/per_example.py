@@ -9,7 +9,7 @@ import tqdm
 from flax import linen as nn
 
 from vae_jax import models
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices as parallel
@@ -22,7 +22,7 @@ def rows(
   experiment: Experiment,
   function: Callable[[models.Vae, Batch], Any],
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   bar: str = "",
 ) -> Iterator[Any]:

@@ -1,10 +1,9 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
-from typing import Any
-
 import numpy as np
 
 from vae_jax import figures, models
+from vae_jax.data import datasets
 from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
@@ -18,7 +17,10 @@ _SCATTER = 10_000
 
 
 def reconstructions(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   config, vae = experiment.config, experiment.vae_eval
@@ -36,7 +38,10 @@ def reconstructions(
 
 
 def samples(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
@@ -60,7 +65,7 @@ def samples(
 def validation(
   experiment: Experiment,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   folder: storage.Path,
   writer: metrics.Writer,
 ) -> None:
@@ -82,7 +87,7 @@ def at_the_end(
   experiment: Experiment,
   workdir: str,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   *,
   steps_per_epoch: float,
 ) -> None:

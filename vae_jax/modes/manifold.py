@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: str, *, steps: int = 20) -> str:
   model = trained_model.open_run(config, workdir)
   codes = None
   if not quantiles.has_standard_prior(config):
-    source = trained_model.open_split(config, "validation")
+    source = model.experiment.source("validation")
     codes, _ = model.first_codes(source, _FITTED)
   path = model.workdir / "figures" / "manifold.png"
   grid, images = summaries.manifold(model, codes, path, rows=steps)

@@ -47,7 +47,7 @@ def run(
   model = trained_model.open_run(config, workdir)
   source = None
   if config.model.condition == "attributes":
-    source = trained_model.open_split(config, "validation")
+    source = model.experiment.source("validation")
   label = trained_model.sample_labels(config, source, count)
   images = model.sample(np.arange(count, dtype=np.int32), label)
   folder = model.workdir / "figures"

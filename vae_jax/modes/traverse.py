@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import figures
+from vae_jax.data import datasets
 from vae_jax.evaluate import dimension_ranking
 from vae_jax.latents import quantiles, trained_model
 from vae_jax.modes import image_argument, steps_argument
@@ -39,8 +40,8 @@ def run(
   steps_argument.check(steps)
   model = trained_model.open_run(config, workdir)
   chosen = image_argument.select(model, images, "data:test:0")
-  test = trained_model.open_split(config, "test")
-  ranking = dimension_ranking.rank(model, test, _RANKED)
+  first = datasets.First(model.experiment.source("test"), _RANKED)
+  ranking = dimension_ranking.rank(model, first)
   values = quantiles.ticks(config, ranking.codes, steps)
   codes = model.encode(chosen.image, chosen.label)
   rebuilt = model.decode(codes, chosen.label)

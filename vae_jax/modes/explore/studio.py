@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Float32, Integer, UInt8
 
 from vae_jax import models
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 from vae_jax.modes import attributes, image_argument
 from vae_jax.modes.explore import maps, survey
@@ -63,7 +64,7 @@ class Studio:
   """
 
   model: trained_model.TrainedModel
-  source: Any
+  source: datasets.Source
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
   bent: nonlinear_directions.NonlinearDirections | None
