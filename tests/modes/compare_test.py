@@ -6,11 +6,9 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from vae_jax import config as config_lib
-from vae_jax import figures
 from vae_jax.modes import compare, compare_table
 from vae_jax.runtime import storage
 
@@ -260,33 +258,3 @@ def test_command_line(tmp_path, words, said):
     assert done.returncode == 0, done.stderr
     assert "neg_elbo" in done.stdout
     assert (tmp_path / "out" / "rate_distortion.png").exists()
-
-
-def _histories(n):
-  return {
-    f"run {i}": [_validation(s, 1 + i) for s in range(100, 1001, 100)]
-    for i in range(n)
-  }
-
-
-@pytest.mark.parametrize("n", [1, 20])
-def test_pictures_are_whole(n, tmp_path):
-  histories = _histories(n)
-  points = {
-    k: (rows[-1]["rate"], rows[-1]["distortion"])
-    for k, rows in histories.items()
-  }
-  for name, picture in (
-    ("rd.png", figures.rate_distortion(points, histories, tmp_path / "rd.png")),
-    ("lc.png", figures.learning_curves(histories, tmp_path / "lc.png")),
-  ):
-    assert (tmp_path / name).exists() and picture.min() < 64
-    for border in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
-      assert np.all(border == 255)
-
-
-def test_nothing_to_draw_is_said():
-  with pytest.raises(ValueError, match="points is empty"):
-    figures.rate_distortion({}, {})
-  with pytest.raises(ValueError, match="nothing to draw"):
-    figures.learning_curves({"a": []})

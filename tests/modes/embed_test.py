@@ -1,17 +1,14 @@
 """Codes in a plane: what is computed, drawn and handed to TensorBoard."""
 
 import pathlib
-import re
 import shutil
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.figures import projector_test
 from vae_jax import config as config_lib
-from vae_jax import figures
-from vae_jax.figures import projector
 from vae_jax.latents import trained_model
 from vae_jax.modes import embed, options
 from vae_jax.training import experiment, restore
@@ -132,79 +129,11 @@ def test_an_attribute_that_is_not_there(run):
     _embed(run, attribute="Smilng")
 
 
-def test_the_colours_are_those_of_the_labels():
-  points = np.float32([[0, 0], [1, 1]])
-  names = ("no", "yes")
-
-  def draw(labels):
-    coloring = figures.Coloring("a", np.array(labels), names)
-    return figures.embedding(
-      points, [coloring], title="t", x_label="x", y_label="y"
-    )
-
-  picture = draw([0, 1])
-  # One point in the left half of the axes, one in the right.
-  blue = (picture[..., 2].astype(int) - picture[..., 0]) > 60
-  orange = (picture[..., 0].astype(int) - picture[..., 2]) > 60
-  width = picture.shape[1]
-  left = lambda hit: hit[:, : width // 3].sum()  # noqa: E731
-  assert left(blue) > 0 and left(orange) == 0
-  turned = draw([1, 0])
-  assert left((turned[..., 0].astype(int) - turned[..., 2]) > 60) > 0
-  with pytest.raises(ValueError, match="one for each name"):
-    draw([0, 2])
-
-
-def _read_projector(folder):
-  text = (folder / "projector_config.pbtxt").read_text()
-  paths = dict(re.findall(r'(\w+_path): "(.+)"', text))
-  size = [int(v) for v in re.findall(r"single_image_dim: (\d+)", text)]
-  rows = {
-    k: [row.split("\t") for row in (folder / v).read_text().splitlines()]
-    for k, v in paths.items()
-    if v.endswith(".tsv")
-  }
-  return rows, Image.open(folder / paths["image_path"]), size
-
-
-def test_projector_files_read_back(tmp_path):
-  rng = np.random.RandomState(0)
-  images = rng.randint(0, 256, (5, 4, 6, 3)).astype(np.uint8)
-  codes = rng.randn(5, 3).astype(np.float32)
-  columns = [("index", range(5)), ("label", "abcde")]
-  projector.write(tmp_path, codes, images, columns)
-  rows, sprite, (width, height) = _read_projector(tmp_path)
-  tensors = np.array(rows["tensor_path"], np.float64).astype(np.float32)
-  np.testing.assert_array_equal(tensors, codes)
-  assert rows["metadata_path"][0] == ["index", "label"]
-  assert rows["metadata_path"][4] == ["3", "d"]
-  assert (width, height) == (6, 4)
-  # TensorBoard counts rows of as many images as the width holds.
-  across = sprite.width // width
-  for i, image in enumerate(images):
-    left, top = i % across * width, i // across * height
-    cell = np.asarray(sprite.crop((left, top, left + width, top + height)))
-    np.testing.assert_array_equal(cell, image)
-  assert np.asarray(sprite)[-4:, -6:].min() == 255
-
-
-def test_sprite_is_bounded(tmp_path):
-  images = np.zeros((9, 128, 64, 1), np.uint8)
-  images[4] = 200
-  projector.write(
-    tmp_path, np.zeros((9, 2), np.float32), images, [("i", "abcdefghi")]
-  )
-  rows, sprite, size = _read_projector(tmp_path)
-  assert size == [32, 64]
-  assert sprite.size == (3 * 32, 3 * 64)
-  assert np.asarray(sprite)[96, 48] == 200
-  # One column has no head.
-  assert rows["metadata_path"][0] == ["a"]
-
-
 def test_a_run_reaches_the_projector(run, no_umap):
   _embed(run)
-  rows, sprite, size = _read_projector(run / "embed" / "projector")
+  rows, sprite, size = projector_test.read_projector(
+    run / "embed" / "projector"
+  )
   assert size == [16, 16]
   assert "Smiling" in rows["metadata_path"][0]
   source = experiment.build(restore.load_config(run)).source("test")

@@ -8,7 +8,6 @@ from scipy.spatial import distance as scipy_distance
 
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import figures
 from vae_jax.evaluate import distances
 from vae_jax.modes import lesson, options
 from vae_jax.training import metrics, restore
@@ -166,25 +165,3 @@ def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):
   with pytest.raises(config_lib.ConfigError, match="at least 20"):
     lesson.lesson(c, str(tmp_path), options.Options())
   assert not list(tmp_path.iterdir())
-
-
-def test_panels_hold_their_images_under_their_titles():
-  grey = np.full((4, 5, 6, 1), 100, np.uint8)
-  red = np.zeros((2, 5, 6, 3), np.uint8)
-  red[..., 0] = 200
-  picture = figures.panels(
-    [
-      [figures.Panel("grey", grey, 2), figures.Panel("red", red, 2)],
-      [figures.Panel("a title wider than its images", grey, 4)],
-    ],
-    scale=2,
-  )
-  assert (picture == (200, 0, 0)).all(axis=-1).sum() == 2 * 5 * 6 * 4
-  assert (picture == 100).all(axis=-1).sum() >= 8 * 5 * 6 * 4
-  # Each title is written above its own panel, in black.
-  half = picture.shape[1] // 2
-  top = (picture[16:36] < 50).all(axis=-1)
-  assert top[:, :half].any()
-  assert not (picture[:16] < 255).any() and not (picture[-16:] < 255).any()
-  with pytest.raises(ValueError, match="no panel"):
-    figures.panels([])

@@ -202,7 +202,7 @@ def _draw(
     for j, (kind, strip) in enumerate(strips.items()):
       rows.append(np.stack([selection.image[i], rebuilt[i], *strip[i]]))
       labels.append(f"{image}  {kind}" if j == 0 else kind)
-  figures.strip(
+  figures.image_strip(
     rows,
     labels,
     ["original", "rebuilt", *(f"{s:+g}" if s else "0" for s in edit.strengths)],

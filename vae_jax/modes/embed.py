@@ -90,7 +90,7 @@ def run(
       best = best_explained(points, labels[: len(points)], names)
       pictures[f"{split}_{name}_attributes.png"] = best
     for file, colorings in pictures.items():
-      figures.embedding(
+      figures.scatter(
         points,
         colorings,
         folder / file,

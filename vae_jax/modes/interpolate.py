@@ -74,7 +74,7 @@ def run(
     t=t,
   )
   pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
-  figures.strip(
+  figures.image_strip(
     [
       np.concatenate([ends[:1], row, ends[1:]])
       for ends, rows in zip(originals, decoded, strict=True)

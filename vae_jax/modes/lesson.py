@@ -218,7 +218,7 @@ def _draw(
     for row, shown in zip(rows, images.values(), strict=True)
   ]
   across = len(_KINDS)
-  figures.panels(
+  figures.image_panels(
     [drawn[i : i + across] for i in range(0, len(drawn), across)], path
   )
 

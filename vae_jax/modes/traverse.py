@@ -64,7 +64,7 @@ def run(
   for i in range(len(chosen)):
     name = "traverse.png" if len(chosen) == 1 else f"traverse_{i}.png"
     leading = np.stack([chosen.image[i], rebuilt[i]])
-    figures.strip(
+    figures.image_strip(
       [np.concatenate([leading, decoded[i, j]]) for j in drawn],
       [f"z[{j}]  {ranking.measure} {ranking.carried[j]:.2f}" for j in drawn],
       ["original", "reconstruction", *heads],
