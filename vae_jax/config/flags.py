@@ -192,7 +192,7 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
   lines = []
   for holder in (*_OF_ALL, *_OF_MODES):
     text = flags.FLAGS[holder.name].help
-    if holder in _OF_MODES:
+    if holder.name in readers:
       text = f"[{', '.join(readers[holder.name])}] {text}"
     wrapped = textwrap.wrap(text, 63)
     heads = [f"--{holder.name}", *[""] * len(wrapped)]

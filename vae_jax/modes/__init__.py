@@ -83,10 +83,8 @@ def find(name: str) -> Mode:
   """
   if name not in table():
     near = difflib.get_close_matches(name, table(), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ";"
-    raise ConfigError(
-      f"--mode is {name!r}{hint} Allowed are {', '.join(table())}."
-    )
+    hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
+    raise ConfigError(f"--mode is {name!r}; {hint} are {', '.join(table())}.")
   return table()[name]
 
 
