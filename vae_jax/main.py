@@ -92,7 +92,10 @@ def _run() -> None:
 
 def _config(needs: str, workdir: str) -> ConfigDict | None:
   """Returns the config that a mode needs; see `vae_jax.modes`."""
-  if needs != "run":
+  if needs == "nothing":
+    return None
+  if needs == "config":
+    config_lib.override_length(flags.CONFIG.value, flags.overrides())
     return flags.CONFIG.value
   from vae_jax.training import restore
 

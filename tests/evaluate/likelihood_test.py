@@ -29,7 +29,7 @@ def source(shape=SHAPE):
   return tfds.ArraySource(images, np.arange(COUNT, dtype=np.int32) % 3)
 
 
-def exact_config(batch_size):
+def exact_experiment(batch_size=16):
   c = config_lib.default()
   c.eval.batch_size = batch_size
   c.eval.seed = SEED
@@ -38,15 +38,16 @@ def exact_config(batch_size):
   c.model.decoder.name = "tests.support.linear_gaussian_vae._Linear"
   c.model.likelihood.name = "tests.support.linear_gaussian_vae._LinearNormal"
   c.model.latent_dim = 2
-  return c
+  return experiment.build(c)
 
 
-def estimates(params, num_samples, *, batch_size=16):
+def estimates(params, num_samples, *, batch_size=16, max_rows=2048):
   return likelihood.nll_per_image(
-    exact_config(batch_size),
+    exact_experiment(batch_size),
     parallel.replicate({"params": params}),
     source(),
     num_samples=num_samples,
+    max_rows=max_rows,
   )
 
 
@@ -81,7 +82,7 @@ def one_by_one():
   )
 
 
-def test_exact_at_the_exact_posterior():
+def test_nll_is_exact_at_the_exact_posterior():
   params, log_likelihood = exact_model()
   expected = -log_likelihood(source().image)
   np.testing.assert_allclose(estimates(params, 7), expected, rtol=1e-5)
@@ -91,25 +92,26 @@ def test_exact_at_the_exact_posterior():
   "num_samples, rows, batch_size, devices",
   [
     (13, 2048, 11, 8),
-    # Chunks of 3 and 1 draws, so that some are filled up.
+    # Chunks of 3 draws and of 1, so that the last one is padded.
     (13, 9, 3, 1),
     (5, 1, 4, 2),
   ],
 )
-def test_any_batch_chunk_and_devices_against_a_plain_loop(
+def test_nll_is_that_of_a_plain_loop_for_any_batch_chunk_and_devices(
   num_samples, rows, batch_size, devices, monkeypatch
 ):
   chosen = jax.devices()[:devices]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  monkeypatch.setattr(likelihood, "_ROWS", rows)
   values = one_by_one()[:, :num_samples]
   expected = -np.log(np.mean(np.exp(values), axis=1))
-  found = estimates(perturbed()[0], num_samples, batch_size=batch_size)
-  assert found.shape == (COUNT,)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  values = estimates(
+    perturbed()[0], num_samples, batch_size=batch_size, max_rows=rows
+  )
+  assert values.shape == (COUNT,)
+  np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
-def test_many_draws_come_near_the_truth_and_their_order_is_right():
+def test_nll_approaches_the_truth_from_above():
   params, log_likelihood = perturbed(0.2)
   exact = -log_likelihood(source().image)
   few, many = (estimates(params, k) for k in (1, 3000))
@@ -118,8 +120,8 @@ def test_many_draws_come_near_the_truth_and_their_order_is_right():
 
 
 @pytest.mark.parametrize("case", ["binary", "dequantised"])
-def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
-  """The same images, labels, noise and draws as `bounds.mean_terms` sees."""
+def test_nll_is_the_bound_of_the_objective_iwae(case, monkeypatch):
+  """The same images, labels, noise and draws as `bound.mean_terms` uses."""
   chosen = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
   c = config_lib.default()
@@ -155,11 +157,11 @@ def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
   assert result["nll"] > 0
 
 
-def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
+def test_standard_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
   result = likelihood.importance_nll(
-    config_lib.default(), None, source(), num_samples=5
+    exact_experiment(), None, source(), num_samples=5
   )
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
   assert result == {
@@ -169,6 +171,6 @@ def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
   }
 
 
-def test_no_draw_is_said_in_a_sentence():
+def test_zero_draws_are_refused():
   with pytest.raises(config_lib.ConfigError, match="num_samples is 0"):
     estimates(None, 0)

@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
@@ -104,10 +104,10 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
         raise  # The others may be computing this part.
       # Out of memory, or a defect: do not lose hours of other parts.
       logging.exception("No %s", name)
-      not_made[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+      not_made[name] = f"{type(error).__name__}: {reason(error)}"
   distributed.agree("the end of the evaluation", {"not made": not_made})
-  for name, reason in not_made.items():
-    logging.warning("No %s: %s", name, reason)
+  for name, why in not_made.items():
+    logging.warning("No %s: %s", name, why)
   if not_made:
     result["not_made"] = not_made
   _write(folder, f"{split}.json", result)
