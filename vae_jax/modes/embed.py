@@ -165,7 +165,7 @@ def best_explained(
   explained = (fitted**2).sum(axis=0) / np.where(total > 0, total, np.inf)
   best = np.argsort(-explained, kind="stable")[:_PANELS]
   return [
-    _by_attribute(labels, names, a, f"{names[a]}, R² = {explained[a]:.2f}")
+    _by_attribute(labels, names, int(a), f"{names[a]}, R² = {explained[a]:.2f}")
     for a in best
   ]
 
