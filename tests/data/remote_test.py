@@ -150,7 +150,7 @@ def test_a_transfer_that_fails_leaves_nothing(
 
   with monkeypatch.context() as patch:
     patch.setattr(system, "get_file", cut)
-    with pytest.raises(storage.Unreachable, match="b/c did not arrive whole"):
+    with pytest.raises(storage.Unreachable, match="b/c is incomplete here"):
       transfer.download(any_address, tmp_path / "copy")
   assert list(tmp_path.iterdir()) == []
   (tmp_path / "copy.tmp-dead").mkdir()

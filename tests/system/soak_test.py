@@ -1,4 +1,4 @@
-"""Jobs that are killed many times, and end in the bits of an undisturbed run."""
+"""Jobs that are killed many times end in the bits of an undisturbed run."""
 
 import collections
 import gc

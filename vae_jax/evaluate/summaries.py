@@ -31,8 +31,8 @@ def reconstructions(
   image = apply.as_model_input(
     data["image"], index, config.eval.seed, mode=config.data.binarization
   )
-  given = models.given(label=data.get("label"))
-  decoded = apply.reconstruct(vae, {**variables, **given}, image)
+  side_inputs = models.side_inputs(label=data.get("label"))
+  decoded = apply.reconstruct(vae, {**variables, **side_inputs}, image)
   return figures.reconstruction_grid(
     np.asarray(image), np.asarray(decoded), path, columns=15
   )
@@ -54,7 +54,7 @@ def samples(
   images = np.asarray(
     apply.sample(
       vae,
-      {**variables, **models.given(label=label)},
+      {**variables, **models.side_inputs(label=label)},
       np.arange(_SAMPLE_ROWS**2, dtype=np.int32),
       config.sample.seed,
       config.sample.temperature,

@@ -116,7 +116,7 @@ def _variables(
   # Without the barrier the compiler would fold computations of constant weights,
   # and round them differently than computations of arguments.
   variables = lax.optimization_barrier(model.variables)
-  return {**variables, **(models.given(label=label[0]) if label else {})}
+  return {**variables, **(models.side_inputs(label=label[0]) if label else {})}
 
 
 def _label_shape(model: trained_model.TrainedModel) -> tuple[int, ...] | None:
