@@ -16,6 +16,7 @@ from vae_jax import distributions, figures
 from vae_jax.data import datasets
 from vae_jax.evaluate import bound, diagnostics
 from vae_jax.runtime import devices as parallel
+from vae_jax.training import batch as batch_lib
 from vae_jax.training import build, experiment, step
 
 
@@ -60,7 +61,7 @@ def test_each_example_is_encoded_once_and_in_order(model, rows):
 
   @jax.jit
   def one(data):
-    batch = step.eval_batch(c, data, jnp.uint32(c.eval.seed))
+    batch = batch_lib.eval_batch(c, data, jnp.uint32(c.eval.seed))
 
     def run(vae):
       posterior = vae.encode(batch.image)

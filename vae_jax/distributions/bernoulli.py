@@ -66,7 +66,7 @@ class Bernoulli:
 
 
 @struct.dataclass
-class ContinuousBernoulli:
+class ContinuousBernoulli(pixels.Density):
   """Independent pixels with p(x) proportional to e^(l x) on [0, 1].
 
   This normalizes the `Bernoulli` of gray pixels:
@@ -103,10 +103,6 @@ class ContinuousBernoulli:
     linear = (x - 0.5) * self.logits
     return pixels.sum_pixels(linear - _log_sinh_ratio(0.5 * self.logits))
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p(image), nats."""
-    return self.log_density(pixels.unit_pixels(image))
-
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded to 0..255.
 
@@ -119,12 +115,6 @@ class ContinuousBernoulli:
     slope = jnp.maximum(jnp.abs(self.logits), 1e-6)
     x = -jnp.log1p(u * jnp.expm1(-slope)) / slope
     return pixels.to_uint8(jnp.where(self.logits > 0, 1 - x, x))
-
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
-    """Returns the squared error summed over pixels."""
-    return {"squared_error": pixels.squared_error(image, self.mean)}
 
 
 def _is_near_zero(half: Float[Array, "b h w c"]) -> Bool[Array, "b h w c"]:

@@ -14,7 +14,7 @@ from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import watchdog
-from vae_jax.training import step as train_step
+from vae_jax.training import batch as batch_lib
 from vae_jax.training.experiment import Experiment
 
 
@@ -41,7 +41,7 @@ def rows(
   config, vae = experiment.config, experiment.vae_eval
 
   def step(variables: Any, data: dict[str, jax.Array], seed: jax.Array) -> Any:
-    batch = train_step.eval_batch(config, data, seed)
+    batch = batch_lib.eval_batch(config, data, seed)
     side_inputs = models.side_inputs(label=batch.label, key=batch.key)
     run = nn.apply(function, vae)
     return parallel.all_gather(run({**variables, **side_inputs}, batch))

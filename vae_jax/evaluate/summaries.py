@@ -6,8 +6,8 @@ from vae_jax import figures, models
 from vae_jax.data import datasets
 from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
-from vae_jax.training import metrics
 from vae_jax.training import state as state_lib
+from vae_jax.training import writer as writer_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
@@ -68,7 +68,7 @@ def validation(
   state: TrainState,
   source: datasets.Source,
   folder: storage.Path,
-  writer: metrics.Writer,
+  writer: writer_lib.Writer,
 ) -> None:
   """Draws reconstructions and samples, to files and to TensorBoard."""
   step = int(state.step)
@@ -89,15 +89,13 @@ def at_the_end(
   workdir: str,
   state: TrainState,
   source: datasets.Source,
-  *,
-  steps_per_epoch: float,
 ) -> None:
   """Draws the loss curves and, for two latents, the map of the codes."""
   folder = storage.path(workdir) / "figures"
   figures.loss_curves(
-    metrics.read_rows(workdir),
+    writer_lib.read_rows(workdir),
     folder / "curves.png",
-    steps_per_epoch=steps_per_epoch,
+    steps_per_epoch=experiment.steps_per_epoch,
   )
   config = experiment.config
   if config.model.latent_dim != 2:
