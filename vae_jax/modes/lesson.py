@@ -68,10 +68,10 @@ def lesson(
   test = cache.open_source(splits.test, config.data)
   source = cache.open_source(splits.train, config.data)
   count = min(config.eval.num_samples, len(test), len(source))
-  if count < distances.FEWEST:
+  if count < distances.MIN_IMAGES:
     raise ConfigError(
       f"There are {count} images to compare samples with; the lesson needs at "
-      f"least {distances.FEWEST} (config.eval.num_samples and the splits of "
+      f"least {distances.MIN_IMAGES} (config.eval.num_samples and the splits of "
       f"{config.data.name})."
     )
   runs = {}

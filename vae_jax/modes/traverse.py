@@ -38,7 +38,7 @@ def _latents(model: trained_model.TrainedModel) -> _Latents:
     rows = diagnostics.posteriors(model.experiment, variables, first)
   except ConfigError:
     # No diagonal normal, so that no latent has a KL of its own.
-    codes, _ = model.first_codes(first.source, _MOST)
+    codes, _ = model.first_codes(first, _MOST)
     return _Latents("std", codes.std(axis=0, dtype=np.float64), codes)
   if rows.kl is not None:
     return _Latents("KL", rows.kl.mean(axis=0, dtype=np.float64), rows.mean)
