@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
+from vae_jax.latents import trained_model
 from vae_jax.runtime import devices, distributed, preemption, watchdog
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import memory, progress, restore, setup
-from vae_jax.training import state as state_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
 from vae_jax.training.experiment import Experiment
@@ -167,21 +167,20 @@ def _validate(
 ) -> float | None:
   """Writes a validation row and pictures; returns the score that ranks
   checkpoints, None if it is not finite."""
-  step, config = int(state.step), run.config
+  model = trained_model.of_state(run, store.folder, state)
   row = bound.mean_terms(
     eval_step,
-    devices.replicate(state_lib.eval_variables(config, state)),
+    devices.replicate(model.variables),
     held_out,
-    batch_size=config.eval.batch_size,
-    step=step,
-    seed=config.eval.seed,
+    batch_size=run.config.eval.batch_size,
+    step=model.step,
+    seed=run.config.eval.seed,
   )
-  epoch = step / run.steps_per_epoch
-  store.writer.row(step, "validation", {**row, "epoch": epoch})
+  epoch = model.step / run.steps_per_epoch
+  store.writer.row(model.step, "validation", {**row, "epoch": epoch})
   if devices.is_lead():
     watchdog.progress("drawing")
-    folder = store.folder / "figures"
-    summaries.validation(run, state, held_out, folder, store.writer)
+    summaries.validation(model, held_out, store.writer)
   score = row.get("neg_elbo", row["loss"])
   return score if math.isfinite(score) else None
 
@@ -192,6 +191,6 @@ def _finish(
   """Draws the final pictures, and logs the last validation."""
   if not devices.is_lead():
     return
-  summaries.at_the_end(run, workdir, state, held_out)
+  summaries.at_the_end(trained_model.of_state(run, workdir, state), held_out)
   progress.log_last_validation(workdir)
   logging.info("Results are in %s", workdir)
