@@ -95,6 +95,7 @@ def terms_of(objective, params, batch, vae=VAE, devices=1):
   """Returns an objective's terms, as if over so many devices.
 
   The axis of devices is a vmap, which has the same collectives as a pmap.
+  Outside of a jit `values_of` returns them faster.
   """
   structure = None
 
@@ -111,6 +112,12 @@ def terms_of(objective, params, batch, vae=VAE, devices=1):
   mapped = jax.vmap(flat, axis_name=parallel.AXIS)
   values = mapped(jax.tree.map(split, _leaves_of(batch)))
   return jax.tree.unflatten(structure, [v.reshape(-1) for v in values])
+
+
+def values_of(objective, params, batch, vae=VAE, devices=1):
+  """Returns `terms_of`, compiled."""
+  run = functools.partial(terms_of, objective, vae=vae, devices=devices)
+  return jit(run)(params, batch)
 
 
 def terms_and_slopes(objective, params, batch, vae=VAE, devices=1):
