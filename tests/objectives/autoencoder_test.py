@@ -17,7 +17,7 @@ from tests.support.linear_gaussian_vae import (
   images_of,
   jit,
   terms_and_slopes,
-  terms_of,
+  values_of,
 )
 from vae_jax.objectives import autoencoder
 
@@ -28,8 +28,8 @@ DENOISE = functools.partial(autoencoder.denoising_autoencoder, amount=0.5)
 def test_autoencoder_decodes_the_mean_and_has_no_rate():
   params, _ = exact_model()
   batch = batch_of(images_of(3))
-  terms = terms_of(autoencoder.autoencoder, params, batch)
-  again = terms_of(
+  terms = values_of(autoencoder.autoencoder, params, batch)
+  again = values_of(
     autoencoder.autoencoder,
     params,
     batch.replace(key=jax.random.split(jax.random.key(9), 3)),
@@ -84,7 +84,7 @@ def test_denoising_encodes_the_corrupted_and_compares_with_the_clean(exact):
   params, batch = exact
   for amount, seen in ((1.0, np.zeros_like(batch.image)), (0.0, batch.image)):
     run = functools.partial(DENOISE, amount=amount)
-    terms = terms_of(run, params, batch)
+    terms = values_of(run, params, batch)
     expected = distortion_of(params, code_of(params, seen)[0], batch.image)
     np.testing.assert_allclose(terms.loss, expected, rtol=1e-5)
     np.testing.assert_array_equal(terms.loss, terms.distortion)
@@ -102,7 +102,7 @@ def test_sparsity_penalty_equals_its_value_by_hand(exact):
   penalty = sum(scipy.stats.entropy([0.1, 0.9], [a, 1 - a]) for a in active)
   np.testing.assert_allclose(terms.distortion, distortion, rtol=1e-5)
   np.testing.assert_allclose(terms.loss, distortion + 3 * penalty, rtol=1e-5)
-  terms = terms_of(functools.partial(SPARSE, penalty="l1"), params, batch)
+  terms = values_of(functools.partial(SPARSE, penalty="l1"), params, batch)
   expected = distortion + 3 * abs(z).sum(1)
   np.testing.assert_allclose(terms.loss, expected, rtol=1e-5)
 

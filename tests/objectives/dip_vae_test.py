@@ -15,7 +15,7 @@ from tests.support.linear_gaussian_vae import (
   code_of,
   exact_model,
   images_of,
-  terms_of,
+  values_of,
 )
 from vae_jax.objectives.dip_vae import dip_vae
 
@@ -28,7 +28,7 @@ def test_covariance_penalty_equals_numpy(kind):
   params, _ = exact_model()
   mask = np.array([True, True, False, True, True, True, False, True])
   batch = batch_of(images_of(8), mask=mask)
-  terms = terms_of(KINDS[kind], params, batch, devices=4)
+  terms = values_of(KINDS[kind], params, batch, devices=4)
   mean, log_variance = (v[mask] for v in code_of(params, batch.image))
   covariance = np.cov(mean, rowvar=False, bias=True)
   if kind == "ii":
@@ -57,7 +57,7 @@ def test_covariance_penalty_is_zero_at_the_identity(kind, variance):
   bias = np.array([0, 0, *[math.log(variance or 0.1)] * 2])
   head = {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}
   params = {**params, "posterior": {"Dense_0": head}}
-  terms = terms_of(KINDS[kind], params, batch_of(corners), devices=4)
+  terms = values_of(KINDS[kind], params, batch_of(corners), devices=4)
   np.testing.assert_allclose(terms.extras["covariance_penalty"], 0, atol=1e-9)
 
 
@@ -65,7 +65,7 @@ def test_one_example_has_finite_terms(exact):
   params, batch = exact
   one = batch.replace(mask=jnp.arange(8) == 3)
   for objective in KINDS.values():
-    for leaf in jax.tree.leaves(terms_of(objective, params, one, devices=4)):
+    for leaf in jax.tree.leaves(values_of(objective, params, one, devices=4)):
       assert np.isfinite(leaf).all()
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.linear_gaussian_vae import (
   check_batches,
   check_padding,
-  terms_of,
+  values_of,
 )
 from vae_jax.objectives.elbo import elbo
 from vae_jax.objectives.info_vae import info_vae
@@ -19,13 +19,13 @@ EVIDENCE = functools.partial(info_vae, lambda_mmd=1.0)
 
 
 def test_info_vae_weighs_rate_and_mmd(exact):
-  plain = terms_of(elbo, *exact)
-  mmd = terms_of(wae_mmd, *exact).extras["mmd"]
+  plain = values_of(elbo, *exact)
+  mmd = values_of(wae_mmd, *exact).extras["mmd"]
   for objective, expected in (
     (INFO, 0.75 * plain.rate + 4.25 * mmd),
     (EVIDENCE, plain.rate),
   ):
-    terms = terms_of(objective, *exact)
+    terms = values_of(objective, *exact)
     np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
     np.testing.assert_allclose(terms.rate, plain.rate, rtol=1e-6)
     np.testing.assert_allclose(

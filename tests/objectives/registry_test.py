@@ -15,8 +15,10 @@ from tests.support.linear_gaussian_vae import (
   batch_of,
   exact_model,
   images_of,
+  jit,
   part_of,
   terms_of,
+  values_of,
 )
 from vae_jax import config as config_lib
 from vae_jax import objectives
@@ -81,15 +83,25 @@ def test_a_loss_stands_in_a_file_of_its_name_or_whose_first_line_lists_it(name):
   assert own or re.search(rf"\b{name}\b", title)
 
 
+@functools.cache
+def _losses():
+  """Returns {name: losses} of four examples, and of the third alone."""
+  batch, (params, _) = batch_of(images_of(4)), exact_model()
+  losses = {name: objectives.from_config(_config(name)) for name in OTHERS}
+
+  @jit
+  def run(batch):
+    return {k: terms_of(v, params, batch).loss for k, v in losses.items()}
+
+  return run(batch), run(part_of(batch, slice(2, 3)))
+
+
+@pytest.mark.xdist_group("losses")
 @pytest.mark.parametrize("name", sorted(OTHERS))
 def test_examples_do_not_depend_on_one_another(name):
-  params, _ = exact_model()
-  batch = batch_of(images_of(4))
-  objective = objectives.from_config(_config(name))
-  whole = terms_of(objective, params, batch)
-  assert whole.loss.shape == (4,)
-  one = terms_of(objective, params, part_of(batch, slice(2, 3)))
-  np.testing.assert_allclose(whole.loss[2:3], one.loss, rtol=1e-5)
+  together, alone = _losses()
+  assert together[name].shape == (4,)
+  np.testing.assert_allclose(together[name][2:3], alone[name], rtol=1e-5)
 
 
 def test_a_loss_may_stand_in_a_users_own_file(tmp_path, monkeypatch):
@@ -107,9 +119,9 @@ def test_a_loss_may_stand_in_a_users_own_file(tmp_path, monkeypatch):
   params, _ = exact_model()
   batch = batch_of(np.zeros((2, *SHAPE)))
   ours = objectives.from_config(_config("my_losses.my_loss", {"scale": 3.0}))
-  plain = terms_of(elbo.elbo, params, batch).loss
+  plain = values_of(elbo.elbo, params, batch).loss
   np.testing.assert_allclose(
-    terms_of(ours, params, batch).loss, 3 * plain, rtol=1e-6
+    values_of(ours, params, batch).loss, 3 * plain, rtol=1e-6
   )
   c = _config("my_losses.my_loss", {"scale": -3.0})
   with pytest.raises(config_lib.ConfigError, match="scale is -3.0; it must be"):

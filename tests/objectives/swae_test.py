@@ -15,6 +15,7 @@ from tests.support.linear_gaussian_vae import (
   images_of,
   standard_codes,
   terms_of,
+  values_of,
   without_noise,
 )
 from vae_jax.models import posteriors
@@ -52,8 +53,8 @@ def test_distance_of_a_shift_is_a_third_of_its_square():
 
 
 def test_swae_weighs_the_distance(exact):
-  terms = terms_of(SWAE, *exact)
-  plain = terms_of(elbo, *exact)
+  terms = values_of(SWAE, *exact)
+  plain = values_of(elbo, *exact)
   np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
   np.testing.assert_allclose(terms.rate, plain.rate, rtol=1e-6)
   expected = plain.distortion + 3 * terms.extras["sliced_wasserstein"]
@@ -76,7 +77,7 @@ def test_codes_may_be_points(exact):
   vae = VAE.clone(posterior=posteriors.Deterministic(2))
   params = without_noise(params)
   terms, plain = (
-    terms_of(o, params, batch, vae=vae) for o in (SWAE, autoencoder)
+    values_of(o, params, batch, vae=vae) for o in (SWAE, autoencoder)
   )
   assert terms.rate is None
   np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)

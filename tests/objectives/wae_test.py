@@ -23,6 +23,7 @@ from tests.support.linear_gaussian_vae import (
   standard_codes,
   terms_and_slopes,
   terms_of,
+  values_of,
   without_noise,
 )
 from vae_jax.models import critics, posteriors, priors
@@ -37,7 +38,7 @@ MMD = functools.partial(wae_mmd, weight=3.0)
 
 
 def test_wae_mmd_weighs_the_distance(exact):
-  terms, plain = (terms_of(objective, *exact) for objective in (MMD, elbo))
+  terms, plain = (values_of(objective, *exact) for objective in (MMD, elbo))
   np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
   np.testing.assert_allclose(terms.rate, plain.rate, rtol=1e-6)
   expected = plain.distortion + 3 * terms.extras["mmd"]
@@ -64,7 +65,7 @@ def test_wae_mmd_accepts_points(exact):
   vae = VAE.clone(posterior=posteriors.Deterministic(2))
   params = without_noise(params)
   terms, plain = (
-    terms_of(o, params, batch, vae=vae) for o in (MMD, autoencoder)
+    values_of(o, params, batch, vae=vae) for o in (MMD, autoencoder)
   )
   assert terms.rate is None
   np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)

@@ -97,7 +97,7 @@ def sparse_autoencoder(
   if penalty == "l1":
     value = jnp.sum(jnp.abs(code), axis=-1)
   else:
-    value = _activation_kl(batch, code, rho)
+    value = jnp.broadcast_to(_activation_kl(batch, code, rho), code.shape[:1])
   return penalized(terms, weight * value, sparsity_penalty=value)
 
 
