@@ -17,6 +17,9 @@ from absl import logging
 # Another process of the job is gone, or this one hangs: a restart helps.
 EXIT_LOST = 76
 COMPUTING = "waiting for the devices"
+# Factor of the time limit while it waits for the devices: a process that hangs
+# elsewhere keeps the others waiting, and should report first.
+_WAITING_FACTOR = 1.25
 
 
 class Stalled(Exception):
@@ -89,7 +92,10 @@ class Watchdog:
         # This thread slept as well, as in a suspended process.
         self._since = now
       last = now
-      if self._armed and now - self._since > self._seconds:
+      limit = self._seconds
+      if self._doing == COMPUTING:
+        limit *= _WAITING_FACTOR
+      if self._armed and now - self._since > limit:
         self._stall()
         return
 
