@@ -271,7 +271,7 @@ class _Run:
       count,
       seed=self.config.seed,
       batch_size=self.batch_size,
-      parts=self.config.train.accumulate,
+      micro_batches=self.config.train.accumulate,
       steps_per_call=self.steps_per_call,
     )
     return first, count, devices.shard(arrays)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from tests.data.cache_test import ArraySource
+from tests.data.cache_test import noise
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data import cache, datasets
@@ -113,13 +113,11 @@ def test_a_cache_is_made_once_for_all_hosts(any_address, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
     return cache.cached(source, str(any_address))
 
-  one, two, three, four = (ArraySource() for _ in range(4))
+  one, two, three, four = (noise() for _ in range(4))
   on_host("one", one)
   copied = on_host("two", two)
   assert (one.fetched, two.fetched) == (50, 0)
-  np.testing.assert_array_equal(
-    copied.fetch(np.arange(50))["image"], one.images
-  )
+  np.testing.assert_array_equal(copied.fetch(np.arange(50))["image"], one.image)
   # The copy has been checked: it is not at every start.
   with monkeypatch.context() as patch:
     patch.setattr(cache, "_checksums", lambda path: pytest.fail("read again"))

@@ -211,7 +211,7 @@ def test_photos_of_ones_own(visit, studio):
   page.get_by_role("tab", name="Upload").click()
   entry = page.locator("#photo input[type=file]")
   for content, said in (
-    (b"no picture at all", "is no picture"),
+    (b"no picture at all", "is not an image"),
     (_bomb(), "million pixels"),
     (markup.png_bytes(drawn(1.0)[0])[:900], "damaged"),
   ):
