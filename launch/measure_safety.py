@@ -31,7 +31,8 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, store
+from vae_jax.training import writer as writer_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
 _STEPS = flags.DEFINE_integer(
@@ -45,8 +46,8 @@ _OUTPUT = flags.DEFINE_string(
 _SAFETY = (
   (checkpoint.Checkpoints, "save"),
   (checkpoint.Checkpoints, "wait"),
-  (metrics.Writer, "row"),
-  (metrics.Writer, "flush"),
+  (writer_lib.WorkdirWriter, "row"),
+  (writer_lib.WorkdirWriter, "flush"),
 )
 
 
@@ -75,8 +76,8 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 @contextlib.contextmanager
-def replaced(owner: type, name: str, function: Callable[..., Any]):
-  """Replaces a method of a class inside the block."""
+def replaced(owner: Any, name: str, function: Callable[..., Any]):
+  """Replaces a function of a class or module inside the block."""
   original = getattr(owner, name)
   setattr(owner, name, function)
   try:
@@ -85,8 +86,8 @@ def replaced(owner: type, name: str, function: Callable[..., Any]):
     setattr(owner, name, original)
 
 
-def timed(owner: type, name: str, clock: Clock):
-  """Adds the calls of a method inside the block to a clock."""
+def timed(owner: Any, name: str, clock: Clock):
+  """Adds the calls of a function inside the block to a clock."""
   original = getattr(owner, name)
 
   def method(*args: Any, **kwargs: Any) -> Any:
@@ -94,6 +95,24 @@ def timed(owner: type, name: str, clock: Clock):
       return original(*args, **kwargs)
 
   return replaced(owner, name, method)
+
+
+@contextlib.contextmanager
+def timed_block(owner: type, clock: Clock):
+  """Adds the time in `with` blocks of a class inside the block to a clock."""
+  running = contextlib.ExitStack()
+  leave = owner.__exit__
+
+  def enter(self: Any) -> Any:
+    running.enter_context(clock.running())
+    return self
+
+  def exit_(self: Any, *error: Any) -> None:
+    running.close()
+    leave(self, *error)
+
+  with replaced(owner, "__enter__", enter), replaced(owner, "__exit__", exit_):
+    yield
 
 
 def watch_seconds() -> float:
@@ -109,10 +128,10 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
   loop, validation, safety = Clock(), Clock(), Clock()
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    stack.enter_context(timed(train._Run, "_loop", loop))
-    stack.enter_context(timed(train._Run, "_validate", validation))
+    stack.enter_context(timed_block(store.Store, loop))
+    stack.enter_context(timed(train, "_validate", validation))
     # Without rows there are no curves to draw at the end.
-    stack.enter_context(replaced(train._Run, "_finish", _nothing))
+    stack.enter_context(replaced(train, "_finish", _nothing))
     for owner, name in _SAFETY:
       if safe:
         stack.enter_context(timed(owner, name, safety))
@@ -121,7 +140,7 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
     if safe:
       watchdog.start(config.watch.stall_seconds)
       stack.callback(watchdog.stop)
-    train.fit(config, folder)
+    train.train(config, folder)
     watching = watch_seconds()
   return {
     "wall": loop.wall - validation.wall,

@@ -14,6 +14,7 @@ from vae_jax.data import cache, datasets
 from vae_jax.runtime import storage, transfer
 from vae_jax.training import metrics, restore
 from vae_jax.training import workdir as workdir_lib
+from vae_jax.training import writer as writer_lib
 
 
 def test_what_is_written_is_read_and_listed_at_once(any_address):
@@ -37,21 +38,25 @@ def test_what_is_written_is_read_and_listed_at_once(any_address):
 
 
 def test_rows_and_events_are_put_whole(any_address):
-  writer = metrics.Writer(str(any_address), step=0)
+  writer = writer_lib.WorkdirWriter(str(any_address), step=0)
   for step in (1, 2, 3):
     writer.row(step, "train", {"loss": float(step)})
-  assert metrics.read_rows(str(any_address)) == []
+  assert writer_lib.read_rows(str(any_address)) == []
   writer.flush()
-  assert [r["step"] for r in metrics.read_rows(str(any_address))] == [1, 2, 3]
+  assert [r["step"] for r in writer_lib.read_rows(str(any_address))] == [
+    1,
+    2,
+    3,
+  ]
   writer.row(4, "train", {"loss": 4.0})
   writer.close()
-  assert len(metrics.read_rows(str(any_address))) == 4
+  assert len(writer_lib.read_rows(str(any_address))) == 4
   (events,) = (any_address / "tensorboard").glob("*tfevents*")
   assert b"train/loss" in events.read_bytes()
-  writer = metrics.Writer(str(any_address), step=2)
+  writer = writer_lib.WorkdirWriter(str(any_address), step=2)
   writer.row(3, "train", {"loss": 30.0})
   writer.close()
-  rows = metrics.read_rows(str(any_address))
+  rows = writer_lib.read_rows(str(any_address))
   assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
   assert len(list((any_address / "tensorboard").glob("*"))) == 2
 
@@ -73,7 +78,7 @@ def _scalars(folder):
 
 def test_events_are_not_put_again_and_again(address, monkeypatch):
   def write(folder):
-    writer = metrics.Writer(str(folder), step=0)
+    writer = writer_lib.WorkdirWriter(str(folder), step=0)
     for step in range(4):
       writer.row(step, "train", {"loss": float(step)})
       if step % 2:

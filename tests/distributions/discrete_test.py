@@ -1,4 +1,4 @@
-"""Probabilities of grey levels: sums, scipy, and their own draws."""
+"""Probabilities of gray levels: sums, scipy, and their own draws."""
 
 import itertools
 
@@ -291,7 +291,7 @@ DISCRETE = [
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["laplace", "continuous_bernoulli", *DISCRETE])
-def test_models_take_them_and_stay_finite(name, channels):
+def test_models_with_saturated_outputs_stay_finite(name, channels):
   c = tiny_config("/nowhere", model__likelihood__name=name)
   if name.endswith("mixture"):
     c.model.likelihood.args.num_mixtures = 2
@@ -329,7 +329,7 @@ def test_models_take_them_and_stay_finite(name, channels):
   assert np.abs(gradients["decoder"]["Dense_1"]["bias"]).max() > 0.01
 
 
-def test_scales_are_held_above_the_narrowest():
+def test_scales_have_a_lower_bound():
   outputs = jnp.array([0.2, -30.0]).reshape(1, 1, 1, 2)
   single = likelihoods.DiscretizedLogistic().apply({}, outputs)
   assert single.location == jnp.float32(0.2) and single.log_scale == -7
@@ -346,7 +346,7 @@ def test_scales_are_held_above_the_narrowest():
     ("discretized_logistic_mixture", "num_mixtures", 0),
   ],
 )
-def test_impossible_settings_are_said_in_a_sentence(name, argument, value):
+def test_impossible_settings_are_refused(name, argument, value):
   c = tiny_config("/nowhere", model__likelihood__name=name)
   c.model.likelihood.args[argument] = value
   with pytest.raises(ConfigError, match=rf"likelihood\.args\.{argument} is"):

@@ -1,4 +1,4 @@
-"""Held-out numbers: each example once, the same on any device and batch."""
+"""Held-out bounds: each example once, on any devices, in any batches."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
 from vae_jax.latents import apply, quantiles
-from vae_jax.modes import evaluate, evaluate_table, options, reconstruct
+from vae_jax.modes import evaluate, evaluate_table, sample
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
 from vae_jax.training import state as state_lib
@@ -61,7 +61,7 @@ def test_number_of_devices_changes_nothing(run, monkeypatch):
     assert other[name] == pytest.approx(whole[name], rel=1e-6)
 
 
-def test_twice_is_the_same_and_another_seed_is_not(run):
+def test_evaluation_is_a_function_of_the_seed(run):
   first = _evaluate(run)
   assert _evaluate(run) == first
   other = _evaluate(run, eval__seed=1)
@@ -69,7 +69,7 @@ def test_twice_is_the_same_and_another_seed_is_not(run):
   assert other["rate"] == pytest.approx(first["rate"], rel=0.2)
 
 
-def test_what_is_written(run):
+def test_result_file_holds_the_context(run):
   result = _evaluate(run, eval__split="validation")
   path = pathlib.Path(run) / "eval" / "validation.json"
   written = json.loads(path.read_text())
@@ -121,26 +121,26 @@ def test_mean_terms_is_the_mean_over_single_examples(run):
   "likelihood, args, data, extra, words",
   [
     ("bernoulli", {}, {"binarization": "static"}, 0, "probability"),
-    ("bernoulli", {}, {}, 0, "cross-entropy of grey pixels, no likelihood"),
-    ("laplace", {}, {}, math.log(255), "density per grey level"),
+    ("bernoulli", {}, {}, 0, "cross-entropy of gray pixels, no likelihood"),
+    ("laplace", {}, {}, math.log(255), "density per gray level"),
     (
       "laplace",
       {},
       {"dequantization": "uniform"},
       math.log(256),
-      "bound on the probability of grey levels, uniform dequantisation",
+      "bound on the probability of gray levels, uniform dequantization",
     ),
-    ("categorical256", {}, {}, 0, "probability of 8-bit grey levels"),
+    ("categorical256", {}, {}, 0, "probability of 8-bit gray levels"),
     (
       "discretized_logistic_mixture",
       {"bits": 5},
       {},
       0,
-      "probability of 5-bit grey levels",
+      "probability of 5-bit gray levels",
     ),
   ],
 )
-def test_bits_say_what_they_are(likelihood, args, data, extra, words):
+def test_bits_have_a_meaning_in_words(likelihood, args, data, extra, words):
   c = tiny_config("/nowhere", model__likelihood__name=likelihood)
   c.model.likelihood.args.update(args)
   c.data.update(data)
@@ -151,7 +151,7 @@ def test_bits_say_what_they_are(likelihood, args, data, extra, words):
   assert bound.bits(run, {"loss": 1.0})["bits_per_dim"] is None
 
 
-def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
+def test_autoencoder_has_no_bound(tmp_path, faces_dir):
   c = tiny_config(
     faces_dir,
     objective__name="autoencoder",
@@ -167,7 +167,7 @@ def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
   )
 
 
-def test_no_run_is_said_in_a_sentence(tmp_path):
+def test_missing_run_is_refused(tmp_path):
   with pytest.raises(config_lib.ConfigError, match="no run in"):
     restore.load_config(tmp_path)
 
@@ -175,7 +175,7 @@ def test_no_run_is_said_in_a_sentence(tmp_path):
 def test_samples_and_reconstructions(run):
   c = restore.load_config(run)
   state = restore.load_state(run)
-  path = reconstruct.sample(c, run, options.Options())
+  path = sample.run(c, run)
   assert path.endswith("samples.png")
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8

@@ -13,7 +13,7 @@ from vae_jax import config as config_lib
 from vae_jax import models, objectives, train
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
-from vae_jax.modes import evaluate, options, reconstruct
+from vae_jax.modes import evaluate, sample
 from vae_jax.training import build, step
 
 SHAPE = (4, 4, 1)
@@ -89,7 +89,9 @@ def test_draws_stacked_draw_by_draw_keep_their_labels(variables):
 @pytest.mark.parametrize(
   "feature, kind", [("attributes", "attributes"), ("factors/glasses", "label")]
 )
-def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
+def test_a_conditional_run_trains_and_samples(
+  faces_dir, tmp_path, feature, kind
+):
   c = tiny_config(
     faces_dir,
     data__label="" if kind == "attributes" else feature,
@@ -104,12 +106,12 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
   assert saved.data.num_labels == len(splits.label_names) > 1
   result = evaluate.evaluate(saved, str(tmp_path))
   assert np.isfinite(result["neg_elbo"])
-  path = reconstruct.sample(saved, str(tmp_path), options.Options())
+  path = sample.run(saved, str(tmp_path))
   assert np.load(path.replace(".png", ".npz"))["images"].shape[0] == 100
 
 
 @pytest.mark.parametrize("wanted", ["label", "attributes"])
-def test_labels_that_are_not_there(faces_dir, tmp_path, wanted):
+def test_missing_labels_are_refused(faces_dir, tmp_path, wanted):
   c = tiny_config(
     faces_dir,
     data__label="factors/glasses" if wanted == "attributes" else "",
@@ -148,7 +150,7 @@ def test_noise_follows_the_key_and_repeats_draw_by_draw():
   np.testing.assert_array_equal(decode(batch.key[::-1])[0], noise[::-1])
 
 
-def test_without_keys_dequantised_pixels_have_a_mean_alone():
+def test_dequantized_pixels_without_keys_have_only_a_mean():
   params, _ = exact_model()
   z = (jnp.zeros((1, 2)),)
   image = jnp.zeros((1, 2, 3, 1), jnp.uint8)

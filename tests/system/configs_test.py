@@ -14,9 +14,10 @@ from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
-from vae_jax.modes import evaluate, options, reconstruct
+from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import devices, job
-from vae_jax.training import build, metrics, optim, restore
+from vae_jax.training import build, optim, restore
+from vae_jax.training import writer as writer_lib
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -78,7 +79,7 @@ def test_config_trains_two_steps(path, faces_dir, tmp_path):
   assert int(state.step) == 2 and int(state.skipped) == 0
   for leaf in jax.tree.leaves(state.params):
     assert np.isfinite(leaf).all()
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   assert {r["split"] for r in rows} == {"train", "validation"}
   for name in ("curves", "reconstructions", "samples"):
     assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
@@ -197,7 +198,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   saved.eval.features.name = "encoder"
   saved.eval.features.args.workdir = str(tmp_path)
   evaluate.evaluate(saved, str(tmp_path))
-  reconstruct.sample(saved, str(tmp_path), options.Options())
+  sample.run(saved, str(tmp_path))
   devices.initialize(config.train.compilation_cache_dir)
   monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: None)
   job.start(config)

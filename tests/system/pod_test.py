@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import jobs
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint, restore
+from vae_jax.training import restore
 
 # In one worker, so that the jobs of the fixtures run once.
 pytestmark = pytest.mark.xdist_group("pod")
@@ -41,7 +41,7 @@ def pod(tmp_path_factory, faces_dir):
 
 def test_two_processes_train_as_one(alone, pod):
   jobs.assert_close(pod, alone)
-  assert checkpoint.steps(pod) == checkpoint.steps(alone)
+  assert restore.steps(pod) == restore.steps(alone)
   assert (pod / "figures" / "samples.png").exists()
 
 

@@ -116,10 +116,9 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
             _upload(folder, store)
   except OSError as error:
     raise errors.DataError(
-      f"decoded images cannot be stored in {root} ({error}): name a folder with "
-      f"{_size(source) / 1e9:.2f} GB of free space with "
-      "--config.data.cache_dir, or disable the cache with "
-      "--config.data.cache=none"
+      f"decoded images cannot be stored in {root} ({error}): set "
+      f"--config.data.cache_dir to a folder with {_size(source) / 1e9:.2f} GB "
+      "of free space, or disable the cache with --config.data.cache=none"
     ) from error
   return CachedSource(folder)
 
