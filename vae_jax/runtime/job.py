@@ -226,7 +226,7 @@ def leave(error: BaseException, code: int | None) -> None:
   elif code is None:
     logging.error("", exc_info=error)
   else:
-    logging.error("%s", error)
+    logging.error("%s", str(error) or type(error).__name__)
   sys.stdout.flush()
   sys.stderr.flush()
   # The shutdown waits for the other processes. Should they not come, JAX would
