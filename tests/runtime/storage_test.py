@@ -104,3 +104,23 @@ def test_a_file_has_another_tag_when_its_content_is_another(monkeypatch):
   # As S3's, and as a folder's.
   assert tag(ETag="a") != tag(ETag="b")
   assert tag(mtime=1.0) != tag(mtime=2.0)
+
+
+def test_remote_files_are_listed_as_soon_as_they_are_written(any_address):
+  storage.write_json(any_address / "a" / "x.json", {"a": 1})
+  assert (any_address / "a" / "x.json").exists()
+  assert [p.name for p in (any_address / "a").glob("*.json")] == ["x.json"]
+  # As another machine does.
+  other = storage.file_system(any_address).__class__(skip_instance_cache=True)
+  other.pipe_file(str(any_address / "a" / "y.json"), b"{}")
+  assert sorted(p.name for p in (any_address / "a").glob("*.json")) == [
+    "x.json",
+    "y.json",
+  ]
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  assert not (any_address / "a" / "y.json").exists()
+  storage.write_arrays(any_address / "b.npz", v=np.arange(3))
+  np.testing.assert_array_equal(
+    storage.read_arrays(any_address / "b.npz")["v"], np.arange(3)
+  )
