@@ -16,7 +16,7 @@ from vae_jax import distributions, objectives, train
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
-from vae_jax.latents import apply, quantiles
+from vae_jax.latents import apply
 from vae_jax.modes import evaluate, evaluate_table, sample
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
@@ -202,16 +202,6 @@ def test_temperature_scales_the_codes():
     prior.sample(keys, 0.5), 0.5 * prior.sample(keys), rtol=1e-6
   )
   assert jnp.abs(prior.sample(keys, 0.0)).max() == 0
-
-
-def test_prior_quantiles():
-  ticks = quantiles.prior_quantiles(4)
-  expected = [-1.15035, -0.31864, 0.31864, 1.15035]
-  np.testing.assert_allclose(ticks, expected, atol=1e-4)
-  grid = quantiles.grid(ticks, ticks)
-  np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)
 
 
 def test_parameter_count_needs_no_data():
