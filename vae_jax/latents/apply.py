@@ -36,13 +36,6 @@ def decode(
   return pixels.to_uint8(mean)
 
 
-def reconstruct(
-  vae: models.Vae, variables: Any, image: Images
-) -> UInt8[Array, "b h w c"]:
-  """Returns decode(encode(image))."""
-  return decode(vae, variables, encode(vae, variables, image))
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def sample(
   vae: models.Vae,

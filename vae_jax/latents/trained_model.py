@@ -20,6 +20,7 @@ from vae_jax.runtime import devices, storage
 from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
 _FETCHED = 500  # Images read from a source at a time.
@@ -217,11 +218,29 @@ def open_run(
   opened = experiment.build(config, splits)
   best = config.eval.checkpoint == "best"
   state = restore.load_state(workdir, best=best, experiment=opened)
+  return of_state(opened, workdir, state, chunk=chunk)
+
+
+def of_state(
+  experiment: Experiment,
+  workdir: str | os.PathLike[str],
+  state: TrainState,
+  *,
+  chunk: int = CHUNK,
+) -> TrainedModel:
+  """Returns the model of a state, with averaged weights if it has them.
+
+  Args:
+    experiment: of the run.
+    workdir: folder or address of the run.
+    state: host copy.
+    chunk: see `TrainedModel`.
+  """
   return TrainedModel(
-    experiment=opened,
+    experiment=experiment,
     workdir=storage.path(workdir),
     step=int(state.step),
-    variables=state_lib.eval_variables(config, state),
+    variables=state_lib.eval_variables(experiment.config, state),
     chunk=chunk,
   )
 
