@@ -14,18 +14,10 @@ from ml_collections import ConfigDict
 
 from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
-from vae_jax.latents.trained_model import TrainedModel
-from vae_jax.runtime import (
-  devices,
-  distributed,
-  preemption,
-  storage,
-  watchdog,
-)
+from vae_jax.latents import trained_model
+from vae_jax.runtime import devices, distributed, preemption, watchdog
 from vae_jax.training import loop as loop_lib
-from vae_jax.training import memory, restore, setup
-from vae_jax.training import progress as progress_lib
-from vae_jax.training import state as state_lib
+from vae_jax.training import memory, progress, restore, setup
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
 from vae_jax.training.experiment import Experiment
@@ -104,26 +96,17 @@ def train(
         # A signal may have come instead of the validation at this step.
         if loop.validation_due(start) and not store.has_validation(start):
           validate(host_state, store)
-      stopwatch = progress_lib.Stopwatch()
-      progress = progress_lib.Progress(loop, start)
-      log = progress_lib.StepLog(
-        run.config,
-        loop,
-        store.writer,
-        stopwatch,
-        progress,
-        skipped_in_row=int(host_state.skipped_in_row),
-      )
+      log = progress.StepLog(run.config, loop, store.writer, host_state)
       in_flight = loop_lib.InFlight()
       dispatches = loop_lib.Dispatches(loop, start)
       data = pipeline.prefetch(load, dispatches)
       stopping = False
       with (
-        contextlib.closing(progress),
+        contextlib.closing(log.progress),
         contextlib.closing(data),
         watchdog.armed(),
       ):
-        for first, count, arrays in stopwatch.waiting_for(data):
+        for first, count, arrays in log.stopwatch.waiting_for(data):
           # 1. Start the dispatch.
           begin = time.monotonic()
           state, history, stop = train_steps(
@@ -138,26 +121,24 @@ def train(
             fitting = loop.fitting((time.monotonic() - begin) / count)
             # Equal in all processes, which enter each dispatch together.
             dispatches.limit = distributed.from_lead("steps", fitting)
-            stopwatch.restart()
+            log.stopwatch.restart()
             logging.info("The first %d steps are done.", count)
           step = record.step = first + count
 
           # 2. Read results that are due.
           pause = loop.validation_due(step) or loop.checkpoint_due(step)
           while result := in_flight.next(drain=pause or stopping):
-            if result.first != start:
-              stopwatch.images += result.count * loop.batch_size
             log.add(result)
             # All processes read the same value, and so stop together.
             stopping |= bool(devices.read_one(result.stop))
             watchdog.progress(watchdog.COMPUTING)
-          progress.update(step)
+          log.progress.update(step)
           stopping &= step < loop.num_steps
 
           # 3. Validate and save.
           if pause or stopping:
             log.flush(step)
-            with stopwatch.paused():
+            with log.stopwatch.paused():
               host_state, score = devices.read_one(state), None
               if loop.validation_due(step) and not stopping:
                 score = validate(host_state, store)
@@ -171,8 +152,7 @@ def train(
                   "the same command resumes there."
                 )
           watchdog.progress(f"fetching data after step {step}")
-      costs.images, costs.seconds = stopwatch.images, stopwatch.seconds
-      costs.waited = stopwatch.waited
+      costs.add(log.stopwatch)
       store.wait()
     _finish(run, workdir, host_state, held_out)
     return host_state
@@ -187,7 +167,7 @@ def _validate(
 ) -> float | None:
   """Writes a validation row and pictures; returns the score that ranks
   checkpoints, None if it is not finite."""
-  model = _open(run, store.folder, state)
+  model = trained_model.of_state(run, store.folder, state)
   row = bound.mean_terms(
     eval_step,
     devices.replicate(model.variables),
@@ -205,21 +185,12 @@ def _validate(
   return score if math.isfinite(score) else None
 
 
-def _open(
-  run: Experiment, folder: storage.Path, state: TrainState
-) -> TrainedModel:
-  """Returns the model of a state, with averaged weights if it has them."""
-  variables = state_lib.eval_variables(run.config, state)
-  return TrainedModel(run, folder, int(state.step), variables)
-
-
 def _finish(
   run: Experiment, workdir: str, state: TrainState, held_out: datasets.Source
 ) -> None:
   """Draws the final pictures, and logs the last validation."""
   if not devices.is_lead():
     return
-  model = _open(run, storage.path(workdir), state)
-  summaries.at_the_end(model, held_out)
-  progress_lib.log_last_validation(workdir)
+  summaries.at_the_end(trained_model.of_state(run, workdir, state), held_out)
+  progress.log_last_validation(workdir)
   logging.info("Results are in %s", workdir)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import tfds
 from vae_jax.data import cache, datasets, errors
+from vae_jax.runtime import storage
 
 
 def noise(n=50, labels=(), seed=0):
@@ -198,3 +199,29 @@ def test_two_processes_write_one_cache(tmp_path):
   assert (tmp_path / "fetched-2000").exists()
   assert (tmp_path / "fetched-0").exists()
   assert entry(tmp_path)
+
+
+def test_hosts_share_a_remote_cache(any_address, tmp_path, monkeypatch):
+  def on_host(name, source):
+    monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
+    return cache.cached(source, str(any_address))
+
+  one, two, three, four = (noise() for _ in range(4))
+  on_host("one", one)
+  copied = on_host("two", two)
+  assert (one.fetched, two.fetched) == (50, 0)
+  np.testing.assert_array_equal(copied.fetch(np.arange(50))["image"], one.image)
+  # The copy was checked once and is not checked at each start.
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      cache, "_checksums", lambda path: pytest.fail("checked again")
+    )
+    on_host("two", two)
+  # A damaged cache is detected and replaced.
+  (image,) = any_address.glob("*/image.npy")
+  content = bytearray(image.read_bytes())
+  content[-1] ^= 1
+  storage.write_bytes(image, bytes(content))
+  on_host("three", three)
+  on_host("four", four)
+  assert (three.fetched, four.fetched) == (50, 0)

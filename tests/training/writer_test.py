@@ -1,8 +1,12 @@
 """Rows on the disk, and after a restart."""
 
+import io
 import json
 import math
 import os
+import struct
+
+from tensorboardX.proto import event_pb2
 
 from vae_jax.training import writer as writer_lib
 
@@ -47,3 +51,56 @@ def test_values_not_finite_become_null(tmp_path):
   writer.close()
   (row,) = writer_lib.read_rows(tmp_path)
   assert row["loss"] is None and row["rate"] == 1.0 and row["n"] == 3
+
+
+def test_remote_rows_and_events_appear_at_each_flush(any_address):
+  writer = writer_lib.WorkdirWriter(str(any_address), step=0)
+  for step in (1, 2, 3):
+    writer.row(step, "train", {"loss": float(step)})
+  assert writer_lib.read_rows(str(any_address)) == []
+  writer.flush()
+  assert [r["step"] for r in writer_lib.read_rows(str(any_address))] == [
+    1,
+    2,
+    3,
+  ]
+  writer.row(4, "train", {"loss": 4.0})
+  writer.close()
+  assert len(writer_lib.read_rows(str(any_address))) == 4
+  (events,) = (any_address / "tensorboard").glob("*tfevents*")
+  assert b"train/loss" in events.read_bytes()
+  writer = writer_lib.WorkdirWriter(str(any_address), step=2)
+  writer.row(3, "train", {"loss": 30.0})
+  writer.close()
+  rows = writer_lib.read_rows(str(any_address))
+  assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
+  assert len(list((any_address / "tensorboard").glob("*"))) == 2
+
+
+def _scalars(folder):
+  """Returns the steps of each file of events."""
+  steps = []
+  for path in folder.glob("*"):
+    content, written = io.BytesIO(path.read_bytes()), []
+    while header := content.read(12):
+      event = event_pb2.Event.FromString(
+        content.read(struct.unpack("<Q", header[:8])[0])
+      )
+      content.read(4)
+      written += [event.step] * len(event.summary.value)
+    steps.append(written)
+  return sorted(steps)
+
+
+def test_large_event_files_are_not_uploaded_again(address):
+  def write(folder, **options):
+    writer = writer_lib.WorkdirWriter(str(folder), step=0, **options)
+    for step in range(4):
+      writer.row(step, "train", {"loss": float(step)})
+      if step % 2:
+        writer.flush()
+    writer.close()
+    return _scalars(folder / "tensorboard")
+
+  assert write(address / "one") == [[0, 1, 2, 3]]
+  assert write(address / "two", max_event_bytes=100)[1:] == [[0, 1], [2, 3]]

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from vae_jax.runtime import devices
 from vae_jax.training import metrics
 from vae_jax.training.loop import Loop, Result
+from vae_jax.training.state import TrainState
 from vae_jax.training.writer import Writer, read_rows
 
 # Seconds between lines where the output is no terminal.
@@ -124,23 +125,23 @@ class Progress:
 
 
 class StepLog:
-  """Turns metrics of steps into rows, and stops a run that diverges."""
+  """Turns metrics of steps into rows, and stops a run that diverges.
+
+  Attributes:
+    stopwatch: of the loop.
+    progress: the progress line.
+  """
 
   def __init__(
-    self,
-    config: ConfigDict,
-    loop: Loop,
-    writer: Writer,
-    stopwatch: Stopwatch,
-    progress: Progress,
-    *,
-    skipped_in_row: int,
+    self, config: ConfigDict, loop: Loop, writer: Writer, state: TrainState
   ):
-    """Starts after `skipped_in_row` consecutive steps that were skipped."""
+    """Starts at a state, of which only counters are read."""
+    self.stopwatch = Stopwatch()
+    self._start = int(state.step)
+    self.progress = Progress(loop, self._start)
     self._config, self._loop, self._writer = config, loop, writer
-    self._stopwatch, self._progress = stopwatch, progress
     self._means = metrics.StepMeans()
-    self._skipped_in_row = skipped_in_row
+    self._skipped_in_row = int(state.skipped_in_row)
     # Images and seconds at the last measurement of images/s, and its result.
     self._measured, self._rate = (0, 0.0), None
 
@@ -153,6 +154,9 @@ class StepLog:
     first, count = result.first, result.count
     history = devices.read_one(result.history)
     host = {k: v[:count] for k, v in history.items()}
+    # The first dispatch also loads the program, so that it is not measured.
+    if first != self._start:
+      self.stopwatch.images += count * self._loop.batch_size
     self._measure_rate()
     every = self._config.train.log_every_steps
     begin = 0
@@ -175,10 +179,10 @@ class StepLog:
     self._writer.row(step, "train", row)
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     if row[name] is not None:
-      self._progress.value(f"{name} {row[name]:.2f}")
+      self.progress.value(f"{name} {row[name]:.2f}")
 
   def _measure_rate(self) -> None:
-    images, seconds = self._stopwatch.images, self._stopwatch.seconds
+    images, seconds = self.stopwatch.images, self.stopwatch.seconds
     # The results of several dispatches may arrive at once, so that a short
     # time says nothing about their speed.
     if images and seconds - self._measured[1] >= _RATE_SECONDS:

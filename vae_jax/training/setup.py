@@ -27,6 +27,7 @@ from vae_jax.training import step as step_lib
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.loop import RUN_AHEAD, Loop
+from vae_jax.training.progress import Stopwatch
 from vae_jax.training.state import TrainState
 
 
@@ -49,6 +50,12 @@ class Costs:
   images: int = 0
   seconds: float = 0.0
   waited: float = 0.0
+
+  def add(self, stopwatch: Stopwatch) -> None:
+    """Adds the time of the loop."""
+    self.images += stopwatch.images
+    self.seconds += stopwatch.seconds
+    self.waited += stopwatch.waited
 
 
 def prepare(config: ConfigDict) -> Experiment:
