@@ -16,7 +16,6 @@ from vae_jax import objectives, train
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
-from vae_jax.latents import quantiles
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
@@ -176,13 +175,3 @@ def test_autoencoder_has_no_bound(tmp_path, faces_dir):
 def test_missing_run_is_refused(tmp_path):
   with pytest.raises(config_lib.ConfigError, match="no run in"):
     restore.load_config(tmp_path)
-
-
-def test_prior_quantiles():
-  ticks = quantiles.prior_quantiles(4)
-  expected = [-1.15035, -0.31864, 0.31864, 1.15035]
-  np.testing.assert_allclose(ticks, expected, atol=1e-4)
-  grid = quantiles.grid(ticks, ticks)
-  np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)
