@@ -71,7 +71,7 @@ def test_nearest_distances_equal_all_pairs():
   np.testing.assert_allclose(distances.nearest(x, y), pairs.min(axis=1))
   own = scipy_distance.cdist(x, x) + np.diag(np.full(30, np.inf))
   np.testing.assert_allclose(distances.nearest_other(x), own.min(axis=1))
-  with pytest.raises(ValueError, match="no other row"):
+  with pytest.raises(ValueError, match="nearest other row needs 2 rows"):
     distances.nearest_other(x[:1])
 
 

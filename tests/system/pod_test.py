@@ -1,6 +1,7 @@
 """Several real processes: the numbers of one, and recovery from faults."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -138,7 +139,9 @@ def test_failing_save_leaves_the_older_ones(do, word, pod, tmp_path, faces_dir):
   ended, workdir = jobs.job(tmp_path, faces_dir, plan=plan, restarts=0)
   assert ended.returncode == 74, ended.stdout
   assert word in ended.stdout.lower(), ended.stdout
-  assert "Traceback" not in ended.stdout
+  assert "The checkpoint of step 20 cannot be written to" in ended.stdout
+  # Threads of Orbax may print theirs.
+  assert not re.search(r'File ".*/vae_jax/', ended.stdout), ended.stdout
   assert restore.load_state(workdir).step == 10
   ended, workdir = jobs.job(tmp_path, faces_dir)
   assert ended.returncode == 0, ended.stdout

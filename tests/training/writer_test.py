@@ -92,9 +92,9 @@ def _scalars(folder):
   return sorted(steps)
 
 
-def test_large_event_files_are_not_uploaded_again(address, monkeypatch):
-  def write(folder):
-    writer = writer_lib.WorkdirWriter(str(folder), step=0)
+def test_large_event_files_are_not_uploaded_again(address):
+  def write(folder, **options):
+    writer = writer_lib.WorkdirWriter(str(folder), step=0, **options)
     for step in range(4):
       writer.row(step, "train", {"loss": float(step)})
       if step % 2:
@@ -103,5 +103,4 @@ def test_large_event_files_are_not_uploaded_again(address, monkeypatch):
     return _scalars(folder / "tensorboard")
 
   assert write(address / "one") == [[0, 1, 2, 3]]
-  monkeypatch.setattr(writer_lib, "_LARGEST_EVENTS", 100)
-  assert write(address / "two")[1:] == [[0, 1], [2, 3]]
+  assert write(address / "two", max_event_bytes=100)[1:] == [[0, 1], [2, 3]]

@@ -106,7 +106,7 @@ def run(
 def pca(
   codes: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
-  """Returns the first two principal components, and their shares of the variance.
+  """Returns two principal components and their shares of the variance.
 
   The largest weight of each component is positive. The second component of
   one-dimensional codes is 0.

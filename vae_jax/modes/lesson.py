@@ -81,8 +81,8 @@ def compare_kinds(
   if count < distances.MIN_IMAGES:
     raise ConfigError(
       f"There are {count} images to compare samples with; the lesson needs at "
-      f"least {distances.MIN_IMAGES} (config.eval.num_samples and the splits of "
-      f"{config.data.name})."
+      f"least {distances.MIN_IMAGES} (config.eval.num_samples and the splits "
+      f"of {config.data.name})."
     )
   runs = {}
   for dim in latents:

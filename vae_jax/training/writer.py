@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import pathlib
 import uuid
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -12,12 +11,10 @@ from typing import Any, TextIO
 import numpy as np
 import tensorboardX
 from absl import logging
+from tensorboardX import record_writer
 
-from vae_jax.runtime import staging, storage
+from vae_jax.runtime import storage
 from vae_jax.training import metrics
-
-# Bytes of events after which an object store gets another file of them.
-_LARGEST_EVENTS = 1 << 24
 
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -50,6 +47,52 @@ class Writer:
     """Flushes, and closes the files."""
 
 
+class EventFiles:
+  """Files of TensorBoard events at an address, for tensorboardX.
+
+  It keeps one file in memory, because an object store cannot append to it, and
+  writes it when `upload` is called, because tensorboardX would lose the errors
+  of a background thread.
+  """
+
+  def __init__(self, scheme: str, *, max_bytes: int):
+    """Registers itself for the addresses of a scheme.
+
+    Args:
+      scheme: of the addresses, such as "gs".
+      max_bytes: size after which an uploaded file is followed by another one.
+    """
+    self._max_bytes = max_bytes
+    self._path, self._content, self._is_uploaded = "", bytearray(), True
+    record_writer.register_writer_factory(scheme, self)
+
+  def directory_check(self, path: str) -> None:
+    """Does nothing: object stores have no folders."""
+
+  def open(self, path: str) -> "EventFiles":
+    """Starts a file, or continues the one before, whose name it keeps."""
+    is_full = self._is_uploaded and len(self._content) > self._max_bytes
+    if is_full or not self._path:
+      self._path, self._content = path, bytearray()
+    return self
+
+  def write(self, records: bytes) -> None:
+    """Appends records of events."""
+    self._content += records
+    self._is_uploaded = False
+
+  def flush(self) -> None:
+    """Does nothing; see `upload`."""
+
+  def close(self) -> None:
+    """Does nothing; see `upload`."""
+
+  def upload(self) -> None:
+    """Writes the current file."""
+    storage.write_bytes(self._path, bytes(self._content))
+    self._is_uploaded = True
+
+
 class WorkdirWriter(Writer):
   """Writes rows and images to a workdir.
 
@@ -57,21 +100,32 @@ class WorkdirWriter(Writer):
   and rows after the last flush are lost with the process.
   """
 
-  def __init__(self, workdir: str | os.PathLike[str], *, step: int):
-    """Opens both files and removes rows after `step`, which belong to steps
-    that will be repeated."""
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    step: int,
+    max_event_bytes: int = 1 << 24,
+  ):
+    """Opens both files.
+
+    Args:
+      workdir: folder of the run.
+      step: the last step; later rows belong to steps that will be repeated,
+        and are removed.
+      max_event_bytes: of an event file at an address; see `EventFiles`.
+    """
     self._folder = storage.path(workdir)
     path = self._folder / "metrics.jsonl"
     rows = [r for r in read_rows(workdir) if r["step"] <= step]
     text = "".join(json.dumps(r) + "\n" for r in rows)
     storage.write_bytes(path, text.encode())
-    # For a store: local folder of new events; uploaded events and their name.
-    self._events: str | None = None
+    self._events: EventFiles | None = None
     self._stack = contextlib.ExitStack()
-    self._sent, self._name = b"", ""
     self._file: TextIO
     if storage.is_remote(self._folder):
-      self._events = str(self._stack.enter_context(staging.scratch()))
+      scheme = os.fspath(self._folder).partition(":")[0]
+      self._events = EventFiles(scheme, max_bytes=max_event_bytes)
       self._file = io.StringIO()
       self._file.write(text)
     else:
@@ -80,7 +134,7 @@ class WorkdirWriter(Writer):
 
   def _open_events(self, **options: int) -> None:
     self._tensorboard = tensorboardX.SummaryWriter(
-      self._events or str(self._folder / "tensorboard"),
+      os.fspath(self._folder / "tensorboard"),
       # The name has the second only; another start's upload would replace it.
       filename_suffix=f".{uuid.uuid4().hex[:8]}",
       **options,
@@ -106,24 +160,17 @@ class WorkdirWriter(Writer):
       return
     # Its own flush leaves out events that are still in its queue.
     self._tensorboard.close()
-    self._upload()
-    self._open_events()
+    try:
+      self._upload()
+    finally:
+      self._open_events()
 
   def _upload(self) -> None:
     # Rows first, because events repeat them.
     storage.write_bytes(
       self._folder / "metrics.jsonl", self._file.getvalue().encode()
     )
-    files = sorted(pathlib.Path(self._events).iterdir())
-    # There are none after an upload that failed.
-    if files and len(self._sent) > _LARGEST_EVENTS:
-      self._sent, self._name = b"", ""
-    self._name = self._name or files[0].name
-    # An event file is a sequence of records, and so are two files in a row.
-    self._sent += b"".join(file.read_bytes() for file in files)
-    for file in files:
-      file.unlink()
-    storage.write_bytes(self._folder / "tensorboard" / self._name, self._sent)
+    self._events.upload()
 
   def close(self) -> None:
     """Flushes, and closes the files."""
