@@ -3,16 +3,15 @@
     python launch/local.py --processes=4 --devices_per_process=2 -- --config=configs/faces.py
     python launch/local.py --gpus -- --config=configs/faces.py
 
-All that stands behind `--` goes to `python -m vae_jax.main` as it is. With
---gpus there is one process for each GPU of the machine; otherwise each process
-simulates --devices_per_process devices on the CPU: a pod to try things on.
-What process 0 says is shown; what each says is kept in --logs.
+All words after `--` go to `python -m vae_jax.main` unchanged. With --gpus
+there is one process for each GPU of the machine; otherwise each process
+simulates --devices_per_process devices on the CPU, as a pod to try things on.
+The output of process 0 is shown; that of each process is written to --logs.
 
-A job that ends because a process died, hung or was asked to stop is started
-again, up to --restarts times, and goes on from its last checkpoint. Wrong
-input (exit code 2), divergence (3) and a defect (1) end it for good. SIGTERM
-or Ctrl-C to this program stops the job after a checkpoint; a second one stops
-it at once.
+A job whose process died, hung or was asked to stop is restarted, up to
+--restarts times, and resumes from its last checkpoint. Wrong input (exit code
+2), divergence (3) and a defect (1) end it for good. SIGTERM or Ctrl-C to this
+program stops the job after a checkpoint; a second one stops it at once.
 """  # noqa: E501
 
 import argparse
@@ -27,18 +26,19 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
+from typing import BinaryIO
 
-# Exit codes after which starting again would end in the same way.
+# Exit codes after which a restart would end in the same way.
 FINAL = (0, 1, 2, 3, 130)
-# That of a process that another one of its job left alone.
-LOST = 76
+# Exit codes of a process that ends because of another one: its own (a broken
+# collective), and that of JAX's runtime (SIGABRT).
+LOST = (76, 134)
 # Seconds from a second signal to the end of all processes.
 _LAST_SECONDS = 5.0
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-  """Returns the launcher's own flags, and the job's under `forwarded`."""
+  """Returns the launcher's flags, and those of the job in `forwarded`."""
   parser = argparse.ArgumentParser(
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,18 +53,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
     "--grace",
     type=float,
     default=60.0,
-    help="seconds that the others have to end once one has",
+    help="seconds until the others are killed after one has ended",
   )
   parser.add_argument("--module", default="vae_jax.main", help="to run")
   parser.add_argument(
     "--dry_run", action="store_true", help="print what would run"
   )
-  # argparse itself would take flags behind `--` for positional arguments.
+  # argparse itself would take flags after `--` for positional arguments.
   cut = argv.index("--") if "--" in argv else len(argv)
   args = parser.parse_args(argv[:cut])
   args.forwarded = argv[cut + 1 :]
   if not args.forwarded:
-    parser.error("nothing to run; put the job's flags behind --")
+    parser.error("nothing to run; put the job's flags after --")
   args.visible = _gpus(parser) if args.gpus else []
   args.processes = len(args.visible) or args.processes
   if args.processes < 1 or args.devices_per_process < 1:
@@ -73,10 +73,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _gpus(parser: argparse.ArgumentParser) -> list[str]:
-  """Returns the GPUs of this job: those it was given, or all of them."""
-  given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-  if given:
-    return given.split(",")
+  """Returns $CUDA_VISIBLE_DEVICES, or all GPUs of the machine."""
+  visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+  if visible:
+    return visible.split(",")
   program = shutil.which("nvidia-smi")
   if program is None:
     parser.error("--gpus needs nvidia-smi, which is not on this machine")
@@ -97,10 +97,10 @@ def command(
   else:
     flag = "--xla_force_host_platform_device_count"
     others = os.environ.get("XLA_FLAGS", "").split()
-    kept = [word for word in others if not word.startswith(flag)]
+    others = [word for word in others if not word.startswith(flag)]
     settings = {
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": " ".join([*kept, f"{flag}={args.devices_per_process}"]),
+      "XLA_FLAGS": " ".join([*others, f"{flag}={args.devices_per_process}"]),
     }
   words = [sys.executable, "-u", "-m", args.module, *args.forwarded]
   if args.processes > 1:
@@ -132,19 +132,17 @@ class Job:
     self._grace, self._logs = args.grace, pathlib.Path(args.logs)
     port = _free_port()
     self._logs.mkdir(parents=True, exist_ok=True)
-    # What is left of an earlier attempt must not take part in this one.
-    token = {"VAE_JAX_JOB": uuid.uuid4().hex}
     self.processes: list[subprocess.Popen[bytes]] = []
     for index in range(args.processes):
       settings, words = command(args, index, port)
       log = self.log(index).open("ab" if attempt else "wb")
       process = subprocess.Popen(
         words,
-        env=os.environ | settings | token,
+        env=os.environ | settings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if index == 0 else log,
         stderr=subprocess.STDOUT,
-        # Ctrl-C in a terminal reaches this program alone, which passes it on.
+        # Ctrl-C in a terminal reaches this program only, which forwards it.
         start_new_session=True,
         preexec_fn=_die_with_parent,
       )
@@ -156,45 +154,51 @@ class Job:
       self._shown.start()
 
   def log(self, index: int) -> pathlib.Path:
-    """Returns where a process's output is kept."""
+    """Returns the log file of a process."""
     return self._logs / f"process-{index}.log"
 
-  def tell(self, number: int) -> None:
-    """Sends a signal to all that still run."""
+  def send(self, number: int) -> None:
+    """Sends a signal to all running processes."""
     for process in self.processes:
       if process.poll() is None:
         process.send_signal(number)
 
   def wait(self) -> int:
-    """Returns the code of the job, when no process is left."""
-    first = None
-    while any(p.poll() is None for p in self.processes):
+    """Returns the exit code of the job, after all processes have ended."""
+    ended: list[int] = []
+    deadline = None
+    while len(ended) < len(self.processes):
       time.sleep(0.05)
-      if first is None and any(p.poll() is not None for p in self.processes):
-        first = time.monotonic()
-      if first is not None and time.monotonic() - first > self._grace:
-        # Frozen ones cannot hear that the others are gone.
-        self.tell(signal.SIGKILL)
+      for index, process in enumerate(self.processes):
+        if index not in ended and process.poll() is not None:
+          ended.append(index)
+          deadline = deadline or time.monotonic() + self._grace
+      if deadline and time.monotonic() > deadline:
+        # Frozen processes never notice that the others are gone.
+        self.send(signal.SIGKILL)
     self._shown.join()
+    # Shells report signal n as 128 + n.
     codes = [p.returncode for p in self.processes]
-    if any(codes):
-      self._explain(codes)
-    # The shell's way of saying that a signal ended a process.
     codes = [c if c >= 0 else 128 - c for c in codes]
-    # The cause, rather than that the others noticed it.
-    causes = sorted(set(codes) - {0, LOST}, key=lambda c: c not in FINAL)
+    if any(codes):
+      self._explain(ended, codes)
+    # The cause, rather than its effect on the other processes.
+    causes = sorted(set(codes) - {0, *LOST}, key=lambda c: c not in FINAL)
     return causes[0] if causes else max(codes)
 
-  def _explain(self, codes: list[int]) -> None:
-    """Shows the last words of the others, which process 0 may not have had."""
+  def _explain(self, ended: list[int], codes: list[int]) -> None:
+    """Prints who ended when, and the last words of all but process 0."""
+    order = ", ".join(f"{index} ({codes[index]})" for index in ended)
+    print(f"Processes (exit codes), as they ended: {order}.", file=sys.stderr)
     for index, code in enumerate(codes[1:], 1):
       lines = self.log(index).read_text(errors="replace").splitlines()
-      if code > 0 and lines:
+      # Killed processes have no last words.
+      if 0 < code < 128 and lines:
         print(f"process {index} ({code}): {lines[-1]}", file=sys.stderr)
 
 
-def _show(process: subprocess.Popen[bytes], log) -> None:
-  """Passes on what process 0 says, to the terminal and to its log."""
+def _show(process: subprocess.Popen[bytes], log: BinaryIO) -> None:
+  """Copies the output of process 0 to the terminal and to its log."""
   with log:
     while chunk := process.stdout.read1(1 << 16):
       log.write(chunk)
@@ -204,30 +208,30 @@ def _show(process: subprocess.Popen[bytes], log) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Runs the job until it is done or cannot be saved; returns its code."""
-  told: list[int] = []
+  """Runs the job, with restarts; returns its exit code."""
+  signals: list[int] = []
   jobs: list[Job] = []
 
-  def pass_on(number: int, frame: object) -> None:
+  def forward(number: int, frame: object) -> None:
     del frame
-    told.append(number)
-    if len(told) > 1:
-      # One that hangs in a driver hears no signal but this.
-      threading.Timer(_LAST_SECONDS, stop, [signal.SIGKILL]).start()
-    stop(signal.SIGTERM)
+    signals.append(number)
+    if len(signals) > 1:
+      # A process that hangs in a driver handles no other signal.
+      threading.Timer(_LAST_SECONDS, send, [signal.SIGKILL]).start()
+    send(signal.SIGTERM)
 
-  def stop(number: int) -> None:
+  def send(number: int) -> None:
     if jobs:
-      jobs[-1].tell(number)
+      jobs[-1].send(number)
 
-  signal.signal(signal.SIGTERM, pass_on)
-  signal.signal(signal.SIGINT, pass_on)
+  signal.signal(signal.SIGTERM, forward)
+  signal.signal(signal.SIGINT, forward)
   while True:
     jobs.append(Job(args, attempt=len(jobs)))
-    if told:
-      stop(signal.SIGTERM)  # It came while they were being started.
+    if signals:
+      send(signal.SIGTERM)  # One arrived before they were started.
     code = jobs[-1].wait()
-    if code in FINAL or told or len(jobs) > args.restarts:
+    if code in FINAL or signals or len(jobs) > args.restarts:
       break
     print(
       f"The job ended with code {code}; starting it again "

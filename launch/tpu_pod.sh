@@ -10,14 +10,14 @@
 #   bash launch/tpu_pod.sh run --config=configs/faces.py --workdir=$BUCKET/runs/faces --config.data.dir=$BUCKET/tfds
 #   bash launch/tpu_pod.sh logs                 # of worker 0; WORKER=3 of another
 #
-# status tells of each worker whether it runs; stop saves and stops; delete ends
-# the costs. keep, with the flags of run, does create, setup and run and, as
-# long as it runs on your machine, all of it again after each preemption.
+# status prints whether each worker runs; stop saves and stops; delete ends the
+# costs. keep, with the flags of run, does create, setup and run, and repeats
+# them after each preemption, as long as it runs on your machine.
 #
-# Each of them takes --dry_run, and then prints the commands instead. Settings
-# beyond those above: SPOT=1 asks for spot capacity; EXTRAS=tpu,cloud are the
-# extras of the package to install; DATA_DIR=~/tensorflow_datasets holds prepared
-# data; MAX_RESTARTS=100 is how often a worker starts the command again by itself.
+# With --dry_run each of them prints its commands instead. More settings: SPOT=1
+# asks for spot capacity; EXTRAS=tpu,cloud are the extras of the package to
+# install; DATA_DIR=~/tensorflow_datasets holds prepared data; MAX_RESTARTS=100
+# is the number of times that a worker restarts the command by itself.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -35,7 +35,7 @@ need() {
       case $setting in
         PROJECT) fail "Set PROJECT, the Google Cloud project, such as my-project." ;;
         ZONE) fail "Set ZONE, where the TPU is, such as us-central2-b." ;;
-        NAME) fail "Set NAME, what the pod is to be called, such as pod." ;;
+        NAME) fail "Set NAME, the name of the pod, such as pod." ;;
         BUCKET) fail "Set BUCKET, where data and runs are, such as gs://my-bucket." ;;
         ACCELERATOR) fail "Set ACCELERATOR, the type of TPU, such as v4-32." ;;
         RUNTIME) fail "Set RUNTIME, the TPU's software, such as tpu-ubuntu2204-base." ;;
@@ -47,7 +47,7 @@ need() {
   fi
 }
 
-# Words as a shell reads them again; quoted only where it is needed.
+# Words in shell syntax, quoted only where necessary.
 quote() {
   local word tick="'" escaped="'\\''" space=""
   for word; do
@@ -59,8 +59,8 @@ quote() {
   done
 }
 
-# Every command below writes the shell text that does it: --dry_run prints that
-# text, and otherwise Bash runs it.
+# Every command below writes shell text: --dry_run prints that text, and
+# otherwise Bash runs it.
 
 pod() { # pod KIND VERB WORDS: one of gcloud's commands on this pod.
   quote gcloud compute tpus "$1" "$2" "$NAME" "--zone=$ZONE" "--project=$PROJECT" "${@:3}"
@@ -119,11 +119,11 @@ text_run() {
   need PROJECT ZONE NAME
   [[ " $*" == *" --workdir=gs://"* ]] ||
     fail "run needs --workdir=gs://...: the disks of a pod go with it."
-  # Nothing of it may hold the connection's output, or that would not close.
+  # No process may hold the connection's output, or that would not close.
   remote all "cd vae_jax && { PATH=\$HOME/venv/bin:\$PATH MAX_RESTARTS=${MAX_RESTARTS:-100} nohup setsid bash launch/tpu_pod.sh worker $(quote "$@") >> ~/vae_jax.log 2>&1 < /dev/null & }"
 }
 
-# What stands in single quotes is for the shell of a worker.
+# Text in single quotes is for the shell of a worker.
 # shellcheck disable=SC2016
 text_status() {
   need PROJECT ZONE NAME
@@ -151,19 +151,22 @@ text_keep() {
   text_run "$@" > /dev/null
   cat << END
 while :; do
-  # Nothing is told of a pod that comes or goes.
+  # The state of a pod that comes or goes is empty.
   state=\$($(pod queued-resources describe "--format=value(state.state)") || true)
   case \$state in
     "") $(quote bash "$0" create) || true ;;
     FAILED | SUSPENDED) $(quote bash "$0" delete) || true ;;
     ACTIVE)
-      told=\$($(quote bash "$0" status) || true)
-      case \$told in
+      status=\$($(quote bash "$0" status) || true)
+      codes=\$(echo "\$status" | sed -n 's/.*ended //p' | sort -n)
+      final=\$(echo "\$codes" | grep -x '[123]' | tail -n 1 || true)
+      case \$status in
         *never*) $(quote bash "$0" setup) && $(quote bash "$0" run "$@") || true ;;
-        *running*) ;;
+        # Only one worker may know that a restart would not help.
+        *running*) [ -z "\$final" ] || $(quote bash "$0" stop) || true ;;
         *ended*)
-          echo "\$told"
-          exit "\$(echo "\$told" | sed -n 's/.*ended //p' | sort -n | tail -n 1)"
+          echo "\$status"
+          exit "\${final:-\$(echo "\$codes" | tail -n 1)}"
           ;;
       esac
       ;;
@@ -173,9 +176,9 @@ done
 END
 }
 
-# On each worker: the command, again and again until it is done. 74 no room on
-# the disk, 75 saved, 76 another process died, from 129 on killed; all else
-# would come back.
+# On each worker: the command, with restarts until it is done. 74: no room on
+# the disk; 75: saved; 76 and 134 (JAX): another process is gone; others from 129
+# on: killed. Other codes would come back.
 worker() {
   local restarts=0 code=0 pid="" stopped=""
   if kill -0 "$(cat ~/vae_jax.pid 2> /dev/null)" 2> /dev/null; then
@@ -226,5 +229,5 @@ case $command in
       bash -euo pipefail -c "$text"
     fi
     ;;
-  *) fail "Say one of init, data, create, setup, run, status, logs, stop, delete, keep; $0 explains them." ;;
+  *) fail "Name one of init, data, create, setup, run, status, logs, stop, delete, keep; $0 explains them." ;;
 esac

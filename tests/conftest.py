@@ -46,7 +46,7 @@ def caches(monkeypatch):
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, faces_dir):
   """Returns the workdir and the state of the plain tiny run."""
-  from tests.support.helpers import tiny_config
+  from tests.support.tiny import tiny_config
   from vae_jax import train
 
   folder = tmp_path_factory.mktemp("reference")
@@ -81,12 +81,23 @@ def offline(monkeypatch):
   tfds.without_tensorflow(monkeypatch)
 
 
-# Once for all: the clients are kept, with the address that they were given.
+def pytest_collection_modifyitems(items):
+  """Ignores the sessions of stores' clients, which close when collected."""
+  for item in items:
+    if {"s3", "gs", "address", "any_address"} & set(item.fixturenames):
+      for category in (
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+      ):
+        item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}"))
+
+
+# For the session, because the clients keep the address of their store.
 @pytest.fixture(scope="session")
 def s3():
-  """A stand-in, found as a user's own store is: by the environment."""
-  from moto import server as moto
-
+  """Starts moto, a stand-in for S3, and names it in the environment."""
+  pytest.importorskip("s3fs")
+  moto = pytest.importorskip("moto.server")
   from vae_jax.runtime import storage
 
   server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -97,6 +108,7 @@ def s3():
     patch.setenv("AWS_ACCESS_KEY_ID", "someone")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    _quicken_leases(patch)
     storage.file_system(storage.path("s3://bucket/x")).mkdir("bucket")
     yield
   server.stop()
@@ -104,10 +116,9 @@ def s3():
 
 @pytest.fixture(scope="session")
 def gs():
-  """A stand-in for Google's."""
+  """Starts a stand-in for Google's store, and names it in the environment."""
   with pytest.MonkeyPatch.context() as patch:
-    # Read when the client is imported; the stand-in has none of the newer kinds
-    # of buckets that it would ask for.
+    # Read at the import; the stand-in has no hierarchical buckets.
     patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     pytest.importorskip("gcsfs")
     import fsspec
@@ -120,8 +131,15 @@ def gs():
     port = server._api._httpd.server_port
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
+    _quicken_leases(patch)
     yield
   server.stop()
+
+
+def _quicken_leases(patch):
+  from vae_jax.runtime import locks
+
+  patch.setattr(locks, "TIMES", locks.LeaseTimes(0.1, 0.5, 0.05, 0.05))
 
 
 def _address(scheme, request):
@@ -134,28 +152,19 @@ def _address(scheme, request):
 
 @pytest.fixture
 def address(request):
+  """Returns an address of S3 for one test."""
   return _address("s3", request)
 
 
 @pytest.fixture(params=["s3", "gs"])
 def any_address(request):
+  """Returns an address of each store for one test."""
   return _address(request.param, request)
-
-
-@pytest.fixture
-def quick_owners(monkeypatch):
-  """Seconds become a tenth and less."""
-  from vae_jax.runtime import lease
-
-  monkeypatch.setattr(lease, "_RENEW", 0.1)
-  monkeypatch.setattr(lease, "_PATIENCE", 0.5)
-  monkeypatch.setattr(lease, "_POLL", 0.05)
-  monkeypatch.setattr(lease, "_SETTLE", 0.05)
 
 
 @pytest.fixture(scope="module")
 def data(s3, faces_dir):
-  """Prepared data at an address."""
+  """Returns an address of prepared data."""
   from vae_jax.runtime import storage
 
   address = "s3://bucket/tfds"

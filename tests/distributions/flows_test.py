@@ -31,13 +31,13 @@ def _draw(module, *inputs, size=0.5):
 
 @functools.cache
 def _prior(dim, layers, size=0.5):
-  module = priors.flow(dim, num_layers=layers, hidden=(8,))
+  module = priors.Flow(dim, num_layers=layers, hidden=(8,))
   return module.apply(_draw(module, size=size), _no_encoder)
 
 
 @functools.cache
 def _posterior(dim, layers=2, count=4):
-  module = posteriors.iaf(dim, layers, (9,), context=3)
+  module = posteriors.Iaf(dim, layers, (9,), context=3)
   features = jnp.linspace(-1, 1, 20).reshape(4, 5)
   return module.apply(_draw(module, features), features[:count])
 
@@ -96,7 +96,7 @@ def test_couplings_invert_and_count_their_volume():
 
 
 def test_the_flow_prior_starts_as_the_standard_normal():
-  module = priors.flow(5, num_layers=3, hidden=(8,))
+  module = priors.Flow(5, num_layers=3, hidden=(8,))
   normal = distributions.StandardNormal(5)
 
   @jax.jit
@@ -151,7 +151,7 @@ def test_made_is_autoregressive(dim, hidden):
     np.testing.assert_array_equal(np.triu(matrix), 0)
     if len(hidden) == 1 or not hidden:
       assert (np.tril(matrix, -1) != 0).sum() == dim * (dim - 1) // 2
-  # The first number too knows of the image.
+  # The first number depends on the context too.
   if hidden:
     assert (np.asarray(of_context) != 0).all()
 
@@ -212,7 +212,7 @@ def test_saturated_gates_stay_finite():
     assert np.isfinite(z).all() and np.isfinite(log_q).all()
 
 
-def test_there_is_no_closed_form():
+def test_flows_have_no_closed_form_of_the_kl():
   q = _posterior(2)
   normal = distributions.StandardNormal(2)
   assert not q.has_kl(normal)
@@ -221,10 +221,10 @@ def test_there_is_no_closed_form():
   assert not q.base.has_kl(_prior(2, 1))
 
 
-def test_impossible_flows_are_said_in_a_sentence():
+def test_impossible_flows_are_refused():
   with pytest.raises(ConfigError, match="latent_dim is 1"):
-    priors.flow(1).init(jax.random.key(0), _no_encoder)
+    priors.Flow(1).init(jax.random.key(0), _no_encoder)
   with pytest.raises(ConfigError, match="args.num_layers is 0"):
-    priors.flow(2, num_layers=0).init(jax.random.key(0), _no_encoder)
+    priors.Flow(2, num_layers=0).init(jax.random.key(0), _no_encoder)
   with pytest.raises(ConfigError, match="args.context is 0"):
-    posteriors.iaf(2, context=0).init(jax.random.key(0), jnp.ones((1, 3)))
+    posteriors.Iaf(2, context=0).init(jax.random.key(0), jnp.ones((1, 3)))

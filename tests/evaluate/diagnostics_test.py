@@ -10,13 +10,14 @@ import pytest
 from flax import linen as nn
 from scipy import special, stats
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import distributions, figures
 from vae_jax.data import datasets
 from vae_jax.evaluate import bound, diagnostics
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, step
+from vae_jax.training import batch as batch_lib
+from vae_jax.training import build, experiment, step
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,9 @@ def _posteriors(model, batch_size=24):
   c, variables, source = model
   c = c.copy_and_resolve_references()
   c.eval.batch_size = batch_size
-  return diagnostics.posteriors(c, parallel.replicate(variables), source)
+  return diagnostics.posteriors(
+    experiment.build(c), parallel.replicate(variables), source
+  )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def _random(n, d, seed=0):
   return mean + np.exp(log_variance / 2) * noise, mean, log_variance
 
 
-def test_each_example_is_encoded_once_and_in_order(model, rows):
+def test_posteriors_are_those_of_single_examples(model, rows):
   """Against a plain loop over examples, without padding or devices."""
   c, variables, source = model
   vae = build.model(c, (16, 16, 1), train=False)
@@ -58,7 +61,7 @@ def test_each_example_is_encoded_once_and_in_order(model, rows):
 
   @jax.jit
   def one(data):
-    batch = step.eval_batch(c, data, jnp.uint32(c.eval.seed))
+    batch = batch_lib.eval_batch(c, data, jnp.uint32(c.eval.seed))
 
     def run(vae):
       posterior = vae.encode(batch.image)
@@ -83,7 +86,7 @@ def test_each_example_is_encoded_once_and_in_order(model, rows):
 
 
 @pytest.mark.parametrize("devices, batch_size", [(1, 7), (8, 64)])
-def test_devices_and_batch_size_change_nothing(
+def test_number_of_devices_and_batch_size_change_nothing(
   model, rows, monkeypatch, devices, batch_size
 ):
   chosen = jax.devices()[:devices]
@@ -97,12 +100,13 @@ def test_devices_and_batch_size_change_nothing(
 
 def test_report_agrees_with_the_bound_and_is_json(model, tmp_path):
   c, variables, source = model
+  run = experiment.build(c)
   replicated = parallel.replicate(variables)
-  report = diagnostics.latent_report(c, replicated, source, tmp_path)
+  report = diagnostics.latent_report(run, replicated, source, tmp_path)
   assert json.loads(json.dumps(report, allow_nan=False)) == report
   assert [p.name for p in tmp_path.iterdir()] == ["latents.png"]
   means = bound.mean_terms(
-    step.make_eval_step(c, (16, 16, 1)),
+    step.make_eval_step(run),
     replicated,
     source,
     batch_size=16,
@@ -126,7 +130,9 @@ def test_a_posterior_without_density_is_said_in_a_sentence(model):
   shapes = jax.eval_shape(lambda: build.init_variables(c, (16, 16, 1)))
   variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
   with pytest.raises(config_lib.ConfigError, match="'deterministic' is Deter"):
-    diagnostics.posteriors(c, parallel.replicate(variables), source)
+    diagnostics.posteriors(
+      experiment.build(c), parallel.replicate(variables), source
+    )
 
 
 def test_mutual_information_of_a_linear_gaussian_model():
@@ -188,7 +194,7 @@ def _rows_of(z, mean, log_variance):
   )
 
 
-def test_statistics_by_plain_loops():
+def test_statistics_are_those_of_plain_loops():
   z, mean, log_variance = _random(50, 3)
   mean[:, 1] *= 0.05
   report = diagnostics.statistics(
@@ -209,13 +215,13 @@ def test_statistics_by_plain_loops():
   assert report["active_units"] == 2
 
 
-def test_activity_is_strictly_above_the_threshold():
+def test_active_units_exceed_the_threshold():
   mean = np.array([[1.0], [-1.0]]) * np.sqrt([0.0099, 0.0101, 1.0])
   found = diagnostics.active_units(mean.astype(np.float32))
   assert found.tolist() == [False, True, True]
 
 
-def test_a_subset_is_named_and_keeps_the_identity():
+def test_subset_size_is_reported():
   z, mean, log_variance = _random(60, 2)
   rows = _rows_of(z, mean, log_variance)
   whole = diagnostics.statistics(rows, max_examples=60, seed=0)
@@ -231,7 +237,7 @@ def test_a_subset_is_named_and_keeps_the_identity():
 
 
 @pytest.mark.parametrize("d", [1, 50])
-def test_picture_of_any_number_of_dimensions(d, tmp_path):
+def test_picture_fits_any_number_of_dimensions(d, tmp_path):
   z, mean, _ = _random(40, d)
   kl = np.linspace(0, 2, d)
   path = tmp_path / "latents.png"

@@ -2,34 +2,29 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
+from tests.figures.pictures import random_images
 from vae_jax import figures
 
 
-def images(n, h=5, w=4, c=3, seed=0):
-  # Neither white, the background, nor black, the labels.
-  shape = (n, h, w, c)
-  return np.random.default_rng(seed).integers(1, 255, shape).astype(np.uint8)
-
-
 def rows(count, *shape):
-  return [images(*shape, seed=i) for i in range(count)]
+  return [random_images(*shape, seed=i) for i in range(count)]
 
 
 @pytest.fixture
 def texts(monkeypatch):
-  """Returns what is written, and the box that each text is written in."""
-  found = []
+  """Returns texts as they are drawn, with their boxes and the picture size."""
+  drawn = []
   write = ImageDraw.ImageDraw.text
 
   def text(self, xy, text, fill=None, font=None, anchor=None):
     box = self.textbbox(xy, text, font=font, anchor=anchor)
-    found.append((text, box, self.im.size))
+    drawn.append((text, box, self.im.size))
     return write(self, xy, text, fill, font, anchor=anchor)
 
   monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
-  return found
+  return drawn
 
 
 def touch(one, other):
@@ -42,7 +37,7 @@ def touch(one, other):
 
 
 def places(picture, image, scale):
-  """Returns the corners at which an enlarged image is found."""
+  """Returns the corners of an enlarged image in a picture."""
   large = image.repeat(scale, 0).repeat(scale, 1)
   h, w = large.shape[:2]
   return [
@@ -55,25 +50,27 @@ def places(picture, image, scale):
 
 
 @pytest.mark.parametrize("c", [1, 3])
-def test_every_pixel_without_labels(c):
-  given = rows(3, 4, 5, 4, c)
-  picture = figures.strip(given, scale=2, leading=1, trailing=1, groups=[1, 2])
+def test_strip_without_labels_places_every_pixel(c):
+  images = rows(3, 4, 5, 4, c)
+  picture = figures.image_strip(
+    images, scale=2, leading=1, trailing=1, groups=[1, 2]
+  )
   tops, lefts = (2, 2 + 10 + 10, 2 + 10 + 10 + 12), (2, 20, 30, 48)
   expected = np.full((tops[-1] + 12, lefts[-1] + 10, c), 255, np.uint8)
-  for top, row in zip(tops, given, strict=True):
+  for top, row in zip(tops, images, strict=True):
     for left, image in zip(lefts, row, strict=True):
       large = image.repeat(2, 0).repeat(2, 1)
       expected[top : top + 10, left : left + 8] = large
   np.testing.assert_array_equal(picture, expected)
 
 
-def test_labels_stand_beside_their_rows_and_columns(texts):
-  given = rows(2, 3, 30, 60, 1)
+def test_labels_are_next_to_their_rows_and_columns(texts):
+  images = rows(2, 3, 30, 60, 1)
   names, heads = ("short", "a very much longer name.jpg"), ("-1", "0", "+1")
-  picture = figures.strip(given, names, heads, scale=1)
+  picture = figures.image_strip(images, names, heads, scale=1)
   boxes = {text: box for text, box, _ in texts}
   assert list(boxes) == [*heads, *names]
-  for row, name in zip(given, names, strict=True):
+  for row, name in zip(images, names, strict=True):
     ((top, left),) = places(picture, row[0], 1)
     assert boxes[name][2] <= left and left - boxes[name][2] < 12
     assert boxes[name][1] >= top and boxes[name][3] <= top + 30
@@ -97,9 +94,9 @@ def test_labels_never_touch(texts, side, heads, sides):
   leading, trailing = sides
   heads = ["original", "reconstruction"][:leading] + heads
   heads += ["the last original"][:trailing]
-  given = rows(3, len(heads), side, side, 1)
-  figures.strip(
-    given,
+  images = rows(3, len(heads), side, side, 1)
+  figures.image_strip(
+    images,
     [f"z[{i}]  KL 3.41" for i in range(3)],
     heads,
     leading=leading,
@@ -120,44 +117,13 @@ def test_labels_never_touch(texts, side, heads, sides):
 
 def test_headings_that_do_not_fit_thin_out_evenly(texts):
   heads = [f"{v:+.2f}" for v in np.linspace(-3, 3, 13)]
-  figures.strip(rows(1, 13, 20, 20, 1), (), heads, scale=1)
+  figures.image_strip(rows(1, 13, 20, 20, 1), (), heads, scale=1)
   # Every third would do as every second: both reach the last.
   assert [text for text, _, _ in texts] in (heads[::2], heads[::3])
 
 
-def test_the_default_scale_suits_few_and_many_rows():
-  few = figures.strip(rows(1, 9, 28, 28, 1))
+def test_default_scale_suits_few_and_many_rows():
+  few = figures.image_strip(rows(1, 9, 28, 28, 1))
   assert 1000 <= few.shape[1] <= 1800
-  many = figures.strip(rows(64, 9, 28, 28, 1))
+  many = figures.image_strip(rows(64, 9, 28, 28, 1))
   assert 1500 <= many.shape[0] <= 2600
-
-
-def test_the_file_holds_the_picture(tmp_path):
-  path = tmp_path / "new" / "strip.png"
-  picture = figures.strip(rows(2, 3), ["a", "b"], ["1", "2", "3"], path)
-  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
-
-
-@pytest.mark.parametrize(
-  "draw, said",
-  [
-    (lambda: figures.strip([]), "rows is empty"),
-    (lambda: figures.strip([images(2), images(3)]), r"rows\[1\] is \[3, 5, 4"),
-    (lambda: figures.strip([images(2, c=2)]), r"rows\[0\] has 2 channels"),
-    (
-      lambda: figures.strip(rows(2, 3), ["a"]),
-      "row_labels are 1; allowed is 2",
-    ),
-    (
-      lambda: figures.strip(rows(2, 3), (), ["a"]),
-      "column_labels are 1; allowed is 3",
-    ),
-    (lambda: figures.strip(rows(2, 3), leading=4), "leading is 4"),
-    (lambda: figures.strip(rows(2, 3), groups=[1]), "groups is .1.; allowed"),
-    (lambda: figures.strip(rows(2, 3), groups=[2, 0]), "groups is .2, 0."),
-    (lambda: figures.strip(rows(2, 3), scale=0), "scale is 0"),
-  ],
-)
-def test_wrong_input_gets_one_sentence(draw, said):
-  with pytest.raises(ValueError, match=said):
-    draw()

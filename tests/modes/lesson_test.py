@@ -1,4 +1,4 @@
-"""The lesson's runs, its numbers and its picture."""
+"""`--mode=lesson`: its runs and its numbers."""
 
 import json
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial import distance as scipy_distance
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import figures
 from vae_jax.evaluate import distances
-from vae_jax.modes import lesson, options
-from vae_jax.training import checkpoint, metrics
+from vae_jax.modes import lesson
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
 
@@ -23,10 +23,7 @@ def _config(faces_dir):
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory, faces_dir):
   folder = tmp_path_factory.mktemp("lesson")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lesson, "_LATENTS", (4,))
-    said = lesson.lesson(_config(faces_dir), str(folder), options.Options())
-    yield folder, said
+  return folder, lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
 
 
 def _images(rng, count, mean, scale):
@@ -35,7 +32,7 @@ def _images(rng, count, mean, scale):
   return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def test_the_ruler_on_normal_pixels():
+def test_ruler_measures_normal_pixels_by_closed_forms():
   rng = np.random.RandomState(0)
   train = _images(rng, 3000, 128, 10)
   ruler = lesson.Ruler(train, _images(rng, 2000, 128, 10))
@@ -55,7 +52,7 @@ def test_the_ruler_on_normal_pixels():
   assert middle["distance"] == pytest.approx(16 * 10**2 / 255**2, rel=0.1)
 
 
-def test_only_the_first_components_count():
+def test_ruler_uses_fifty_components():
   rng = np.random.RandomState(0)
   # 20 x 20 pixels that vary much, of which 50 components are not all.
   images = rng.randint(0, 256, (300, 20, 20, 1)).astype(np.uint8)
@@ -67,14 +64,14 @@ def test_only_the_first_components_count():
   assert measured["nearest"] == 0
 
 
-def test_nearest_distances_are_those_of_all_pairs():
+def test_nearest_distances_equal_all_pairs():
   rng = np.random.RandomState(0)
   x, y = rng.randn(30, 5), rng.randn(40, 5)
   pairs = scipy_distance.cdist(x, y)
   np.testing.assert_allclose(distances.nearest(x, y), pairs.min(axis=1))
   own = scipy_distance.cdist(x, x) + np.diag(np.full(30, np.inf))
   np.testing.assert_allclose(distances.nearest_other(x), own.min(axis=1))
-  with pytest.raises(ValueError, match="no other row"):
+  with pytest.raises(ValueError, match="nearest other row needs 2 rows"):
     distances.nearest_other(x[:1])
 
 
@@ -87,11 +84,11 @@ def test_blocks_change_no_nearest_distance(monkeypatch):
   np.testing.assert_allclose(distances.nearest_other(x), whole[1])
 
 
-def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
+def test_runs_differ_in_kind_and_size_alone(taught, faces_dir):
   folder, _ = taught
   plain = _config(faces_dir)
   for name in RUNS:
-    config = checkpoint.load_config(folder / name)
+    config = restore.load_config(folder / name)
     kind, _, dim = name.partition("_")
     assert config.model.latent_dim == int(dim)
     names = (config.objective.name, config.model.posterior.name)
@@ -102,7 +99,7 @@ def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
         "vae": ("elbo", "diagonal_normal"),
       }[kind]
     )
-    assert int(checkpoint.load_state(folder / name).step) == 2
+    assert int(restore.load_state(folder / name).step) == 2
     changed = {
       line.partition(":")[0].removeprefix("config.")
       for line in config_lib.differences(plain, config)
@@ -115,7 +112,7 @@ def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
     }
 
 
-def test_what_the_config_says_of_a_loss_is_not_left_over(faces_dir):
+def test_runs_drop_arguments_of_the_config_s_loss(faces_dir):
   c = _config(faces_dir)
   c.objective.name = "beta_vae"
   c.objective.args.beta = 3.0
@@ -130,7 +127,7 @@ def test_what_the_config_says_of_a_loss_is_not_left_over(faces_dir):
   assert c.objective.args.beta == 3.0
 
 
-def test_what_is_written_and_said(taught):
+def test_table_and_files_hold_the_same_numbers(taught):
   folder, said = taught
   written = json.loads((folder / "lesson" / "lesson.json").read_text())
   named = [(r["model"], r["latents"]) for r in written["rows"]]
@@ -149,42 +146,20 @@ def test_what_is_written_and_said(taught):
   assert (folder / "lesson" / "lesson.png").exists()
 
 
-def test_a_lesson_that_was_given_is_not_trained_again(taught, faces_dir):
+def test_second_lesson_trains_nothing(taught, faces_dir):
   folder, said = taught
   files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
   before = [path.read_bytes() for path in files]
-  rows = {name: metrics.read_rows(folder / name) for name in RUNS}
-  again = lesson.lesson(_config(faces_dir), str(folder), options.Options())
+  rows = {name: writer_lib.read_rows(folder / name) for name in RUNS}
+  again = lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
   assert again == said
   assert [path.read_bytes() for path in files] == before
-  assert {name: metrics.read_rows(folder / name) for name in RUNS} == rows
+  assert {name: writer_lib.read_rows(folder / name) for name in RUNS} == rows
 
 
 def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):
   c = _config(faces_dir)
   c.eval.num_samples = 5
   with pytest.raises(config_lib.ConfigError, match="at least 20"):
-    lesson.lesson(c, str(tmp_path), options.Options())
+    lesson.run(c, str(tmp_path))
   assert not list(tmp_path.iterdir())
-
-
-def test_panels_hold_their_images_under_their_titles():
-  grey = np.full((4, 5, 6, 1), 100, np.uint8)
-  red = np.zeros((2, 5, 6, 3), np.uint8)
-  red[..., 0] = 200
-  picture = figures.panels(
-    [
-      [figures.Panel("grey", grey, 2), figures.Panel("red", red, 2)],
-      [figures.Panel("a title wider than its images", grey, 4)],
-    ],
-    scale=2,
-  )
-  assert (picture == (200, 0, 0)).all(axis=-1).sum() == 2 * 5 * 6 * 4
-  assert (picture == 100).all(axis=-1).sum() >= 8 * 5 * 6 * 4
-  # Each title is written above its own panel, in black.
-  half = picture.shape[1] // 2
-  top = (picture[16:36] < 50).all(axis=-1)
-  assert top[:, :half].any()
-  assert not (picture[:16] < 255).any() and not (picture[-16:] < 255).any()
-  with pytest.raises(ValueError, match="no panel"):
-    figures.panels([])

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from tests.support import players
-from tests.support.helpers import curve, tiny_config
 from tests.support.linear_gaussian_vae import SHAPE, batch_of, part_of, terms_of
+from tests.support.tiny import curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.models import critics, posteriors, priors
@@ -127,7 +127,7 @@ def test_factor_vae_against_loops_of_numbers():
 
 def _factor_terms(vae, batch):
   """Without any routing; a second half of one has one permutation."""
-  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  terms = elbo.elbo(vae, batch)
   (z,) = vae.encode(batch.image).sample(batch.key)
   logit = vae.auxiliary(z)
   entropy = jnp.mean(jax.nn.softplus(-logit[:2])) + jax.nn.softplus(logit[2])
@@ -135,7 +135,7 @@ def _factor_terms(vae, batch):
 
 
 def _wae_terms(vae, batch):
-  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  terms = elbo.elbo(vae, batch)
   (z,) = vae.encode(batch.image).sample(batch.key)
   (wanted,) = vae.prior().sample(batch.key)
   real, fake = vae.auxiliary(wanted), vae.auxiliary(z)
@@ -196,7 +196,7 @@ def test_wae_critic_compares_codes_with_the_prior():
   linear = critics.LatentCritic(hidden=())
   params = _params(linear)
   batch = batch_of(np.repeat(_images(1), 4000, 0))
-  vae = VAE.clone(auxiliary=linear, latent_prior=priors.standard_normal(2))
+  vae = VAE.clone(auxiliary=linear, latent_prior=priors.StandardNormal(2))
   terms = players.values(WAE, vae, params, batch)
   layer = params["auxiliary"]["Dense_0"]
   w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
@@ -216,7 +216,7 @@ def test_wae_critic_compares_codes_with_the_prior():
 
 
 def test_wae_without_noise_has_no_rate():
-  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.Deterministic(2))
   params, batch = _params(), batch_of(_images(3))
   head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
   params["posterior"] = head

@@ -185,8 +185,8 @@ def test_gradient_penalty_against_finite_differences(exact):
       (((mean(z + way) - mean(z - way)) / (2 * h)) ** 2).sum() for way in ways
     )
 
-  def penalty(vae, batch, *, step):
-    terms = SMOOTH(vae, batch, step=step)
+  def penalty(vae, batch):
+    terms = SMOOTH(vae, batch)
     return terms.replace(loss=terms.loss - terms.distortion)
 
   terms, slopes = observe(penalty, params, batch_of(images), vae=BENT)
@@ -217,7 +217,7 @@ def test_gradient_penalty_leaves_batch_statistics_alone(exact):
 
   def states(objective):
     run = nn.apply(
-      lambda vae: objective(vae, batch, step=jnp.int32(0)),
+      lambda vae: objective(vae, batch),
       NORMED,
       mutable=["batch_stats"],
     )

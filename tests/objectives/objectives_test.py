@@ -215,9 +215,9 @@ def test_names_are_the_functions_of_the_package():
 
 def test_a_loss_from_a_users_own_file(tmp_path, monkeypatch):
   (tmp_path / "my_losses.py").write_text(
-    "def my_loss(vae, batch, *, step, scale=1.0):\n"
+    "def my_loss(vae, batch, *, scale=1.0):\n"
     "  from vae_jax.objectives import elbo\n"
-    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "  terms = elbo.elbo(vae, batch)\n"
     "  return terms.replace(loss=scale * terms.loss)\n"
   )
   monkeypatch.syspath_prepend(tmp_path)
@@ -231,9 +231,14 @@ def test_a_loss_from_a_users_own_file(tmp_path, monkeypatch):
   np.testing.assert_allclose(ours, 3 * plain, rtol=1e-6)
 
 
+def loss_with_step(vae, batch, *, step):
+  return elbo.elbo(vae, batch)
+
+
 @pytest.mark.parametrize(
   "name, args, said",
   [
+    (f"{__name__}.loss_with_step", {}, "argument step; remove it and use bat"),
     ("elbow", {}, "Did you mean elbo"),
     ("elbo", {"beta": 2.0}, "config.objective.args.beta is unknown to elbo"),
     ("beta_vae", {"beta": "2"}, "float"),

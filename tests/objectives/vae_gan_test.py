@@ -47,7 +47,7 @@ def _play(params, batch, devices=1):
 
 def _separate(vae, batch):
   """The terms of the paper one by one, without any routing."""
-  terms = elbo.elbo(vae, batch, step=jnp.int32(0))
+  terms = elbo.elbo(vae, batch)
   made = [
     vae.decode(d.sample(batch.key)).mean
     for d in (vae.encode(batch.image), vae.prior())
@@ -143,7 +143,7 @@ def test_the_critic_that_is_declared_fits():
 
   def values(variables):
     return players.run(
-      lambda v, b: tuple(jax.tree.leaves(OBJECTIVE(v, b, step=jnp.int32(0)))),
+      lambda v, b: tuple(jax.tree.leaves(OBJECTIVE(v, b))),
       vae,
       variables["params"],
       batch,

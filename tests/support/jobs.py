@@ -1,4 +1,4 @@
-"""Jobs of several real processes in which things go wrong."""
+"""Jobs of several real processes, with faults."""
 
 import json
 import os
@@ -9,12 +9,13 @@ import sys
 import jax
 import numpy as np
 
-from tests.support.helpers import assert_same
-from vae_jax.training import checkpoint, metrics
+from tests.support.tiny import assert_same
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 
 
 def get_config():
@@ -25,16 +26,16 @@ def get_config():
     train__num_steps={steps},
     train__validate_every_steps=20,
     checkpoint__every_steps=10,
-    watch__heartbeat_seconds=10.0,
+    watch__heartbeat_seconds=5.0,
     train__compilation_cache_dir="",
   )
 """
 
 
-def prepared(
+def arguments(
   folder, faces, *flags, layout=(2, 2), plan=(), restarts=3, steps=40
 ):
-  """Returns what starts the tiny job, with a fault in each start."""
+  """Returns arguments of `subprocess` that start the tiny job with faults."""
   folder.mkdir(parents=True, exist_ok=True)
   config = folder / "tiny.py"
   cache = str(folder / "cache")
@@ -66,15 +67,15 @@ def prepared(
 
 
 def job(folder, faces, *flags, seconds=500, **settings):
-  """Runs the tiny job through launch/local.py; see `prepared`.
+  """Runs the tiny job through launch/local.py; see `arguments`.
 
   Returns the finished process, with its output, and the workdir.
   """
-  call = prepared(folder, faces, *flags, **settings)
+  call = arguments(folder, faces, *flags, **settings)
   return subprocess.run(**call, timeout=seconds), folder / "run"
 
 
-def done(folder):
+def faults(folder):
   """Returns the faults that took place."""
   path = folder / "done.jsonl"
   if not path.exists():
@@ -82,31 +83,30 @@ def done(folder):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def said(folder, process):
-  """Returns what a process said."""
+def log(folder, process):
+  """Returns the output of a process."""
   return (folder / "logs" / f"process-{process}.log").read_text()
 
 
 def rows(workdir):
-  """Returns the rows without what a clock decides."""
+  """Returns the rows without their speed."""
   return [
     {k: v for k, v in row.items() if k != "images_per_second"}
-    for row in metrics.read_rows(workdir)
+    for row in writer_lib.read_rows(workdir)
   ]
 
 
-def assert_as_if_nothing_happened(workdir, reference):
-  """Checks that state and rows are those of an undisturbed run, bit for bit;
-  rows of steps that a stop cut in two are compared by what they hold."""
-  assert_same(checkpoint.load_state(workdir), checkpoint.load_state(reference))
+def assert_undisturbed(workdir, reference):
+  """Checks that state and rows are those of an undisturbed run, bit for bit."""
+  assert_same(restore.load_state(workdir), restore.load_state(reference))
   assert rows(workdir) == rows(reference)
 
 
 def assert_close(workdir, reference):
   """Checks that two layouts end in the same state up to rounding."""
   ours, theirs = (
-    checkpoint.load_state(workdir),
-    checkpoint.load_state(reference),
+    restore.load_state(workdir),
+    restore.load_state(reference),
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),

@@ -36,8 +36,8 @@ class _LinearNormal(nn.Module):
 
 VAE = models.Vae(
   encoder=_Flatten(),
-  posterior=posteriors.diagonal_normal(2),
-  latent_prior=priors.standard_normal(2),
+  posterior=posteriors.DiagonalNormal(2),
+  latent_prior=priors.StandardNormal(2),
   decoder=_Linear(),
   likelihood=_LinearNormal(),
 )
@@ -55,10 +55,15 @@ def batch_of(images, seed=0, mask=None, label=None):
   )
 
 
+def leaves_of(batch):
+  """Returns the fields of a batch that hold a value for each example."""
+  fields = vars(batch).items()
+  return {k: v for k, v in fields if v is not None and k != "step"}
+
+
 def part_of(batch, which):
   """Returns some of a batch's examples."""
-  leaves = {k: v for k, v in vars(batch).items() if v is not None}
-  return Batch(**{k: v[which] for k, v in leaves.items()})
+  return batch.replace(**{k: v[which] for k, v in leaves_of(batch).items()})
 
 
 def terms_of(objective, params, batch, step=0, vae=VAE, devices=1):
@@ -68,15 +73,14 @@ def terms_of(objective, params, batch, step=0, vae=VAE, devices=1):
   """
 
   def run(leaves):
-    batch = Batch(**leaves)
-    given = models.given(label=batch.label, key=batch.key)
-    bound = nn.apply(lambda v, b: objective(v, b, step=jnp.int32(step)), vae)
-    return bound({"params": params, **given}, batch)
+    batch = Batch(**leaves, step=jnp.int32(step))
+    side_inputs = models.side_inputs(label=batch.label, key=batch.key)
+    bound = nn.apply(objective, vae)
+    return bound({"params": params, **side_inputs}, batch)
 
   def split(v):
     return v.reshape(devices, len(v) // devices, *v.shape[1:])
 
-  leaves = {k: v for k, v in vars(batch).items() if v is not None}
   structure = None
 
   def flat(leaves):
@@ -86,7 +90,7 @@ def terms_of(objective, params, batch, step=0, vae=VAE, devices=1):
     return values
 
   mapped = jax.vmap(flat, axis_name=parallel.AXIS)
-  values = mapped(jax.tree.map(split, leaves))
+  values = mapped(jax.tree.map(split, leaves_of(batch)))
   return jax.tree.unflatten(structure, [v.reshape(-1) for v in values])
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.support.linear_gaussian_vae import VAE, terms_of
+from tests.support.linear_gaussian_vae import VAE, leaves_of, terms_of
 from vae_jax.data.batch import Batch
 
 # Compiling is what takes time in these tests: in half of it, to slower code.
@@ -17,9 +17,8 @@ jit = functools.partial(
 
 def terms_and_slopes(objective, params, batch, step=0, vae=VAE, devices=1):
   """Returns an objective's terms and the gradient of the mean loss."""
-  leaves = {k: v for k, v in vars(batch).items() if v is not None}
   run = _compiled(objective, vae, devices)
-  (_, terms), slopes = run(params, leaves, jnp.int32(step))
+  (_, terms), slopes = run(params, leaves_of(batch), jnp.int32(step))
   return terms, slopes
 
 

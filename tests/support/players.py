@@ -8,7 +8,12 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from tests.support.linear_gaussian_vae import VAE, exact_model, terms_of
+from tests.support.linear_gaussian_vae import (
+  VAE,
+  exact_model,
+  leaves_of,
+  terms_of,
+)
 from vae_jax import distributions, models
 from vae_jax.data.batch import Batch
 
@@ -50,7 +55,7 @@ def params_with(critic, x):
 
 def run(function, vae, params, batch, **state):
   """Returns function(vae, batch)."""
-  variables = {"params": params, **models.given(key=batch.key), **state}
+  variables = {"params": params, **models.side_inputs(key=batch.key), **state}
   return nn.apply(function, vae)(variables, batch)
 
 
@@ -68,21 +73,17 @@ def _compiled(objective, vae, devices):
   return jax.jit(jax.grad(loss, has_aux=True))
 
 
-def _leaves(batch):
-  return {k: v for k, v in vars(batch).items() if v is not None}
-
-
 def play(objective, vae, params, batch, devices=1):
   """Returns the terms by name, and the gradient of the mean loss."""
   run = _compiled(objective, vae, devices)
-  gradient, named = run(params, _leaves(batch))
+  gradient, named = run(params, leaves_of(batch))
   return named, gradient
 
 
 def values(objective, vae, params, batch):
   """Returns the terms by name."""
   run = jax.jit(functools.partial(_named, objective, vae, 1))
-  return run(params, _leaves(batch))[1]
+  return run(params, leaves_of(batch))[1]
 
 
 def assert_close(a, b):

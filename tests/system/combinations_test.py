@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import objectives
 from vae_jax.data.batch import Batch
@@ -51,9 +51,10 @@ def _loss(objective, **settings):
       mask=jnp.ones((4,), bool),
       key=jax.random.split(jax.random.key(1), 4),
       label=jnp.arange(4, dtype=jnp.int32) % 3,
+      step=jnp.int32(3),
     )
     terms, _ = step.forward(
-      function, vae, {**variables, "params": params}, batch, step=jnp.int32(3)
+      function, vae, {**variables, "params": params}, batch
     )
     return jnp.mean(terms["loss"])
 
@@ -142,7 +143,6 @@ def test_running_statistics_see_one_pass_of_a_step(objective, args):
       vae,
       variables,
       batch.replace(index=index),
-      step=jnp.int32(0),
       dropout_key=jax.random.key(2),
     )[1]
 
@@ -171,7 +171,6 @@ def test_doubly_reparameterised_losses_refuse_dropout():
             mask=jnp.ones((1,), bool),
             key=jax.random.split(jax.random.key(1), 1),
           ),
-          step=jnp.int32(0),
         )[0],
         jnp.zeros((1,), jnp.int32),
       )

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
-from vae_jax.modes import evaluate, options, reconstruct
-from vae_jax.runtime import devices, distributed
-from vae_jax.training import build, checkpoint, metrics, optim
+from vae_jax.modes import evaluate, sample
+from vae_jax.runtime import devices, job
+from vae_jax.training import build, optim, restore
+from vae_jax.training import writer as writer_lib
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -78,7 +79,7 @@ def test_config_trains_two_steps(path, faces_dir, tmp_path):
   assert int(state.step) == 2 and int(state.skipped) == 0
   for leaf in jax.tree.leaves(state.params):
     assert np.isfinite(leaf).all()
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   assert {r["split"] for r in rows} == {"train", "validation"}
   for name in ("curves", "reconstructions", "samples"):
     assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
@@ -192,19 +193,20 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train.train(config, str(tmp_path))
-  saved = checkpoint.load_config(str(tmp_path))
+  saved = restore.load_config(str(tmp_path))
   saved.eval.fidelity = True
   saved.eval.features.name = "encoder"
   saved.eval.features.args.workdir = str(tmp_path)
   evaluate.evaluate(saved, str(tmp_path))
-  reconstruct.sample(saved, str(tmp_path), options.Options())
+  sample.run(saved, str(tmp_path))
   devices.initialize(config.train.compilation_cache_dir)
-  distributed.start(config)
-  distributed.finish()
+  monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: None)
+  job.start(config)
+  job.finish()
   # Settings of conditional models and of losses with their own network.
   config.model.condition = "label"
   config.data.num_labels = 3
-  config.objective.name = "tests.support.helpers.needy_loss"
+  config.objective.name = "tests.support.tiny.needy_loss"
   optim.optimizer(config, 1)
   build.model(config, (16, 16, 1), train=True)
   # Only this data set can be made from files that were fetched by hand.

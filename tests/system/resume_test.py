@@ -1,4 +1,4 @@
-"""Killed, stopped or damaged, a run ends as if nothing had happened."""
+"""Killed, stopped or damaged runs end in the bits of an undisturbed one."""
 
 import json
 import os
@@ -11,17 +11,19 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.helpers import assert_same, tiny_config
+from tests.support import jobs
+from tests.support.tiny import assert_same, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, restore
+from vae_jax.training import writer as writer_lib
 
 
 def _command(workdir, faces_dir, *more):
   script = (
-    "import sys; from tests.support.helpers import tiny_config; "
+    "import sys; from tests.support.tiny import tiny_config; "
     "from vae_jax import train; "
     "c = tiny_config(sys.argv[1], checkpoint__every_steps=2, "
     "train__num_steps=80, train__steps_per_call=2, "
@@ -40,10 +42,10 @@ def _wait_for_steps(workdir, step, process):
   raise AssertionError(f"the run ended by itself with {process.returncode}")
 
 
-def _go_through_kills(faces_dir, tmp_path, kill):
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
+def _survive(faces_dir, tmp_path, kill):
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-  subprocess.run(_command(whole, faces_dir), check=True, **quiet)
+  subprocess.run(_command(undisturbed, faces_dir), check=True, **quiet)
   saving = 0
   for moment in kill:
     process = subprocess.Popen(_command(killed, faces_dir), **quiet)
@@ -52,21 +54,15 @@ def _go_through_kills(faces_dir, tmp_path, kill):
     process.wait()
     saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  assert_same(checkpoint.load_state(killed), checkpoint.load_state(whole))
+  assert_same(restore.load_state(killed), restore.load_state(undisturbed))
 
-  def comparable(workdir):
-    rows = metrics.read_rows(workdir)
-    for row in rows:
-      row.pop("images_per_second", None)
-    return rows
-
-  assert comparable(killed) == comparable(whole)
+  assert jobs.rows(killed) == jobs.rows(undisturbed)
   return saving
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
-  _go_through_kills(
+def test_killed_and_resumed_run_ends_in_the_same_bits(faces_dir, tmp_path):
+  _survive(
     faces_dir,
     tmp_path,
     [lambda folder, p: _wait_for_steps(folder, 20, p)],
@@ -74,11 +70,13 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
+def test_run_killed_at_random_moments_ends_in_the_same_bits(
+  faces_dir, tmp_path
+):
   moments = np.random.default_rng(0)
 
   def at_random(folder, process):
-    while process.poll() is None and not checkpoint.steps(folder):
+    while process.poll() is None and not restore.steps(folder):
       time.sleep(0.01)
     time.sleep(moments.uniform(0, 10))
 
@@ -88,11 +86,11 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
         return
       time.sleep(0.001)
 
-  saving = _go_through_kills(faces_dir, tmp_path, [while_saving, at_random] * 4)
+  saving = _survive(faces_dir, tmp_path, [while_saving, at_random] * 4)
   assert saving >= 1
 
 
-def test_a_signal_saves_and_the_same_command_goes_on(
+def test_signal_saves_and_the_same_command_resumes(
   reference, faces_dir, tmp_path, monkeypatch
 ):
   _, state = reference
@@ -113,21 +111,21 @@ def test_a_signal_saves_and_the_same_command_goes_on(
       train.train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
-  (step,) = checkpoint.steps(tmp_path)
+  (step,) = restore.steps(tmp_path)
   assert 0 < step < 20
   assert f"step {step} of 20" in str(stopped.value)
   assert_same(train.train(c, str(tmp_path)), state)
 
 
-def test_another_config_on_the_workdir_is_refused(reference, faces_dir):
+def test_workdir_of_another_config_is_refused(reference, faces_dir):
   folder, state = reference
   c = tiny_config(faces_dir, optim__learning_rate=0.5)
   with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
     train.train(c, str(folder))
   # The same command on a finished run does nothing to it.
-  before = metrics.read_rows(folder)
+  before = writer_lib.read_rows(folder)
   assert_same(train.train(tiny_config(faces_dir), str(folder)), state)
-  assert metrics.read_rows(folder) == before
+  assert writer_lib.read_rows(folder) == before
 
 
 def _cut(content):
@@ -149,7 +147,7 @@ def _lose(content):
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, _lose])
-def test_a_damaged_checkpoint_falls_back(
+def test_damaged_checkpoint_falls_back(
   damage, reference, faces_dir, tmp_path, caplog
 ):
   _, state = reference
@@ -159,7 +157,7 @@ def test_a_damaged_checkpoint_falls_back(
   train.train(c, str(tmp_path))
   newest = tmp_path / "checkpoints" / "20" / "state"
   files = [path for path in newest.rglob("*") if path.is_file()]
-  # The numbers themselves, where no format notices a bit.
+  # The arrays, in which no format detects a flipped bit.
   largest = max(files, key=lambda path: path.stat().st_size)
   for path in [largest] if damage in (_flip, _lose) else files:
     content = damage(path.read_bytes())
@@ -173,57 +171,57 @@ def test_a_damaged_checkpoint_falls_back(
   assert_same(again, state)
 
 
-def test_a_number_that_changed_unnoticed_is_noticed(
+def test_wrong_checksum_makes_a_checkpoint_unreadable(
   reference, faces_dir, tmp_path, caplog
 ):
   folder, state = reference
   shutil.copytree(folder, tmp_path / "run")
-  kept = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
-  crc = json.loads(kept.read_text())
+  path = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
+  crc = json.loads(path.read_text())
   assert crc["crc32"] == checkpoint.checksum(state)
-  kept.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
+  path.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
   with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
-    checkpoint.load_state(tmp_path / "run")
+    restore.load_state(tmp_path / "run")
   assert "its content is not what was saved" in caplog.text
 
 
-def test_the_checksum_sees_each_number_and_its_place():
+def test_checksum_depends_on_each_number_and_its_place():
   state = {"a": np.arange(3.0), "b": np.zeros((2, 2), np.int8)}
-  seen = {checkpoint.checksum(state)}
+  sums = {checkpoint.checksum(state)}
   for name, place, value in (("a", 1, -1.0), ("a", 0, -0.0), ("b", (1, 0), 1)):
     changed = {k: v.copy() for k, v in state.items()}
     changed[name][place] = value
-    seen.add(checkpoint.checksum(changed))
-  assert len(seen) == 4
+    sums.add(checkpoint.checksum(changed))
+  assert len(sums) == 4
 
 
-def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
+def test_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
   (tmp_path / "config.json").write_text(
     config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
   )
   c = tiny_config(faces_dir, train__num_steps=2)
   train.train(c, str(tmp_path))
-  assert checkpoint.load_config(tmp_path).optim.learning_rate == 1e-3
+  assert restore.load_config(tmp_path).optim.learning_rate == 1e-3
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
+def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir,
     train__validate_every_steps=5,
     optim__learning_rate=0.05,
   )
   train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   scores = {
     r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
   }
-  best = checkpoint.load_state(str(tmp_path), best=True)
+  best = restore.load_state(str(tmp_path), best=True)
   assert int(best.step) == min(scores, key=scores.get)
-  assert int(checkpoint.load_state(str(tmp_path)).step) == 20
+  assert int(restore.load_state(str(tmp_path)).step) == 20
 
 
-def test_load_params_gives_the_weights(reference):
+def test_load_params_returns_the_weights(reference):
   folder, state = reference
-  assert_same(checkpoint.load_params(str(folder)), state.params)
+  assert_same(restore.load_params(str(folder)), state.params)
   with pytest.raises(config_lib.ConfigError, match="no run in"):
-    checkpoint.load_params(str(folder / "nowhere"))
+    restore.load_params(str(folder / "nowhere"))

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.helpers import assert_same, curve, tiny_config
+from tests.support.tiny import assert_same, curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import checkpoint, metrics, step_log
+from vae_jax.training import progress, restore
+from vae_jax.training import writer as writer_lib
 
 
 def _convolutional(faces_dir):
@@ -103,12 +104,12 @@ def test_a_loss_may_use_the_global_batch_and_labels(
 ):
   (tmp_path / "global_losses.py").write_text(
     "import jax.numpy as jnp\n"
-    "from vae_jax import parallel\n"
+    "from vae_jax.runtime import devices\n"
     "from vae_jax.objectives import elbo\n\n\n"
-    "def spread(vae, batch, *, step):\n"
-    "  terms = elbo.elbo(vae, batch, step=step)\n"
+    "def spread(vae, batch):\n"
+    "  terms = elbo.elbo(vae, batch)\n"
     "  (mean,) = vae.encode(batch.image).mean\n"
-    "  everyone = parallel.all_gather(mean)\n"
+    "  everyone = devices.all_gather(mean)\n"
     "  penalty = jnp.var(everyone) + 0.1 * batch.label[:, 0]\n"
     "  return terms.replace(loss=terms.loss + penalty)\n"
   )
@@ -128,7 +129,7 @@ def test_a_loss_may_use_the_global_batch_and_labels(
 def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
   c = tiny_config(faces_dir, optim__ema_decay=0.9)
   state = train.train(c, str(tmp_path))
-  loaded = checkpoint.load_params(str(tmp_path))
+  loaded = restore.load_params(str(tmp_path))
   weight = jax.tree.map(lambda a: a / (1 - 0.9**20), state.ema_params)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), loaded, weight
@@ -143,7 +144,7 @@ def test_exploding_steps_are_skipped_counted_and_end_the_run(
   faces_dir, tmp_path
 ):
   c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
-  with pytest.raises(step_log.Diverged, match="step 7 .gradient norm") as error:
+  with pytest.raises(progress.Diverged, match="step 7 .gradient norm") as error:
     train.train(c, str(tmp_path))
   assert "7 steps in a row" in str(error.value)
 
@@ -154,9 +155,9 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   (tmp_path / "bad_losses.py").write_text(
     "import jax.numpy as jnp\n"
     "from vae_jax.objectives import elbo\n\n\n"
-    "def bad_at_3(vae, batch, *, step):\n"
-    "  terms = elbo.elbo(vae, batch, step=step)\n"
-    "  bad = jnp.where(step == 3, jnp.nan, 1.0)\n"
+    "def bad_at_3(vae, batch):\n"
+    "  terms = elbo.elbo(vae, batch)\n"
+    "  bad = jnp.where(batch.step == 3, jnp.nan, 1.0)\n"
     "  return terms.replace(loss=bad * terms.loss)\n"
   )
   monkeypatch.syspath_prepend(tmp_path)
@@ -178,11 +179,13 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
     lambda a, b: np.abs(a - b).max(), later.params, after.params
   )
   assert min(jax.tree.leaves(changed)) > 0
-  rows = [r for r in metrics.read_rows(tmp_path / "6") if r["split"] == "train"]
+  rows = [
+    r for r in writer_lib.read_rows(tmp_path / "6") if r["split"] == "train"
+  ]
   assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
   assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
   # Adam has taken 5 steps, and so has the average.
-  loaded = checkpoint.load_params(str(tmp_path / "6"))
+  loaded = restore.load_params(str(tmp_path / "6"))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b / (1 - 0.9**5), rtol=1e-5),
     loaded,
@@ -194,9 +197,9 @@ def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
-  with pytest.raises(step_log.Diverged, match="not finite: .*loss"):
+  with pytest.raises(progress.Diverged, match="not finite: .*loss"):
     train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   assert sum(r["skipped"] for r in rows) > 0
   assert json.dumps(rows, allow_nan=False)
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax.models import conv_ops
 from vae_jax.runtime import devices
 from vae_jax.training import flops
+from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 
 
@@ -41,14 +42,15 @@ def test_convolution_is_counted_once_whatever_the_platform():
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_train_step_of_an_mlp(parts, faces_dir):
   c = tiny_config(faces_dir, train__accumulate=parts)
-  state = train_step.init_state(c, (16, 16, 1), 10)
+  run = tiny_experiment(c)
+  state = state_lib.init_state(run)
   state = devices.replicate(jax.tree.map(np.asarray, state))
   local = 16 // parts // 8
   data = {
     "image": np.zeros((8, 5, parts, local, 16, 16, 1), np.uint8),
     "index": np.zeros((8, 5, parts, local), np.int32),
   }
-  step = train_step.make_train_steps(c, (16, 16, 1), 10)
+  step = train_step.make_train_steps(run)
   control = np.array([5, 0], np.int32)
   scalars = devices.replicate((control, np.uint32(0)))
   counted = flops.count(

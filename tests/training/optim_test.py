@@ -53,7 +53,7 @@ def test_step_decays_at_fractions_of_the_run():
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "sgd"])
-def test_optimisers_of_optax_by_name(name):
+def test_optimizers_of_optax_by_name(name):
   c = config_lib.default()
   c.optim.optimizer.name = name
   ours = optim.optimizer(c, 10)
@@ -89,24 +89,24 @@ def test_debiased_average_is_the_weighted_mean():
 
 
 @pytest.mark.parametrize(
-  "path, value, said",
+  "path, value, message",
   [
     ("optim.optimizer.name", "adamm", "adamm"),
-    ("optim.optimizer.name", "chain", "muon or an optimiser of optax"),
+    ("optim.optimizer.name", "chain", "muon or an optimizer of optax"),
     ("optim.optimizer.args.bta", 1, "bta"),
     ("optim.schedule.name", "cosin", "cosin"),
     ("optim.schedule.args.final", 1.0, "final"),
   ],
 )
-def test_what_optax_lacks_is_said(path, value, said):
+def test_unknown_optimizers_and_schedules_are_refused(path, value, message):
   c = config_lib.default()
   config_lib.update(c, path, value)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=message):
     optim.optimizer(c, 10)
 
 
 @pytest.mark.parametrize(
-  "name, args, said",
+  "name, args, message",
   [
     ("cosine", {"final": -1.0}, "final is -1.0; it must be 0 or more"),
     ("step", {"decay": -1.0}, "decay is -1.0; it must be above 0"),
@@ -114,16 +114,16 @@ def test_what_optax_lacks_is_said(path, value, said):
     ("stages", {"count": 0}, "count is 0; it must be at least 1"),
   ],
 )
-def test_impossible_schedules_are_said_in_a_sentence(name, args, said):
+def test_impossible_schedules_are_refused(name, args, message):
   c = config_lib.default()
   c.optim.schedule.name = name
   c.optim.schedule.args.update(args)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=message):
     optim.learning_rate(c, 10)
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "rprop"])
-def test_optimisers_that_need_more_than_gradients_are_refused(name):
+def test_optimizers_that_need_more_than_gradients_are_refused(name):
   c = config_lib.default()
   c.optim.optimizer.name = name
   with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.support.helpers import tiny_config
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
-from vae_jax.training import setup
+from vae_jax.training import experiment, setup
 
 
 def test_the_number_of_training_images_is_filled_in(faces_dir):
@@ -15,7 +15,7 @@ def test_the_number_of_training_images_is_filled_in(faces_dir):
   assert resolved.objective.args.to_dict() == {
     "dataset_size": len(splits.train)
   }
-  setup.check(resolved, splits)
+  setup.check(experiment.build(resolved, splits))
   assert setup.resolve(resolved, splits) == resolved
   again = config_lib.from_json(config_lib.to_json(resolved))
   assert again.objective.args.dataset_size == len(splits.train)

@@ -1,14 +1,15 @@
-"""What edits of an attribute do, by kind of direction."""
+"""Effects of editing an attribute, by kind of direction."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
-from vae_jax.figures import canvas, png
+from vae_jax.figures import canvas
 
-_BAR = 0.8  # Height of the bars of one attribute, of the room for it.
+_BAR = 0.8  # Height of an attribute's bars, in distances of attributes.
 
 
 def edit_curves(
@@ -22,42 +23,33 @@ def edit_curves(
   clearly: tuple[float, float],
   attribute: str,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws the target against the strength, and what else changes.
+  """Draws the target against the strength, and the change of all attributes.
 
   Left, the mean target of the images for each kind of direction, with a band
   from the 10th to the 90th percentile; right, the change of each attribute's
   probability from the first strength to the last.
 
   Args:
-    strengths: `[s]`, of the edits.
+    strengths: `[s]`, strengths of the edits.
     targets: `[n s]`, measured target of each image, by kind of direction.
     changes: Mean change of each attribute's probability, by kind.
     path: Where to write the PNG; None only draws.
-    title: Of the whole picture.
-    target_name: What the target is, and its unit.
+    title: Title of the picture.
+    target_name: Name of the target, with its unit.
     clearly: Targets below and above which the attribute is clearly absent and
-      clearly present; dotted.
-    attribute: The edited one; its name is bold.
-
-  Returns:
-    The picture, in RGB.
+      clearly present, as dotted lines.
+    attribute: Name of the edited attribute, in bold.
   """
   names = list(next(iter(changes.values())))
-  figure = canvas.new_figure(14, max(5.0, 1.2 + 0.27 * len(names)))
-  figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+  height = max(5.0, 1.2 + 0.27 * len(names))
+  figure = canvas.new_figure(14, height, pad=(0.15, 0.12))
   left, right = figure.subplots(1, 2, width_ratios=(1, 1))
   colors = dict(zip(targets, canvas.palette(len(targets)), strict=True))
   for kind, values in targets.items():
     low, high = np.quantile(values, (0.1, 0.9), axis=0)
     left.fill_between(strengths, low, high, color=colors[kind], alpha=0.15)
-    left.plot(
-      strengths,
-      values.mean(axis=0),
-      "-o",
-      ms=3.5,
-      color=colors[kind],
-      label=kind,
-    )
+    style = {"ms": 3.5, "color": colors[kind], "label": kind}
+    left.plot(strengths, values.mean(axis=0), "-o", **style)
   for level in clearly:
     left.axhline(level, color="0.4", ls=":", lw=1)
   left.set(xlabel="strength", ylabel=target_name)
@@ -66,13 +58,15 @@ def edit_curves(
   left.legend(title="direction")
   _draw_bars(right, names, changes, colors, attribute)
   figure.suptitle(title)
-  picture = canvas.render(figure)
-  png.save(picture, path)
-  return picture
+  return canvas.render(figure, path)
 
 
 def _draw_bars(
-  ax, names: Sequence[str], changes, colors, attribute: str
+  ax: Any,
+  names: Sequence[str],
+  changes: Mapping[str, Mapping[str, float]],
+  colors: Mapping[str, Float[np.ndarray, " 4"]],
+  attribute: str,
 ) -> None:
   place = np.arange(len(names))
   height = _BAR / len(changes)

@@ -1,4 +1,4 @@
-"""Matrices as labelled heat maps."""
+"""Matrices as labeled heat maps."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
-from vae_jax.figures import canvas, png
+from vae_jax.figures import canvas
 
-_SMALL, _LARGE = 8, 12  # Font sizes of names and numbers, and of the title.
+_SMALL, _LARGE = 8, 12  # Font sizes of names and numbers; of the title.
 _LETTER = 0.65 / 72  # Width of a letter, inches per point of font size.
 _CELL = 0.38, 0.24  # Width and height with room for a number, inches.
-_ROOMY = 72  # Rows or columns up to which cells are that large.
+_MAX_LARGE_CELLS = 72  # Rows or columns up to which cells have this size.
 
 
 def heat_map(
@@ -24,22 +24,19 @@ def heat_map(
   limit: int | float | None = None,
   signed: bool = False,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws a matrix of values, the further from 0 the darker.
+  """Draws a matrix of values, darker the further from 0.
 
   Up to 72 rows and columns, cells show their values with two decimals; with
-  more, cells shrink, the numbers go, and names are thinned out.
+  more, cells shrink, and numbers and some of the names are left out.
 
   Args:
     values: `[rows columns]`; non-finite values stay blank.
     path: Where to write the PNG; None only draws.
     row_names: One for each row, from the top.
     column_names: One for each column, from the left.
-    title: Says what the values are, and their unit.
-    limit: Value of the darkest colour; None takes the largest value.
-    signed: Whether values below 0 have a colour of their own.
-
-  Returns:
-    The picture, in RGB.
+    title: Quantity and unit of the values.
+    limit: Value of the darkest color; None takes the largest value.
+    signed: Whether values below 0 have their own color.
 
   Raises:
     ValueError: If the matrix is empty, or the names are not one for each row
@@ -58,8 +55,8 @@ def heat_map(
   rows, columns = values.shape
   shown = np.ma.masked_invalid(values)
   limit = limit or float(abs(shown).max() if shown.count() else 0) or 1.0
-  # How many cells share the room of one with a number.
-  across, down = (max(1.0, n / _ROOMY) for n in (columns, rows))
+  # Cells that share the space of one with a number.
+  across, down = (max(1.0, n / _MAX_LARGE_CELLS) for n in (columns, rows))
   letter = _SMALL * _LETTER
   below = letter * max(map(len, column_names))
   upright = below > _CELL[0] / across
@@ -69,11 +66,9 @@ def heat_map(
   height = max(height, 2.0)
   figure = canvas.new_figure(width, height)
   ax = figure.add_subplot()
-  colours = ("RdBu", -limit) if signed else ("Blues", 0)
-  image = ax.imshow(
-    shown, cmap=colours[0], vmin=colours[1], vmax=limit, aspect="auto"
-  )
-  # Over the whole figure, not the axes: it may be wider than these.
+  colormap, low = ("RdBu", -limit) if signed else ("Blues", 0)
+  image = ax.imshow(shown, cmap=colormap, vmin=low, vmax=limit, aspect="auto")
+  # Over the figure, not the axes, because it may be wider than these.
   figure.suptitle(title, fontsize=_LARGE)
   figure.colorbar(image, pad=0.02, fraction=0.2 / width, aspect=height / 0.2)
   every = int(np.ceil(across))
@@ -92,6 +87,4 @@ def heat_map(
       color = "white" if abs(value) > 0.6 * limit else "0.15"
       style = {"size": _SMALL - 1, "color": color, "ha": "center"}
       ax.text(j, i, f"{value:z.2f}", va="center", **style)
-  picture = canvas.render(figure)
-  png.save(picture, path)
-  return picture
+  return canvas.render(figure, path)

@@ -1,7 +1,7 @@
 """Grids of images, tiled pixel by pixel.
 
-A plotting library would resample the images; here every pixel becomes a square
-of `scale * scale` pixels of the same value.
+Every pixel becomes a square of `scale * scale` pixels of the same value,
+whereas a plotting library would resample the images.
 """
 
 from collections.abc import Sequence
@@ -24,21 +24,18 @@ def image_grid(
   """Draws images row by row, separated by thin white gaps.
 
   Image `i` starts at row `gap + (i // columns) * (h * scale + gap)` and column
-  `gap + (i % columns) * (w * scale + gap)` with a gap of 2 pixels; cells of a
-  last row that is not full stay white.
+  `gap + (i % columns) * (w * scale + gap)` with a gap of 2 pixels; unused cells
+  of the last row stay white.
 
   Args:
-    images: `[n h w c]`, grey (c = 1) or RGB (c = 3), in 0..255.
+    images: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
     path: Where to write the PNG; None only draws.
-    columns: Images per row; fewer than that make one shorter row.
+    columns: Images per row; fewer images make one shorter row.
     scale: Pixels per side that each pixel becomes; None brings the longer
       side of the grid close to 1,000 pixels.
 
-  Returns:
-    The picture, with the channels of `images`.
-
   Raises:
-    ValueError: If `images` is empty or neither grey nor RGB `uint8`, or if
+    ValueError: If `images` is empty or neither gray nor RGB `uint8`, or if
       `columns` or `scale` is below 1.
   """
   tiles.check("images", images, columns=columns, scale=scale)
@@ -46,9 +43,7 @@ def image_grid(
   scale = scale or tiles.fitting_scale(
     images, columns, -(-len(images) // columns)
   )
-  picture = tiles.tile(images, columns, scale, gap=tiles.GAP)
-  png.save(picture, path)
-  return picture
+  return png.save(tiles.tile(images, columns, scale), path)
 
 
 def reconstruction_grid(
@@ -59,17 +54,14 @@ def reconstruction_grid(
   columns: int = 15,
   scale: int | None = None,
 ) -> UInt8[np.ndarray, "grid_h grid_w c"]:
-  """Draws each original above its reconstruction, in labelled pairs of rows.
+  """Draws each original above its reconstruction, in labeled pairs of rows.
 
   Args:
-    originals: `[n h w c]`, grey (c = 1) or RGB (c = 3), in 0..255.
+    originals: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
     reconstructions: `[n h w c]`, in the order of `originals`.
     path: Where to write the PNG; None only draws.
-    columns: Images per row; more than that go on in a further pair of rows.
+    columns: Images per pair of rows; more images make further pairs.
     scale: As in `image_grid`.
-
-  Returns:
-    The picture, with the channels of `originals`.
 
   Raises:
     ValueError: As in `image_grid`, or if the two shapes differ.
@@ -91,12 +83,12 @@ def reconstruction_grid(
     [np.concatenate([x, blank]) for x in (originals, reconstructions)]
   ).reshape(2, pairs, columns, *shape)
   blocks = [
-    tiles.tile(both[:, i].reshape(-1, *shape), columns, scale, gap=tiles.GAP)
+    tiles.tile(both[:, i].reshape(-1, *shape), columns, scale)
     for i in range(pairs)
   ]
-  # Wider than the gap within a pair, so that the pairs are seen as pairs.
-  apart = 4 * tiles.GAP
-  blocks = [tiles.pad(x, below=apart) for x in blocks[:-1]] + blocks[-1:]
+  # Wider than the gap within a pair, so that each pair is seen as one.
+  gap = 4 * tiles.GAP
+  blocks = [tiles.pad(x, below=gap) for x in blocks[:-1]] + blocks[-1:]
 
   pitch = shape[0] * scale + tiles.GAP
   font = ImageFont.load_default(min(tiles.FONT_SIZE, pitch))
@@ -105,16 +97,10 @@ def reconstruction_grid(
   image = png.to_image(tiles.pad(np.concatenate(blocks), left=margin))
   draw = ImageDraw.Draw(image)
   for row in range(2 * pairs):
-    top = (
-      tiles.GAP
-      + (row // 2) * (2 * pitch + tiles.GAP + apart)
-      + (row % 2) * pitch
-    )
-    middle = top + shape[0] * scale // 2
+    top = (row // 2) * (2 * pitch + tiles.GAP + gap) + (row % 2) * pitch
+    middle = tiles.GAP + top + shape[0] * scale // 2
     draw.text((margin - 8, middle), labels[row % 2], 0, font, anchor="rm")
-  picture = png.to_array(image)
-  png.save(picture, path)
-  return picture
+  return png.save(png.to_array(image), path)
 
 
 def manifold(
@@ -127,19 +113,16 @@ def manifold(
 ) -> UInt8[np.ndarray, "grid_h grid_w c"]:
   """Draws images decoded from a 2-D lattice of latents, without gaps.
 
-  Tick labels give the latent coordinates at the middle of the images, as many
-  as fit without touching.
+  Tick labels give the latent coordinates of the centers of the images; labels
+  that would touch are left out.
 
   Args:
-    images: `[n h w c]`, n = rows * columns, row by row from the top left; grey
+    images: `[n h w c]`, n = rows * columns, row by row from the top left; gray
       (c = 1) or RGB (c = 3), in 0..255.
     path: Where to write the PNG; None only draws.
     z1: First latent coordinate of each column, from left to right.
     z2: Second latent coordinate of each row, from top to bottom.
     scale: As in `image_grid`.
-
-  Returns:
-    The picture, with the channels of `images`.
 
   Raises:
     ValueError: As in `image_grid`, or if there are not `len(z1) * len(z2)`
@@ -156,17 +139,15 @@ def manifold(
   grid = tiles.tile(images, len(z1), scale, gap=0)
 
   font = ImageFont.load_default(tiles.FONT_SIZE)
-  # "z" turns the "-0.00" of a tiny negative number into "0.00".
+  # Format "z" turns the "-0.00" of a tiny negative number into "0.00".
   ticks1, ticks2 = ([f"{v:z.2f}" for v in z] for z in (z1, z2))
   tick, space = 6, 6
   name_w = tiles.text_width(font, "z[0]", "z[1]")
-  width1, width2 = (
-    tiles.text_width(font, *ticks1),
-    tiles.text_width(font, *ticks2),
-  )
+  width1 = tiles.text_width(font, *ticks1)
+  width2 = tiles.text_width(font, *ticks2)
   # The outermost labels reach beyond the grid by at most half their size.
   left = max(space + name_w + 2 * space + width2 + space + tick, width1 // 2)
-  below = tick + space + tiles.FONT_SIZE + space + tiles.FONT_SIZE + space
+  below = tick + 3 * space + 2 * tiles.FONT_SIZE
   above, right = tiles.FONT_SIZE // 2 + space, width1 // 2 + space
   grid = tiles.pad(grid, above=above, below=below, left=left, right=right)
   image = png.to_image(grid)
@@ -184,6 +165,4 @@ def manifold(
   x, y = left + tile_w * len(z1) // 2, above + tile_h * len(z2) // 2
   draw.text((x, grid.shape[0] - space), "z[0]", 0, font, anchor="mb")
   draw.text((space, y), "z[1]", 0, font, anchor="lm")
-  picture = png.to_array(image)
-  png.save(picture, path)
-  return picture
+  return png.save(png.to_array(image), path)

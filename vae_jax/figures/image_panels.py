@@ -8,20 +8,19 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import ImageDraw, ImageFont
 
-from vae_jax.figures import image_grid, png
+from vae_jax.figures import png, tiles
 
-_FONT_SIZE = 16
-_APART = 16  # Pixels between panels, and around all of them.
+_GAP = 16  # Pixels between panels, and around all of them.
 _WIDTH = 1000  # Pixels that the widest row is scaled towards.
 
 
 class Panel(NamedTuple):
-  """A grid of images and what it shows.
+  """A titled grid of images.
 
   Attributes:
-    title: one line.
-    images: uint8 [n h w c], grey (c = 1) or RGB (c = 3).
-    columns: images in a row of the grid.
+    title: One line.
+    images: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
+    columns: Images per row of the grid.
   """
 
   title: str
@@ -29,7 +28,7 @@ class Panel(NamedTuple):
   columns: int
 
 
-def panels(
+def image_panels(
   rows: Sequence[Sequence[Panel]],
   path: epath.PathLike | None = None,
   *,
@@ -38,13 +37,10 @@ def panels(
   """Draws rows of titled grids of images.
 
   Args:
-    rows: from the top, each from the left.
+    rows: From the top, each from the left.
     path: Where to write the PNG; None only draws.
     scale: Pixels per side that each pixel becomes; None brings the widest row
       close to 1,000 pixels.
-
-  Returns:
-    The picture, in RGB.
 
   Raises:
     ValueError: If there is no panel, or one of them cannot be drawn.
@@ -57,40 +53,32 @@ def panels(
       for row in rows
     )
     scale = max(1, round(_WIDTH / widest))
-  font = ImageFont.load_default(_FONT_SIZE)
-  drawn = [[_draw(panel, scale, font) for panel in row] for row in rows]
-  lines = [_joined(row, axis=1) for row in drawn]
-  picture = np.pad(
-    _joined(lines, axis=0),
-    ((_APART, _APART), (_APART, _APART), (0, 0)),
-    constant_values=255,
-  )
-  png.save(picture, path)
-  return picture
+  lines = [_joined([_draw(p, scale) for p in row], axis=1) for row in rows]
+  margins = {"above": _GAP, "below": _GAP, "left": _GAP, "right": _GAP}
+  return png.save(tiles.pad(_joined(lines, axis=0), **margins), path)
 
 
-def _draw(panel, scale, font):
+def _draw(panel: Panel, scale: int) -> UInt8[np.ndarray, "h w 3"]:
   """Returns a grid, in RGB, below its title."""
-  grid = image_grid.image_grid(
-    panel.images, None, columns=panel.columns, scale=scale
-  )
-  grid = np.broadcast_to(grid, (*grid.shape[:2], 3))
-  above = _FONT_SIZE + _FONT_SIZE // 2
-  right = max(0, int(np.ceil(font.getlength(panel.title))) - grid.shape[1])
-  grid = np.pad(grid, ((above, 0), (0, right), (0, 0)), constant_values=255)
-  image = png.to_image(np.ascontiguousarray(grid))
+  tiles.check(panel.title, panel.images, columns=panel.columns, scale=scale)
+  columns = min(panel.columns, len(panel.images))
+  grid = tiles.tile(panel.images, columns, scale)
+  font = ImageFont.load_default(tiles.FONT_SIZE)
+  right = max(0, tiles.text_width(font, panel.title) - grid.shape[1])
+  grid = tiles.pad(grid, above=tiles.FONT_SIZE * 3 // 2, right=right)
+  image = png.to_image(grid).convert("RGB")
   ImageDraw.Draw(image).text((2, 0), panel.title, (0, 0, 0), font)
   return png.to_array(image)
 
 
-def _joined(pictures, axis):
-  """Returns pictures one after the other along an axis, white between them."""
-  across = 1 - axis
-  size = max(picture.shape[across] for picture in pictures)
+def _joined(
+  pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], axis: int
+) -> UInt8[np.ndarray, "_ _ 3"]:
+  """Concatenates pictures along an axis, with white gaps between them."""
+  size = max(picture.shape[1 - axis] for picture in pictures)
+  gap, end = ("above", "right") if axis == 0 else ("left", "below")
   padded = []
   for i, picture in enumerate(pictures):
-    widths = [(0, 0), (0, 0), (0, 0)]
-    widths[across] = (0, size - picture.shape[across])
-    widths[axis] = (_APART if i else 0, 0)
-    padded.append(np.pad(picture, widths, constant_values=255))
+    widths = {gap: _GAP if i else 0, end: size - picture.shape[1 - axis]}
+    padded.append(tiles.pad(picture, **widths))
   return np.concatenate(padded, axis)

@@ -1,4 +1,4 @@
-"""Pictures as arrays, as Pillow images and as files."""
+"""Pictures as arrays, as Pillow images and as PNG files."""
 
 import io
 
@@ -11,7 +11,7 @@ from vae_jax.runtime import storage
 
 
 def to_image(picture: UInt8[np.ndarray, "h w c"]) -> Image.Image:
-  """Turns a grey (c = 1) or RGB (c = 3) array into a Pillow image."""
+  """Turns a gray (c = 1), RGB (3) or RGBA (4) array into a Pillow image."""
   return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
@@ -21,19 +21,31 @@ def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
   return array if array.ndim == 3 else array[..., None]
 
 
-def save(
-  picture: UInt8[np.ndarray, "h w c"], path: epath.PathLike | None
-) -> None:
-  """Writes a picture as PNG, whole or not at all.
+def encode(
+  picture: UInt8[np.ndarray, "h w c"], *, compress_level: int = 6
+) -> bytes:
+  """Returns the content of a PNG file.
 
   Args:
-    picture: `[h w c]`, grey (c = 1) or RGB (c = 3), in 0..255.
-    path: The file to write or replace, with the folders it needs; None writes
+    picture: `[h w c]`, gray (c = 1), RGB (3) or RGBA (4), in 0..255.
+    compress_level: 1 (fast) to 9 (small).
+  """
+  file = io.BytesIO()
+  to_image(picture).save(file, "png", compress_level=compress_level)
+  return file.getvalue()
+
+
+def save(
+  picture: UInt8[np.ndarray, "h w c"], path: epath.PathLike | None
+) -> UInt8[np.ndarray, "h w c"]:
+  """Writes a picture as PNG, atomically, and returns it.
+
+  Args:
+    picture: As in `encode`.
+    path: The file to write or replace; missing folders are made. None writes
       nothing.
   """
-  if path is None:
-    return
-  # Encoded before the folder is touched, so that an error leaves no trace.
-  encoded = io.BytesIO()
-  to_image(picture).save(encoded, "png")
-  storage.write_bytes(path, encoded.getvalue())
+  if path is not None:
+    # Encoded before the folder is touched, so that an error leaves no trace.
+    storage.write_bytes(path, encode(picture))
+  return picture

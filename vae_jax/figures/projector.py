@@ -1,8 +1,8 @@
-"""Codes for TensorBoard's projector, which turns them about in the browser.
+"""Codes for TensorBoard's projector.
 
-Its four files are written here and not by `tensorboardX.add_embedding`, which
-rounds pixels down, leaves the end of the sprite as it finds the memory, wants
-square images, and adds a second entry when it is called again.
+The four files are not written by `tensorboardX.add_embedding`, because it
+rounds pixels down, leaves the end of the sprite uninitialized, requires square
+images, and adds a second entry when it is called again.
 """
 
 import os
@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vae_jax import figures
+from vae_jax.figures import png
 from vae_jax.runtime import storage
 
-# TensorBoard shows no sprite that is wider.
-_WIDEST = 8192
-_SIDE = 64  # Longer side of an image in the sprite at most, pixels.
+_MAX_WIDTH = 8192  # TensorBoard shows no wider sprite, pixels.
+_MAX_SIDE = 64  # Of an image in the sprite, pixels.
 
 
 def write(
@@ -26,30 +25,29 @@ def write(
   images: UInt8[np.ndarray, "n h w c"],
   columns: Sequence[tuple[str, Iterable[object]]],
 ) -> None:
-  """Writes what `tensorboard --logdir=FOLDER` shows as its projector.
+  """Writes the files that `tensorboard --logdir=FOLDER` shows as projector.
 
   Args:
-    folder: where to.
-    codes: a point each.
-    images: shown at the points, shrunk to 64 pixels or less, side by side in
-      one picture, row by row.
-    columns: what is known of each point: name and n values.
+    folder: Folder of the files.
+    codes: `[n d]`, one point per row.
+    images: `[n h w c]`, shown at the points; their sides shrink to 64 pixels.
+    columns: Name and n values of each property of the points.
   """
   folder = storage.path(folder)
   sprite, (height, width) = _sprite(images)
   names = [name for name, _ in columns]
   rows = zip(*(values for _, values in columns), strict=True)
-  figures.write_image(sprite, folder / "sprite.png")
-  # Nine digits give a float32 back.
+  png.save(sprite, folder / "sprite.png")
+  # Nine digits determine a float32.
   _write_rows(
     folder / "tensors.tsv", ([f"{v:.9g}" for v in code] for code in codes)
   )
-  # A single column must not have a head.
+  # TensorBoard reads a header only above two or more columns.
   head = [names] if len(names) > 1 else []
   _write_rows(
     folder / "metadata.tsv", [*head, *([str(v) for v in row] for row in rows)]
   )
-  # Last: it names the others.
+  # Last, because it refers to the others.
   storage.write_bytes(
     folder / "projector_config.pbtxt",
     f"""embeddings {{
@@ -66,27 +64,26 @@ def write(
   )
 
 
-def _write_rows(path, rows):
+def _write_rows(path: storage.Path, rows: Iterable[Sequence[str]]) -> None:
   text = "".join("\t".join(row) + "\n" for row in rows)
   storage.write_bytes(path, text.encode())
 
 
-def _sprite(images):
-  """Returns the images side by side, and (h, w) of each."""
+def _sprite(
+  images: UInt8[np.ndarray, "n h w c"],
+) -> tuple[UInt8[np.ndarray, "H W c"], tuple[int, int]]:
+  """Returns the images in a square, row by row, and (h, w) of each."""
   n, height, width, channels = images.shape
   across = int(np.ceil(np.sqrt(n)))
-  side = min(_SIDE, _WIDEST // across, max(height, width))
+  side = min(_MAX_SIDE, _MAX_WIDTH // across, max(height, width))
   scale = side / max(height, width)
   height, width = (max(1, round(v * scale)) for v in (height, width))
   if scale < 1:
-    images = np.stack(
-      [
-        cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA)
-        for i in images
-      ]
-    ).reshape(n, height, width, channels)
+    size, area = (width, height), cv2.INTER_AREA
+    images = np.stack([cv2.resize(i, size, interpolation=area) for i in images])
+    images = images.reshape(n, height, width, channels)
   down = -(-n // across)
-  # Cells that are left over stay white.
+  # Unused cells stay white.
   cells = np.full((down * across, height, width, channels), 255, np.uint8)
   cells[:n] = images
   grid = cells.reshape(down, across, height, width, channels).swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""Several runs in one picture, each in its colour."""
+"""Runs in the plane of rate and distortion."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -6,32 +6,32 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from vae_jax.figures import canvas, png
+from vae_jax.figures import canvas
 
-# Distances of a label from its point and directions, tried in this order.
+# Distances (pixels) and directions of a label from its point, in the order in
+# which they are tried.
 _DISTANCES = (9, 18, 30, 45, 65, 90, 120)
 _ANGLES = np.deg2rad((0, 180, 90, 270, 45, 315, 135, 225))
 
+_Points = Mapping[str, tuple[float, float]]
+
 
 def rate_distortion(
-  points: Mapping[str, tuple[float, float]],
+  points: _Points,
   histories: Mapping[str, Sequence[Mapping[str, Any]]],
   path: epath.PathLike | None = None,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws runs in the plane of rate and distortion, and how they came there.
+  """Draws runs in the plane of rate and distortion, with their histories.
 
-  Along a dotted line neg_elbo = rate + distortion is the same.
+  Along a dotted line neg_elbo = rate + distortion is constant.
 
   Args:
     points: Rate and distortion, nats per image, by the run's name.
-    histories: Metrics of each run by name, in the order of its colours; the
+    histories: Metrics of each run by name, in the order of its colors; the
       rows of split "validation" are its faint path.
     path: Where to write the PNG; None only draws.
-
-  Returns:
-    The picture, in RGB.
 
   Raises:
     ValueError: If there are no points.
@@ -41,8 +41,7 @@ def rate_distortion(
   """
   if not points:
     raise ValueError("points is empty; there is nothing to draw.")
-  figure = canvas.new_figure(10, 7.5)
-  figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+  figure = canvas.new_figure(10, 7.5, pad=(0.12, 0.1))
   ax = figure.add_subplot()
   colors = dict(zip(histories, canvas.palette(len(histories)), strict=True))
   low, high = _limits(np.array(list(points.values())))
@@ -57,72 +56,23 @@ def rate_distortion(
   ax.set(xlabel="rate, nats per image", ylabel="distortion, nats per image")
   ax.set_title("rate and distortion (validation while training: faint)")
   _label(figure, ax, points, colors)
-  picture = canvas.render(figure)
-  png.save(picture, path)
-  return picture
+  return canvas.render(figure, path)
 
 
-def learning_curves(
-  histories: Mapping[str, Sequence[Mapping[str, Any]]],
-  path: epath.PathLike | None = None,
-) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws each run's validation against the step, its training loss faintly.
-
-  The validation is the neg_elbo or, of a run without a rate, the loss.
-
-  Args:
-    histories: Metrics of each run by name, with `step`, `split` ("train" or
-      "validation"; others are left out) and `neg_elbo` or `loss`, nats per
-      image.
-    path: Where to write the PNG; None only draws.
-
-  Returns:
-    The picture, in RGB.
-
-  Raises:
-    ValueError: If no run has a validation.
-  """
-  figure = canvas.new_figure(12, 6.5)
-  figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
-  ax = figure.add_subplot()
-  validations = []
-  colors = canvas.palette(len(histories))
-  for (name, rows), color in zip(histories.items(), colors, strict=True):
-    curve = canvas.curve(rows, "validation", "neg_elbo")
-    if not curve.size:
-      curve = canvas.curve(rows, "validation", "loss")
-      name += " (loss)" if curve.size else " (no validation)"
-    validations += [curve] if curve.size else []
-    ax.plot(*canvas.curve(rows, "train", "loss"), color=color, lw=1, alpha=0.25)
-    ax.plot(*curve, "-o", color=color, ms=4, lw=1.5, label=name, zorder=3)
-  if not validations:
-    raise ValueError(
-      "histories holds nothing to draw; at least one run needs a row of split "
-      "'validation' with a finite neg_elbo or loss."
-    )
-  low, high = canvas.robust_limits(validations)
-  # Two runs that are all but equal need not fill the picture.
-  margin = 0.01 * max(abs(low), abs(high))
-  ax.set_ylim(low - margin, high + margin)
-  ax.set(xlabel="step", ylabel="nats per image")
-  ax.set_title("validation neg_elbo (training loss: faint, where in range)")
-  ax.xaxis.set_major_formatter("{x:,.0f}")
-  ax.grid(alpha=0.3)
-  figure.legend(loc="outside right upper")
-  picture = canvas.render(figure)
-  png.save(picture, path)
-  return picture
-
-
-def _limits(points):
-  """Corners of a box around points with room for their labels."""
+def _limits(
+  points: Float[np.ndarray, "n 2"],
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+  """Returns corners of a box around points with room for their labels."""
   low, high = points.min(axis=0), points.max(axis=0)
-  # The beginning of the paths is far off, and would shrink what matters.
+  # Without the paths: their beginning is far off and would shrink the rest.
   margin = 0.3 * (high - low) + 0.03 * np.abs(points).max(axis=0) + 1e-3
   return low - margin, high + margin
 
 
-def _draw_iso_lines(ax, low, high):
+def _draw_iso_lines(
+  ax: Any, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
+) -> None:
+  """Draws lines of constant neg_elbo."""
   from matplotlib import ticker
 
   levels = ticker.MaxNLocator(8).tick_values(low.sum(), high.sum())
@@ -151,19 +101,24 @@ def _draw_iso_lines(ax, low, high):
     )
 
 
-def _label(figure, ax, points, colors):
-  """Writes each name by its point, where no other label or point is."""
+def _label(
+  figure: Any,
+  ax: Any,
+  points: _Points,
+  colors: Mapping[str, Float[np.ndarray, " 4"]],
+) -> None:
+  """Writes each name near its point, clear of other labels and points."""
   from matplotlib import transforms
 
-  # Only a finished layout knows where a point is in pixels.
+  # Only a finished layout knows the pixel of a point.
   figure.draw_without_rendering()
   per_pixel = 72 / figure.dpi
-  where = {n: ax.transData.transform(p) for n, p in points.items()}
+  pixels = {n: ax.transData.transform(p) for n, p in points.items()}
   frame = ax.get_window_extent()
   taken = [
-    transforms.Bbox.from_extents(*(p - 6), *(p + 6)) for p in where.values()
+    transforms.Bbox.from_extents(*(p - 6), *(p + 6)) for p in pixels.values()
   ]
-  for name, point in where.items():
+  for name, point in pixels.items():
     text = ax.text(0, 0, name, fontsize=9)
     size = np.array(text.get_window_extent().size)
     text.remove()
@@ -178,9 +133,8 @@ def _label(figure, ax, points, colors):
       choices.append((crossed + 100 * (not within), len(choices), offset, box))
     _, place, offset, box = min(choices, key=lambda c: c[:2])
     taken.append(box)
+    # A name next to its point needs no line.
     line = {"arrowstyle": "-", "color": colors[name], "lw": 1}
-    # Beside its point a name needs no line.
-    beside = place < 2
     ax.annotate(
       name,
       points[name],
@@ -189,8 +143,8 @@ def _label(figure, ax, points, colors):
       ha="center",
       va="center",
       fontsize=9,
-      # Darker than the point: some colours are too light for letters.
+      # Darker than the point, because some colors are too light for letters.
       color=0.6 * colors[name][:3],
       zorder=5,
-      arrowprops=None if beside else line,
+      arrowprops=line if place >= 2 else None,
     )

@@ -1,25 +1,25 @@
-"""Codes in a plane, one panel for each way to colour them."""
+"""Points of a plane, such as latent codes, colored by their labels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Integer, UInt8
 
-from vae_jax.figures import canvas, png
+from vae_jax.figures import canvas
 
-_ACROSS = 3  # Panels side by side.
+_COLUMNS = 3  # Panels in a row.
 _LEGEND_ROWS = 30
 
 
 class Coloring(NamedTuple):
-  """What a panel shows of each point.
+  """A panel of `scatter`.
 
   Attributes:
-    title: of the panel.
-    labels: whole numbers [n], or None for one colour.
-    names: of the labels 0, 1, ..., for the legend.
+    title: Title of the panel.
+    labels: Index into `names` of each point, [n]; None draws one color.
+    names: Names of the labels 0, 1, ..., for the legend.
   """
 
   title: str
@@ -27,7 +27,7 @@ class Coloring(NamedTuple):
   names: Sequence[str] = ()
 
 
-def embedding(
+def scatter(
   points: Float[np.ndarray, "n 2"],
   colorings: Sequence[Coloring],
   path: epath.PathLike | None = None,
@@ -36,24 +36,20 @@ def embedding(
   x_label: str,
   y_label: str,
 ) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
-  """Draws points of a plane, once for each of some ways to colour them.
-
-  Labels that no point has are left out of the legend.
+  """Draws points of a plane, in one panel for each coloring.
 
   Args:
     points: `[n 2]`, in the units of the axes.
-    colorings: one for each panel; three panels make a row.
+    colorings: One for each panel; three panels make a row. The legend leaves
+      out labels without a point.
     path: Where to write the PNG; None only draws.
-    title: of the whole picture.
-    x_label: of the first coordinate, with its unit if it has one.
-    y_label: of the second coordinate.
-
-  Returns:
-    The picture, in RGB.
+    title: Title of the picture.
+    x_label: Name of the first coordinate, with its unit if it has one.
+    y_label: Name of the second coordinate.
 
   Raises:
-    ValueError: If there is no point or no panel, or the labels are not one for
-      each point, or one of them has no name.
+    ValueError: If there is no point or no panel, the labels are not one for
+      each point, or a label has no name.
   """
   if not len(points) or not colorings:
     raise ValueError(
@@ -62,27 +58,71 @@ def embedding(
     )
   for coloring in colorings:
     _check(coloring, len(points))
-  alone = len(colorings) == 1
-  rows = -(-len(colorings) // _ACROSS)
-  across = min(len(colorings), _ACROSS)
-  size = (10, 8) if alone else (5 * across, 5 * rows + 0.5)
+  single = len(colorings) == 1
+  rows = -(-len(colorings) // _COLUMNS)
+  columns = min(len(colorings), _COLUMNS)
+  size = (10, 8) if single else (5 * columns, 5 * rows + 0.5)
   figure = canvas.new_figure(*size)
   figure.suptitle(title)
   for i, coloring in enumerate(colorings):
-    ax = figure.add_subplot(rows, across, i + 1)
+    ax = figure.add_subplot(rows, columns, i + 1)
     ax.set(title=coloring.title, xlabel=x_label, ylabel=y_label)
     ax.grid(alpha=0.2)
-    _scatter(ax, points, coloring)
-    entries = len(ax.get_legend_handles_labels()[0])
-    if entries and alone:
-      figure.legend(
-        loc="outside right upper", ncols=-(-entries // _LEGEND_ROWS)
-      )
-    elif entries:
+    # By all names, so that a class has the same color in every picture.
+    palette = canvas.palette(len(coloring.names))
+    _draw_points(ax, points, coloring, palette, alpha=0.6)
+    if single:
+      _add_legend(figure, ax)
+    elif ax.get_legend_handles_labels()[0]:
       ax.legend(loc="best", fontsize="small")
-  picture = canvas.render(figure)
-  png.save(picture, path)
-  return picture
+  return canvas.render(figure, path)
+
+
+def latent_scatter(
+  codes: Float[np.ndarray, "n 2"],
+  labels: Integer[np.ndarray, " n"] | None = None,
+  path: epath.PathLike | None = None,
+  *,
+  class_names: Sequence[str] | None = None,
+  standard_normal: bool = True,
+) -> UInt8[np.ndarray, "fig_h fig_w 3"]:
+  """Draws 2-D latents, colored by class, over the scale of the prior.
+
+  Args:
+    codes: `[n 2]`, one latent per example.
+    labels: `[n]`, class ids; None draws all points in one color.
+    path: Where to write the PNG; None only draws.
+    class_names: Name of each class id, for the legend; None shows the ids.
+    standard_normal: Whether the prior is N(0, I); if so, circles show its
+      scale.
+
+  Raises:
+    ValueError: If the latents are not 2-D, the labels not one for each, or a
+      label has no entry in `class_names`.
+  """
+  if codes.ndim != 2 or codes.shape[1] != 2:
+    raise ValueError(f"codes is {list(codes.shape)}; allowed is [n 2].")
+  if labels is not None and class_names is None:
+    ids, labels = np.unique(labels, return_inverse=True)
+    class_names = [str(i) for i in ids]
+  coloring = Coloring("latent codes", labels, class_names or ())
+  _check(coloring, len(codes))
+  codes = np.asarray(codes, np.float64)
+  figure = canvas.new_figure(10, 8)
+  ax = figure.add_subplot()
+  palette = canvas.palette(len(coloring.names))
+  _draw_points(ax, codes, coloring, palette, alpha=0.7)
+  angle = np.linspace(0, 2 * np.pi, 200)
+  for radius, style in ((1, "-"), (2, "--")) if standard_normal else ():
+    circle = radius * np.cos(angle), radius * np.sin(angle)
+    label = f"{radius} std of N(0, I)"
+    ax.plot(*circle, style, color="0.35", lw=1, alpha=0.7, label=label)
+  extent = 1.05 * np.abs(codes[np.isfinite(codes)]).max(initial=2)
+  ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+  ax.set(title=coloring.title, xlabel="z[0]", ylabel="z[1]")
+  ax.grid(alpha=0.2)
+  _add_legend(figure, ax)
+  return canvas.render(figure, path)
 
 
 def _check(coloring: Coloring, count: int) -> None:
@@ -94,24 +134,34 @@ def _check(coloring: Coloring, count: int) -> None:
       f"labels of {coloring.title!r} is {list(labels.shape)}; allowed is "
       f"[{count}], one for each point."
     )
-  if labels.min() < 0 or labels.max() >= len(coloring.names):
+  if count and (labels.min() < 0 or labels.max() >= len(coloring.names)):
     raise ValueError(
       f"labels of {coloring.title!r} is {labels.min()} to {labels.max()}; "
       f"allowed is 0 to {len(coloring.names) - 1}, one for each name."
     )
 
 
-def _scatter(ax, points, coloring):
-  size = np.clip(40_000 / len(points), 3, 30)
-  colors = "#1f5f9e"
+def _draw_points(
+  ax: Any,
+  points: Float[np.ndarray, "n 2"],
+  coloring: Coloring,
+  palette: Float[np.ndarray, "k 4"],
+  alpha: float,
+) -> None:
+  size = np.clip(40_000 / max(len(points), 1), 3, 30)
+  colors = canvas.DARK_BLUE
   if coloring.labels is not None:
-    ids, inverse = np.unique(coloring.labels, return_inverse=True)
-    # By all names, so that a class has one colour in every picture.
-    palette = canvas.palette(len(coloring.names))
-    colors = palette[ids][inverse]
-    for i in ids:
-      # Off the picture, for the legend alone: points are drawn in the order
-      # given, or the last class would cover all others.
+    colors = palette[coloring.labels]
+    for i in np.unique(coloring.labels):
+      # Outside the picture, for the legend alone: the points are drawn in the
+      # given order, because the last class would cover all others.
       name = coloring.names[i]
       ax.plot([], [], "o", ms=8, color=palette[i], label=name)
-  ax.scatter(*points.T, s=size, c=colors, alpha=0.6, linewidths=0)
+  ax.scatter(*points.T, s=size, c=colors, alpha=alpha, linewidths=0)
+
+
+def _add_legend(figure: Any, ax: Any) -> None:
+  entries = len(ax.get_legend_handles_labels()[0])
+  if entries:
+    columns = -(-entries // _LEGEND_ROWS)
+    figure.legend(loc="outside right upper", ncols=columns)

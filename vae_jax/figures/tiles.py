@@ -1,11 +1,11 @@
-"""What pictures made of images share: squares for pixels, gaps and labels."""
+"""Building blocks of pictures made of images: squares, gaps and labels."""
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ImageFont
 
 WHITE = 255
-GAP = 2  # Pixels between neighbouring images.
+GAP = 2  # Pixels between neighboring images.
 FONT_SIZE = 16
 _GRID_SIZE = 1000  # Pixels that the longer side of a grid is scaled towards.
 
@@ -17,10 +17,10 @@ def check(
   columns: int = 1,
   scale: int | None = None,
 ) -> None:
-  """Stops if images are not what can be tiled.
+  """Checks that images can be tiled.
 
   Raises:
-    ValueError: If `images` is empty or neither grey nor RGB `uint8`, or if
+    ValueError: If `images` is empty or neither gray nor RGB `uint8`, or if
       `columns` or `scale` is below 1.
   """
   if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
@@ -30,7 +30,7 @@ def check(
     )
   if images.shape[-1] not in (1, 3):
     raise ValueError(
-      f"{name} has {images.shape[-1]} channels; allowed is 1 (grey) or 3 (RGB)."
+      f"{name} has {images.shape[-1]} channels; allowed is 1 (gray) or 3 (RGB)."
     )
   if columns < 1:
     raise ValueError(f"columns is {columns}; allowed is 1 or more.")
@@ -49,12 +49,16 @@ def fitting_scale(
 def enlarge(
   images: UInt8[np.ndarray, "n h w c"], scale: int
 ) -> UInt8[np.ndarray, "n h2 w2 c"]:
-  """Returns images whose every pixel is a square of `scale * scale` pixels."""
+  """Returns images with each pixel as a square of `scale * scale` pixels."""
   return images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def tile(
-  images: UInt8[np.ndarray, "n h w c"], columns: int, scale: int, *, gap: int
+  images: UInt8[np.ndarray, "n h w c"],
+  columns: int,
+  scale: int,
+  *,
+  gap: int = GAP,
 ) -> UInt8[np.ndarray, "grid_h grid_w c"]:
   """Returns enlarged images row by row, with white gaps around each."""
   tiles = enlarge(images, scale)

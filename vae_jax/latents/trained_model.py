@@ -1,10 +1,12 @@
-"""A trained model, open for use: images to codes and back, a chunk at a time.
+"""A trained model opened for use: images to codes and back.
 
-Whatever is asked for is computed in chunks of one size, so that each function
-is compiled once and a code decodes to the same bits wherever it stands.
+Everything is computed in chunks of one size, so that each function is compiled
+once and a code decodes to the same bits at every position of an array.
 """
 
 import dataclasses
+import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -12,55 +14,61 @@ from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.data import cache, datasets
+from vae_jax.data import datasets
 from vae_jax.latents import apply
-from vae_jax.runtime import storage
-from vae_jax.training import build, checkpoint
-from vae_jax.training import step as train_step
-from vae_jax.training.step import TrainState
+from vae_jax.runtime import devices, storage
+from vae_jax.training import experiment, restore
+from vae_jax.training import state as state_lib
+from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
-
-
-def model_for_use(
-  config: ConfigDict, state: TrainState
-) -> tuple[models.Vae, Any]:
-  """Returns the model in evaluation mode and its variables."""
-  vae = build.model(config, tuple(config.data.image_shape), train=False)
-  params = train_step.eval_params(config, state)
-  return vae, {"params": params, **state.model_state}
+_FETCHED = 500  # Images read from a source at a time.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
   """A run's checkpoint, ready to encode and decode.
 
   Attributes:
-    config: the resolved config.
+    experiment: of the run.
     workdir: folder of the run.
-    step: of the checkpoint.
-    vae: the model in evaluation mode.
-    variables: its parameters and state.
-    chunk: images encoded or decoded at a time; one shape is compiled.
+    step: optimizer steps of the checkpoint.
+    variables: parameters and model state of the checkpoint.
+    chunk: images encoded or decoded at a time.
   """
 
-  config: ConfigDict
+  experiment: Experiment
   workdir: storage.Path
   step: int
-  vae: models.Vae
   variables: Any
   chunk: int = CHUNK
 
   @property
+  def config(self) -> ConfigDict:
+    """The resolved config."""
+    return self.experiment.config
+
+  @property
+  def vae(self) -> models.Vae:
+    """The model in evaluation mode."""
+    return self.experiment.vae_eval
+
+  @functools.cached_property
+  def replicated(self) -> Any:
+    """The variables on all devices, for functions that are mapped over them."""
+    return devices.replicate(self.variables)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of the images."""
-    return tuple(self.config.data.image_shape)
+    return self.experiment.image_shape
 
   def as_input(
     self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns images as the model is given them in evaluation: binarised, with
-    the keys of their positions in the split, if it was trained so."""
+    """Returns images as the model's input in evaluation: binarized, with the
+    keys of their positions in the split, if the model was trained so."""
     return np.asarray(
       apply.as_model_input(
         image,
@@ -75,15 +83,15 @@ class Trained:
     image: UInt8[np.ndarray, "n h w c"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> Float32[np.ndarray, "n d"]:
-    """Returns the posterior means of images, `as_input` gives them.
+    """Returns the posterior means of images.
 
     Args:
-      image: pixels.
-      label: of each image; read by a conditional model alone.
+      image: pixels, as `as_input` returns them.
+      label: of each image; read by conditional models only.
     """
 
-    def run(image: np.ndarray, given: dict[str, Any]) -> Any:
-      (code,) = apply.encode(self.vae, {**self.variables, **given}, image)
+    def run(image: np.ndarray, side_inputs: dict[str, Any]) -> Any:
+      (code,) = apply.encode(self.vae, {**self.variables, **side_inputs}, image)
       return code
 
     return self._in_chunks(run, image, label)
@@ -93,10 +101,15 @@ class Trained:
     code: Float32[np.ndarray, "n d"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns the means of the likelihood of codes, as images."""
+    """Returns the means of the likelihood as images.
 
-    def run(code: np.ndarray, given: dict[str, Any]) -> Any:
-      return apply.decode(self.vae, {**self.variables, **given}, (code,))
+    Args:
+      code: codes.
+      label: of each code; read by conditional models only.
+    """
+
+    def run(code: np.ndarray, side_inputs: dict[str, Any]) -> Any:
+      return apply.decode(self.vae, {**self.variables, **side_inputs}, (code,))
 
     return self._in_chunks(run, code, label)
 
@@ -105,13 +118,20 @@ class Trained:
     index: Int32[np.ndarray, " n"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns decoded draws from the prior, with `config.sample`'s seed and
-    temperature; draw i is the same whatever others are drawn."""
+    """Returns decoded draws from the prior.
 
-    def run(index: np.ndarray, given: dict[str, Any]) -> Any:
+    Seed and temperature are those of `config.sample`. Draw i depends on the
+    seed and i alone.
+
+    Args:
+      index: numbers of the draws.
+      label: of each draw; read by conditional models only.
+    """
+
+    def run(index: np.ndarray, side_inputs: dict[str, Any]) -> Any:
       return apply.sample(
         self.vae,
-        {**self.variables, **given},
+        {**self.variables, **side_inputs},
         index,
         self.config.sample.seed,
         self.config.sample.temperature,
@@ -119,53 +139,121 @@ class Trained:
 
     return self._in_chunks(run, index, label)
 
+  def first_codes(
+    self, source: datasets.Source, count: int
+  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
+    """Returns the codes of a split's first images, at most `count`, and their
+    labels; None where the split has none."""
+    codes, labels = [], []
+    total = min(count, len(source))
+    for begin in range(0, total, _FETCHED):
+      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
+      data = source.fetch(index)
+      labels.append(data.get("label"))
+      image = self.as_input(data["image"], index)
+      codes.append(self.encode(image, labels[-1]))
+    known = labels[0] is not None
+    return np.concatenate(codes), np.concatenate(labels) if known else None
+
   def _in_chunks(
     self, function: Any, values: np.ndarray, label: np.ndarray | None
   ) -> np.ndarray:
     parts = []
     for begin in range(0, len(values), self.chunk):
       chosen = slice(begin, begin + self.chunk)
-      given = {}
+      side_inputs = {}
       if label is not None:
-        given = models.given(label=padded(label[chosen], self.chunk))
-      made = function(padded(values[chosen], self.chunk), given)
-      parts.append(np.asarray(made)[: len(values[chosen])])
+        side_inputs = models.side_inputs(
+          label=padded(label[chosen], self.chunk)
+        )
+      rows = function(padded(values[chosen], self.chunk), side_inputs)
+      parts.append(np.asarray(rows)[: len(values[chosen])])
     return np.concatenate(parts)
 
 
 def padded(
   values: Shaped[np.ndarray, "n ..."], count: int
 ) -> Shaped[np.ndarray, "count ..."]:
-  """Returns values, and the first of them again until there are `count`."""
+  """Returns values, padded to `count` with copies of the first."""
   return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
 
 
-def open_run(
-  config: ConfigDict, workdir: str, *, chunk: int = CHUNK
-) -> Trained:
-  """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
+def load(
+  workdir: str | os.PathLike[str], *, best: bool = False, chunk: int = CHUNK
+) -> TrainedModel:
+  """Opens a trained run.
 
   Args:
-    config: the resolved config.
-    workdir: folder of the run.
-    chunk: see `Trained`.
+    workdir: folder or address of the run.
+    best: whether to read the checkpoint with the best validation result, not
+      the latest one.
+    chunk: see `TrainedModel`.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
-  state = checkpoint.load_state(workdir, best=config.eval.checkpoint == "best")
-  vae, variables = model_for_use(config, state)
-  return Trained(
-    config=config,
+  config = restore.load_config(workdir)
+  config.eval.checkpoint = "best" if best else "latest"
+  return open_run(config, workdir, chunk=chunk)
+
+
+def open_run(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  *,
+  chunk: int = CHUNK,
+  splits: datasets.Splits | None = None,
+) -> TrainedModel:
+  """Opens the checkpoint of a run that `config.eval.checkpoint` names.
+
+  Args:
+    config: the resolved config.
+    workdir: folder or address of the run.
+    chunk: see `TrainedModel`.
+    splits: the data set; None = opened when it is first asked for.
+
+  Raises:
+    ConfigError: there is no run, or no checkpoint that can be read.
+  """
+  opened = experiment.build(config, splits)
+  best = config.eval.checkpoint == "best"
+  state = restore.load_state(workdir, best=best, experiment=opened)
+  return of_state(opened, workdir, state, chunk=chunk)
+
+
+def of_state(
+  experiment: Experiment,
+  workdir: str | os.PathLike[str],
+  state: TrainState,
+  *,
+  chunk: int = CHUNK,
+) -> TrainedModel:
+  """Returns the model of a state, with averaged weights if it has them.
+
+  Args:
+    experiment: of the run.
+    workdir: folder or address of the run.
+    state: host copy.
+    chunk: see `TrainedModel`.
+  """
+  return TrainedModel(
+    experiment=experiment,
     workdir=storage.path(workdir),
     step=int(state.step),
-    vae=vae,
-    variables=variables,
+    variables=state_lib.eval_variables(experiment.config, state),
     chunk=chunk,
   )
 
 
-def open_split(config: ConfigDict, split: str) -> Any:
-  """Returns the source of a run's `train`, `validation` or `test` split."""
-  splits = datasets.open_splits(config.data)
-  return cache.open_source(getattr(splits, split), config.data)
+def sample_labels(
+  config: ConfigDict, source: datasets.Source | None, count: int
+) -> Integer[np.ndarray, "n ..."] | None:
+  """Returns the labels of samples of a conditional model, None for others.
+
+  They are the classes in turn, or the attributes of the split's first images.
+  """
+  if config.model.condition == "none":
+    return None
+  if config.model.condition == "label":
+    return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  return source.fetch(np.arange(count) % len(source))["label"]

@@ -1,4 +1,4 @@
-"""How fast a config trains on this machine: `--mode=benchmark`."""
+"""Measures speed and memory of training, to <workdir>/benchmark.json."""
 
 import resource
 import sys
@@ -11,63 +11,72 @@ from ml_collections import ConfigDict
 
 from vae_jax import train
 from vae_jax.runtime import devices, distributed, storage
+from vae_jax.training import setup
 
-# Steps are added until the measured part of the loop takes so long.
-_SECONDS = 15.0
+NEEDS = "config"
+SHARED = True
+
+
+def run(config: ConfigDict, workdir: str, *, seconds: float = 15.0) -> str:
+  """Measures how fast a config trains on this machine; returns a table.
+
+  Args:
+    config: of the model.
+    workdir: folder of the result.
+    seconds: duration of the measurement.
+  """
+  return table(benchmark(config, workdir, seconds=seconds))
 
 
 def benchmark(
-  config: ConfigDict, workdir: str, *, seconds: float | None = None
+  config: ConfigDict, workdir: str, *, seconds: float
 ) -> dict[str, Any]:
   """Trains briefly in a temporary folder, with the config's own logging.
 
-  A first short run says how many steps fill the time; the second is measured.
+  A short run estimates how many steps fill the time; a second is measured.
   Validation, pictures and saves are left out of images/s.
 
   Writes `<workdir>/benchmark.json` and returns what it wrote.
 
   Args:
     config: of the model.
-    workdir: where the result goes.
-    seconds: that the measured part takes; None: 15.
+    workdir: folder of the result.
+    seconds: duration of the measured part.
   """
-  seconds = _SECONDS if seconds is None else seconds
-  rate = _run(config, 2 * config.train.steps_per_call)["images_per_second"]
+  rate = _measure(config, 2 * config.train.steps_per_call)["images_per_second"]
   rate = distributed.from_lead("images per second", rate)
   steps = max(
     4 * config.train.steps_per_call,
     round(seconds * rate / config.train.batch_size),
   )
-  result = _run(config, steps)
+  result = _measure(config, steps)
   if devices.is_lead():
     storage.write_json(storage.path(workdir) / "benchmark.json", result)
   return result
 
 
-def _run(config: ConfigDict, steps: int) -> dict[str, Any]:
+def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
   config = config.copy_and_resolve_references()
   config.train.num_steps = steps
   config.train.num_epochs = 0.0
   config.train.validate_every_steps = steps + 1
   config.checkpoint.every_steps = steps + 1
+  costs = setup.Costs()
   begin = time.monotonic()
-  # Of the processes of a job the first one alone writes.
+  # In a job the first process alone writes to its folder.
   with tempfile.TemporaryDirectory() as folder:
-    _, costs = train.fit(config, folder)
+    train.train(config, folder, costs=costs)
   total = time.monotonic() - begin
   rate = costs.images / costs.seconds
-  flops = costs.flops_per_image * rate
   return {
     "images_per_second": rate,
     "ms_per_step": 1e3 * config.train.batch_size / rate,
     "share_waiting_for_data": costs.waited / costs.seconds,
     "compile_seconds": costs.compile_seconds,
     "flops_per_image": costs.flops_per_image,
-    "flops_per_second": flops,
+    "flops_per_second": costs.flops_per_image * rate,
     "peak_memory_bytes": _peak_memory(),
-    "device_memory_bytes": costs.memory.total,
-    "device_memory": costs.memory.parts(),
-    "exchanged_bytes_per_step": costs.exchanged,
+    "device_memory_bytes": costs.memory_bytes,
     "images": costs.images,
     "total_seconds": total,
     "devices": devices.describe_devices(),

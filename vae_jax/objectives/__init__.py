@@ -1,4 +1,4 @@
-"""Losses: each one a pure function `(vae, batch, *, step, ...) -> Terms`.
+"""Losses: each one a pure function `(vae, batch, *, ...) -> Terms`.
 
 The modules of this package are the registry: a public function in one of
 them whose first parameters are `vae` and `batch` is an objective, and
@@ -52,8 +52,8 @@ def names() -> list[str]:
   return sorted(
     name
     for module in _modules()
-    for name in registry.public_names(module)
-    if _is_objective(getattr(module, name))
+    for name, value in registry.public_values(module).items()
+    if _is_objective(value)
   )
 
 
@@ -63,7 +63,12 @@ def _function(config: ConfigDict) -> Objective:
   if not _is_objective(function):
     raise ConfigError(
       f"config.objective.name is {node.name!r}, which is no function of "
-      "(vae, batch, *, step, ...)."
+      "(vae, batch, *, ...)."
+    )
+  if "step" in inspect.signature(function).parameters:
+    raise ConfigError(
+      f"config.objective.name is {node.name!r}, which declares an argument "
+      "step; remove it and use batch.step, the optimizer steps so far."
     )
   return function
 
@@ -83,13 +88,11 @@ def hyperparameters(config: ConfigDict) -> dict[str, Any]:
   Raises:
     ConfigError: the name is unknown or is no objective.
   """
-  known = registry.keyword_arguments(_function(config))
-  known.pop("step", None)
-  return known
+  return registry.keyword_arguments(_function(config))
 
 
 def from_config(config: ConfigDict) -> Objective:
-  """Returns `config.objective` as a function `(vae, batch, *, step)`.
+  """Returns `config.objective` as a function `(vae, batch)`.
 
   Raises:
     ConfigError: the name is unknown, is no objective, or its arguments are

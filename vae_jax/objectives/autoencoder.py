@@ -7,13 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
 from vae_jax import models
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms
-
-# Apart from every key that a model draws from.
-_CORRUPT = 0xC0
-_DIRECTION = 0xD1
 
 Code = tuple[Float[Array, "b _"], ...]
 
@@ -34,7 +30,7 @@ def _penalised(
   )
 
 
-def autoencoder(vae: models.Vae, batch: Batch, *, step: jax.Array) -> Terms:
+def autoencoder(vae: models.Vae, batch: Batch) -> Terms:
   """-log p(x | z) at z = the posterior's mean.
 
   With likelihood gaussian of sigma^2 = 1/2 this is the summed squared error,
@@ -43,7 +39,6 @@ def autoencoder(vae: models.Vae, batch: Batch, *, step: jax.Array) -> Terms:
   References:
     Rumelhart, Hinton and Williams, Nature 323, 1986.
   """
-  del step
   return _decode(vae, vae.encode(batch.image).mean, batch.image)
 
 
@@ -51,7 +46,6 @@ def denoising_autoencoder(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   corruption: str = "masking",
   amount: float = 0.25,
 ) -> Terms:
@@ -60,7 +54,6 @@ def denoising_autoencoder(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far; not used.
     corruption: masking | salt_and_pepper | gaussian, see `corrupt`.
     amount: how much of it, see `corrupt`.
 
@@ -68,10 +61,9 @@ def denoising_autoencoder(
     Vincent et al., ICML 2008 (masking); Vincent et al., JMLR 11, 2010,
     section 3.3 (all three).
   """
-  del step
   corrupted = corrupt(
     batch.image,
-    base.stream(batch.key, _CORRUPT),
+    base.stream(batch.key, Stream.CORRUPTION),
     corruption=corruption,
     amount=amount,
   )
@@ -120,7 +112,6 @@ def sparse_autoencoder(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   penalty: str = "kl",
   weight: float = 1.0,
   rho: float = 0.05,
@@ -135,7 +126,6 @@ def sparse_autoencoder(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far; not used.
     penalty: kl | l1.
     weight: nats of loss per nat of kl, or per unit of l1.
     rho: kl: the share of images that each unit is to be active on.
@@ -143,7 +133,6 @@ def sparse_autoencoder(
   References:
     Ng, "Sparse autoencoder", CS294A lecture notes, 2011, section 3.
   """
-  del step
   base.check("penalty", penalty, penalty in ("kl", "l1"), "kl or l1")
   base.check("weight", weight, weight >= 0, "0 or more")
   base.check("rho", rho, 0 < rho < 1, "between 0 and 1")
@@ -176,7 +165,6 @@ def rae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   beta: float = 1e-4,
   kind: str = "l2",
   weight: float = 1e-7,
@@ -194,7 +182,6 @@ def rae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far; not used.
     beta: nats per squared unit of the code.
     kind: l2 | gradient_penalty.
     weight: nats per unit of the regulariser.
@@ -203,7 +190,6 @@ def rae(
     Ghosh et al., arXiv 1903.12436, section 3; the expectation: Hutchinson,
     Communications in Statistics 18, 1989.
   """
-  del step
   known = ("l2", "gradient_penalty")
   base.check("kind", kind, kind in known, " or ".join(known))
   base.check("beta", beta, beta >= 0, "0 or more")
@@ -215,7 +201,9 @@ def rae(
     value = sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)
     value = jnp.broadcast_to(value, plain.loss.shape)
   else:
-    value = _gradient_penalty(vae, z, base.stream(batch.key, _DIRECTION))
+    value = _gradient_penalty(
+      vae, z, base.stream(batch.key, Stream.JACOBIAN_SIGNS)
+    )
   size = sum(jnp.sum(jnp.square(group), axis=-1) for group in z)
   return _penalised(
     plain,

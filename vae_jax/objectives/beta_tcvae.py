@@ -88,7 +88,6 @@ def beta_tcvae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   alpha: float = 1.0,
   beta: float = 6.0,
   gamma: float = 1.0,
@@ -106,7 +105,6 @@ def beta_tcvae(
   Args:
     vae: the bound model, with a diagonal normal posterior.
     batch: this device's examples.
-    step: optimiser steps so far.
     alpha: weight of the index-code mutual information.
     beta: weight of the total correlation.
     gamma: weight of the latents' own divergences from the prior.
@@ -116,7 +114,6 @@ def beta_tcvae(
   References:
     Chen et al., arXiv 1802.04942, equations 2 and 4.
   """
-  del step
   if estimator not in _ESTIMATORS:
     raise ConfigError(
       f"config.objective.args.estimator is {estimator!r}; allowed are "
@@ -168,7 +165,6 @@ def dip_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   kind: str = "ii",
   lambda_od: float = 10.0,
   lambda_d: float = 10.0,
@@ -182,7 +178,6 @@ def dip_vae(
   Args:
     vae: the bound model, with a diagonal normal posterior.
     batch: this device's examples.
-    step: optimiser steps so far.
     kind: i for the means' covariance, ii for the codes'.
     lambda_od: nats per squared covariance of two latents.
     lambda_d: nats per squared deviation of a latent's variance from 1.
@@ -191,7 +186,6 @@ def dip_vae(
   References:
     Kumar, Sattigeri and Balakrishnan, arXiv 1711.00848, equations 6 and 7.
   """
-  del step
   if kind not in _KINDS:
     raise ConfigError(
       f"config.objective.args.kind is {kind!r}; allowed are "

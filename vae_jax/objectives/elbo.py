@@ -68,22 +68,19 @@ def kl_weight(
   return beta * jnp.minimum(1.0, fraction).astype(jnp.float32)
 
 
-def elbo(
-  vae: models.Vae, batch: Batch, *, step: jax.Array, kl: str = "auto"
-) -> Terms:
+def elbo(vae: models.Vae, batch: Batch, *, kl: str = "auto") -> Terms:
   """-ELBO = E_q[-log p(x | z)] + KL(q(z | x) || p(z)), one draw of z.
 
   References:
     Kingma and Welling, arXiv 1312.6114, equation 10 with L = 1.
   """
-  return beta_vae(vae, batch, step=step, beta=1.0, kl=kl)
+  return beta_vae(vae, batch, beta=1.0, kl=kl)
 
 
 def beta_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   beta: float = 4.0,
   schedule: str = "constant",
   warmup_steps: int = 0,
@@ -95,7 +92,6 @@ def beta_vae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     beta: weight of the rate once warmed up; 1 is the ELBO.
     schedule: constant | linear | cyclical | steps, see `kl_weight`.
     warmup_steps: optimiser steps until the weight stays at beta.
@@ -106,7 +102,7 @@ def beta_vae(
     Higgins et al., ICLR 2017 (openreview Sy2fzU9gl), equation 4.
   """
   weight = kl_weight(
-    step,
+    batch.step,
     beta=beta,
     schedule=schedule,
     warmup_steps=warmup_steps,

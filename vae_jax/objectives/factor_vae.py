@@ -14,13 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import distributions, models
 from vae_jax.config import ConfigError
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.models import critics
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms
-
-# Streams of randomness, apart from each other and from the posterior's.
-_COLUMNS, _PRIOR = 0xC01, 0x9A1
 
 
 def _judge(vae: models.Vae, x: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
@@ -65,7 +62,7 @@ def _tell_dependence(
   everyone, mask = global_batch.gather(batch, code)
   shape = (code.shape[-1],)
   noise = jax.vmap(lambda k: jax.random.uniform(k, shape))(
-    base.stream(batch.key, _COLUMNS)
+    base.stream(batch.key, Stream.PERMUTATIONS)
   )
   noise, _ = global_batch.gather(batch, noise)
   count = mask.sum()
@@ -86,7 +83,6 @@ def factor_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   gamma: float = 10.0,
   kl: str = "auto",
 ) -> Terms:
@@ -103,7 +99,6 @@ def factor_vae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: not used.
     gamma: weight of the total correlation, beyond its part of the ELBO.
     kl: auto | closed | sampled, see `terms.rate`.
 
@@ -114,7 +109,6 @@ def factor_vae(
   References:
     Kim and Mnih, arXiv 1802.05983, equations 2 and 3, algorithm 2.
   """
-  del step
   base.check("gamma", gamma, gamma >= 0, "0 or more")
   posterior = vae.encode(batch.image)
   z, log_q = posterior.sample_and_log_prob(batch.key)
@@ -138,9 +132,7 @@ def factor_vae(
 
 
 @base.needs(critics.WaeCritic, reads="latents")
-def wae_gan(
-  vae: models.Vae, batch: Batch, *, step: jax.Array, weight: float = 10.0
-) -> Terms:
+def wae_gan(vae: models.Vae, batch: Batch, *, weight: float = 10.0) -> Terms:
   """E_q[-log p(x | z)] - weight E_q[log D(z)]: q(z) is to look like p(z).
 
   The critic D tells draws of the prior from codes, by
@@ -152,7 +144,6 @@ def wae_gan(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: not used.
     weight: nats of distortion for one nat of -log D; the paper's lambda,
       where its cost is the distortion.
 
@@ -164,7 +155,6 @@ def wae_gan(
     Tolstikhin et al., arXiv 1711.01558, algorithm 1; Makhzani et al., arXiv
     1511.05644, section 2.
   """
-  del step
   base.check("weight", weight, weight >= 0, "0 or more")
   if vae.latent_prior.variables.get("params"):
     raise ConfigError(
@@ -182,7 +172,7 @@ def wae_gan(
   distortion = -likelihood.log_prob(batch.image)
   code, wanted = (
     base.flatten(z),
-    base.flatten(prior.sample(base.stream(batch.key, _PRIOR))),
+    base.flatten(prior.sample(base.stream(batch.key, Stream.WAE_GAN_PRIOR))),
   )
   fooling = jax.nn.softplus(-base.frozen(_judge, vae, code))
   real = vae.auxiliary(lax.stop_gradient(wanted))

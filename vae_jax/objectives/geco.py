@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -20,7 +19,6 @@ def capacity_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   capacity: float = 25.0,
   gamma: float = 1000.0,
   warmup_steps: int = 100_000,
@@ -35,7 +33,6 @@ def capacity_vae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     capacity: C once warmed up, nats.
     gamma: nats lost per nat that the rate is away from C.
     warmup_steps: optimiser steps until C stays at the capacity; 0 = at once.
@@ -52,9 +49,11 @@ def capacity_vae(
   base.check("gamma", gamma, gamma >= 0, "0 or more")
   base.check("warmup_steps", warmup_steps, warmup_steps >= 0, "0 or more")
   base.check("per", per, per in ("batch", "example"), "batch or example")
-  fraction = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+  fraction = 1.0
+  if warmup_steps:
+    fraction = jnp.minimum(1.0, batch.step / warmup_steps)
   target = jnp.float32(capacity) * fraction
-  plain = elbo.elbo(vae, batch, step=step, kl=kl)
+  plain = elbo.elbo(vae, batch, kl=kl)
   away = plain.rate - target
   held = away
   if per == "batch":
@@ -72,7 +71,6 @@ def free_bits(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   free_nats: float = 0.25,
   per: str = "dimension",
   beta: float = 1.0,
@@ -91,7 +89,6 @@ def free_bits(
   Args:
     vae: the bound model; its KL divergence must have a closed form.
     batch: this device's examples.
-    step: optimiser steps so far.
     free_nats: lambda, nats per part.
     per: what a part j is: each latent "dimension", or each "group" of them.
     beta: weight of the sum once warmed up.
@@ -107,7 +104,7 @@ def free_bits(
   """
   base.check("free_nats", free_nats, free_nats >= 0, "0 or more")
   weight = elbo.kl_weight(
-    step,
+    batch.step,
     beta=beta,
     schedule=schedule,
     warmup_steps=warmup_steps,
@@ -172,7 +169,6 @@ def geco(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   kappa: float = 0.1,
   kl: str = "auto",
 ) -> Terms:
@@ -190,7 +186,6 @@ def geco(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     kappa: tolerated root mean square error of a pixel value in [0, 1]; the
       paper's kappa is this times sqrt(D), D = height * width * channels.
     kl: auto | closed | sampled, see `terms.rate`.
@@ -199,7 +194,6 @@ def geco(
     Rezende and Viola, arXiv 1810.00597, algorithm 1, with the
     reconstruction-error constraint.
   """
-  del step
   base.check("kappa", kappa, kappa >= 0, "0 or more")
   base.check_all_levels("geco", vae)
   posterior = vae.encode(batch.image)

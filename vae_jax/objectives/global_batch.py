@@ -8,6 +8,7 @@ weight 1 and the gradient of one device alone.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vae_jax.data.batch import Batch
@@ -32,7 +33,7 @@ def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
 def positions(batch: Batch) -> Int[Array, " b"]:
   """Returns the place of this device's examples in the global batch."""
   count = len(batch.mask)
-  return devices.axis_index() * count + jnp.arange(count)
+  return lax.axis_index(devices.AXIS) * count + jnp.arange(count)
 
 
 def mean(

@@ -19,12 +19,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from vae_jax import models
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Terms
-
-# Apart from whatever else is drawn from an example's key.
-_DRAWS = 0x1A
 
 
 @struct.dataclass
@@ -57,7 +54,7 @@ def draw_keys(
   A draw depends on its number alone, not on how many there are.
   """
   fold = jax.vmap(jax.random.fold_in, (0, None))
-  own = fold(key, _DRAWS)
+  own = fold(key, Stream.WEIGHTED_DRAWS)
   return jax.vmap(fold, (None, 0))(own, draws)
 
 
@@ -130,9 +127,7 @@ def terms_of(
   )
 
 
-def iwae(
-  vae: models.Vae, batch: Batch, *, step: jax.Array, num_samples: int = 50
-) -> Terms:
+def iwae(vae: models.Vae, batch: Batch, *, num_samples: int = 50) -> Terms:
   """-L_K, the importance-weighted bound.
 
   Its gradient is that of -sum_k v_k log w_k at fixed v = softmax(log w).
@@ -140,20 +135,18 @@ def iwae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_samples: K, draws per image; 1 is the ELBO with a sampled rate.
 
   References:
     Burda, Grosse and Salakhutdinov, arXiv 1509.00519, equation 8.
   """
-  return miwae(vae, batch, step=step, num_outer=1, num_samples=num_samples)
+  return miwae(vae, batch, num_outer=1, num_samples=num_samples)
 
 
 def miwae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   num_outer: int = 8,
   num_samples: int = 8,
 ) -> Terms:
@@ -162,7 +155,6 @@ def miwae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_outer: M, bounds that are averaged; with K = 1 this is the ELBO of M
       draws.
     num_samples: K, draws per bound and image.
@@ -170,7 +162,6 @@ def miwae(
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (MIWAE).
   """
-  del step
   base.check("num_outer", num_outer, num_outer >= 1, "at least 1")
   base.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = vae.encode(batch.image)
@@ -190,7 +181,6 @@ def piwae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   num_outer: int = 8,
   num_samples: int = 8,
 ) -> Terms:
@@ -202,14 +192,12 @@ def piwae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_outer: M, bounds that are averaged for the encoder.
     num_samples: K, draws in each of them.
 
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (PIWAE).
   """
-  del step
   base.check("num_outer", num_outer, num_outer >= 1, "at least 1")
   base.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = vae.encode(batch.image)
@@ -227,7 +215,6 @@ def ciwae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   beta: float = 0.05,
   num_samples: int = 50,
 ) -> Terms:
@@ -236,14 +223,12 @@ def ciwae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     beta: share of the ELBO, 0 to 1.
     num_samples: K, draws per image.
 
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (CIWAE).
   """
-  del step
   base.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   base.check("beta", beta, 0 <= beta <= 1, "from 0 to 1")
   posterior = vae.encode(batch.image)

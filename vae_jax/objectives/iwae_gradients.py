@@ -40,9 +40,7 @@ def _scale_gradient_jvp(primals: tuple, tangents: tuple) -> tuple:
   return z, factor[..., None] * dz
 
 
-def stl(
-  vae: models.Vae, batch: Batch, *, step: jax.Array, num_samples: int = 1
-) -> Terms:
+def stl(vae: models.Vae, batch: Batch, *, num_samples: int = 1) -> Terms:
   """-L_K, whose gradient for the encoder is -sum_k v_k D_k.
 
   Unbiased for K = 1, the ELBO; biased beyond, where `dreg` is not. It
@@ -51,13 +49,11 @@ def stl(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_samples: K, draws per image.
 
   References:
     Roeder, Wu and Duvenaud, arXiv 1703.09194 (the path derivative).
   """
-  del step
   base.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   posterior = _normal_posterior("stl", vae, batch)
   z, _ = iwae.sample(posterior, batch.key, jnp.arange(num_samples))
@@ -66,9 +62,7 @@ def stl(
   return iwae.terms_of(loss, posterior, vae.prior(), drawn)
 
 
-def dreg(
-  vae: models.Vae, batch: Batch, *, step: jax.Array, num_samples: int = 50
-) -> Terms:
+def dreg(vae: models.Vae, batch: Batch, *, num_samples: int = 50) -> Terms:
   """-L_K, whose gradient for the encoder is -sum_k v_k^2 D_k.
 
   The mean of the gradient of `iwae`, with less noise, at the same cost.
@@ -76,13 +70,11 @@ def dreg(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_samples: K, draws per image.
 
   References:
     Tucker et al., arXiv 1810.04152 (IWAE-DReG).
   """
-  del step
   base.check("num_samples", num_samples, num_samples >= 1, "at least 1")
   _refuse_dropout("dreg", vae)
   posterior = _normal_posterior("dreg", vae, batch)
@@ -93,7 +85,6 @@ def rws(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   num_samples: int = 50,
   doubly: bool = False,
 ) -> Terms:
@@ -107,7 +98,6 @@ def rws(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     num_samples: K, draws per image, 2 or more: a single weight is always 1.
     doubly: whether the encoder's gradient goes through the draws.
 
@@ -115,7 +105,6 @@ def rws(
     Bornschein and Bengio, arXiv 1406.2751 (wake-phase updates of both
     networks); doubly: Tucker et al., arXiv 1810.04152 (RWS-DReG).
   """
-  del step
   base.check("num_samples", num_samples, num_samples >= 2, "at least 2")
   posterior = _normal_posterior("rws", vae, batch)
   if doubly:

@@ -3,7 +3,6 @@
 import functools
 
 import dm_pix
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -102,7 +101,6 @@ def ssim_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   weight: float = 1.0,
   beta: float = 1.0,
   schedule: str = "constant",
@@ -119,7 +117,6 @@ def ssim_vae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     weight: nats per pixel value of an image with nothing in common.
     beta: weight of the rate once warmed up.
     schedule: constant | linear | cyclical | steps, see `elbo.kl_weight`.
@@ -133,7 +130,7 @@ def ssim_vae(
   base.check("weight", weight, weight >= 0, "0 or more")
   base.check_all_levels("ssim_vae", vae)
   rate_weight = elbo.kl_weight(
-    step,
+    batch.step,
     beta=beta,
     schedule=schedule,
     warmup_steps=warmup_steps,

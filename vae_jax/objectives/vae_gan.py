@@ -6,13 +6,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vae_jax import models
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.models import critics
 from vae_jax.objectives import base
 from vae_jax.objectives.base import Terms
-
-# Apart from every key that the model draws from.
-_PRIOR = 0x9A2
 
 
 def _image(
@@ -39,7 +36,6 @@ def vae_gan(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   gamma: float = 1e-6,
   kl: str = "auto",
 ) -> Terms:
@@ -58,7 +54,6 @@ def vae_gan(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: not used.
     gamma: weight of the distance, which is a sum over features, in the
       decoder's loss; the default is the authors'.
     kl: auto | closed | sampled, see `terms.rate`.
@@ -71,13 +66,12 @@ def vae_gan(
   References:
     Larsen et al., arXiv 1512.09300, section 3 and algorithm 1.
   """
-  del step
   base.check("gamma", gamma, gamma >= 0, "0 or more")
   base.check_all_levels("vae_gan", vae)
   posterior, prior = vae.encode(batch.image), vae.prior()
   z, log_q = posterior.sample_and_log_prob(batch.key)
   rate = base.rate(posterior, prior, z, log_q, kl=kl)
-  keys = base.stream(batch.key, _PRIOR)
+  keys = base.stream(batch.key, Stream.VAE_GAN_PRIOR)
   likelihood = vae.decode(lax.stop_gradient(z))
   distortion = -likelihood.log_prob(batch.image)
   remade = likelihood.mean

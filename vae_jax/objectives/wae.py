@@ -9,14 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vae_jax import distributions, models
-from vae_jax.data.batch import Batch
+from vae_jax.data.batch import Batch, Stream
 from vae_jax.objectives import base, global_batch
 from vae_jax.objectives.base import Terms
 
 _KERNELS = ("imq", "rbf")
 _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-# Apart from the keys that codes are drawn with.
-_PRIOR, _PROJECTIONS = 0x9B, 0x5D
 
 
 def kernel_values(
@@ -102,7 +100,7 @@ def sliced_wasserstein(
   References:
     Kolouri et al., arXiv 1804.01947, algorithm 1.
   """
-  key = jax.random.fold_in(global_batch.key(batch), _PROJECTIONS)
+  key = jax.random.fold_in(global_batch.key(batch), Stream.PROJECTIONS)
   directions = jax.random.normal(key, (z.shape[-1], projections))
   directions /= jnp.linalg.norm(directions, axis=0, keepdims=True)
 
@@ -122,7 +120,6 @@ def wae_mmd(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   weight: float = 200.0,
   kernel: str = "imq",
 ) -> Terms:
@@ -135,14 +132,12 @@ def wae_mmd(
   Args:
     vae: the bound model; its posterior may be deterministic.
     batch: this device's examples.
-    step: optimiser steps so far.
     weight: nats per unit of MMD^2; see `kernel_values` for its scale.
     kernel: imq | rbf.
 
   References:
     Tolstikhin et al., arXiv 1711.01558, algorithm 2.
   """
-  del step
   base.check("kernel", kernel, kernel in ("imq", "rbf"), "imq or rbf")
   base.check("weight", weight, weight >= 0, "0 or more")
   posterior = vae.encode(batch.image)
@@ -164,7 +159,6 @@ def info_vae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   alpha: float = 0.0,
   lambda_mmd: float = 100.0,
   kernel: str = "rbf",
@@ -178,7 +172,6 @@ def info_vae(
   Args:
     vae: the bound model.
     batch: this device's examples.
-    step: optimiser steps so far.
     alpha: weight of the information between image and code.
     lambda_mmd: weight of the divergence of q(z) from the prior, nats per unit
       of MMD^2; see `kernel_values` for its scale.
@@ -188,7 +181,6 @@ def info_vae(
   References:
     Zhao, Song and Ermon, arXiv 1706.02262, with the MMD as divergence.
   """
-  del step
   base.check("kernel", kernel, kernel in ("imq", "rbf"), "imq or rbf")
   base.check("alpha", alpha, alpha <= 1, "at most 1")
   least = 1 - alpha
@@ -214,7 +206,6 @@ def swae(
   vae: models.Vae,
   batch: Batch,
   *,
-  step: jax.Array,
   weight: float = 10.0,
   projections: int = 50,
 ) -> Terms:
@@ -223,14 +214,12 @@ def swae(
   Args:
     vae: the bound model; its posterior may be deterministic.
     batch: this device's examples.
-    step: optimiser steps so far.
     weight: nats per squared unit of the latents.
     projections: random directions a step.
 
   References:
     Kolouri et al., arXiv 1804.01947, algorithm 1, squared cost.
   """
-  del step
   base.check("weight", weight, weight >= 0, "0 or more")
   base.check("projections", projections, projections >= 1, "at least 1")
   posterior = vae.encode(batch.image)
@@ -261,5 +250,5 @@ def _code_and_rate(
 
 def _prior_draws(vae: models.Vae, batch: Batch) -> Float[Array, "b d"]:
   """Returns one draw from the prior per example."""
-  key = base.stream(batch.key, _PRIOR)
+  key = base.stream(batch.key, Stream.PRIOR)
   return base.flatten(vae.prior().sample(key))

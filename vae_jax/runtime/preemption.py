@@ -1,7 +1,7 @@
-"""Signals that ask a run to end: save first, then leave with a code of its own.
+"""Signals that end a run after a last checkpoint.
 
-Machines are taken away with SIGTERM and some seconds' notice; people press
-Ctrl-C.
+Schedulers send SIGTERM some seconds before they take a machine away; people
+press Ctrl-C.
 """
 
 import contextlib
@@ -11,90 +11,112 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 from absl import logging
 
-# Seconds within which two signals are one.
-_ONE_SIGNAL = 1.0
-# Seconds from a second signal to the end, whatever the main thread hangs in.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Schedulers signal a process and its parent, so that it may get two at once.
+_ONE_SIGNAL_SECONDS = 1.0
+# Time for a clean end after a second signal, before the process is ended.
 _LAST_SECONDS = 5.0
-_came: list[int] | None = None
 
 
 class Interrupted(Exception):
-  """A signal ended the run after a checkpoint; the same command goes on."""
+  """A signal ended the run after a checkpoint; the same command resumes it."""
 
-  # Distinct from failure, so that a launcher knows to start it again.
+  # Launchers restart a job that ends with it.
   exit_code = 75
-  # All processes of a job end so at the same step.
-  together = True
+
+
+class _Handler:
+  """Handler of both signals, and what it replaced."""
+
+  def __init__(self):
+    self._previous = {n: signal.getsignal(n) for n in _SIGNALS}
+    self._first: float | None = None
+
+  def received(self) -> bool:
+    """Returns whether a signal has arrived."""
+    return self._first is not None
+
+  def is_second(self) -> bool:
+    """Returns whether a signal that arrives now is another than the first."""
+    return (
+      self.received() and time.monotonic() - self._first > _ONE_SIGNAL_SECONDS
+    )
+
+  def __call__(self, number: int, frame: FrameType | None) -> None:
+    if self.is_second():
+      self.uninstall()
+      signal.raise_signal(number)
+    elif not self.received():
+      self._first = time.monotonic()
+      logging.info("Saving after the current steps; a second signal ends now.")
+
+  def install(self) -> None:
+    for number in _SIGNALS:
+      signal.signal(number, self)
+
+  def uninstall(self) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[Callable[[], bool]]:
-  """Yields whether SIGTERM or Ctrl-C came; a second one acts at once.
+  """Yields a function that returns whether SIGTERM or SIGINT has arrived.
 
-  Inside another one it yields what that one hears.
+  A second signal acts as without this block, and ends the process after some
+  seconds even if the main thread hangs in a driver. Nested uses share one
+  handler. Signals are ignored in threads, such as those of a notebook.
   """
-  global _came
-  if _came is not None:
-    heard = _came
-    yield lambda: bool(heard)
+  outer = signal.getsignal(signal.SIGTERM)
+  if isinstance(outer, _Handler):
+    yield outer.received
     return
-  came: list[int] = []
-  first: list[float] = []
-  previous: dict[int, Any] = {}
+  handler = _Handler()
+  if threading.current_thread() is not threading.main_thread():
+    # Python allows handlers in the main thread only.
+    yield handler.received
+    return
+  handler.install()
+  with _ended_by_a_second_signal():
+    try:
+      yield handler.received
+    finally:
+      handler.uninstall()
 
-  def restore() -> None:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
 
-  def insist() -> None:
-    # Python's handlers wait for the main thread, which may hang in a driver.
-    begin = None
-    while numbers := heard.recv(64):
-      if numbers[0] not in previous:
+@contextlib.contextmanager
+def _ended_by_a_second_signal() -> Iterator[None]:
+  """Ends the process some seconds after a second signal inside the block.
+
+  Python's handlers run in the main thread, which may hang; a thread reads the
+  numbers of the signals from the wakeup file descriptor instead.
+  """
+  reader, writer = socket.socketpair()
+  ended = threading.Event()
+
+  def read() -> None:
+    first = None
+    while numbers := reader.recv(64):
+      if numbers[0] not in _SIGNALS:
         continue
       now = time.monotonic()
-      begin = begin or now
-      if now - begin > _ONE_SIGNAL and not ended.wait(_LAST_SECONDS):
+      first = first or now
+      if now - first > _ONE_SIGNAL_SECONDS and not ended.wait(_LAST_SECONDS):
         os._exit(128 + numbers[0])
 
-  def again(number: int, frame: Any) -> None:
-    # Schedulers tell a process and its step, both at the same time.
-    if time.monotonic() - first[0] > _ONE_SIGNAL:
-      restore()
-      signal.raise_signal(number)
-
-  def handle(number: int, frame: Any) -> None:
-    came.append(number)
-    first.append(time.monotonic())
-    for each in previous:
-      signal.signal(each, again)
-    logging.info("Saving after the current steps; a second signal stops now.")
-
-  heard, told = socket.socketpair()
-  ended = threading.Event()
+  writer.setblocking(False)
+  before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+  thread = threading.Thread(target=read, daemon=True, name="signals")
+  thread.start()
   try:
-    for number in (signal.SIGTERM, signal.SIGINT):
-      previous[number] = signal.signal(number, handle)
-    told.setblocking(False)
-    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-  except ValueError:
-    # Only the main thread may handle signals; a notebook's worker may not.
-    before = None
-  listener = threading.Thread(target=insist, daemon=True, name="signals")
-  listener.start()
-  _came = came
-  try:
-    yield lambda: bool(came)
+    yield
   finally:
-    _came = None
-    if before is not None:
-      signal.set_wakeup_fd(before)
-    restore()
+    signal.set_wakeup_fd(before)
     ended.set()
-    told.close()
-    listener.join()
-    heard.close()
+    writer.close()
+    thread.join()
+    reader.close()

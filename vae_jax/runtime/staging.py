@@ -1,56 +1,54 @@
-"""Checkpoints at an address, written by way of a folder of this machine.
+"""Checkpoints at an address, written by way of a local folder.
 
-Orbax makes a checkpoint whole by renaming its folder, which no object store
-can do. So it writes to a local folder, from where each checkpoint is copied in
-the background, the file that it writes last also being put last: without it a
-checkpoint at an address is none.
+TensorStore, as Orbax 0.12.8 calls it, writes to s3:// addresses as if they
+were local folders, and Orbax completes a checkpoint by renaming its folder.
+So Orbax writes to a local folder, and each checkpoint is copied in the
+background. The copy ends with the file `LAST`, and is complete if that exists.
 """
 
 import contextlib
-import fcntl
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import TextIO
 
-from vae_jax.runtime import devices, storage, transfer
+from vae_jax.runtime import devices, locks, storage, transfer
 
-# Orbax writes it to each checkpoint's own folder.
-_LAST = "_CHECKPOINT_METADATA"
+# Orbax writes it to the folder of each checkpoint.
+LAST = "_CHECKPOINT_METADATA"
 # The large part of a checkpoint.
 _STATE = "state/"
-# Of `scratch`.
 _LOCK = ".lock"
 
 
 def complete(folder: storage.Path) -> list[storage.Path]:
   """Returns the folders of the complete checkpoints, in no order."""
-  # Orbax gives a checkpoint its number for a name when it is complete.
-  found = _numbered(folder)
+  # Orbax renames a complete checkpoint to its step.
+  steps = _numbered(folder)
   if storage.is_remote(folder):
-    found = [p for p in found if (p / _LAST).exists()]
-  return found
+    steps = [p for p in steps if (p / LAST).exists()]
+  return steps
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[pathlib.Path]:
-  """Yields an empty folder of this machine, removed at the end.
+  """Yields an empty local folder, and removes it at the end.
 
-  It holds a lock, which the kernel drops with its process: those without one
-  are of killed processes, and go when the next one is made.
+  It also removes the folders of killed processes, whose locks the kernel has
+  dropped.
   """
   root = pathlib.Path(devices.cache_root()) / "staging"
   root.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
-    # One at a time: a new folder has no lock yet.
-    with root.with_name("staging.lock").open("a") as turn:
-      if _locked(turn, fcntl.LOCK_EX):
-        _sweep(root)
+    # A new folder has no lock yet, so that one process at a time makes one.
+    with locks.file_lock(
+      root.with_name("staging.lock"), "making a folder"
+    ) as is_held:
+      for folder in root.iterdir() if is_held else ():
+        _remove_if_left(folder)
       outer = pathlib.Path(tempfile.mkdtemp(dir=root))
-      lock = stack.enter_context((outer / _LOCK).open("a"))
-      _locked(lock, fcntl.LOCK_EX)
+      stack.enter_context(locks.file_lock(outer / _LOCK))
     # Before the lock is dropped.
     stack.callback(shutil.rmtree, outer, ignore_errors=True)
     folder = outer / "content"
@@ -58,27 +56,17 @@ def scratch() -> Iterator[pathlib.Path]:
     yield folder
 
 
-def _sweep(root: pathlib.Path) -> None:
-  for folder in root.iterdir():
-    # Its owner may remove it at the same time.
-    with contextlib.suppress(OSError), (folder / _LOCK).open("a") as lock:
-      if _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked(file: TextIO, how: int) -> bool:
-  """Returns whether it is locked now; not if another process has it locked, or
-  on a file system that knows no locks."""
-  try:
-    fcntl.flock(file, how)
-  except OSError:
-    return False
-  return True
+def _remove_if_left(folder: pathlib.Path) -> None:
+  """Removes a folder of `scratch` whose process is dead."""
+  # Another process owns it, or is removing it.
+  with contextlib.suppress(OSError), locks.file_lock(folder / _LOCK) as is_held:
+    if is_held:
+      shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def local(folder: storage.Path) -> Iterator[pathlib.Path]:
-  """Yields a folder that is here already, or a copy that is removed again."""
+  """Yields a local folder as it is, or a temporary copy of a remote one."""
   if not storage.is_remote(folder):
     yield folder
     return
@@ -89,37 +77,40 @@ def local(folder: storage.Path) -> Iterator[pathlib.Path]:
 
 
 class Mirror:
-  """Keeps at an address what Orbax keeps in a local folder.
+  """Keeps the checkpoints of a local folder at an address, too.
 
-  Of what is there at the beginning, the local folder has only the little that
-  tells Orbax what to remove. One process at a time may have one of an address.
+  The local folder starts with all files but the state of each checkpoint at
+  the address, from which Orbax decides which one to remove. One process at a
+  time may have a mirror of an address.
+
+  Attributes:
+    folder: the local folder.
   """
 
   def __init__(self, remote: storage.Path):
-    """Makes the local folder, with the little that it has at first."""
+    """Makes the local folder."""
     self._stack = contextlib.ExitStack()
     self.folder = self._stack.enter_context(scratch())
     self._remote = remote
     self._pool = futures.ThreadPoolExecutor(1)
     self._copying: futures.Future[None] | None = None
-    self._without_state = set()
-    # Nothing else may be removed: should another process own the address by
-    # then, the rest is of its making.
+    # Only these may be removed, because another process may own the address
+    # by then.
     self._known = {step.name for step in _numbered(remote)}
-    for step in complete(remote):
-      self._without_state.add(step.name)
-      for name in transfer.listing(step):
+    self._without_state = {step.name for step in complete(remote)}
+    for step in self._without_state:
+      for name in transfer.listing(remote / step):
         if not name.startswith(_STATE):
-          content = (step / name).read_bytes()
-          storage.write_bytes(self.folder / step.name / name, content)
+          content = (remote / step / name).read_bytes()
+          storage.write_bytes(self.folder / step / name, content)
 
   def copy_after(self, saved: Callable[[], None]) -> None:
-    """Copies what is new, and removes what is gone, once `saved` returns."""
+    """Starts a copy of the changes, once `saved` returns."""
     self.wait()
     self._copying = self._pool.submit(self._copy, saved)
 
   def wait(self) -> None:
-    """Returns when all is at the address; raises what kept it from it."""
+    """Waits for the copy, and raises its error."""
     copying, self._copying = self._copying, None
     if copying is not None:
       copying.result()
@@ -134,22 +125,21 @@ class Mirror:
 
   def _copy(self, saved: Callable[[], None]) -> None:
     saved()
-    kept = {step.name for step in complete(self.folder)}
+    here = {step.name for step in complete(self.folder)}
     there = {step.name for step in complete(self._remote)}
-    for name in sorted(kept - there - self._without_state, key=int):
+    for name in sorted(here - there - self._without_state, key=int):
       self._known.add(name)
-      # What an upload that a kill cut short has left would be mixed with it.
+      # A killed upload of the same step may have left files.
       _remove(self._remote / name)
-      transfer.upload(self.folder / name, self._remote / name, last=_LAST)
-    # With those of an upload that a kill cut short.
+      transfer.upload(self.folder / name, self._remote / name, last=LAST)
     for step in _numbered(self._remote):
-      if step.name in self._known - kept:
+      if step.name in self._known - here:
         _remove(step)
 
 
 def _remove(step: storage.Path) -> None:
-  # While it is removed it is none.
-  (step / _LAST).unlink(missing_ok=True)
+  # First the file without which the checkpoint is incomplete.
+  (step / LAST).unlink(missing_ok=True)
   step.rmtree(missing_ok=True)
 
 

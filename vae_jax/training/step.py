@@ -1,11 +1,15 @@
-"""The train and evaluation steps, mapped over devices: one shared forward.
+"""The train and evaluation steps of one device, and their mapped versions.
 
-A dispatch runs up to `config.train.steps_per_call` optimiser steps on the
+A dispatch runs up to `config.train.steps_per_call` optimizer steps on the
 device. The number of steps is an argument, not a shape: one compiled program
-serves every dispatch, and so the same step gives the same bits however the
-run is cut into dispatches by logging, checkpoints or a restart.
+serves every dispatch, so that a step gives the same bits however logging,
+checkpoints or a restart cut the run into dispatches.
+
+All functions but `make_*` run inside the mapped function, on the part of a
+batch that one device holds.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,113 +17,235 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import struct
 from jax import lax
-from ml_collections import ConfigDict
+from jaxtyping import Array, Int32
 
 from vae_jax import models, objectives
-from vae_jax.data import binarize
 from vae_jax.data.batch import Batch
+from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, optim
+from vae_jax.training import batch as batch_lib
+from vae_jax.training import optim
+from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
-# Domains of randomness: nothing drawn in one is drawn in another.
-_TRAIN, _EVALUATE, _DROPOUT = 0x7A, 0xE0, 0xD0
-
-
-@struct.dataclass
-class TrainState:
-  """Everything that a run carries from step to step.
-
-  Leaves are arrays on the host, one copy per device with a leading axis, or
-  only shapes, depending on where the state is.
-
-  Attributes:
-    step: optimiser steps so far, skipped ones included; it alone decides
-      which examples and which random numbers come next.
-    params: weights.
-    model_state: collections that a forward pass updates (BatchNorm).
-    opt_state: the optimiser's; a skipped step leaves it, and with it the
-      learning-rate schedule, as it was.
-    ema_params: averaged weights before `optim.debias_ema`; None if off.
-    skipped: steps skipped so far.
-    skipped_in_row: steps skipped just now, one after another.
-  """
-
-  step: Any
-  params: Any
-  model_state: Any
-  opt_state: Any
-  ema_params: Any
-  skipped: Any
-  skipped_in_row: Any
+Arrays = dict[str, jax.Array]  # by name
 
 
-def init_state(
-  config: ConfigDict, shape: tuple[int, int, int], num_steps: int
-) -> TrainState:
-  """Returns the state before the first step, a function of config.seed."""
-  return state_of(config, build.init_variables(config, shape), num_steps)
-
-
-def state_of(
-  config: ConfigDict, variables: dict[str, Any], num_steps: int
-) -> TrainState:
-  """Returns the state before the first step, with these variables."""
-  model_state = dict(variables)
-  params = model_state.pop("params")
-  zero = jnp.zeros((), jnp.int32)
-  return TrainState(
-    step=zero,
-    params=params,
-    model_state=model_state,
-    opt_state=optim.optimizer(config, num_steps).init(params),
-    ema_params=(
-      jax.tree.map(jnp.zeros_like, params) if config.optim.ema_decay else None
-    ),
-    skipped=zero,
-    skipped_in_row=zero,
+def make_train_steps(
+  experiment: Experiment,
+) -> Callable[..., tuple[TrainState, Arrays, jax.Array]]:
+  """Returns `train_steps` of an experiment, mapped; the state is donated."""
+  return parallel.pmap(
+    functools.partial(train_steps, experiment), donate_argnums=(0,)
   )
 
 
-def eval_params(config: ConfigDict, state: TrainState) -> Any:
-  """Returns the weights to evaluate, of a host copy of the state: averaged
-  ones where the config asks for them."""
-  count = int(state.step) - int(state.skipped)
-  if state.ema_params is None or count == 0:
-    return state.params
-  return optim.debias_ema(state.ema_params, config.optim.ema_decay, count)
+def make_eval_step(experiment: Experiment) -> Callable[..., Arrays]:
+  """Returns `eval_step` of an experiment, mapped."""
+  return parallel.pmap(functools.partial(eval_step, experiment))
+
+
+def train_steps(
+  experiment: Experiment,
+  state: TrainState,
+  data: Arrays,
+  control: Int32[Array, "2"],
+  seed: jax.Array,
+) -> tuple[TrainState, Arrays, jax.Array]:
+  """Runs the steps of one dispatch.
+
+  Args:
+    experiment: of the run.
+    state: before the first step.
+    data: `image` uint8 [k a b h w c], `index` int32 [k a b] and perhaps
+      `label` [k a b ...]: k steps, a micro-batches, b images.
+    control: how many of the k steps to run, and whether this process has
+      received a stop signal.
+    seed: of the run.
+
+  Returns:
+    The state after the steps; metrics [k], which are means over the global
+    batch and 0 for steps that did not run; whether any process has received a
+    stop signal, so that all processes stop after the same step.
+  """
+  count, stop = control
+
+  def body(i: jax.Array, carry: Any) -> Any:
+    state, history = carry
+    step_data = jax.tree.map(
+      lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data
+    )
+    state, metrics = train_step(experiment, state, step_data, seed)
+    history = jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
+    return state, history
+
+  first = jax.tree.map(lambda v: v[0], data)
+  one_step = functools.partial(train_step, experiment)
+  _, shapes = jax.eval_shape(one_step, state, first, seed)
+  steps = data["index"].shape[0]
+  history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
+  state, history = lax.fori_loop(0, count, body, (state, history))
+  return state, history, lax.psum(stop, parallel.AXIS) > 0
+
+
+def train_step(
+  experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
+) -> tuple[TrainState, Arrays]:
+  """Takes one optimizer step, or skips it if gradient or loss is not finite.
+
+  Args:
+    experiment: of the run.
+    state: before the step.
+    data: of the step, [a b ...]; see `train_steps`.
+    seed: of the run.
+
+  Returns:
+    The state after the step, and scalar metrics.
+  """
+  grads, model_state, means = gradients(experiment, state, data, seed)
+  norm = optax.tree.norm(grads)
+  # Norm and loss are already global: all devices take the same decision. A
+  # comparison with nan is False, which skips.
+  good = jnp.isfinite(norm) & jnp.isfinite(means["loss"])
+  if experiment.config.optim.skip_norm:
+    good &= norm <= experiment.config.optim.skip_norm
+  # A branch, because selecting element by element reads and writes the state
+  # once more: 5% of a step of a small network on a CPU.
+  state_after = lax.cond(
+    good,
+    lambda: update(experiment, state, grads, model_state),
+    lambda: state,
+  )
+  skipped = 1 - good.astype(jnp.int32)
+  metrics = {
+    **means,
+    "grad_norm": norm,
+    "learning_rate": experiment.learning_rate(state.step - state.skipped),
+    "skipped": skipped,
+  }
+  return state_after.replace(
+    step=state.step + 1,
+    skipped=state.skipped + skipped,
+    skipped_in_row=(state.skipped_in_row + 1) * skipped,
+  ), metrics
+
+
+def update(
+  experiment: Experiment,
+  state: TrainState,
+  grads: Params,
+  model_state: Variables,
+) -> TrainState:
+  """Returns the state with updated weights; its counters are unchanged."""
+  updates, opt_state = experiment.optimizer.update(
+    grads, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  ema = state.ema_params
+  if ema is not None:
+    ema = optim.update_ema(ema, params, experiment.config.optim.ema_decay)
+  return state.replace(
+    params=params,
+    model_state=model_state,
+    opt_state=opt_state,
+    ema_params=ema,
+  )
+
+
+def gradients(
+  experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
+) -> tuple[Params, Variables, Arrays]:
+  """Returns gradient, model state and mean terms over the global batch.
+
+  Args: as `train_step`.
+  """
+
+  def micro_batch(
+    model_state: Variables, place: jax.Array, data: Arrays
+  ) -> tuple[Params, Variables, Arrays]:
+    batch, dropout_key = batch_lib.train_batch(
+      experiment.config, data, place, step=state.step, seed=seed
+    )
+    return micro_batch_gradients(
+      experiment, state.params, model_state, batch, dropout_key
+    )
+
+  def accumulate(carry: Any, xs: Any) -> tuple[Any, Arrays]:
+    total, model_state = carry
+    grads, model_state, means = micro_batch(model_state, *xs)
+    return (jax.tree.map(jnp.add, total, grads), model_state), means
+
+  count = data["index"].shape[0]
+  if count == 1:
+    only = jax.tree.map(lambda v: v[0], data)
+    grads, model_state, means = micro_batch(
+      state.model_state, jnp.int32(0), only
+    )
+  else:
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (grads, model_state), means = lax.scan(
+      accumulate, (zeros, state.model_state), (jnp.arange(count), data)
+    )
+    grads = jax.tree.map(lambda g: g / count, grads)
+    means = jax.tree.map(lambda m: jnp.mean(m, axis=0), means)
+  grads = lax.psum(grads, parallel.AXIS)
+  return grads, model_state, lax.psum(means, parallel.AXIS)
+
+
+def micro_batch_gradients(
+  experiment: Experiment,
+  params: Params,
+  model_state: Variables,
+  batch: Batch,
+  dropout_key: jax.Array,
+) -> tuple[Params, Variables, Arrays]:
+  """Returns this device's part of a micro-batch's gradient, model state and
+  mean terms: their sums over devices are those of the micro-batch."""
+  images = len(batch.index) * parallel.device_count()
+
+  def loss(params: Params) -> tuple[jax.Array, Any]:
+    terms, updated = forward(
+      experiment.objective,
+      experiment.vae_train,
+      {"params": params, **model_state},
+      batch,
+      dropout_key=dropout_key,
+    )
+    means = {k: jnp.sum(v) / images for k, v in terms.items()}
+    return means["loss"], (means, updated)
+
+  grads, (means, updated) = jax.grad(loss, has_aux=True)(params)
+  return grads, {**model_state, **updated}, means
 
 
 def forward(
   objective: objectives.Objective,
   vae: models.Vae,
-  variables: dict[str, Any],
+  variables: Variables,
   batch: Batch,
   *,
-  step: jax.Array,
   dropout_key: jax.Array | None = None,
-) -> tuple[dict[str, jax.Array], Any]:
+) -> tuple[Arrays, Variables]:
   """Returns the objective's per-example terms [b] by name, and model state.
 
   Args:
-    objective: a function of (vae, batch, *, step).
+    objective: a function of (vae, batch).
     vae: the unbound model, for training or for evaluation.
     variables: parameters and model state.
     batch: this device's examples.
-    step: optimiser steps so far, for schedules inside the objective.
-    dropout_key: given in training only, where the model state is updated.
+    dropout_key: of training, which updates the model state; None = evaluation.
   """
   training = dropout_key is not None
   mutable = ["batch_stats"] if training else []
   rngs = {"dropout": dropout_key} if training else {}
 
   def run(vae: models.Vae, batch: Batch) -> objectives.Terms:
-    return objective(vae, batch, step=step)
+    return objective(vae, batch)
 
-  given = models.given(label=batch.label, key=batch.key)
+  side_inputs = models.side_inputs(label=batch.label, key=batch.key)
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
-    {**variables, **given}, batch, rngs=rngs
+    {**variables, **side_inputs}, batch, rngs=rngs
   )
   named = {"loss": terms.loss, "distortion": terms.distortion}
   if terms.rate is not None:
@@ -128,221 +254,33 @@ def forward(
   return named | terms.extras, model_state
 
 
-def _keys(
-  seed: jax.Array, domain: int, step: jax.Array, positions: jax.Array
-) -> jax.Array:
-  root = jax.random.fold_in(jax.random.key(seed), domain)
-  step_key = jax.random.fold_in(root, step)
-  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(positions)
-
-
-def make_train_steps(
-  config: ConfigDict, shape: tuple[int, int, int], num_steps: int
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array], jax.Array]]:
-  """Returns `(state, data, control, seed) -> (state, metrics, stop)`, mapped.
+def eval_step(
+  experiment: Experiment,
+  variables: Variables,
+  data: Arrays,
+  step: jax.Array,
+  seed: jax.Array,
+) -> Arrays:
+  """Returns sums of terms over the global batch, where its mask is True.
 
   Args:
-    config: the resolved config.
-    shape: height, width and channels of the images.
-    num_steps: steps of the whole run, for the learning rate.
+    experiment: of the run.
+    variables: parameters and model state.
+    data: as `batch.eval_batch`.
+    step: optimizer steps so far.
+    seed: of the evaluation.
 
   Returns:
-    A function of, per device: the state; `data` with `image` uint8
-    [k a b h w c], `index` int32 [k a b] and perhaps `label` [k a b ...], for
-    k steps, each computed in a parts of b images; `control` int32 [2], how
-    many of the k steps to run and whether this process was told to stop; the
-    seed. Its metrics [k] are means over the global batch, 0 for steps not
-    run; `stop` is whether any process was told to, which all of them thus
-    learn after the same step. The state is donated.
+    {term: sum}, and the number of examples as "count".
   """
-  objective = objectives.from_config(config)
-  vae = build.model(config, shape, train=True)
-  optimizer = optim.optimizer(config, num_steps)
-  learning_rate = optim.learning_rate(config, num_steps)
-
-  def part_gradients(
-    params: Any,
-    model_state: Any,
-    data: dict[str, jax.Array],
-    part: jax.Array,
-    step: jax.Array,
-    seed: jax.Array,
-  ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    (local,) = data["index"].shape
-    devices, device = parallel.device_count(), parallel.axis_index()
-    # Parts divide the global batch before devices do, so that a part holds
-    # the same images however many devices share it.
-    position = (part * devices + device) * local + jnp.arange(local)
-    key = _keys(seed, _TRAIN, step, position)
-    dropout = _keys(seed, _DROPOUT, step, (part * devices + device)[None])[0]
-    batch = Batch(
-      image=binarize.binarize(
-        data["image"], data["index"], key, mode=config.data.binarization
-      ),
-      index=data["index"],
-      mask=jnp.ones((local,), bool),
-      key=key,
-      label=data.get("label"),
-    )
-
-    def loss(params: Any) -> tuple[jax.Array, Any]:
-      variables = {"params": params, **model_state}
-      terms, updated = forward(
-        objective, vae, variables, batch, step=step, dropout_key=dropout
-      )
-      means = {k: jnp.sum(v) / (local * devices) for k, v in terms.items()}
-      return means["loss"], (means, updated)
-
-    grads, (means, updated) = jax.grad(loss, has_aux=True)(params)
-    return grads, {**model_state, **updated}, means
-
-  def gradients(
-    state: TrainState, data: dict[str, jax.Array], seed: jax.Array
-  ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    """Returns gradient, model state and means over the global batch."""
-
-    def accumulate(carry: Any, xs: Any) -> tuple[Any, Any]:
-      total, model_state = carry
-      part, data = xs
-      grads, model_state, means = part_gradients(
-        state.params, model_state, data, part, state.step, seed
-      )
-      return (jax.tree.map(jnp.add, total, grads), model_state), means
-
-    parts = data["index"].shape[0]
-    if parts == 1:
-      only = jax.tree.map(lambda v: v[0], data)
-      grads, model_state, means = part_gradients(
-        state.params, state.model_state, only, jnp.int32(0), state.step, seed
-      )
-    else:
-      zeros = jax.tree.map(jnp.zeros_like, state.params)
-      (grads, model_state), means = lax.scan(
-        accumulate, (zeros, state.model_state), (jnp.arange(parts), data)
-      )
-      grads = jax.tree.map(lambda g: g / parts, grads)
-      means = jax.tree.map(lambda m: jnp.mean(m, axis=0), means)
-    return parallel.psum(grads), model_state, parallel.psum(means)
-
-  def one_step(
-    state: TrainState, data: dict[str, jax.Array], seed: jax.Array
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
-    grads, updated_state, means = gradients(state, data, seed)
-    norm = optax.tree.norm(grads)
-    # Norm and loss are already global: all devices take the same decision. A
-    # comparison with nan is False, which skips.
-    good = jnp.isfinite(norm) & jnp.isfinite(means["loss"])
-    if config.optim.skip_norm:
-      good &= norm <= config.optim.skip_norm
-
-    def take() -> tuple[Any, ...]:
-      updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params
-      )
-      params = optax.apply_updates(state.params, updates)
-      ema = state.ema_params
-      if ema is not None:
-        ema = optim.update_ema(ema, params, config.optim.ema_decay)
-      return params, updated_state, opt_state, ema
-
-    def leave() -> tuple[Any, ...]:
-      return state.params, state.model_state, state.opt_state, state.ema_params
-
-    # A branch, since selecting element by element reads and writes the whole
-    # state once more: 5% of a step of a small network on a CPU.
-    params, model_state, opt_state, ema = lax.cond(good, take, leave)
-    bad = 1 - good.astype(jnp.int32)
-    metrics = {
-      **means,
-      "grad_norm": norm,
-      "learning_rate": learning_rate(state.step - state.skipped),
-      "skipped": bad,
-    }
-    new_state = TrainState(
-      step=state.step + 1,
-      params=params,
-      model_state=model_state,
-      opt_state=opt_state,
-      ema_params=ema,
-      skipped=state.skipped + bad,
-      skipped_in_row=(state.skipped_in_row + 1) * bad,
-    )
-    return new_state, metrics
-
-  def train_steps(
-    state: TrainState,
-    data: dict[str, jax.Array],
-    control: jax.Array,
-    seed: jax.Array,
-  ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-    count, told = control
-
-    def body(i: jax.Array, carry: Any) -> Any:
-      state, history = carry
-      now = jax.tree.map(
-        lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data
-      )
-      state, metrics = one_step(state, now, seed)
-      history = jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
-      return state, history
-
-    first = jax.tree.map(lambda v: v[0], data)
-    _, shapes = jax.eval_shape(one_step, state, first, seed)
-    steps = data["index"].shape[0]
-    history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
-    state, history = lax.fori_loop(0, count, body, (state, history))
-    return state, history, parallel.psum(told) > 0
-
-  return parallel.pmap(train_steps, donate_argnums=(0,))
-
-
-def eval_batch(
-  config: ConfigDict, data: dict[str, jax.Array], seed: jax.Array
-) -> Batch:
-  """Returns one device's part of held-out data as the model is given it.
-
-  Keys, and with them binarisation and all sampling, depend on the seed and
-  the example's index alone, so that no number of devices changes a result, and
-  no batch size but that of a loss with a statistic of the batch.
-
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
-    seed: of the evaluation.
-  """
-  index = data["index"]
-  key = _keys(seed, _EVALUATE, jnp.int32(0), index)
-  image = binarize.binarize(
-    data["image"], index, key, mode=config.data.binarization
+  batch = batch_lib.eval_batch(experiment.config, data, seed, step)
+  terms, _ = forward(
+    experiment.objective, experiment.vae_eval, variables, batch
   )
-  return Batch(image, index, data["mask"], key, data.get("label"))
-
-
-def make_eval_step(
-  config: ConfigDict, shape: tuple[int, int, int]
-) -> Callable[..., dict[str, jax.Array]]:
-  """Returns `(variables, data, step, seed) -> sums`, mapped.
-
-  `data` holds per device what `eval_batch` takes. The sums run over the
-  global batch where the mask is True, with their number under "count".
-  """
-  objective = objectives.from_config(config)
-  vae = build.model(config, shape, train=False)
-
-  def eval_step(
-    variables: Any,
-    data: dict[str, jax.Array],
-    step: jax.Array,
-    seed: jax.Array,
-  ) -> dict[str, jax.Array]:
-    batch = eval_batch(config, data, seed)
-    terms, _ = forward(objective, vae, variables, batch, step=step)
-    # where, not a product: padding may be inf or nan.
-    sums = {
-      k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
-      for k, v in terms.items()
-    }
-    count = jnp.sum(batch.mask, dtype=jnp.float32)
-    return parallel.psum(sums | {"count": count})
-
-  return parallel.pmap(eval_step)
+  # where, not a product: padding may be inf or nan.
+  sums = {
+    k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
+    for k, v in terms.items()
+  }
+  count = jnp.sum(batch.mask, dtype=jnp.float32)
+  return lax.psum(sums | {"count": count}, parallel.AXIS)

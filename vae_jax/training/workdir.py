@@ -1,16 +1,13 @@
 """The folder of a run: who may write to it, and what it was started with."""
 
 import contextlib
-import fcntl
-import pathlib
 from collections.abc import Iterator
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
-from vae_jax.runtime import lease, storage
+from vae_jax.runtime import locks, storage
 
 
 @contextlib.contextmanager
@@ -28,11 +25,11 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     try:
       with storage.reaching("--workdir", workdir):
-        stack.enter_context(
-          lease.hold(folder / ".owner")
-          if storage.is_remote(folder)
-          else _lock(folder)
-        )
+        if storage.is_remote(folder):
+          stack.enter_context(locks.lease(folder / ".owner"))
+        else:
+          folder.mkdir(parents=True, exist_ok=True)
+          stack.enter_context(locks.file_lock(folder / ".lock"))
     except BlockingIOError as error:
       raise ConfigError(
         f"Another process is training in {workdir}; wait for it, or name "
@@ -44,20 +41,6 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
         "another folder with --workdir."
       ) from error
     _keep_config(folder, config)
-    yield
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / ".lock").open("w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise
-    except OSError as error:
-      # Some network file systems know no locks.
-      logging.warning("%s cannot be locked (%s): going on.", folder, error)
     yield
 
 

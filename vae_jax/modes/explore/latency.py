@@ -19,7 +19,7 @@ from vae_jax.config import ConfigError
 from vae_jax.latents import trained_model
 from vae_jax.modes.explore import server, studio
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint
+from vae_jax.training import restore
 
 _WARM = 5  # Moves that are not counted.
 # From the event, caught before the page's own code sees it, until the picture
@@ -93,9 +93,7 @@ def latency(workdir: str, count: int) -> dict[str, Any]:
       'Measuring needs Playwright: pip install -e ".[test]"'
     ) from error
   path = chromium()
-  model = trained_model.open_run(
-    checkpoint.load_config(workdir), workdir, chunk=1
-  )
+  model = trained_model.open_run(restore.load_config(workdir), workdir, chunk=1)
   with (
     server.background(studio.open_studio(model)) as url,
     sync_api.sync_playwright() as play,

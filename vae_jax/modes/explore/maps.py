@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, Integer, UInt8
 from PIL import Image, ImageDraw
 from scipy import stats
 
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import quantiles, trained_model
 from vae_jax.modes.explore import survey
 
 _ROWS = 20  # Of decoded pictures, and as many columns.
@@ -94,15 +94,15 @@ class Cloud:
     return float(at[0]), float(at[1])
 
 
-def plane(model: trained_model.Trained, found: survey.Survey) -> Plane:
+def plane(model: trained_model.TrainedModel, found: survey.Survey) -> Plane:
   """Returns the map of a model with two latents."""
   if found.prior:
-    z1 = z2 = apply.prior_quantiles(_ROWS)
+    z1 = z2 = quantiles.prior_quantiles(_ROWS)
   else:
     probability = (np.arange(_ROWS) + 0.5) / _ROWS
     z1, z2 = np.quantile(found.codes, probability, axis=0).T
   model = dataclasses.replace(model, chunk=_CHUNK)
-  images = model.decode(apply.grid(z1, z2))
+  images = model.decode(quantiles.grid(z1, z2))
   h, w, c = images.shape[1:]
   tiles = images.reshape(_ROWS, _ROWS, h, w, c).swapaxes(1, 2)
   return Plane(

@@ -158,7 +158,7 @@ class _Page:
     if total > _LATENTS:
       words = f"{_LATENTS} of the {total} latent dimensions"
     with gr.Accordion(words, open=total <= _FEW or not studio.names):
-      unit = "nats" if studio.latents.is_kl else "variance"
+      unit = "nats" if studio.latents.is_kl else "standard deviation"
       gr.HTML(
         "<p>Those that carry most first; offsets in standard deviations of "
         f"the {'prior' if studio.latents.prior else 'codes'}.</p>",

@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 from vae_jax.config import ConfigError
 from vae_jax.data import photos
 from vae_jax.latents import trained_model
-from vae_jax.modes import options as options_lib
 from vae_jax.modes.explore import guard, markup, studio
 
 HOST = "127.0.0.1"
@@ -229,17 +228,23 @@ def check_installed() -> None:
 
 
 def explore(
-  config: ConfigDict, workdir: str, options: options_lib.Options
+  config: ConfigDict, workdir: str, *, host: str, port: int | None
 ) -> str:
   """Serves the page of a run until Ctrl-C.
+
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+    host: address to serve at.
+    port: port to serve at; 0 = any free one; None = the first free one from
+      7860.
 
   Raises:
     ConfigError: Gradio is missing, or the address cannot be listened on.
   """
   check_installed()
-  host = HOST if options.host is None else options.host
   # Before the model is opened, which takes longer than to see a wrong port.
-  with listen(host, options.port) as bound, _uploads():
+  with listen(host, port) as bound, _uploads():
     model = trained_model.open_run(config, workdir, chunk=1)
     app = application(studio.open_studio(model), names=names_of(host))
     running = _server(app)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Float32, Integer, UInt8
 
 from vae_jax import models
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 from vae_jax.modes import attributes, image_argument
 from vae_jax.modes.explore import maps, survey
@@ -62,11 +63,11 @@ class Studio:
     map: the plane that one can click on.
   """
 
-  model: trained_model.Trained
-  source: Any
+  model: trained_model.TrainedModel
+  source: datasets.Source
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
-  bent: nonlinear_directions.Curves | None
+  bent: nonlinear_directions.NonlinearDirections | None
   latents: survey.Survey
   map: maps.Plane | maps.Cloud
 
@@ -301,14 +302,14 @@ def _draw(
   return jnp.asarray(nn.apply(run, vae)(variables))
 
 
-def open_studio(model: trained_model.Trained) -> Studio:
+def open_studio(model: trained_model.TrainedModel) -> Studio:
   """Returns the studio of a model, with what the page will call compiled.
 
   Args:
     model: with a chunk of 1, since a slider asks for one picture at a time.
   """
   config = model.config
-  source = trained_model.open_split(config, "test")
+  source = model.experiment.source("test")
   names, vectors, bent = _ways(model)
   found = survey.survey(model, source)
   flat = config.model.latent_dim == 2 and config.model.condition == "none"
@@ -321,13 +322,15 @@ def open_studio(model: trained_model.Trained) -> Studio:
 
 
 def _ways(
-  model: trained_model.Trained,
-) -> tuple[tuple[str, ...], np.ndarray, nonlinear_directions.Curves | None]:
+  model: trained_model.TrainedModel,
+) -> tuple[
+  tuple[str, ...], np.ndarray, nonlinear_directions.NonlinearDirections | None
+]:
   """The attributes that have directions, those one looks for first, these,
   and curves."""
   length = model.config.model.latent_dim
   try:
-    found, bent = attributes.ways_of(model)
+    found, bent = attributes.directions_of(model)
   except ConfigError:
     # No labels, or given to the model: a page with the latents alone.
     return (), np.zeros((len(directions.KINDS), 0, length), np.float32), None

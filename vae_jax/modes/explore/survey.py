@@ -2,18 +2,12 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Integer
+from jaxtyping import Float, Float32, Integer
 
-from vae_jax import models
-from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.data.batch import Batch
-from vae_jax.evaluate import diagnostics, per_example
+from vae_jax.evaluate import dimension_ranking
 from vae_jax.latents import trained_model
-from vae_jax.runtime import devices
 
 _MOST = 2000  # Images looked at.
 
@@ -27,9 +21,8 @@ class Survey:
     labels: classes [n] or attributes [n a] of the images; None without.
     label_names: of the classes or attributes; None without.
     order: the dimensions, those that carry most first.
-    carried: mean KL from the prior by dimension, nats; where that has no
-      closed form, the variance of the codes.
-    is_kl: which of the two.
+    carried: of each dimension, see `dimension_ranking.Ranking`.
+    is_kl: whether that is in nats; else it is a standard deviation.
     unit: the prior's standard deviation by dimension; that of the codes where
       the prior is not N(0, I).
     prior: whether the prior is N(0, I).
@@ -45,62 +38,33 @@ class Survey:
   prior: bool
 
 
-class _First:
-  """The first images of a split."""
-
-  def __init__(self, source: datasets.Source, count: int):
-    self._source = source
-    self._count = min(count, len(source))
-    self.image_shape = source.image_shape
-    self.label_shape = source.label_shape
-    self.identity = source.identity
-
-  def __len__(self) -> int:
-    return self._count
-
-  def fetch(
-    self, indices: Int32[np.ndarray, " n"] | Integer[np.ndarray, " n"]
-  ) -> dict[str, np.ndarray]:
-    return self._source.fetch(indices)
-
-
-def survey(model: trained_model.Trained, source: datasets.Source) -> Survey:
+def survey(
+  model: trained_model.TrainedModel, source: datasets.Source
+) -> Survey:
   """Encodes the first images of a split.
 
   Args:
     model: the model.
     source: the split.
   """
-  config = model.config
-  first = _First(source, _MOST)
-  variables = devices.replicate(model.variables)
-  kl = None
-  try:
-    rows = diagnostics.posteriors(config, variables, first)
-    codes, kl = rows.mean, rows.kl
-  except ConfigError:
-    # No diagonal normal: codes all the same.
-    def means(vae: models.Vae, batch: Batch) -> jax.Array:
-      return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
-
-    codes = np.concatenate(
-      list(per_example.rows(config, means, variables, first))
-    )
-  carried = codes.var(axis=0, dtype=np.float64)
-  if kl is not None:
-    carried = kl.mean(axis=0, dtype=np.float64)
-  prior = config.model.prior.name == "standard_normal" and kl is not None
-  unit = np.ones(codes.shape[1], np.float32)
+  first = datasets.First(source, _MOST)
+  ranking = dimension_ranking.rank(model, first)
+  is_kl = ranking.measure != "std"
+  prior = (
+    model.config.model.prior.name == "standard_normal"
+    and ranking.measure == "KL"
+  )
+  unit = np.ones(ranking.codes.shape[1], np.float32)
   if not prior:
-    unit = codes.std(axis=0, dtype=np.float64).astype(np.float32)
+    unit = ranking.codes.std(axis=0, dtype=np.float64).astype(np.float32)
   data = first.fetch(np.arange(len(first)))
   return Survey(
-    codes=codes,
+    codes=ranking.codes,
     labels=data.get("label"),
-    label_names=datasets.open_splits(config.data).label_names,
-    order=np.argsort(-carried, kind="stable"),
-    carried=carried,
-    is_kl=kl is not None,
+    label_names=model.experiment.splits.label_names,
+    order=ranking.order,
+    carried=ranking.carried,
+    is_kl=is_kl,
     unit=unit,
     prior=prior,
   )

@@ -1,0 +1,97 @@
+"""Grids: every pixel in its place, uncropped labels."""
+
+import numpy as np
+import pytest
+
+from tests.figures.pictures import random_images
+from vae_jax import figures
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_image_grid_places_every_pixel(c, scale):
+  images = random_images(5, c=c)
+  grid = figures.image_grid(images, columns=3, scale=scale)
+  gap, h, w = 2, 5 * scale, 4 * scale
+  expected = np.full((2 * h + 3 * gap, 3 * w + 4 * gap, c), 255, np.uint8)
+  for i, image in enumerate(images):
+    for y in range(h):
+      for x in range(w):
+        top, left = gap + i // 3 * (h + gap), gap + i % 3 * (w + gap)
+        expected[top + y, left + x] = image[y // scale, x // scale]
+  np.testing.assert_array_equal(grid, expected)
+
+
+@pytest.mark.parametrize(
+  "n, size, columns", [(100, 28, 10), (100, 32, 10), (4, 64, 2), (3, 28, 3)]
+)
+def test_default_scale_fills_the_width(n, size, columns):
+  grid = figures.image_grid(random_images(n, size, size), columns=columns)
+  assert 800 <= grid.shape[1] <= 1200
+
+
+def test_images_larger_than_the_grid_keep_their_size():
+  grid = figures.image_grid(random_images(2, 8, 900), columns=2)
+  assert grid.shape == (8 + 4, 2 * 900 + 6, 3)
+
+
+@pytest.mark.parametrize("c", [1, 3])
+def test_reconstruction_grid_pairs_rows(c):
+  originals, reconstructions = (
+    random_images(5, 20, 20, c),
+    random_images(5, 20, 20, c, 1),
+  )
+  grid = figures.reconstruction_grid(
+    originals, reconstructions, columns=3, scale=1
+  )
+  margin = grid.shape[1] - (3 * 22 + 2)
+  assert grid.shape == (2 * (2 * 22 + 2) + 8, grid.shape[1], c)
+  assert margin > 0
+  for i in range(5):
+    top, left = 2 + i // 3 * (2 * 22 + 2 + 8), margin + 2 + i % 3 * 22
+    pair = grid[top : top + 42, left : left + 20]
+    np.testing.assert_array_equal(pair[:20], originals[i])
+    np.testing.assert_array_equal(pair[20:22], 255)
+    np.testing.assert_array_equal(pair[22:], reconstructions[i])
+  # The cell without an image is blank; each row has its label, uncut.
+  assert np.all(grid[-46:, margin + 2 + 2 * 22 :] == 255)
+  for top in (2, 24, 56, 78):
+    assert grid[top : top + 20, :margin].min() < 64
+  assert np.all(grid[:, :4] == 255)
+  assert np.all(grid[:, margin - 4 : margin] == 255)
+
+
+@pytest.mark.parametrize("c", [1, 3])
+def test_manifold_is_gapless_and_labeled(c):
+  images = random_images(6, 40, 60, c)
+  picture = figures.manifold(
+    images, z1=[-1.0, 0.0, 1.0], z2=[1.0, -1.0], scale=1
+  )
+  rows = images.reshape(2, 3, 40, 60, c)
+  grid = np.concatenate([np.concatenate(list(r), axis=1) for r in rows])
+  top = 14
+  window = np.lib.stride_tricks.sliding_window_view(
+    picture, grid.shape, axis=(0, 1, 2)
+  )[top, :, 0]
+  (left,) = np.flatnonzero((window == grid).all(axis=(1, 2, 3)))
+  bottom, right = top + 80, left + 180
+  # Ticks stand at the middle of each image.
+  ticks = picture[bottom : bottom + 6, left:right, 0]
+  np.testing.assert_array_equal(
+    np.flatnonzero((ticks == 0).all(axis=0)), [30, 90, 150]
+  )
+  ticks = picture[top:bottom, left - 6 : left, 0]
+  np.testing.assert_array_equal(
+    np.flatnonzero((ticks == 0).all(axis=1)), [20, 60]
+  )
+  for border in (picture[:4], picture[-4:], picture[:, :4], picture[:, -4:]):
+    assert np.all(border == 255)
+
+
+def test_manifold_leaves_out_labels_that_do_not_fit():
+  z = np.linspace(-2, 2, 30)
+  picture = figures.manifold(random_images(900, 8, 8, 1), z1=z, z2=z, scale=1)
+  below = picture[14 + 240 : 14 + 240 + 6, :, 0]
+  ticks = np.flatnonzero((below == 0).all(axis=0))
+  assert 2 <= len(ticks) < 10
+  assert np.diff(ticks).min() >= 32

@@ -1,0 +1,66 @@
+"""Paths between two codes: the line, and the arc around the origin."""
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+# Sine of the angle between two codes below which they span no plane.
+_SMALL_SINE = 1e-6
+
+
+def linear(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns codes on the line from a to b: (1 - t) a + t b.
+
+  Args:
+    a: code at t = 0, returned exactly.
+    b: code at t = 1, returned exactly.
+    t: position of each code on the path, from 0 to 1.
+  """
+  return _weighted(a, b, 1 - t, t)
+
+
+def spherical(
+  a: Float[np.ndarray, " d"],
+  b: Float[np.ndarray, " d"],
+  t: Float[np.ndarray, " k"],
+) -> Float32[np.ndarray, "k d"]:
+  """Returns codes on the arc from a to b around the origin (slerp).
+
+  sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
+  Codes of equal length keep it; otherwise the length changes from one to the
+  other. Where w is 0 or pi, or a code is 0, the arc does not exist or is not
+  unique, and the codes are those of `linear`.
+
+  Args:
+    a: code at t = 0, returned exactly.
+    b: code at t = 1, returned exactly.
+    t: position of each code on the path, from 0 to 1.
+
+  References:
+    Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
+    White, arXiv 1609.04468, section 2.1.
+  """
+  lengths = [np.linalg.norm(v.astype(np.float64)) for v in (a, b)]
+  if min(lengths) == 0:
+    return linear(a, b, t)
+  one, other = a / lengths[0], b / lengths[1]
+  # Exact for small angles too, where an arccosine loses all digits.
+  angle = 2 * np.arctan2(
+    np.linalg.norm(one - other), np.linalg.norm(one + other)
+  )
+  if np.sin(angle) < _SMALL_SINE:
+    return linear(a, b, t)
+  t = t.astype(np.float64)
+  first, last = np.sin((1 - t) * angle), np.sin(t * angle)
+  return _weighted(a, b, first / np.sin(angle), last / np.sin(angle))
+
+
+def _weighted(
+  a: np.ndarray, b: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> Float32[np.ndarray, "k d"]:
+  codes = np.outer(first, a.astype(np.float64))
+  codes += np.outer(last, b.astype(np.float64))
+  return codes.astype(np.float32)

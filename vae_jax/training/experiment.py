@@ -1,0 +1,109 @@
+"""The objects that a config and a data set decide, built once per run."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import optax
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from vae_jax import models, objectives
+from vae_jax.data import cache, datasets
+from vae_jax.training import build as build_lib
+from vae_jax.training import optim
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """A resolved config, and everything built from it.
+
+  Attributes:
+    config: the resolved config.
+    objective: the loss, `(vae, batch) -> Terms`.
+    vae_train: the unbound model that is trained.
+    vae_eval: the same model in evaluation mode.
+    num_steps: optimizer steps of the run; None for a trained model whose
+      config counts epochs, because its data set is not opened.
+    learning_rate: optimizer step -> learning rate.
+    optimizer: the optax chain.
+    open_splits: returns the data set's splits.
+  """
+
+  config: ConfigDict
+  objective: objectives.Objective
+  vae_train: models.Vae
+  vae_eval: models.Vae
+  num_steps: int | None
+  learning_rate: Callable[[jax.Array | int], Float[Array, ""]]
+  optimizer: optax.GradientTransformation
+  open_splits: Callable[[], datasets.Splits]
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of the images."""
+    return tuple(self.config.data.image_shape)
+
+  @property
+  def steps_per_epoch(self) -> float:
+    """Optimizer steps per pass over the training split."""
+    return len(self.splits.train) / self.config.train.batch_size
+
+  @functools.cached_property
+  def splits(self) -> datasets.Splits:
+    """The data set; opened on first use, so that sampling needs none."""
+    return self.open_splits()
+
+  def source(self, split: str) -> datasets.Source:
+    """Returns the `train`, `validation` or `test` split, decoded and cached
+    as the config asks."""
+    return cache.open_source(getattr(self.splits, split), self.config.data)
+
+
+def build(
+  config: ConfigDict,
+  splits: datasets.Splits | None = None,
+  *,
+  num_steps: int | None = None,
+) -> Experiment:
+  """Builds everything that a resolved config decides.
+
+  Args:
+    config: the resolved config.
+    splits: the data set; None = opened when it is first asked for, which
+      sampling and decoding never do.
+    num_steps: optimizer steps of the run; None = as the config says.
+
+  Raises:
+    ConfigError: a name or an argument is unknown, or the parts do not fit.
+  """
+  shape = build_lib.image_shape(config)
+  if num_steps is None:
+    num_steps = config.train.num_steps or None
+  if num_steps is None and splits is not None:
+    num_steps = total_steps(config, len(splits.train))
+  # Without a data set nothing is trained, and no rate is read.
+  length = num_steps or 1
+  return Experiment(
+    config=config,
+    objective=objectives.from_config(config),
+    vae_train=build_lib.model(config, shape, train=True),
+    vae_eval=build_lib.model(config, shape, train=False),
+    num_steps=num_steps,
+    learning_rate=optim.learning_rate(config, length),
+    optimizer=optim.optimizer(config, length),
+    open_splits=(
+      functools.partial(datasets.open_splits, config.data)
+      if splits is None
+      else lambda: splits
+    ),
+  )
+
+
+def total_steps(config: ConfigDict, examples: int) -> int:
+  """Returns the optimizer steps of a run on so many training images."""
+  if config.train.num_steps:
+    return config.train.num_steps
+  images = round(config.train.num_epochs * examples)
+  return max(1, images // config.train.batch_size)
