@@ -165,6 +165,8 @@ def _settings() -> tuple[ConfigDict, str]:
           f"--{flag.name} is not for --mode={_MODE.value}, which reads "
           f"--config.sample.{flag.name}."
         )
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config_lib.override_length(_CONFIG.value, overrides)
     return _CONFIG.value, workdir
   from vae_jax.training import restore
 

@@ -25,15 +25,17 @@ from vae_jax.training import (
   step_log,
 )
 from vae_jax.training import progress as progress_lib
+from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 # A dispatch is cut to about this length, so that a signal is soon obeyed.
 _DISPATCH_SECONDS = 2.0
 
 
-def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
+def train(config: ConfigDict, workdir: str) -> TrainState:
   """Trains, or goes on training, a model; returns a host copy of its state.
 
   The same config on the same workdir resumes, and ends in the same bits as
@@ -56,9 +58,7 @@ def train(config: ConfigDict, workdir: str) -> train_step.TrainState:
   return fit(config, workdir)[0]
 
 
-def fit(
-  config: ConfigDict, workdir: str
-) -> tuple[train_step.TrainState, setup.Costs]:
+def fit(config: ConfigDict, workdir: str) -> tuple[TrainState, setup.Costs]:
   """Returns `train`'s state, and what the run cost."""
   check.validate(config)
   devices.check_batch(
@@ -109,9 +109,7 @@ class _Run:
       1, round(self.steps_per_epoch)
     )
 
-  def go(
-    self, kept: provenance.Record
-  ) -> tuple[train_step.TrainState, setup.Costs]:
+  def go(self, kept: provenance.Record) -> tuple[TrainState, setup.Costs]:
     """Restores or initialises, compiles, and runs the loop."""
     config = self.config
     self.record = kept
@@ -162,12 +160,12 @@ class _Run:
   def _loop(
     self,
     train_steps: Callable[..., Any],
-    state: train_step.TrainState,
+    state: TrainState,
     start: int,
     skipped_in_row: int,
     stop_requested: Callable[[], bool],
     costs: setup.Costs,
-  ) -> train_step.TrainState:
+  ) -> TrainState:
     stopwatch = progress_lib.Stopwatch()
     bar = progress_lib.Progress(
       start=start,
@@ -278,12 +276,12 @@ class _Run:
     )
     return first, count, devices.shard(arrays)
 
-  def _validate(self, state: train_step.TrainState) -> float | None:
+  def _validate(self, state: TrainState) -> float | None:
     """Writes a validation row and pictures; returns what ranks checkpoints,
     None if it is not finite."""
     variables = devices.replicate(
       {
-        "params": train_step.eval_params(self.config, state),
+        "params": state_lib.eval_params(self.config, state),
         **state.model_state,
       }
     )
@@ -308,7 +306,7 @@ class _Run:
     name = "neg_elbo" if "neg_elbo" in row else "loss"
     return row[name] if math.isfinite(row[name]) else None
 
-  def _finish(self, state: train_step.TrainState) -> None:
+  def _finish(self, state: TrainState) -> None:
     if not devices.is_lead():
       return
     summaries.at_the_end(

@@ -16,10 +16,11 @@ from vae_jax import distributions, objectives, train
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
-from vae_jax.latents import apply, quantiles, trained_model
+from vae_jax.latents import apply, quantiles
 from vae_jax.modes import evaluate, evaluate_table, options, reconstruct
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
+from vae_jax.training import state as state_lib
 
 
 @pytest.fixture(scope="module", params=["bernoulli", "gaussian_optimal"])
@@ -94,7 +95,7 @@ def test_mean_terms_is_the_mean_over_single_examples(run):
   state = restore.load_state(run)
   source = datasets.open_splits(c.data).test
   vae = build.model(c, tuple(c.data.image_shape), train=False)
-  variables = trained_model.eval_variables(c, state)
+  variables = state_lib.eval_variables(c, state)
   total = []
   for i in range(len(source)):
     index = np.array([i], np.int32)
@@ -179,7 +180,7 @@ def test_samples_and_reconstructions(run):
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
   vae = build.model(c, tuple(c.data.image_shape), train=False)
-  variables = trained_model.eval_variables(c, state)
+  variables = state_lib.eval_variables(c, state)
   first = np.arange(10, dtype=np.int32)
   ten = np.asarray(apply.sample(vae, variables, first, 0, 1.0))
   np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)

@@ -17,8 +17,9 @@ from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import features
-from vae_jax.latents import apply, trained_model
-from vae_jax.training import checkpoint, experiment, step
+from vae_jax.latents import apply
+from vae_jax.training import checkpoint, experiment
+from vae_jax.training import state as state_lib
 
 SHAPE = (4, 4, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (5, *SHAPE), np.uint8)
@@ -104,7 +105,7 @@ def test_posterior_means_of_another_run(tmp_path):
   c = tiny_config("", data__image_shape=(16, 16, 1))
   (tmp_path / "config.json").write_text(config_lib.to_json(c))
   run = experiment.build(c)
-  state = jax.device_get(step.init_state(run))
+  state = jax.device_get(state_lib.init_state(run))
   writer = checkpoint.Checkpoints(tmp_path)
   writer.save(state, c, score=None)
   writer.close()
@@ -112,7 +113,7 @@ def test_posterior_means_of_another_run(tmp_path):
   folder = str(tmp_path)
   extract = _build("encoder", (16, 16, 1), workdir=folder)
   image = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 1), np.uint8)
-  variables = trained_model.eval_variables(c, state)
+  variables = state_lib.eval_variables(c, state)
   expected = apply.encode(run.vae_eval, variables, image)[0]
   np.testing.assert_array_equal(extract(image), expected)
   assert folder in extract.name and "step 0" in extract.name

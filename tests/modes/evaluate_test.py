@@ -8,10 +8,11 @@ import pytest
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import per_example
-from vae_jax.latents import apply, trained_model
+from vae_jax.latents import apply
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
 from vae_jax.training import experiment, restore
+from vae_jax.training import state as state_lib
 
 
 def _config(folder, **overrides):
@@ -101,7 +102,7 @@ def test_samples_over_devices_are_those_of_the_pictures(reference):
   folder, state = reference
   c = _config(folder, eval__batch_size=24)
   run = experiment.build(c)
-  variables = trained_model.eval_variables(c, state)
+  variables = state_lib.eval_variables(c, state)
   replicated = devices.replicate(variables)
   found = np.concatenate(list(per_example.samples(run, replicated, 30, None)))
   index = np.arange(30, dtype=np.int32)

@@ -14,6 +14,7 @@ from vae_jax.latents import trained_model
 from vae_jax.objectives import elbo
 from vae_jax.runtime import devices
 from vae_jax.training import build, experiment, metrics, setup
+from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 
 
@@ -90,7 +91,7 @@ def step_arguments(run):
     "index": np.zeros(lead, np.int32),
   }
   return (
-    devices.replicate(jax.tree.map(np.asarray, train_step.init_state(run))),
+    devices.replicate(jax.tree.map(np.asarray, state_lib.init_state(run))),
     devices.shard(data),
     *devices.replicate((np.array([2, 0], np.int32), np.uint32(0))),
   )

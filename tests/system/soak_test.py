@@ -14,7 +14,7 @@ import pytest
 from tests.support import jobs
 from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax.training import checkpoint, metrics
-from vae_jax.training import step as train_step
+from vae_jax.training import state as state_lib
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
@@ -110,7 +110,7 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
   monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
   config = tiny_config(faces_dir)
   config.data.image_shape = (16, 16, 1)
-  state = train_step.init_state(tiny_experiment(config))
+  state = state_lib.init_state(tiny_experiment(config))
   state = jax.tree.map(np.asarray, state)
   kept = checkpoint.Checkpoints(tmp_path)
   pages = pathlib.Path("/proc/self/statm")

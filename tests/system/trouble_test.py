@@ -13,8 +13,8 @@ from vae_jax.data import remote
 from vae_jax.figures import png
 from vae_jax.runtime import locks, preemption, storage, transfer
 from vae_jax.training import checkpoint, metrics, provenance, step_log
-from vae_jax.training import step as train_step
 from vae_jax.training import workdir as workdir_lib
+from vae_jax.training.state import TrainState
 
 # What s3fs makes of SlowDown, RequestTimeout and InternalError, and what has
 # no errno.
@@ -51,12 +51,12 @@ def fail(monkeypatch):
 
 
 def _state(step):
-  return train_step.TrainState(
+  return TrainState(
     **{
       name: {"w": np.full(3, step, np.float32)}
       if name in ("params", "model_state", "opt_state")
       else np.int32(step)
-      for name in train_step.TrainState.__dataclass_fields__
+      for name in TrainState.__dataclass_fields__
     }
   )
 

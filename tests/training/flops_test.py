@@ -10,6 +10,7 @@ from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax.models import conv_ops
 from vae_jax.runtime import devices
 from vae_jax.training import flops
+from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 
 
@@ -42,7 +43,7 @@ def test_convolution_is_counted_once_whatever_the_platform():
 def test_a_train_step_of_an_mlp(parts, faces_dir):
   c = tiny_config(faces_dir, train__accumulate=parts)
   run = tiny_experiment(c)
-  state = train_step.init_state(run)
+  state = state_lib.init_state(run)
   state = devices.replicate(jax.tree.map(np.asarray, state))
   local = 16 // parts // 8
   data = {

@@ -1,10 +1,11 @@
-"""Values that no run could use, refused before any work."""
+"""Checks of single settings, before any work."""
 
 import math
 
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
+from vae_jax.config.errors import ConfigError
+from vae_jax.config.overrides import get
 
 _CHOICES = {
   "data.cache": ("none", "host"),
@@ -17,7 +18,7 @@ _CHOICES = {
   "eval.split": ("train", "validation", "test"),
   "eval.checkpoint": ("latest", "best"),
 }
-# Least allowed values; "above" is exclusive.
+# Smallest allowed values; `_ABOVE` is exclusive.
 _AT_LEAST = {
   "seed": 0,
   "data.crop": 0,
@@ -57,43 +58,39 @@ _ABOVE = {
 
 
 def validate(config: ConfigDict) -> None:
-  """Stops with one sentence at a value that no run could use.
+  """Checks every setting that has a fixed set or range of values.
 
   Raises:
-    ConfigError: naming the field, its value and what is allowed.
+    ConfigError: a value that no run could use; the message names the field,
+      its value and what is allowed.
   """
-  for path, allowed in _CHOICES.items():
-    if config_lib.get(config, path) not in allowed:
-      raise config_lib.ConfigError(
-        f"config.{path} is {config_lib.get(config, path)!r}; allowed are "
-        f"{', '.join(allowed)}."
+
+  def check(path: str, good: bool, allowed: str) -> None:
+    if not good:
+      raise ConfigError(
+        f"config.{path} is {get(config, path)!r}; it must be {allowed}."
       )
-  for bounds, word in ((_AT_LEAST, "at least"), (_ABOVE, "above")):
-    for path, least in bounds.items():
-      value = config_lib.get(config, path)
-      good = value >= least if word == "at least" else value > least
-      if not (good and math.isfinite(value)):
-        raise config_lib.ConfigError(
-          f"config.{path} is {value}; it must be a finite number {word} "
-          f"{least}."
-        )
-  if (config.train.num_steps > 0) == (config.train.num_epochs > 0):
-    raise config_lib.ConfigError(
-      f"config.train.num_steps is {config.train.num_steps} and "
-      f"config.train.num_epochs is {config.train.num_epochs}; exactly one of "
-      "them must be above 0."
-    )
+
+  for path, choices in _CHOICES.items():
+    check(path, get(config, path) in choices, f"one of {', '.join(choices)}")
+  for path, least in _AT_LEAST.items():
+    good = math.isfinite(get(config, path)) and get(config, path) >= least
+    check(path, good, f"a finite number, at least {least}")
+  for path, least in _ABOVE.items():
+    good = math.isfinite(get(config, path)) and get(config, path) > least
+    check(path, good, f"a finite number above {least}")
   for path in ("seed", "eval.seed", "sample.seed"):
-    if config_lib.get(config, path) >= 2**32:
-      raise config_lib.ConfigError(
-        f"config.{path} is {config_lib.get(config, path)}; it must be below 2**32."
-      )
-  if config.optim.ema_decay >= 1:
-    raise config_lib.ConfigError(
-      f"config.optim.ema_decay is {config.optim.ema_decay}; it must be below 1."
-    )
-  if config.train.batch_size % config.train.accumulate:
-    raise config_lib.ConfigError(
-      f"config.train.batch_size is {config.train.batch_size}; it must be a "
-      f"multiple of config.train.accumulate, {config.train.accumulate}."
+    check(path, get(config, path) < 2**32, "below 2**32")
+  check("optim.ema_decay", config.optim.ema_decay < 1, "below 1")
+  train = config.train
+  check(
+    "train.batch_size",
+    train.batch_size % train.accumulate == 0,
+    f"a multiple of config.train.accumulate, {train.accumulate}",
+  )
+  if (train.num_steps > 0) == (train.num_epochs > 0):
+    raise ConfigError(
+      f"config.train.num_steps is {train.num_steps} and "
+      f"config.train.num_epochs is {train.num_epochs}; exactly one of them "
+      "must be above 0."
     )

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Integer
 from ml_collections import config_dict
 
+from vae_jax.config import reason
 from vae_jax.data import errors, preparation, records
 
 DataError = errors.DataError
@@ -212,9 +213,7 @@ def _parts(
   except ValueError as error:
     base = split.partition("[")[0].partition("+")[0]
     hint = errors.suggest(base, known) or f" (there are: {', '.join(known)})"
-    raise DataError(
-      f"{flag}: {str(error).splitlines()[0].rstrip('.')}{hint}"
-    ) from error
+    raise DataError(f"{flag}: {reason(error)}{hint}") from error
   if not instructions:
     raise DataError(f"{flag} holds no example of {builder.info.full_name}")
   for part in instructions:

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import config_dict
 
+from vae_jax.config import reason
 from vae_jax.data import celeba, errors, remote
 from vae_jax.runtime import locks, storage
 
@@ -153,7 +154,7 @@ def _prepare(
     try:
       dataset.prepare(root, *([config] if config else []))
     except ValueError as error:
-      raise errors.DataError(_one_line(error)) from error
+      raise errors.DataError(reason(error, limit=300)) from error
   elif name == "celeb_a" and data.manual_dir:
     celeba.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
   else:
@@ -189,7 +190,7 @@ def _prepare_with_tensorflow(
       way_out = f"; Google Drive often refuses it: {celeba.WAY_OUT}"
     raise errors.DataError(
       f"{data.name} could not be downloaded and prepared in {root} "
-      f"({type(error).__name__}: {_one_line(error)}){way_out}"
+      f"({type(error).__name__}: {reason(error, limit=300)}){way_out}"
     ) from error
 
 
@@ -218,7 +219,7 @@ def _maker(
     )
   except AssertionError as error:
     # The version is unknown; the message ends with the known ones.
-    raise errors.DataError(f"{wrong}: {_one_line(error)}") from error
+    raise errors.DataError(f"{wrong}: {reason(error, limit=300)}") from error
 
 
 def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
@@ -239,9 +240,3 @@ def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
     "array_record", override=True, override_if_initialized=True
   )
   return opened
-
-
-def _one_line(error: Exception) -> str:
-  """The message of an exception, on one line of bearable length."""
-  text = " ".join(str(error).split())
-  return text if len(text) <= 300 else text[:300] + "..."

@@ -19,11 +19,11 @@ from flax import linen as nn
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from vae_jax.config import ConfigError, registry
+from vae_jax.config import ConfigError, reason, registry
 from vae_jax.latents import apply as latents
-from vae_jax.latents import trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
+from vae_jax.training import state as state_lib
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
@@ -104,7 +104,7 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
   except (ImportError, RuntimeError) as error:
     raise ConfigError(
       f"config.{_FIELD}.name is 'inception', which needs torch-fidelity "
-      f'({_reason(error)}): `pip install -e ".[fidelity]"`, and where there '
+      f'({reason(error)}): `pip install -e ".[fidelity]"`, and where there '
       f"is no network the file {_WEIGHTS_URL}, given as "
       f"--config.{_FIELD}.args.weights=FILE."
     ) from error
@@ -121,7 +121,7 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
   except Exception as error:  # PyTorch's errors have no common base.
     raise ConfigError(
       f"config.{_FIELD}.args.weights: {path} cannot be read as the weights of "
-      f"Inception ({_reason(error)}); the file is {_WEIGHTS_URL}."
+      f"Inception ({reason(error)}); the file is {_WEIGHTS_URL}."
     ) from error
   device = "cuda" if torch.cuda.is_available() else "cpu"
   model.to(device)
@@ -152,7 +152,7 @@ def _download(hub: Any) -> pathlib.Path:
       hub.download_url_to_file(_WEIGHTS_URL, str(path), _STANDARD)
   except (OSError, RuntimeError) as error:  # RuntimeError: another hash.
     raise ConfigError(
-      f"The weights of Inception cannot be downloaded ({_reason(error)}); "
+      f"The weights of Inception cannot be downloaded ({reason(error)}); "
       f"fetch {_WEIGHTS_URL} elsewhere and give the file as "
       f"--config.{_FIELD}.args.weights=FILE."
     ) from error
@@ -192,7 +192,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   opened = experiment.build(config)
   state = restore.load_state(workdir, experiment=opened)
   vae = opened.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
     codes = latents.encode(vae, variables, image)
@@ -219,7 +219,7 @@ def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
   except Exception as error:  # Whatever a user's network says.
     raise ConfigError(
       f"config.{_FIELD}.name is {name!r}, which does not take images of "
-      f"{example.shape} ({_reason(error)})."
+      f"{example.shape} ({reason(error)})."
     ) from error
   if len(getattr(made, "shape", ())) != 2:
     raise ConfigError(
@@ -263,9 +263,5 @@ def _restore(folder: str, like: Any) -> Any:
   except Exception as error:  # Orbax's errors have no common base.
     raise ConfigError(
       f"config.{_FIELD}.args.weights is {folder!r}, which cannot be read as "
-      f"an Orbax checkpoint of the network's variables ({_reason(error)})."
+      f"an Orbax checkpoint of the network's variables ({reason(error)})."
     ) from error
-
-
-def _reason(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -8,8 +8,9 @@ from vae_jax import figures, models
 from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
-from vae_jax.training.step import TrainState
+from vae_jax.training.state import TrainState
 
 _RECONSTRUCTIONS = 30
 _SAMPLE_ROWS = 10
@@ -22,7 +23,7 @@ def reconstructions(
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   config, vae = experiment.config, experiment.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
   data = source.fetch(index)
   image = apply.as_model_input(
@@ -43,7 +44,7 @@ def samples(
   With ten classes a column holds one class.
   """
   config, vae = experiment.config, experiment.vae_eval
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   label = trained_model.sample_labels(config, source, _SAMPLE_ROWS**2)
   images = np.asarray(
     apply.sample(
@@ -96,7 +97,7 @@ def at_the_end(
   config = experiment.config
   if config.model.latent_dim != 2:
     return
-  variables = trained_model.eval_variables(config, state)
+  variables = state_lib.eval_variables(config, state)
   model = trained_model.TrainedModel(
     experiment, storage.path(workdir), int(state.step), variables
   )

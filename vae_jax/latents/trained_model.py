@@ -16,18 +16,11 @@ from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
-from vae_jax.training import step as train_step
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
-from vae_jax.training.step import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
 _FETCHED = 500  # Images read from a source at a time.
-
-
-def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
-  """Returns the variables of the model in evaluation mode."""
-  params = train_step.eval_params(config, state)
-  return {"params": params, **state.model_state}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,7 +176,7 @@ def open_run(
     experiment=opened,
     workdir=storage.path(workdir),
     step=int(state.step),
-    variables=eval_variables(config, state),
+    variables=state_lib.eval_variables(config, state),
     chunk=chunk,
   )
 

@@ -13,7 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.data import errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import (
@@ -33,7 +33,9 @@ from vae_jax.training import (
   setup,
   step,
 )
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Model:
   experiment: Experiment
   variables: Any
   source: Any
-  state: step.TrainState
+  state: TrainState
   folder: storage.Path | None
 
   @property
@@ -114,10 +116,10 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
         raise  # The others may be in the middle of it.
       # Out of memory, or a defect: no reason to lose hours of other parts.
       logging.exception("No %s", name)
-      not_made[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+      not_made[name] = f"{type(error).__name__}: {reason(error)}"
   distributed.agree("the end of the evaluation", {"not made": not_made})
-  for name, reason in not_made.items():
-    logging.warning("No %s: %s", name, reason)
+  for name, why in not_made.items():
+    logging.warning("No %s: %s", name, why)
   if not_made:
     result["not_made"] = not_made
   _write(model, f"{split}.json", result)
@@ -156,10 +158,9 @@ def _open(config: ConfigDict, workdir: str) -> Model:
       **distributed.data_facts("the images", source),
     },
   )
-  params = step.eval_params(config, state)
   return Model(
     experiment=opened,
-    variables=devices.replicate({"params": params, **state.model_state}),
+    variables=devices.replicate(state_lib.eval_variables(config, state)),
     source=source,
     state=state,
     folder=storage.path(workdir) / "eval" if devices.is_lead() else None,

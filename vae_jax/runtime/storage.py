@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 from etils import epath
 
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 
 # What `path` returns.
 Path = pathlib.Path | epath.Path
@@ -106,7 +106,8 @@ def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
       if isinstance(error, ConfigError) or not is_remote(address):
         raise
       raise ConfigError(
-        f"{flag}={address} cannot be used ({_said(error)}); check the "
+        f"{flag}={address} cannot be used ({type(error).__name__}: "
+        f"{reason(error)}); check the "
         "address, and this machine's access to it."
       ) from error
 
@@ -130,13 +131,10 @@ def using(address: epath.PathLike) -> Iterator[None]:
     if own or not is_remote(address):
       raise
     raise Unreachable(
-      f"{address} cannot be used now ({_said(error)}); the same command may "
+      f"{address} cannot be used now ({type(error).__name__}: "
+      f"{reason(error)}); the same command may "
       "succeed later."
     ) from error
-
-
-def _said(error: Exception) -> str:
-  return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def write_json(address: epath.PathLike, content: Any) -> None:

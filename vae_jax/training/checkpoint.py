@@ -24,9 +24,9 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.runtime import staging, storage, transfer
-from vae_jax.training import step as train_step
+from vae_jax.training.state import TrainState
 
 # What a checkpoint's validation result is stored as; lower is better.
 _SCORE = "score"
@@ -106,7 +106,7 @@ class Checkpoints:
 
   def save(
     self,
-    state: train_step.TrainState,
+    state: TrainState,
     config: ConfigDict,
     *,
     score: float | None,
@@ -169,7 +169,7 @@ class Checkpoints:
     except Exception as error:  # Orbax's errors have no common base.
       raise Unsaved(
         f"The checkpoint of step {self._saving} cannot be written to "
-        f"{self._folder} ({_reason(error)}). The ones before it are intact: "
+        f"{self._folder} ({reason(error)}). The ones before it are intact: "
         "the same command goes on from the last of them."
       ) from error
 
@@ -203,9 +203,7 @@ def _score(workdir: str | os.PathLike[str], step: int) -> float | None:
   return None if text is None else json.loads(text)[_SCORE]
 
 
-def _read(
-  folder: pathlib.Path, abstract: train_step.TrainState
-) -> train_step.TrainState:
+def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
   """Returns the state of a local checkpoint, if it is what was saved."""
   with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
     restored = reader.restore(folder / "state", abstract)
@@ -224,15 +222,15 @@ def _damage(error: Exception) -> str:
   passing = isinstance(error, OSError) and error.errno in _PASSING
   if passing or isinstance(error, MemoryError):
     raise error
-  return _reason(error)
+  return reason(error)
 
 
 def restore(
   workdir: str | os.PathLike[str],
-  like: train_step.TrainState,
+  like: TrainState,
   *,
   best: bool = False,
-) -> tuple[train_step.TrainState | None, list[int]]:
+) -> tuple[TrainState | None, list[int]]:
   """Returns the newest (or best) state that can be read, and what cannot.
 
   The manager is not asked: one broken file among all would stop it.
@@ -271,12 +269,12 @@ def restore(
         break
       except Exception as error:  # Orbax's errors have no common base.
         unreadable[step] = _damage(error)
-  for step, reason in unreadable.items():
+  for step, damage in unreadable.items():
     logging.warning(
       "The checkpoint of step %d in %s cannot be read (%s).",
       step,
       _folder(workdir),
-      reason,
+      damage,
     )
   if unreadable and state is None:
     raise ConfigError(
@@ -287,10 +285,6 @@ def restore(
   if unreadable:
     logging.warning("Using the one of step %d instead.", int(state.step))
   return state, sorted(unreadable)
-
-
-def _reason(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def set_aside(workdir: str | os.PathLike[str], step: int) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.runtime import devices, distributed
-from vae_jax.training import step
+from vae_jax.training.state import TrainState
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
@@ -64,7 +64,7 @@ class Memory:
     return {k: v for k, v in named.items() if v}
 
 
-def of_state(state: step.TrainState, data: Any, *, dispatches: int) -> Memory:
+def of_state(state: TrainState, data: Any, *, dispatches: int) -> Memory:
   """Returns what is known of a run before its step is compiled.
 
   Args:
@@ -173,13 +173,13 @@ def refusals(
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    first = (str(error).splitlines() or [""])[0]
+    first = reason(error)
     if "RESOURCE_EXHAUSTED" not in first:
       raise
     known = f"beside {_sums(memory)}, " if memory else ""
     raise ConfigError(
       f"This run does not fit: {known}of {_size(limit())} on each device no "
-      f"room was left ({first[:200].rstrip('.')}); {_advice(config)}"
+      f"room was left ({first}); {_advice(config)}"
     ) from error
 
 

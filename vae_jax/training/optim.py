@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from vae_jax import objectives
-from vae_jax.config import ConfigError, registry
+from vae_jax.config import ConfigError, reason, registry
 from vae_jax.training import muon
 
 T = TypeVar("T")
@@ -187,10 +187,9 @@ def _player(
     probe = {"w": jnp.zeros(2)}
     jax.eval_shape(lambda p: chosen.update(p, chosen.init(p), p), probe)
   except (TypeError, ValueError, AttributeError) as error:
-    reason = str(error).splitlines()[0]
     raise ConfigError(
       f"config.{field}.name is {node.name!r}, which cannot be used as it is: "
-      f"{reason}"
+      f"{reason(error)}"
     ) from error
   transforms = [chosen]
   if config.optim.clip_norm:

@@ -20,8 +20,9 @@ from vae_jax.data import datasets
 from vae_jax.runtime import devices, distributed, storage, watchdog
 from vae_jax.training import build, checkpoint, metrics
 from vae_jax.training import experiment as experiment_lib
-from vae_jax.training import step as train_step
+from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 
 class Safekeeping:
@@ -54,7 +55,7 @@ class Safekeeping:
     self._workdir, self._stack = workdir, stack
     self._checkpoints: checkpoint.Checkpoints | None = None
     self.writer: metrics.Writer = metrics.Silent()
-    initial = functools.partial(train_step.init_state, experiment)
+    initial = functools.partial(state_lib.init_state, experiment)
     like = jax.eval_shape(initial)
     found = None
     if devices.is_lead():
@@ -68,7 +69,7 @@ class Safekeeping:
     self.host_state = distributed.broadcast(state)
     self.state = devices.replicate(self.host_state)
 
-  def _open(self, like: train_step.TrainState) -> train_step.TrainState | None:
+  def _open(self, like: TrainState) -> TrainState | None:
     found, unreadable = checkpoint.restore(self._workdir, like)
     for step in unreadable:
       checkpoint.set_aside(self._workdir, step)
@@ -81,15 +82,15 @@ class Safekeeping:
     return found
 
   def _from_data(
-    self, state: train_step.TrainState, source: datasets.Source
-  ) -> train_step.TrainState:
+    self, state: TrainState, source: datasets.Source
+  ) -> TrainState:
     if not build.reads_data(self._config):
       return state
     variables = {"params": state.params, **state.model_state}
     variables = build.init_from_data(
       self._config, self._experiment.vae_eval, variables, source
     )
-    return train_step.state_of(self._experiment, variables)
+    return state_lib.state_of(self._experiment, variables)
 
   def open_writer(self, step: int) -> None:
     """Opens the rows; those after `step` are of a run that is gone."""
@@ -104,7 +105,7 @@ class Safekeeping:
     steps = [r["step"] for r in rows if r["split"] == "validation"]
     return distributed.from_lead("validated", step in steps)
 
-  def save(self, state: train_step.TrainState, score: float | None) -> None:
+  def save(self, state: TrainState, score: float | None) -> None:
     """Starts to write a host copy of the state; see `Checkpoints.save`."""
     if self._checkpoints is None:
       return
@@ -144,7 +145,7 @@ def load_state(
   *,
   best: bool = False,
   experiment: Experiment | None = None,
-) -> train_step.TrainState:
+) -> TrainState:
   """Returns a host copy of a run's newest (or best) checkpoint.
 
   Args:
@@ -156,7 +157,7 @@ def load_state(
     ConfigError: there is no run, or none of its checkpoints can be read.
   """
   experiment = experiment or experiment_lib.build(load_config(workdir))
-  like = jax.eval_shape(lambda: train_step.init_state(experiment))
+  like = jax.eval_shape(lambda: state_lib.init_state(experiment))
   state, _ = checkpoint.restore(workdir, like, best=best)
   if state is None:
     raise ConfigError(
@@ -176,4 +177,4 @@ def load_params(
   """
   experiment = experiment_lib.build(load_config(workdir))
   state = load_state(workdir, best=best, experiment=experiment)
-  return train_step.eval_params(experiment.config, state)
+  return state_lib.eval_params(experiment.config, state)

@@ -24,6 +24,7 @@ from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import step as train_step
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.memory import Memory
+from vae_jax.training.state import TrainState
 
 # Dispatches that may wait for the device. Without a bound the host runs ahead
 # until simulated devices starve one another and deadlock.
@@ -203,7 +204,7 @@ def compile_step(
 def describe(
   experiment: Experiment,
   workdir: str,
-  state: train_step.TrainState,
+  state: TrainState,
   costs: Costs,
 ) -> None:
   """Logs once what a researcher wants to see of a run."""

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import struct
 from jax import lax
 from ml_collections import ConfigDict
 
@@ -21,73 +20,9 @@ from vae_jax import models, objectives
 from vae_jax.data import binarize
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import build, optim
+from vae_jax.training import optim
 from vae_jax.training.experiment import Experiment
-
-
-@struct.dataclass
-class TrainState:
-  """Everything that a run carries from step to step.
-
-  Leaves are arrays on the host, one copy per device with a leading axis, or
-  only shapes, depending on where the state is.
-
-  Attributes:
-    step: optimiser steps so far, skipped ones included; it alone decides
-      which examples and which random numbers come next.
-    params: weights.
-    model_state: collections that a forward pass updates (BatchNorm).
-    opt_state: the optimiser's; a skipped step leaves it, and with it the
-      learning-rate schedule, as it was.
-    ema_params: averaged weights before `optim.debias_ema`; None if off.
-    skipped: steps skipped so far.
-    skipped_in_row: steps skipped just now, one after another.
-  """
-
-  step: Any
-  params: Any
-  model_state: Any
-  opt_state: Any
-  ema_params: Any
-  skipped: Any
-  skipped_in_row: Any
-
-
-def init_state(experiment: Experiment) -> TrainState:
-  """Returns the state before the first step, a function of config.seed."""
-  variables = build.init_variables(
-    experiment.config, experiment.image_shape, experiment.vae_eval
-  )
-  return state_of(experiment, variables)
-
-
-def state_of(experiment: Experiment, variables: dict[str, Any]) -> TrainState:
-  """Returns the state before the first step, with these variables."""
-  model_state = dict(variables)
-  params = model_state.pop("params")
-  zero = jnp.zeros((), jnp.int32)
-  return TrainState(
-    step=zero,
-    params=params,
-    model_state=model_state,
-    opt_state=experiment.optimizer.init(params),
-    ema_params=(
-      jax.tree.map(jnp.zeros_like, params)
-      if experiment.config.optim.ema_decay
-      else None
-    ),
-    skipped=zero,
-    skipped_in_row=zero,
-  )
-
-
-def eval_params(config: ConfigDict, state: TrainState) -> Any:
-  """Returns the weights to evaluate, of a host copy of the state: averaged
-  ones where the config asks for them."""
-  count = int(state.step) - int(state.skipped)
-  if state.ema_params is None or count == 0:
-    return state.params
-  return optim.debias_ema(state.ema_params, config.optim.ema_decay, count)
+from vae_jax.training.state import TrainState
 
 
 def forward(

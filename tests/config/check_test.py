@@ -1,0 +1,35 @@
+"""Values that no run could use are refused, with the field and the limits."""
+
+import pytest
+
+from vae_jax import config as config_lib
+from vae_jax.config import check
+
+
+@pytest.mark.parametrize(
+  "path, value, message",
+  [
+    ("data.cache", "ram", "none, host"),
+    ("data.binarization", "dyn", "none, static, dynamic"),
+    ("model.dtype", "float16", "float32, bfloat16"),
+    ("model.init", "keras", "flax, glorot, torch"),
+    ("model.output_bias", "mean", "init, data"),
+    ("model.latent_dim", 0, "at least 1"),
+    ("optim.learning_rate", 0.0, "above 0"),
+    ("optim.learning_rate", float("nan"), "finite"),
+    ("optim.clip_norm", -1.0, "at least 0"),
+    ("optim.ema_decay", 1.0, "below 1"),
+    ("train.accumulate", 3, "multiple of config.train.accumulate"),
+    ("train.num_steps", 10, "exactly one"),
+    ("train.num_epochs", 0.0, "exactly one"),
+    ("checkpoint.every_steps", 0, "at least 1"),
+  ],
+)
+def test_impossible_value_is_refused(path, value, message):
+  c = config_lib.default()
+  c.train.num_epochs = 1.0
+  check.validate(c)
+  config_lib.update(c, path, value)
+  with pytest.raises(config_lib.ConfigError, match=message) as error:
+    check.validate(c)
+  assert f"config.{path}" in str(error.value)

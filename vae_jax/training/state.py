@@ -1,0 +1,85 @@
+"""The state of a training run, and the weights to evaluate."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int32
+from ml_collections import ConfigDict
+
+from vae_jax.training import build, optim
+from vae_jax.training.experiment import Experiment
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that a run carries from step to step.
+
+  The types are those inside the train step. Elsewhere the leaves are arrays
+  on the host, have a leading axis of devices, or are shapes.
+
+  Attributes:
+    step: optimizer steps so far, skipped ones included; it alone decides
+      which examples and which random numbers come next.
+    params: weights.
+    model_state: collections that a forward pass updates (BatchNorm).
+    opt_state: the optimizer's; a skipped step leaves it, and with it the
+      learning-rate schedule, unchanged.
+    ema_params: averaged weights before `optim.debias_ema`; None if off.
+    skipped: steps skipped so far.
+    skipped_in_row: consecutive steps skipped up to now.
+  """
+
+  step: Int32[Array, ""]
+  params: dict[str, Any]
+  model_state: dict[str, Any]
+  opt_state: optax.OptState
+  ema_params: dict[str, Any] | None
+  skipped: Int32[Array, ""]
+  skipped_in_row: Int32[Array, ""]
+
+
+def init_state(experiment: Experiment) -> TrainState:
+  """Returns the state before the first step, a function of config.seed."""
+  variables = build.init_variables(
+    experiment.config, experiment.image_shape, experiment.vae_eval
+  )
+  return state_of(experiment, variables)
+
+
+def state_of(experiment: Experiment, variables: dict[str, Any]) -> TrainState:
+  """Returns the state before the first step, with these variables."""
+  model_state = dict(variables)
+  params = model_state.pop("params")
+  averaged = experiment.config.optim.ema_decay > 0
+  zero = jnp.zeros((), jnp.int32)
+  return TrainState(
+    step=zero,
+    params=params,
+    model_state=model_state,
+    opt_state=experiment.optimizer.init(params),
+    ema_params=jax.tree.map(jnp.zeros_like, params) if averaged else None,
+    skipped=zero,
+    skipped_in_row=zero,
+  )
+
+
+def eval_params(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+  """Returns the weights to evaluate: averaged where the config asks for it.
+
+  Args:
+    config: the resolved config.
+    state: host copy.
+  """
+  count = int(state.step) - int(state.skipped)
+  if state.ema_params is None or count == 0:
+    return state.params
+  return optim.debias_ema(state.ema_params, config.optim.ema_decay, count)
+
+
+def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+  """Returns the variables to evaluate: weights as `eval_params`, and model
+  state."""
+  return {"params": eval_params(config, state), **state.model_state}
