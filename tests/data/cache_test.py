@@ -18,7 +18,7 @@ class ArraySource:
     self.labels = rng.integers(0, 9, (n, *labels)).astype(np.int32)
     self.image_shape = shape
     self.label_shape = labels
-    self.identity = {"dataset": "noise/1.0.0", "seed": seed}
+    self.fingerprint = {"dataset": "noise/1.0.0", "seed": seed}
     self.fetched = 0
 
   def __len__(self):

@@ -337,23 +337,23 @@ def test_data_set_without_images(tmp_path):
 # The key of a cache.
 
 
-def test_identity_tells_contents_apart(root, tmp_path):
-  def identity(folder=root, **changes):
+def test_fingerprint_changes_exactly_with_the_content(root, tmp_path):
+  def fingerprint(folder=root, **changes):
     train = datasets.open_splits(config(folder, **changes)).train
-    return json.dumps(train.identity)
+    return json.dumps(train.fingerprint)
 
-  base = identity()
-  assert base == identity(num_threads=1, train_split="train[:40]")
+  base = fingerprint()
+  assert base == fingerprint(num_threads=1, train_split="train[:40]")
   moved = shutil.copytree(root, tmp_path / "moved")
-  assert base == identity(moved)
+  assert base == fingerprint(moved)
   variants = [
-    identity(train_split="train[:39]"),
-    identity(crop=4),
-    identity(resize=4),
-    identity(grayscale=True),
+    fingerprint(train_split="train[:39]"),
+    fingerprint(crop=4),
+    fingerprint(resize=4),
+    fingerprint(grayscale=True),
   ]
   shutil.rmtree(moved)
   images = pictures(60, seed=1)
   write(moved, {"train": examples(images[:50]), "test": examples(images[50:])})
-  variants.append(identity(moved))
+  variants.append(fingerprint(moved))
   assert len({base, *variants}) == 6

@@ -1,36 +1,26 @@
-"""The order of examples is a pure function of seed and position."""
+"""The order of examples: a pure function of seed and position."""
 
 import time
 
 import numpy as np
 import pytest
 
+from tests.support import tfds
 from vae_jax.data import pipeline
 
 
-class _Source:
-  """Images whose every pixel is the index."""
-
-  image_shape = (2, 2, 1)
-
-  def __init__(self, size):
-    self._size = size
-
-  def __len__(self):
-    return self._size
-
-  def fetch(self, indices):
-    image = np.broadcast_to(
-      indices.astype(np.uint8)[:, None, None, None], (len(indices), 2, 2, 1)
-    )
-    return {"image": image, "label": indices.astype(np.int32)}
+def _source(size):
+  """Returns images whose every pixel is the index."""
+  index = np.arange(size, dtype=np.int32)
+  image = np.broadcast_to(index[:, None, None, None], (size, 2, 2, 1))
+  return tfds.ArraySource(image.astype(np.uint8), index)
 
 
 def _order(seed, start, stop):
   return pipeline.example_order(seed, 10, np.arange(start, stop))
 
 
-def test_every_epoch_is_another_permutation():
+def test_each_epoch_is_another_permutation():
   epochs = _order(0, 0, 50).reshape(5, 10)
   for epoch in epochs:
     assert sorted(epoch) == list(range(10))
@@ -38,16 +28,16 @@ def test_every_epoch_is_another_permutation():
   assert not np.array_equal(_order(0, 0, 50), _order(1, 0, 50))
 
 
-def test_order_does_not_depend_on_where_one_starts():
-  whole = _order(3, 0, 47)
-  np.testing.assert_array_equal(_order(3, 13, 47), whole[13:])
+def test_order_does_not_depend_on_the_start():
+  order = _order(3, 0, 47)
+  np.testing.assert_array_equal(_order(3, 13, 47), order[13:])
   shuffled = np.random.default_rng(0).permutation(47)
   np.testing.assert_array_equal(
-    pipeline.example_order(3, 10, shuffled), whole[shuffled]
+    pipeline.example_order(3, 10, shuffled), order[shuffled]
   )
 
 
-def test_order_is_frozen():
+def test_order_is_that_of_random_state():
   # A change here would reorder every run that is resumed across an upgrade.
   np.testing.assert_array_equal(
     _order(0, 0, 10), np.random.RandomState([0, 0]).permutation(10)
@@ -58,7 +48,7 @@ def test_order_is_frozen():
 @pytest.mark.parametrize("count", [2, 3])
 def test_devices_hold_the_global_batch_in_order(parts, count):
   data = pipeline.train_data(
-    _Source(200),
+    _source(200),
     5,
     count,
     seed=1,
@@ -79,7 +69,7 @@ def test_devices_hold_the_global_batch_in_order(parts, count):
 def test_evaluation_sees_each_example_once():
   seen = []
   for start in range(0, 37, 16):
-    data = pipeline.eval_data(_Source(37), start, 16)
+    data = pipeline.eval_data(_source(37), start, 16)
     assert data["image"].shape == (8, 2, 2, 2, 1)
     seen += list(data["index"][data["mask"]])
   assert seen == list(range(37))

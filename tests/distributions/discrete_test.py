@@ -331,10 +331,10 @@ def test_models_take_them_and_stay_finite(name, channels):
 
 def test_scales_are_held_above_the_narrowest():
   outputs = jnp.array([0.2, -30.0]).reshape(1, 1, 1, 2)
-  single = likelihoods.discretized_logistic().apply({}, outputs)
+  single = likelihoods.DiscretizedLogistic().apply({}, outputs)
   assert single.location == jnp.float32(0.2) and single.log_scale == -7
   outputs = jnp.array([0.0, 0.2, -30.0]).reshape(1, 1, 1, 3)
-  mixture = likelihoods.discretized_logistic_mixture(1, 1).apply({}, outputs)
+  mixture = likelihoods.DiscretizedLogisticMixture(1, 1).apply({}, outputs)
   assert mixture.location == jnp.float32(0.2) and mixture.log_scale == -7
 
 

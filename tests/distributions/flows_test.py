@@ -31,13 +31,13 @@ def _draw(module, *inputs, size=0.5):
 
 @functools.cache
 def _prior(dim, layers, size=0.5):
-  module = priors.flow(dim, num_layers=layers, hidden=(8,))
+  module = priors.Flow(dim, num_layers=layers, hidden=(8,))
   return module.apply(_draw(module, size=size), _no_encoder)
 
 
 @functools.cache
 def _posterior(dim, layers=2, count=4):
-  module = posteriors.iaf(dim, layers, (9,), context=3)
+  module = posteriors.Iaf(dim, layers, (9,), context=3)
   features = jnp.linspace(-1, 1, 20).reshape(4, 5)
   return module.apply(_draw(module, features), features[:count])
 
@@ -96,7 +96,7 @@ def test_couplings_invert_and_count_their_volume():
 
 
 def test_the_flow_prior_starts_as_the_standard_normal():
-  module = priors.flow(5, num_layers=3, hidden=(8,))
+  module = priors.Flow(5, num_layers=3, hidden=(8,))
   normal = distributions.StandardNormal(5)
 
   @jax.jit
@@ -223,8 +223,8 @@ def test_there_is_no_closed_form():
 
 def test_impossible_flows_are_said_in_a_sentence():
   with pytest.raises(ConfigError, match="latent_dim is 1"):
-    priors.flow(1).init(jax.random.key(0), _no_encoder)
+    priors.Flow(1).init(jax.random.key(0), _no_encoder)
   with pytest.raises(ConfigError, match="args.num_layers is 0"):
-    priors.flow(2, num_layers=0).init(jax.random.key(0), _no_encoder)
+    priors.Flow(2, num_layers=0).init(jax.random.key(0), _no_encoder)
   with pytest.raises(ConfigError, match="args.context is 0"):
-    posteriors.iaf(2, context=0).init(jax.random.key(0), jnp.ones((1, 3)))
+    posteriors.Iaf(2, context=0).init(jax.random.key(0), jnp.ones((1, 3)))

@@ -1,4 +1,4 @@
-"""Scores of edits: strips by value, scores against hand-made readings."""
+"""Scores of edits: strips by value, scores of predictions made by hand."""
 
 import dataclasses
 import functools
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from vae_jax.config import ConfigError
-from vae_jax.evaluate import attribute_classifier as judge_lib
-from vae_jax.evaluate import attribute_edits
+from vae_jax.evaluate import attribute_classifier, attribute_edits
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
 RNG = np.random.RandomState(0)
@@ -23,31 +22,33 @@ class Decoder(trained_model.TrainedModel):
     return (10 * code + 100).astype(np.uint8).reshape(-1, 1, 2, 1)
 
 
-class Reader(judge_lib.Judge):
-  """A judge whose readings are those pixels."""
+class PixelClassifier(attribute_classifier.AttributeClassifier):
+  """A classifier whose predictions are those pixels."""
 
-  def read(self, image):
+  def predict(self, image):
     flat = image.reshape(len(image), -1).astype(np.float32) / 200
-    made = np.concatenate([flat, 1 - flat[:, :1]], axis=1)
-    return judge_lib.Reading(made, 2 * flat[:, :1] - 1, flat)
+    probability = np.concatenate([flat, 1 - flat[:, :1]], axis=1)
+    return attribute_classifier.Predictions(
+      probability, 2 * flat[:, :1] - 1, flat
+    )
 
 
-def reader(low=-0.5, high=0.5):
-  return Reader(
+def classifier(low=-0.5, high=0.5):
+  return PixelClassifier(
     names=("Smiling", "Bald", "Hat"),
     classes=False,
     factors=("smile",),
     scale=np.ones((2, 1), np.float32),
     quartiles=np.array([[low], [0.0], [high]], np.float32),
     accuracy={},
-    params=None,
+    params={},
   )
 
 
-def ways():
+def paths():
   vectors = np.zeros((3, 2, 2), np.float32)
   vectors[0] = [[1.0, -2.0], [0.0, 1.0]]
-  found = directions.Directions(
+  linear = directions.Directions(
     names=("Smiling", "Bald"),
     vectors=vectors,
     pixels=np.zeros((2, 1, 2, 1)),
@@ -58,24 +59,24 @@ def ways():
     split="train",
     step=0,
   )
-  bent = nonlinear_directions.fit(
+  nonlinear = nonlinear_directions.fit(
     RNG.randn(60, 2).astype(np.float32),
     np.zeros(2, np.float32),
     RNG.randint(0, 2, (60, 2)),
-    found.names,
+    linear.names,
     step=0,
   )
-  return found, bent
+  return linear, nonlinear
 
 
-def test_a_latent_strip_moves_the_code():
+def test_latent_strip_moves_the_code():
   codes = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
-  decoder, (found, bent) = object.__new__(Decoder), ways()
+  decoder, (linear, nonlinear) = object.__new__(Decoder), paths()
   make = functools.partial(
     attribute_edits.latent_strip,
     decoder,
     codes,
-    (found, bent),
+    (linear, nonlinear),
     strengths=STRENGTHS,
   )
   strip = make("mean", {"Smiling": 1.0})
@@ -87,21 +88,21 @@ def test_a_latent_strip_moves_the_code():
   np.testing.assert_array_equal(
     both[1, :, 0, :, 0], [[110, 130], [120, 130], [130, 130]]
   )
-  walked = bent.walk(codes, {"Bald": 1.0}, STRENGTHS)
+  walked = nonlinear.walk(codes, {"Bald": 1.0}, STRENGTHS)
   wanted = (10 * walked + 100).astype(np.uint8)[:, :, None, :, None]
   np.testing.assert_array_equal(make("curved", {"Bald": 1.0}), wanted)
   with pytest.raises(ConfigError, match="8 of 8 images"):
     attribute_edits.latent_strip(
       decoder,
       codes,
-      (dataclasses.replace(found, positives=np.array([3, 8])), bent),
+      (dataclasses.replace(linear, positives=np.array([3, 8])), nonlinear),
       "curved",
       {"Bald": 1.0},
       STRENGTHS,
     )
 
 
-def test_a_pixel_strip_adds_and_cuts_off():
+def test_pixel_strip_adds_the_difference_and_clips():
   image = np.array([[[[10]], [[250]]]], np.uint8)
   difference = np.array([[[20.0]], [[9.4]]], np.float32)
   strip = attribute_edits.pixel_strip(image, difference, STRENGTHS)
@@ -111,28 +112,26 @@ def test_a_pixel_strip_adds_and_cuts_off():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_clearly_is_beyond_the_quartiles(sign):
-  judge = reader(-0.3, 0.7)
-  low, high = attribute_edits.clearly(
-    judge, attribute_edits.Target("Smiling", "smile", sign)
+def test_thresholds_are_the_quartiles_of_the_factor(sign):
+  pixels = classifier(-0.3, 0.7)
+  low, high = attribute_edits.thresholds(
+    pixels, attribute_edits.Target("Smiling", "smile", sign)
   )
   wanted = (-0.3, 0.7) if sign == 1 else (-0.7, 0.3)
   np.testing.assert_allclose((low, high), wanted, rtol=1e-6)
-  assert attribute_edits.clearly(judge, attribute_edits.Target("Bald")) == (
-    0.25,
-    0.75,
-  )
+  bald = attribute_edits.Target("Bald")
+  assert attribute_edits.thresholds(pixels, bald) == (0.25, 0.75)
 
 
-def test_readings_are_of_the_pictures_and_the_target():
+def test_predictions_are_of_the_images_and_the_target():
   strips = RNG.randint(0, 200, (2, 3, 1, 2, 1)).astype(np.uint8)
   before = strips[:, 1]
-  found = attribute_edits.read(
-    reader(), strips, before, attribute_edits.Target("Bald")
+  found = attribute_edits.predict(
+    classifier(), strips, before, attribute_edits.Target("Bald")
   )
   np.testing.assert_allclose(found.target, strips[:, :, 0, 1, 0] / 200)
-  by_factor = attribute_edits.read(
-    reader(), strips, before, attribute_edits.Target("Smiling", "smile", -1)
+  by_factor = attribute_edits.predict(
+    classifier(), strips, before, attribute_edits.Target("Smiling", "smile", -1)
   )
   np.testing.assert_allclose(
     by_factor.target, 1 - strips[:, :, 0, 0, 0] / 100, rtol=1e-5
@@ -143,13 +142,13 @@ def test_readings_are_of_the_pictures_and_the_target():
   )
 
 
-def readings(target, probability=None):
+def predictions(target, probability=None):
   target = np.array(target, np.float32)
   n, s = target.shape
   if probability is None:
     probability = np.zeros((n, s, 3), np.float32)
     probability[..., 0] = target
-  return attribute_edits.Readings(
+  return attribute_edits.StripPredictions(
     target,
     probability,
     np.zeros((n, s, 1), np.float32),
@@ -161,55 +160,57 @@ def score(found):
   pictures = np.array([0, 100], np.uint8)[:, None, None, None]
   pictures = np.repeat(pictures, 2, axis=2)[: max(2, len(found.target))]
   return attribute_edits.score(
-    reader(), found, pictures, attribute_edits.Target("Smiling")
+    classifier(), found, pictures, attribute_edits.Target("Smiling")
   )
 
 
 def test_success_goes_from_absent_to_present():
-  made = score(
-    readings(
+  scores = score(
+    predictions(
       [[0.2, 0.5, 0.8], [0.3, 0.5, 0.8], [0.2, 0.5, 0.7], [0.8, 0.5, 0.1]]
     )
   )
-  assert made["success"] == 0.25
+  assert scores["success"] == 0.25
 
 
-def test_monotone_forgives_noise_only():
-  made = score(
-    readings(
+def test_monotone_tolerates_noise_only():
+  scores = score(
+    predictions(
       [[0.0, 0.5, 1.0], [0.0, 0.5, 0.495], [0.0, 0.5, 0.4], [0.9, 0.5, 1]]
     )
   )
-  assert made["monotone"] == 0.5
+  assert scores["monotone"] == 0.5
 
 
-def test_side_effects_are_relative_to_the_gain():
+def test_side_effect_is_relative_to_the_gain():
   probability = np.zeros((2, 3, 3), np.float32)
   probability[:, 2, 0] = [0.8, 0.4]  # Smiling: gains 0.6.
   probability[:, 2, 1] = [0.2, -0.1]  # Bald: changes by 0.15, up and down.
   probability[:, 0, 2] = [0.4, 0.5]  # Hat: falls by 0.45.
-  made = score(readings(probability[..., 0], probability))
-  np.testing.assert_allclose(made["side_effect"], 0.3 / 0.6, rtol=1e-5)
-  assert made["worst"]["attribute"] == "Hat"
-  np.testing.assert_allclose(made["worst"]["side_effect"], 0.75, rtol=1e-5)
+  scores = score(predictions(probability[..., 0], probability))
+  np.testing.assert_allclose(scores["side_effect"], 0.3 / 0.6, rtol=1e-5)
+  assert scores["worst"]["attribute"] == "Hat"
+  np.testing.assert_allclose(scores["worst"]["side_effect"], 0.75, rtol=1e-5)
   np.testing.assert_allclose(
-    [made["change"][k] for k in ("Smiling", "Bald", "Hat")],
+    [scores["change"][k] for k in ("Smiling", "Bald", "Hat")],
     [0.6, 0.05, -0.45],
     rtol=1e-5,
   )
 
 
-def test_an_edit_that_gains_nothing_has_no_ratio():
-  made = score(readings([[0.5, 0.4, 0.2], [0.5, 0.5, 0.5]]))
-  assert made["side_effect"] is None and made["worst"]["side_effect"] is None
-
-
-def test_identity_is_a_share_of_the_distance_of_two_pictures():
-  found = readings([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-  found = dataclasses.replace(
-    found, distance=np.array([[0.2, 0.0, 0.4], [0.1, 0.0, 0.5]], np.float32)
+def test_edit_without_gain_has_no_side_effect_ratio():
+  scores = score(predictions([[0.5, 0.4, 0.2], [0.5, 0.5, 0.5]]))
+  assert (
+    scores["side_effect"] is None and scores["worst"]["side_effect"] is None
   )
-  # The two pictures are 0 and 100, features 0 and 0.5 twice.
+
+
+def test_identity_is_relative_to_the_distance_of_two_images():
+  strip = predictions([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+  strip = dataclasses.replace(
+    strip, distance=np.array([[0.2, 0.0, 0.4], [0.1, 0.0, 0.5]], np.float32)
+  )
+  # The two images are 0 and 100, features 0 and 0.5 twice.
   np.testing.assert_allclose(
-    score(found)["identity"], 0.3 / (0.5 * 2**0.5), rtol=1e-5
+    score(strip)["identity"], 0.3 / (0.5 * 2**0.5), rtol=1e-5
   )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support import tfds
 from tests.support.importance_oracle import perturbed
 from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
 from vae_jax import config as config_lib
@@ -21,24 +22,14 @@ from vae_jax.training import build, experiment, step
 COUNT, SEED = 11, 3
 
 
-class Source:
-  """Random images, with the labels 0, 1 and 2."""
-
-  def __init__(self, shape=SHAPE):
-    rng = np.random.default_rng(1)
-    self.images = rng.integers(0, 256, (COUNT, *shape)).astype(np.uint8)
-
-  def __len__(self):
-    return COUNT
-
-  def fetch(self, indices):
-    return {
-      "image": self.images[indices],
-      "label": (np.asarray(indices) % 3).astype(np.int32),
-    }
+def source(shape=SHAPE):
+  """Returns random images with the labels 0, 1 and 2."""
+  rng = np.random.default_rng(1)
+  images = rng.integers(0, 256, (COUNT, *shape)).astype(np.uint8)
+  return tfds.ArraySource(images, np.arange(COUNT, dtype=np.int32) % 3)
 
 
-def exact_config(batch_size):
+def exact_experiment(batch_size=16):
   c = config_lib.default()
   c.eval.batch_size = batch_size
   c.eval.seed = SEED
@@ -47,15 +38,16 @@ def exact_config(batch_size):
   c.model.decoder.name = "tests.support.linear_gaussian_vae._Linear"
   c.model.likelihood.name = "tests.support.linear_gaussian_vae._LinearNormal"
   c.model.latent_dim = 2
-  return c
+  return experiment.build(c)
 
 
-def estimates(params, num_samples, *, batch_size=16):
+def estimates(params, num_samples, *, batch_size=16, max_rows=2048):
   return likelihood.nll_per_image(
-    exact_config(batch_size),
+    exact_experiment(batch_size),
     parallel.replicate({"params": params}),
-    Source(),
+    source(),
     num_samples=num_samples,
+    max_rows=max_rows,
   )
 
 
@@ -77,13 +69,11 @@ def one_by_one():
 
   root = jax.random.fold_in(jax.random.key(SEED), Stream.EVALUATE)
   root = jax.random.fold_in(root, 0)
-  images = Source().images
+  image = source().image
   return np.array(
     [
       [
-        log_w(
-          images[i : i + 1], jax.random.fold_in(root, i)[None], jnp.int32(k)
-        )
+        log_w(image[i : i + 1], jax.random.fold_in(root, i)[None], jnp.int32(k))
         for k in range(13)
       ]
       for i in range(COUNT)
@@ -92,9 +82,9 @@ def one_by_one():
   )
 
 
-def test_exact_at_the_exact_posterior():
+def test_nll_is_exact_at_the_exact_posterior():
   params, log_likelihood = exact_model()
-  expected = -log_likelihood(Source().images)
+  expected = -log_likelihood(source().image)
   np.testing.assert_allclose(estimates(params, 7), expected, rtol=1e-5)
 
 
@@ -102,35 +92,36 @@ def test_exact_at_the_exact_posterior():
   "num_samples, rows, batch_size, devices",
   [
     (13, 2048, 11, 8),
-    # Chunks of 3 and 1 draws, so that some are filled up.
+    # Chunks of 3 draws and of 1, so that the last one is padded.
     (13, 9, 3, 1),
     (5, 1, 4, 2),
   ],
 )
-def test_any_batch_chunk_and_devices_against_a_plain_loop(
+def test_nll_is_that_of_a_plain_loop_for_any_batch_chunk_and_devices(
   num_samples, rows, batch_size, devices, monkeypatch
 ):
   chosen = jax.devices()[:devices]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  monkeypatch.setattr(likelihood, "_ROWS", rows)
   values = one_by_one()[:, :num_samples]
   expected = -np.log(np.mean(np.exp(values), axis=1))
-  found = estimates(perturbed()[0], num_samples, batch_size=batch_size)
-  assert found.shape == (COUNT,)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  values = estimates(
+    perturbed()[0], num_samples, batch_size=batch_size, max_rows=rows
+  )
+  assert values.shape == (COUNT,)
+  np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
-def test_many_draws_come_near_the_truth_and_their_order_is_right():
+def test_nll_approaches_the_truth_from_above():
   params, log_likelihood = perturbed(0.2)
-  exact = -log_likelihood(Source().images)
+  exact = -log_likelihood(source().image)
   few, many = (estimates(params, k) for k in (1, 3000))
   assert few.mean() > many.mean() + 0.1
   np.testing.assert_allclose(many, exact, atol=0.02)
 
 
 @pytest.mark.parametrize("case", ["binary", "dequantised"])
-def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
-  """The same images, labels, noise and draws as `bounds.mean_terms` sees."""
+def test_nll_is_the_bound_of_the_objective_iwae(case, monkeypatch):
+  """The same images, labels, noise and draws as `bound.mean_terms` uses."""
   chosen = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
   c = config_lib.default()
@@ -149,28 +140,28 @@ def test_it_is_the_bound_of_the_objective_iwae(case, monkeypatch):
   else:
     c.data.dequantization = "uniform"
     c.model.likelihood.name = "gaussian"
-  source = Source((4, 4, 1))
+  split = source((4, 4, 1))
   run = experiment.build(c)
   variables = parallel.replicate(build.init_variables(c, (4, 4, 1)))
   means = bound.mean_terms(
     step.make_eval_step(run),
     variables,
-    source,
+    split,
     batch_size=8,
     step=0,
     seed=SEED,
   )
-  result = likelihood.importance_nll(run, variables, source, num_samples=6)
+  result = likelihood.importance_nll(run, variables, split, num_samples=6)
   assert result["importance_samples"] == 6
   assert result["nll"] == pytest.approx(means["loss"], rel=1e-5)
   assert result["nll"] > 0
 
 
-def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
+def test_standard_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
   result = likelihood.importance_nll(
-    config_lib.default(), None, None, num_samples=5
+    exact_experiment(), None, source(), num_samples=5
   )
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
   assert result == {
@@ -180,6 +171,6 @@ def test_the_error_is_that_of_a_mean_over_images(monkeypatch):
   }
 
 
-def test_no_draw_is_said_in_a_sentence():
+def test_zero_draws_are_refused():
   with pytest.raises(config_lib.ConfigError, match="num_samples is 0"):
     estimates(None, 0)

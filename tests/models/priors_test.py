@@ -18,20 +18,11 @@ from vae_jax.models import priors
 from vae_jax.objectives import base, elbo
 
 KEYS = jax.random.split(jax.random.key(3), 20_000)
+
+
 VAMP = linear_gaussian_vae.VAE.clone(
-  latent_prior=priors.vamp((2, 3), 1, num_components=4)
+  latent_prior=priors.Vamp((2, 3), 1, num_components=4)
 )
-
-
-@jax.jit
-def _sample(p, key, temperature):
-  return p.sample(key, temperature)
-
-
-def _mixture():
-  rng = np.random.default_rng(0)
-  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-  return distributions.NormalMixture(draw(3, 2), draw(3, 2), draw(3))
 
 
 def _vamp_params():
@@ -48,44 +39,8 @@ def _images(count):
   return rng.integers(0, 256, (count, *linear_gaussian_vae.SHAPE))
 
 
-def test_mixture_log_prob_is_a_loop_over_components():
-  p = _mixture()
-  z = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
-  weight = scipy.special.softmax(np.asarray(p.logits, np.float64))
-  sigma = np.exp(np.asarray(p.log_variance, np.float64) / 2)
-  each = [
-    np.log(weight[k]) + scipy.stats.norm.logpdf(z, p.mean[k], sigma[k]).sum(1)
-    for k in range(3)
-  ]
-  expected = scipy.special.logsumexp(each, axis=0)
-  np.testing.assert_allclose(p.log_prob(jnp.asarray(z)), expected, rtol=1e-5)
-
-
-def test_narrow_components_are_exact():
-  p = distributions.NormalMixture(
-    jnp.full((1, 2), 30.0), jnp.full((1, 2), -12.0), jnp.zeros(1)
-  )
-  sigma = np.exp(-6)
-  z = jnp.float32(30) + jnp.full((1, 2), 2**-10, jnp.float32)
-  expected = 2 * scipy.stats.norm.logpdf(2**-10, scale=sigma)
-  np.testing.assert_allclose(p.log_prob(z), [expected], rtol=1e-5)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_mixture_samples_have_its_moments(temperature):
-  p = _mixture()
-  z = np.asarray(_sample(p, KEYS, temperature), np.float64)
-  weight = scipy.special.softmax(np.asarray(p.logits, np.float64))[:, None]
-  mean = (weight * p.mean).sum(0)
-  inside = temperature**2 * np.exp(p.log_variance)
-  variance = (weight * (inside + p.mean**2)).sum(0) - mean**2
-  error = 5 * np.sqrt(variance / len(z))
-  assert (np.abs(z.mean(0) - mean) < error).all()
-  np.testing.assert_allclose(z.var(0), variance, rtol=0.06)
-
-
 def test_sampled_rate_against_the_closed_form():
-  prior = priors.gaussian_mixture(2, num_components=1, spread=0.0)
+  prior = priors.GaussianMixture(2, num_components=1, spread=0.0)
   normal = distributions.Groups((distributions.StandardNormal(2),))
 
   @jax.jit
@@ -105,7 +60,7 @@ def test_sampled_rate_against_the_closed_form():
 
 
 def test_gaussian_mixture_starts_spread_out():
-  prior = priors.gaussian_mixture(3, num_components=400, spread=2.0)
+  prior = priors.GaussianMixture(3, num_components=400, spread=2.0)
   p, _ = prior.init_with_output(jax.random.key(0), lambda image: image)
   np.testing.assert_allclose(np.std(p.mean), 2.0, rtol=0.1)
   assert not np.any(p.log_variance) and not np.any(p.logits)
@@ -194,9 +149,9 @@ def test_vamp_gradient_against_finite_differences(part):
 @pytest.mark.parametrize(
   "prior",
   [
-    priors.gaussian_mixture(2, num_components=2),
-    priors.vamp((2, 3), 1, num_components=2),
-    priors.flow(2, num_layers=1, hidden=(4,)),
+    priors.GaussianMixture(2, num_components=2),
+    priors.Vamp((2, 3), 1, num_components=2),
+    priors.Flow(2, num_layers=1, hidden=(4,)),
   ],
 )
 def test_pictures_of_every_prior(prior):

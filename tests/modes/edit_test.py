@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import quick_classifier
+from tests.support.smiling_model import quick_classifier
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits, train_classifier
 from vae_jax.latents import trained_model
@@ -25,8 +25,8 @@ def run(reference, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-  """A judge that has hardly been trained."""
-  quick_classifier.patch(monkeypatch)
+  """Makes the attribute classifier small and hardly trained."""
+  quick_classifier(monkeypatch)
 
 
 def edited(run, **given):
@@ -146,8 +146,8 @@ def test_strengths_hold_zero_and_both_ends():
 
 
 def test_the_exact_factor_is_the_target_where_there_is_one(run, quick):
-  judge = train_classifier.judge_of(experiment.build(run[0]))
-  assert edit._target(judge, "Narrow_Eyes") == attribute_edits.Target(
+  classifier = train_classifier.load_or_train(experiment.build(run[0]))
+  assert edit._target(classifier, "Narrow_Eyes") == attribute_edits.Target(
     "Narrow_Eyes", "eye_open", -1
   )
-  assert edit._target(judge, "Bangs") == attribute_edits.Target("Bangs")
+  assert edit._target(classifier, "Bangs") == attribute_edits.Target("Bangs")

@@ -196,7 +196,7 @@ def test_wae_critic_compares_codes_with_the_prior():
   linear = critics.LatentCritic(hidden=())
   params = _params(linear)
   batch = batch_of(np.repeat(_images(1), 4000, 0))
-  vae = VAE.clone(auxiliary=linear, latent_prior=priors.standard_normal(2))
+  vae = VAE.clone(auxiliary=linear, latent_prior=priors.StandardNormal(2))
   terms = players.values(WAE, vae, params, batch)
   layer = params["auxiliary"]["Dense_0"]
   w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
@@ -216,7 +216,7 @@ def test_wae_critic_compares_codes_with_the_prior():
 
 
 def test_wae_without_noise_has_no_rate():
-  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.Deterministic(2))
   params, batch = _params(), batch_of(_images(3))
   head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
   params["posterior"] = head

@@ -175,7 +175,7 @@ def test_groups_are_parts_of_their_own():
 
 def test_free_bits_needs_a_closed_form(exact):
   params, batch, _ = exact
-  flat = VAE.clone(posterior=posteriors.deterministic(2))
+  flat = VAE.clone(posterior=posteriors.Deterministic(2))
   tree = jax.tree.map(lambda v: v[..., :2], params["posterior"])
   with pytest.raises(config_lib.ConfigError, match="closed form of each dim"):
     terms_of(geco.free_bits, {**params, "posterior": tree}, batch, vae=flat)

@@ -294,7 +294,7 @@ def test_wrong_hyperparameters_are_said_in_a_sentence(objective, said):
 
 
 def test_a_posterior_without_density_is_refused_in_a_sentence():
-  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.Deterministic(2))
   with pytest.raises(ConfigError, match="must be diagonal_normal"):
     terms_of(
       beta_tcvae.beta_tcvae,

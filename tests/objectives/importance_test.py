@@ -301,7 +301,7 @@ def test_wrong_numbers_are_said_in_a_sentence(objective, args, said):
 
 @pytest.mark.parametrize("name", ["iwae", "stl", "dreg", "rws"])
 def test_a_posterior_without_density_is_said_in_a_sentence(name):
-  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.Deterministic(2))
   head = {"kernel": jnp.zeros((6, 2)), "bias": jnp.zeros(2)}
   params, _ = exact_model()
   params["posterior"]["Dense_0"] = head

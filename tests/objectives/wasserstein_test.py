@@ -211,7 +211,7 @@ def test_codes_may_be_points():
   head = params["posterior"]["Dense_0"]
   head = {"kernel": head["kernel"][:, :2], "bias": head["bias"][:2]}
   params = {**params, "posterior": {"Dense_0": head}}
-  vae = VAE.clone(posterior=posteriors.deterministic(2))
+  vae = VAE.clone(posterior=posteriors.Deterministic(2))
   batch = batch_of(images(8))
   losses = (wasserstein.wae_mmd, wasserstein.swae, autoencoder.autoencoder)
   wae, sliced, plain = jax.jit(

@@ -1,4 +1,4 @@
-"""What starts on clusters, run on one of a few lines or held to its schema."""
+"""Launchers of clusters, on a fake cluster or against their schema."""
 
 import json
 import os
@@ -14,7 +14,7 @@ ROOT = fakes.ROOT
 
 
 def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
-  """Runs the batch script; returns it and what it asked scontrol for."""
+  """Runs the batch script; returns it and its requests to scontrol."""
   folder = tmp_path / "bin"
   fakes.executable(
     folder / "srun",
@@ -36,22 +36,22 @@ def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
 
 
 @pytest.mark.parametrize("code", [74, 75, 76, 129, 134, 137, 143])
-def test_slurm_runs_again_what_goes_on(code, tmp_path):
+def test_slurm_requeues_what_a_restart_helps(code, tmp_path):
   done, asked = slurm(tmp_path, *fakes.FLAGS, code=code)
   assert asked == "requeue 17\n"
-  told = fakes.words(tmp_path / "words")
-  assert told[:2] == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
-  assert told[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
+  words = fakes.words(tmp_path / "words")
+  assert words[:2] == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
+  assert words[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
-def test_slurm_leaves_what_would_come_back(code, tmp_path):
+def test_slurm_does_not_requeue_what_would_come_back(code, tmp_path):
   done, asked = slurm(tmp_path, code=code)
   assert (done.returncode, asked) == (code, "")
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
-def test_slurm_leaves_cancelled_and_preempted_jobs_alone(state, tmp_path):
+def test_slurm_does_not_requeue_cancelled_and_preempted_jobs(state, tmp_path):
   done, asked = slurm(tmp_path, state=state)
   assert (done.returncode, asked) == (75, "")
 
@@ -59,18 +59,18 @@ def test_slurm_leaves_cancelled_and_preempted_jobs_alone(state, tmp_path):
 @pytest.mark.parametrize(
   "restarts, again", [("0", True), ("1", True), ("2", False)]
 )
-def test_slurm_gives_up(restarts, again, tmp_path):
+def test_slurm_requeues_a_bounded_number_of_times(restarts, again, tmp_path):
   done, asked = slurm(tmp_path, MAX_RESTARTS="2", SLURM_RESTART_COUNT=restarts)
   assert bool(asked) == again
   assert ("given up" in done.stderr) != again
 
 
-def test_slurm_prints_what_it_would_run(tmp_path):
+def test_slurm_dry_run_prints_the_commands(tmp_path):
   done, asked = slurm(tmp_path, "--dry_run", *fakes.FLAGS)
   submitted, _, ran = done.stdout.splitlines()
   assert shlex.split(submitted) == ["sbatch", str(fakes.SLURM), *fakes.FLAGS]
-  told = shlex.split(ran)
-  assert told[0] == "srun" and told[3:] == [
+  words = shlex.split(ran)
+  assert words[0] == "srun" and words[3:] == [
     *("python", "-m", "vae_jax.main"),
     *fakes.FLAGS,
   ]
@@ -92,15 +92,15 @@ SETTINGS = {
 
 
 def job_sets(text=None):
-  """Returns both documents as envsubst leaves them."""
+  """Returns both documents after envsubst."""
   text = text or (ROOT / "launch" / "kubernetes.yaml").read_text()
-  assert not re.findall(r"^[^#\n]*\$\w", text, re.M), "envsubst would take it"
+  assert not re.findall(r"^[^#\n]*\$\w", text, re.M), "for envsubst"
   text = re.sub(r"\$\{(\w+)\}", lambda found: SETTINGS[found[1]], text)
   return list(yaml.safe_load_all(text))
 
 
 def unknown(given, known, path=""):
-  """Yields what a schema's reading of a document has lost or changed."""
+  """Yields the paths that a schema has lost or changed in a document."""
   if isinstance(given, dict):
     for key, value in given.items():
       yield from unknown(value, (known or {}).get(key), f"{path}.{key}")
@@ -137,7 +137,7 @@ def test_job_sets_have_known_fields_of_the_right_types():
     read(documents[0])
 
 
-def test_pods_find_each_other_and_get_the_flags():
+def test_pods_get_coordinator_and_flags():
   chips = [{"nvidia.com/gpu": 8}, {"google.com/tpu": 4}]
   for document, limits in zip(job_sets(), chips, strict=True):
     (workers,) = document["spec"]["replicatedJobs"]
@@ -159,7 +159,7 @@ def test_pods_find_each_other_and_get_the_flags():
     assert job["completionMode"] == "Indexed"
 
 
-def test_job_sets_end_with_what_would_come_back():
+def test_job_sets_end_with_codes_that_would_come_back():
   for document in job_sets():
     policy = document["spec"]["failurePolicy"]
     (rule,) = policy["rules"]
@@ -185,7 +185,7 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
   assert fakes.lint(task["run"]) == fakes.lint(task["setup"]) == ""
   assert task["envs"]["FLAGS"] is None and task["resources"]["use_spot"]
   recovery = task["resources"]["job_recovery"]
-  assert recovery["recover_on_exit_codes"] == [74, 75, 76]
+  assert recovery["recover_on_exit_codes"] == [74, 75, 76, 134]
   assert recovery["max_restarts_on_errors"] == 0
   (tmp_path / "venv").mkdir()
   fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)

@@ -1,4 +1,4 @@
-"""The pod's launcher, run for real on a cloud of a few lines."""
+"""The launcher of TPU pods, on a fake cloud."""
 
 import json
 import re
@@ -26,24 +26,26 @@ def dry_run(command):
 @pytest.mark.parametrize(
   "path", [fakes.POD, fakes.SLURM, ROOT / ".ci" / "run"], ids=str
 )
-def test_shell_has_no_known_mistakes(path):
+def test_shellcheck_finds_nothing(path):
   assert fakes.lint(path.read_text()) == ""
   assert "SC2086" in fakes.lint("#!/bin/bash\necho $1\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_dry_run_prints_shell_and_runs_nothing(command, tmp_path):
+def test_dry_run_prints_shell_and_runs_nothing(command, tmp_path):
   pod = fakes.Pod(tmp_path, "")
   done = pod.do(command, "--dry_run", *WORDS.get(command, []))
   assert done.returncode == 0, done.stderr
   assert "gcloud" in done.stdout
-  # What stands in single quotes is for the worker's shell.
-  told = fakes.lint("# shellcheck disable=SC1003,SC2016,SC2088\n" + done.stdout)
-  assert told == ""
+  # Text in single quotes is for the shell of the worker.
+  found = fakes.lint(
+    "# shellcheck disable=SC1003,SC2016,SC2088\n" + done.stdout
+  )
+  assert found == ""
   assert not (tmp_path / "calls").exists()
 
 
-def test_a_dry_run_can_be_pasted(tmp_path):
+def test_dry_run_can_be_pasted(tmp_path):
   pod = fakes.Pod(tmp_path, "0")
   for command in ("create", "setup", "run"):
     done = fakes.run(["bash", "-c", dry_run(command)], **pod.environment)
@@ -55,14 +57,14 @@ def test_a_dry_run_can_be_pasted(tmp_path):
   ]
 
 
-def test_a_worker_starts_again_until_it_is_done(tmp_path):
-  pod = fakes.Pod(tmp_path, "75,76,kill,0")
+def test_worker_restarts_until_it_is_done(tmp_path):
+  pod = fakes.Pod(tmp_path, "75,134,kill,0")
   pod.start()
   assert pod.wait("vae_jax.code") == ["0", "0"]
   assert pod.runs() == [4, 4]
   for i in range(2):
-    told = fakes.words(tmp_path / f"worker-{i}" / "words")
-    assert told == ["-m", "vae_jax.main", *fakes.FLAGS] * 4
+    words = fakes.words(tmp_path / f"worker-{i}" / "words")
+    assert words == ["-m", "vae_jax.main", *fakes.FLAGS] * 4
   assert pod.do("status").stdout.count(": ended 0") == 2
   # The record of the run names the commit.
   sent, here = (
@@ -73,7 +75,7 @@ def test_a_worker_starts_again_until_it_is_done(tmp_path):
 
 
 @pytest.mark.parametrize("code", ["1", "2", "3", "130"])
-def test_what_would_come_back_ends_the_worker(code, tmp_path):
+def test_code_that_would_come_back_ends_the_worker(code, tmp_path):
   pod = fakes.Pod(tmp_path, f"{code},0")
   pod.start()
   assert pod.wait("vae_jax.code") == [code, code]
@@ -100,12 +102,12 @@ def test_stop_saves_and_a_second_run_is_refused(tmp_path):
   assert "runs already" in (tmp_path / "worker-0" / "vae_jax.log").read_text()
 
 
-def test_stop_ends_what_starts_again_and_again(tmp_path):
+def test_stop_ends_a_worker_that_restarts(tmp_path):
   pod = fakes.Pod(tmp_path, "76," * 100)
   pod.start()
   pod.wait("runs")
   assert pod.do("stop").stdout.count("Ended with exit code") == 2
-  # The signal met the process, or the pause after one.
+  # The signal arrived in the process, or in the pause after it.
   assert set(pod.wait("vae_jax.code")) <= {"76", "143"}
   assert max(pod.runs()) < 80
 
@@ -126,6 +128,13 @@ def test_keep_ends_with_the_code_of_the_run(tmp_path):
   assert "ended 3" in done.stdout
 
 
+def test_keep_stops_workers_whose_restarts_do_not_help(tmp_path):
+  pod = fakes.Pod(tmp_path, "134," * 1000, PLAN_1="2")
+  done = pod.do("keep", *fakes.FLAGS)
+  assert done.returncode == 2
+  assert pod.runs()[1] == 1
+
+
 @pytest.mark.parametrize("spot", ["", "1"])
 def test_spot_capacity_is_asked_for(spot, tmp_path):
   done = fakes.Pod(tmp_path, "").do("create", "--dry_run", SPOT=spot)
@@ -133,7 +142,7 @@ def test_spot_capacity_is_asked_for(spot, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "command, flags, environment, said",
+  "command, flags, environment, message",
   [
     ("create", [], {"ZONE": ""}, "Set ZONE"),
     ("create", [], {"ACCELERATOR": ""}, "Set ACCELERATOR"),
@@ -141,18 +150,18 @@ def test_spot_capacity_is_asked_for(spot, tmp_path):
     ("data", [], {}, "name of one prepared data set"),
     ("run", ["--config=a.py"], {}, "needs --workdir=gs://"),
     ("keep", ["--workdir=runs/a"], {}, "needs --workdir=gs://"),
-    ("crate", [], {}, "Say one of init, data, create"),
-    ("", [], {}, "Say one of init, data, create"),
+    ("crate", [], {}, "Name one of init, data, create"),
+    ("", [], {}, "Name one of init, data, create"),
   ],
 )
-def test_wrong_words_get_one_sentence(
-  command, flags, environment, said, tmp_path
+def test_wrong_command_gets_one_sentence(
+  command, flags, environment, message, tmp_path
 ):
   pod = fakes.Pod(tmp_path, "")
   pod.environment.update(environment)
   done = pod.do(command, *flags)
   assert done.returncode == 2
-  assert said in done.stderr and len(done.stderr.splitlines()) == 1
+  assert message in done.stderr and len(done.stderr.splitlines()) == 1
   assert not (tmp_path / "calls").exists()
 
 
@@ -162,7 +171,7 @@ def test_gcloud_knows_the_commands(tmp_path):
   text = text.replace("\\$", "$").replace("\n  gcloud", "\ngcloud")
   found = re.findall(r"^(?:.*\$\()?(gcloud .*?)(?:\)+| > .*)?$", text, re.M)
   assert len(found) > 10
-  # What is quoted holds the workers' shell, which that parser cannot read.
+  # Quoted text is shell of the workers, which that parser cannot read.
   lines = [re.sub(r"'--(\w+)=.*", r"--\1=true", line) for line in found]
   lines = [*dict.fromkeys(lines), "gcloud compute tpus tpu-vm list --bogus=1"]
   (tmp_path / "commands.json").write_text(
@@ -177,12 +186,12 @@ def test_gcloud_knows_the_commands(tmp_path):
   results = json.loads(done.stdout)
   assert len(results) == len(lines), done.stderr
   wrong = {r["command_string"]: r["error_message"] for r in results}
-  wrong = {line: told for line, told in wrong.items() if told}
+  wrong = {line: text for line, text in wrong.items() if text}
   assert [*wrong] == lines[-1:], wrong
 
 
 def test_commands_of_the_readme_can_be_printed(tmp_path):
-  text = (ROOT / "README.md").read_text()
+  text = (ROOT / "launch" / "README.md").read_text()
   found = re.findall(r"^    (?:SPOT=1 )?(bash launch/.*)$", text, re.M)
   kinds = [line.split()[2] for line in found]
   assert kinds[:6] == ["init", "data", "create", "setup", "run", "logs"]

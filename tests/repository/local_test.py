@@ -1,4 +1,4 @@
-"""launch/local.py: what it starts, what it starts again, and what not."""
+"""launch/local.py starts processes, and restarts a job after some codes."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHER = str(ROOT / "launch" / "local.py")
 
 
-def call(folder, exits, *own, flags=("--config=x",), processes=2):
+def arguments(folder, exits, *own, flags=("--config=x",), processes=2):
   return {
     "args": [
       sys.executable,
@@ -43,27 +43,31 @@ def starts(folder):
   [
     ("0,0", 0, 1),
     ("75,75 0,0", 0, 2),
-    ("76,k 74,76 0,0", 0, 3),
+    ("76,k 74,134 0,0", 0, 3),
     ("2,2", 2, 1),
     ("76,2", 2, 1),
+    ("134,2", 2, 1),
+    ("134,134 75,134 76,134", 134, 3),
     ("3,3", 3, 1),
     ("1,76", 1, 1),
     ("76,k 76,k 76,k", 137, 3),
-    # One that hangs is killed when the other has ended.
+    # A process that hangs is killed after the other has ended.
     ("76,f 0,0", 0, 2),
   ],
 )
-def test_what_is_started_again(exits, code, count, tmp_path):
-  ended = subprocess.run(**call(tmp_path, exits, "--restarts=2"), timeout=60)
+def test_exit_codes_decide_about_a_restart(exits, code, count, tmp_path):
+  ended = subprocess.run(
+    **arguments(tmp_path, exits, "--restarts=2"), timeout=60
+  )
   assert ended.returncode == code, ended.stdout
   assert starts(tmp_path) == count
   again = ended.stdout.count("starting it again")
   assert again == count - 1
 
 
-def test_flags_arrive_as_they_are(tmp_path):
+def test_flags_arrive_unchanged(tmp_path):
   flags = ("--config=a b.py", "--x='q\"$HOME", "--", "--y=*")
-  ended = subprocess.run(**call(tmp_path, "0,0", flags=flags), timeout=60)
+  ended = subprocess.run(**arguments(tmp_path, "0,0", flags=flags), timeout=60)
   assert ended.returncode == 0, ended.stdout
   for index in (0, 1):
     words = (tmp_path / f"words-{index}").read_text().splitlines()
@@ -76,10 +80,12 @@ def test_flags_arrive_as_they_are(tmp_path):
   assert "start 0 of process 1" not in ended.stdout
 
 
-def test_a_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
+def test_dry_run_prints_the_commands(tmp_path):
   own = ("--dry_run", "--devices_per_process=3")
   flags = ("--config=a b.py",)
-  ended = subprocess.run(**call(tmp_path, "", *own, flags=flags), timeout=60)
+  ended = subprocess.run(
+    **arguments(tmp_path, "", *own, flags=flags), timeout=60
+  )
   assert ended.returncode == 0
   first, second = ended.stdout.splitlines()
   assert "device_count=3" in first and "JAX_PLATFORMS=cpu" in first
@@ -90,7 +96,7 @@ def test_a_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "words, said",
+  "words, message",
   [
     (["--processes=2"], "nothing to run"),
     (["--procesess=2", "--", "--config=x"], "unrecognized arguments"),
@@ -98,18 +104,18 @@ def test_a_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
     (["--gpus", "--", "--config=x"], "nvidia-smi"),
   ],
 )
-def test_wrong_words(words, said, monkeypatch):
+def test_wrong_flags_are_refused(words, message):
   ended = subprocess.run(
     [sys.executable, LAUNCHER, *words],
     env=os.environ | {"PATH": "/nowhere"},
     capture_output=True,
     text=True,
   )
-  assert ended.returncode == 2 and said in ended.stderr
+  assert ended.returncode == 2 and message in ended.stderr
 
 
-def test_a_signal_is_passed_on_and_not_followed_by_a_restart(tmp_path):
-  with subprocess.Popen(**call(tmp_path, "s,s 0,0")) as job:
+def test_forwarded_signal_is_not_followed_by_a_restart(tmp_path):
+  with subprocess.Popen(**arguments(tmp_path, "s,s 0,0")) as job:
     while not all((tmp_path / f"waits-{i}").exists() for i in (0, 1)):
       time.sleep(0.05)
     job.send_signal(signal.SIGINT)
@@ -117,8 +123,8 @@ def test_a_signal_is_passed_on_and_not_followed_by_a_restart(tmp_path):
   assert starts(tmp_path) == 1
 
 
-def test_nothing_is_left_when_the_launcher_is_killed(tmp_path):
-  with subprocess.Popen(**call(tmp_path, "f,f")) as job:
+def test_killed_launcher_leaves_no_process(tmp_path):
+  with subprocess.Popen(**arguments(tmp_path, "f,f")) as job:
     while not (tmp_path / "words-1").exists():
       time.sleep(0.05)
     job.kill()
@@ -128,4 +134,4 @@ def test_nothing_is_left_when_the_launcher_is_killed(tmp_path):
     try:
       assert mine not in path.read_bytes(), path
     except OSError:
-      pass  # Of another user, or gone.
+      pass  # Another user's, or already ended.

@@ -1,4 +1,4 @@
-"""The programs that measure: what they compare, and that they run."""
+"""The programs that measure, run on tiny models."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ def _program(name):
   path = ROOT / "launch" / f"{name}.py"
   spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
-  # Dataclasses look their module up by its name.
+  # Dataclasses look up their module by its name.
   sys.modules[name] = module
   spec.loader.exec_module(module)
   return module
@@ -25,7 +25,7 @@ def _program(name):
 scaling = _program("measure_scaling")
 
 
-def test_work_per_core_is_the_same(monkeypatch):
+def test_layouts_have_equal_work_per_core(monkeypatch):
   monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
   args = scaling.parse(
     ["--layouts=1x1,4x2,1x1@1", "--batch_size=64", "--", "--config=a.py"]
@@ -39,7 +39,7 @@ def test_work_per_core_is_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "words, said",
+  "words, message",
   [
     (["--layouts=4", "--", "a"], "no layout"),
     (["--layouts=1x1@9", "--", "a"], "asks for 9 cores; here are 4"),
@@ -48,14 +48,14 @@ def test_work_per_core_is_the_same(monkeypatch):
     (["--rounds=0", "--", "a"], "1 or more"),
   ],
 )
-def test_wrong_flags_get_one_sentence(words, said, monkeypatch, capsys):
+def test_wrong_flags_get_one_sentence(words, message, monkeypatch, capsys):
   monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
   with pytest.raises(SystemExit) as stopped:
     scaling.parse(words)
-  assert stopped.value.code == 2 and said in capsys.readouterr().err
+  assert stopped.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_ratios_are_within_rounds():
+def test_ratios_are_taken_within_rounds():
   # The third round was slow for both.
   times = {"1x1@4": [1.0, 2.0, 10.0], "4x2@4": [1.5, 2.2, 11.0]}
   summary = scaling.summarise(times)
@@ -69,8 +69,8 @@ def test_ratios_are_within_rounds():
 
 
 @pytest.mark.slow
-def test_safety_is_measured_and_switched_off(faces_dir):
-  # Its flags would be in the way of other tests'.
+def test_measure_safety_switches_safety_off(faces_dir):
+  # In another process, because its flags are global.
   script = (
     "import importlib.util, json, sys\n"
     "spec = importlib.util.spec_from_file_location('m', sys.argv[1])\n"
@@ -95,7 +95,7 @@ def test_safety_is_measured_and_switched_off(faces_dir):
 
 
 @pytest.mark.slow
-def test_scaling_is_measured(faces_dir, tmp_path):
+def test_measure_scaling_compares_layouts(faces_dir, tmp_path):
   config = tmp_path / "tiny.py"
   config.write_text(
     "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"

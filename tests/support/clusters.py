@@ -1,4 +1,4 @@
-"""A cloud and a cluster of a few lines of shell, to run the launchers on."""
+"""A fake cloud and cluster of some lines of shell, to run the launchers on."""
 
 import os
 import pathlib
@@ -26,11 +26,12 @@ SETTINGS = {
   "POLL_SECONDS": "0.05",
 }
 
-# What `python` does on the machines of these clouds: it writes down its words
-# and ends as PLAN says, run by run.
+# The `python` of these machines appends its arguments to a file, and ends with
+# the codes in PLAN, or in PLAN_1 on worker 1, one for each run.
 PYTHON = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >> "$HOME/words"
 echo >> "$HOME/runs"
+if [[ $HOME == *-1 ]]; then PLAN=${PLAN_1:-$PLAN}; fi
 code=$(echo "$PLAN" | cut -d, -f"$(wc -l < "$HOME/runs")")
 case $code in
   kill) kill -9 $$ ;;
@@ -44,7 +45,7 @@ case $code in
   *) exit "$code" ;;
 esac
 """
-# A pod with two workers, whose disks are folders that go with it.
+# A pod with two workers, whose disks are folders that are deleted with it.
 GCLOUD = """#!/usr/bin/env bash
 echo "$3 $4" >> "$CLOUD/calls"
 which=all
@@ -109,7 +110,7 @@ def words(path):
 
 
 class Pod:
-  def __init__(self, folder, plan):
+  def __init__(self, folder, plan, **environment):
     self.folder = folder
     self.environment = {
       **SETTINGS,
@@ -117,6 +118,7 @@ class Pod:
       "TMPDIR": str(folder),
       "CLOUD": str(folder),
       "PLAN": plan,
+      **environment,
     }
     executable(folder / "bin" / "gcloud", GCLOUD)
     executable(folder / "bin" / "python3", PYTHON3)
@@ -153,7 +155,7 @@ class Pod:
 
 
 def lint(text):
-  """Returns what shellcheck, of this or of any environment, finds."""
+  """Returns the findings of shellcheck, of this or of any environment."""
   folder = pathlib.Path(sys.executable).parent
   tool = shutil.which("shellcheck", path=f"{folder}:{os.environ['PATH']}")
   return subprocess.run(

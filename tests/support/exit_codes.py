@@ -1,5 +1,8 @@
-"""A job that does nothing but end as $EXITS says: one word for each start,
-with a code for each process, as "75,76 0,0"; "s" waits for SIGTERM."""
+"""Ends with the exit code that $EXITS names.
+
+$EXITS has a word for each start, with a code for each process, as "75,76 0,0".
+Instead of a code, "k" is SIGKILL, "s" waits for SIGTERM, and "f" never ends.
+"""
 
 import os
 import pathlib

@@ -1,9 +1,9 @@
-"""`vae_jax.main` on a machine where things go wrong, as $FAULTS says.
+"""`vae_jax.main` with the faults that $FAULTS/plan.json names.
 
-$FAULTS is a folder with `plan.json`, a list with a fault for each start of the
-job, or null: {"process": 1, "at": "save", "count": 2, "delay": 0.05, "do":
-"KILL"} kills process 1, 0.05 s after it came to its second save. What was done
-is noted in `done.jsonl`.
+The plan is a list with a fault, or null, for each start of the job: {"process":
+1, "at": "save", "count": 2, "delay": 0.05, "do": "KILL"} kills process 1, 0.05
+s after it began its second save. Faults that took place are appended to
+$FAULTS/done.jsonl.
 """
 
 import json
@@ -32,7 +32,7 @@ def _process():
 
 
 def _fault():
-  """Returns this start's fault, if it is one of this process."""
+  """Returns the fault of this start, if it is one of this process."""
   counter = FOLDER / f"starts-{_process()}"
   start = len(counter.read_bytes()) if counter.exists() else 0
   with counter.open("ab") as file:
@@ -40,7 +40,7 @@ def _fault():
   plan = json.loads((FOLDER / "plan.json").read_text())
   fault = plan[start] if start < len(plan) else None
   if fault and fault["at"] == "cache" and _process() == 0:
-    # So that there is one to be made.
+    # The job must build it again.
     shutil.rmtree(FOLDER / "cache", ignore_errors=True)
   return fault if fault and fault["process"] == _process() else None
 
@@ -60,7 +60,7 @@ def _do(fault):
 
 
 def _at(owner, name, fault, applies=lambda *args: True):
-  """Does what the fault says when a function is called for the nth time."""
+  """Makes the nth call of a function do the fault."""
   real, calls = getattr(owner, name), []
 
   def run(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""Jobs of several real processes in which things go wrong."""
+"""Jobs of several real processes, with faults."""
 
 import json
 import os
@@ -31,10 +31,10 @@ def get_config():
 """
 
 
-def prepared(
+def arguments(
   folder, faces, *flags, layout=(2, 2), plan=(), restarts=3, steps=40
 ):
-  """Returns what starts the tiny job, with a fault in each start."""
+  """Returns arguments of `subprocess` that start the tiny job with faults."""
   folder.mkdir(parents=True, exist_ok=True)
   config = folder / "tiny.py"
   cache = str(folder / "cache")
@@ -66,15 +66,15 @@ def prepared(
 
 
 def job(folder, faces, *flags, seconds=500, **settings):
-  """Runs the tiny job through launch/local.py; see `prepared`.
+  """Runs the tiny job through launch/local.py; see `arguments`.
 
   Returns the finished process, with its output, and the workdir.
   """
-  call = prepared(folder, faces, *flags, **settings)
+  call = arguments(folder, faces, *flags, **settings)
   return subprocess.run(**call, timeout=seconds), folder / "run"
 
 
-def done(folder):
+def faults(folder):
   """Returns the faults that took place."""
   path = folder / "done.jsonl"
   if not path.exists():
@@ -82,22 +82,21 @@ def done(folder):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def said(folder, process):
-  """Returns what a process said."""
+def log(folder, process):
+  """Returns the output of a process."""
   return (folder / "logs" / f"process-{process}.log").read_text()
 
 
 def rows(workdir):
-  """Returns the rows without what a clock decides."""
+  """Returns the rows without their speed."""
   return [
     {k: v for k, v in row.items() if k != "images_per_second"}
     for row in metrics.read_rows(workdir)
   ]
 
 
-def assert_as_if_nothing_happened(workdir, reference):
-  """Checks that state and rows are those of an undisturbed run, bit for bit;
-  rows of steps that a stop cut in two are compared by what they hold."""
+def assert_undisturbed(workdir, reference):
+  """Checks that state and rows are those of an undisturbed run, bit for bit."""
   assert_same(restore.load_state(workdir), restore.load_state(reference))
   assert rows(workdir) == rows(reference)
 

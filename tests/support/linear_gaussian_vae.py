@@ -36,8 +36,8 @@ class _LinearNormal(nn.Module):
 
 VAE = models.Vae(
   encoder=_Flatten(),
-  posterior=posteriors.diagonal_normal(2),
-  latent_prior=priors.standard_normal(2),
+  posterior=posteriors.DiagonalNormal(2),
+  latent_prior=priors.StandardNormal(2),
   decoder=_Linear(),
   likelihood=_LinearNormal(),
 )
@@ -74,9 +74,9 @@ def terms_of(objective, params, batch, step=0, vae=VAE, devices=1):
 
   def run(leaves):
     batch = Batch(**leaves, step=jnp.int32(step))
-    given = models.given(label=batch.label, key=batch.key)
+    side_inputs = models.side_inputs(label=batch.label, key=batch.key)
     bound = nn.apply(objective, vae)
-    return bound({"params": params, **given}, batch)
+    return bound({"params": params, **side_inputs}, batch)
 
   def split(v):
     return v.reshape(devices, len(v) // devices, *v.shape[1:])

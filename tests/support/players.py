@@ -55,7 +55,7 @@ def params_with(critic, x):
 
 def run(function, vae, params, batch, **state):
   """Returns function(vae, batch)."""
-  variables = {"params": params, **models.given(key=batch.key), **state}
+  variables = {"params": params, **models.side_inputs(key=batch.key), **state}
   return nn.apply(function, vae)(variables, batch)
 
 

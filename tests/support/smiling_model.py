@@ -1,7 +1,8 @@
-"""A model that can smile without a training: a linear one, set by hand.
+"""A linear model of faces whose weights are set by hand, and a classifier that
+is trained in a second.
 
-Its codes are coordinates of drawn faces, of which the first is what a smile
-changes; so the slider of that direction has a known effect on known pixels.
+The first latent of the model is the smile, so that its direction has a known
+effect on known pixels.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tests.support.tiny import tiny_config, untrained
 from vae_jax.data.synthetic_faces import drawing
 from vae_jax.data.synthetic_faces import factors as face_factors
+from vae_jax.evaluate import train_classifier
 from vae_jax.latents import directions, nonlinear_directions
 from vae_jax.modes import attributes
 from vae_jax.runtime import storage
@@ -16,8 +18,14 @@ from vae_jax.runtime import storage
 _LATENTS = 16
 
 
+def quick_classifier(monkeypatch, images=64):
+  """Makes attribute classifiers small and their training short."""
+  recipe = train_classifier.Recipe(images, batch_size=32, channels=(8, 16))
+  monkeypatch.setattr(train_classifier, "RECIPE", recipe)
+
+
 def drawn(smile):
-  """Returns 24 faces that look at one, with a smile from -1 to 1."""
+  """Returns 24 frontal faces with a smile from -1 to 1."""
   faces = []
   for i in range(24):
     factors = face_factors.sample_factors("validation", i)
@@ -28,13 +36,13 @@ def drawn(smile):
 
 
 def mouth():
-  """Returns which pixels a smile changes in a drawing, [64 64]."""
+  """Returns the mask [64 64] of pixels that a smile changes in a drawing."""
   change = np.abs(drawn(1.0).astype(float) - drawn(-1.0)).max(axis=(0, 3))
   return change > 8
 
 
 def smiling_model(data_dir, folder):
-  """Returns the model; writes its directions where they are looked for."""
+  """Returns the model and writes its directions to `folder`."""
   config = tiny_config(
     data_dir,
     data__resize=0,
@@ -58,7 +66,7 @@ def smiling_model(data_dir, folder):
   decoder = model.variables["params"]["decoder"]["Dense_0"]
   decoder["kernel"] = np.float32(scale * basis)
   decoder["bias"] = np.float32(middle)
-  # A pixel's logit is 4 (pixel - 1/2), roughly.
+  # A pixel's logit is about 4 (pixel - 1/2).
   encoder = model.variables["params"]["posterior"]["Dense_0"]
   inverse = np.concatenate([basis.T / scale, 0 * basis.T], axis=1)
   encoder["kernel"] = np.float32(4 * inverse)

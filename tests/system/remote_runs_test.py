@@ -1,4 +1,4 @@
-"""Checkpoints and runs in an object store: killed, resumed, followed."""
+"""Checkpoints and runs in an object store, through kills and restarts."""
 
 import logging
 import shutil
@@ -17,18 +17,16 @@ from vae_jax.runtime import staging, storage, transfer
 from vae_jax.training import checkpoint, metrics, restore
 
 
-def test_a_checkpoint_is_one_when_its_last_file_is_there(
-  any_address, monkeypatch
-):
+def test_checkpoint_is_complete_with_its_last_file(any_address, monkeypatch):
   for name in ("5/_CHECKPOINT_METADATA", "5/metrics/metrics", "5/state/large"):
     storage.write_bytes(any_address / name, b"old")
-  # Of an upload that a kill cut short, and of one that was set aside.
+  # Left by a killed upload, and by a checkpoint that was set aside.
   for name in ("7/state/large", "9/state/larger"):
     storage.write_bytes(any_address / name, b"half")
   storage.write_bytes(any_address / "unreadable-3-1" / "state" / "large", b"")
   assert [p.name for p in staging.complete(any_address)] == ["5"]
   mirror = staging.Mirror(any_address)
-  # What says whether it is kept, and not what is large.
+  # All that decides which one to remove, but not the large state.
   assert transfer.local_sizes(mirror.folder) == {
     "5/_CHECKPOINT_METADATA": 3,
     "5/metrics/metrics": 3,
@@ -59,7 +57,7 @@ def test_a_checkpoint_is_one_when_its_last_file_is_there(
   ]
 
 
-def test_a_mirror_removes_nothing_of_its_successor(
+def test_mirror_removes_nothing_of_its_successor(
   address, tmp_path, monkeypatch
 ):
   def on_host(name):
@@ -85,7 +83,7 @@ def test_a_mirror_removes_nothing_of_its_successor(
   second.close()
 
 
-def test_what_keeps_a_checkpoint_from_the_store_is_raised(address):
+def test_mirror_raises_the_error_of_its_copy(address):
   mirror = staging.Mirror(address)
 
   def fail():
@@ -111,11 +109,12 @@ def _config(data, cache_dir):
   )
 
 
-# Rows of step 12 are there when it is killed, and no checkpoint of it is.
+# Killed after the rows of step 12, but before its checkpoint.
 _KILLED = """
 import os, signal, sys
-from tests import remote_runs_test
-from vae_jax import checkpoint, train
+from tests.system import remote_runs_test
+from vae_jax import train
+from vae_jax.training import checkpoint
 save = checkpoint.Checkpoints.save
 def kill(self, state, *rest, **more):
   if int(state.step) == 12:
@@ -128,7 +127,7 @@ train.train(remote_runs_test._config(*sys.argv[2:]), sys.argv[1])
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
+def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   address, data, faces_dir, tmp_path, monkeypatch, caplog
 ):
   there, here = str(address / "run"), str(tmp_path / "run")
@@ -138,17 +137,17 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
     stderr=subprocess.PIPE,
   )
   train.train(_config(faces_dir, ""), here)
-  _, said = process.communicate()
-  assert process.returncode == -signal.SIGKILL, said
+  _, errors = process.communicate()
+  assert process.returncode == -signal.SIGKILL, errors
   assert (address / "run" / ".owner").exists()
   assert checkpoint.steps(there)[-1] == 8
-  # What a killed process leaves on its host goes with the next one's.
+  # The next process on the host removes the files of a killed one.
   left = list((tmp_path / "one" / "staging").iterdir())
   with staging.scratch() as one, staging.scratch() as other:
     assert one.exists() and not [p for p in left if p.exists()]
   assert len(left) == 2 and not other.exists()
   assert metrics.read_rows(there)[-1]["step"] == 12
-  # On another host, without the first one's copies.
+  # On another host, without the copies of the first one.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
   with caplog.at_level(logging.INFO, "absl"):
     train.train(_config(data, address / "cache"), there)
@@ -174,7 +173,7 @@ def test_killed_and_started_again_it_ends_in_the_bits_of_a_local_run(
     assert (address / "run" / name).read_bytes() == written.read_bytes()
 
 
-def test_an_unreadable_checkpoint_falls_back(
+def test_unreadable_checkpoint_is_set_aside(
   address, faces_dir, tmp_path, monkeypatch
 ):
   config = tiny_config(faces_dir, train__num_steps=4, checkpoint__every_steps=2)

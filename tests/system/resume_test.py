@@ -1,4 +1,4 @@
-"""Killed, stopped or damaged, a run ends as if nothing had happened."""
+"""Killed, stopped or damaged runs end in the bits of an undisturbed one."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.support import jobs
 from tests.support.tiny import assert_same, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
@@ -40,10 +41,10 @@ def _wait_for_steps(workdir, step, process):
   raise AssertionError(f"the run ended by itself with {process.returncode}")
 
 
-def _go_through_kills(faces_dir, tmp_path, kill):
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
+def _survive(faces_dir, tmp_path, kill):
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-  subprocess.run(_command(whole, faces_dir), check=True, **quiet)
+  subprocess.run(_command(undisturbed, faces_dir), check=True, **quiet)
   saving = 0
   for moment in kill:
     process = subprocess.Popen(_command(killed, faces_dir), **quiet)
@@ -52,21 +53,15 @@ def _go_through_kills(faces_dir, tmp_path, kill):
     process.wait()
     saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  assert_same(restore.load_state(killed), restore.load_state(whole))
+  assert_same(restore.load_state(killed), restore.load_state(undisturbed))
 
-  def comparable(workdir):
-    rows = metrics.read_rows(workdir)
-    for row in rows:
-      row.pop("images_per_second", None)
-    return rows
-
-  assert comparable(killed) == comparable(whole)
+  assert jobs.rows(killed) == jobs.rows(undisturbed)
   return saving
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
-  _go_through_kills(
+def test_killed_and_resumed_run_ends_in_the_same_bits(faces_dir, tmp_path):
+  _survive(
     faces_dir,
     tmp_path,
     [lambda folder, p: _wait_for_steps(folder, 20, p)],
@@ -74,7 +69,9 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(faces_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
+def test_run_killed_at_random_moments_ends_in_the_same_bits(
+  faces_dir, tmp_path
+):
   moments = np.random.default_rng(0)
 
   def at_random(folder, process):
@@ -88,11 +85,11 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(faces_dir, tmp_path):
         return
       time.sleep(0.001)
 
-  saving = _go_through_kills(faces_dir, tmp_path, [while_saving, at_random] * 4)
+  saving = _survive(faces_dir, tmp_path, [while_saving, at_random] * 4)
   assert saving >= 1
 
 
-def test_a_signal_saves_and_the_same_command_goes_on(
+def test_signal_saves_and_the_same_command_resumes(
   reference, faces_dir, tmp_path, monkeypatch
 ):
   _, state = reference
@@ -119,7 +116,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   assert_same(train.train(c, str(tmp_path)), state)
 
 
-def test_another_config_on_the_workdir_is_refused(reference, faces_dir):
+def test_workdir_of_another_config_is_refused(reference, faces_dir):
   folder, state = reference
   c = tiny_config(faces_dir, optim__learning_rate=0.5)
   with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
@@ -149,7 +146,7 @@ def _lose(content):
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, _lose])
-def test_a_damaged_checkpoint_falls_back(
+def test_damaged_checkpoint_falls_back(
   damage, reference, faces_dir, tmp_path, caplog
 ):
   _, state = reference
@@ -159,7 +156,7 @@ def test_a_damaged_checkpoint_falls_back(
   train.train(c, str(tmp_path))
   newest = tmp_path / "checkpoints" / "20" / "state"
   files = [path for path in newest.rglob("*") if path.is_file()]
-  # The numbers themselves, where no format notices a bit.
+  # The arrays, in which no format detects a flipped bit.
   largest = max(files, key=lambda path: path.stat().st_size)
   for path in [largest] if damage in (_flip, _lose) else files:
     content = damage(path.read_bytes())
@@ -173,31 +170,31 @@ def test_a_damaged_checkpoint_falls_back(
   assert_same(again, state)
 
 
-def test_a_number_that_changed_unnoticed_is_noticed(
+def test_wrong_checksum_makes_a_checkpoint_unreadable(
   reference, faces_dir, tmp_path, caplog
 ):
   folder, state = reference
   shutil.copytree(folder, tmp_path / "run")
-  kept = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
-  crc = json.loads(kept.read_text())
+  path = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
+  crc = json.loads(path.read_text())
   assert crc["crc32"] == checkpoint.checksum(state)
-  kept.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
+  path.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
   with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
     restore.load_state(tmp_path / "run")
   assert "its content is not what was saved" in caplog.text
 
 
-def test_the_checksum_sees_each_number_and_its_place():
+def test_checksum_depends_on_each_number_and_its_place():
   state = {"a": np.arange(3.0), "b": np.zeros((2, 2), np.int8)}
-  seen = {checkpoint.checksum(state)}
+  sums = {checkpoint.checksum(state)}
   for name, place, value in (("a", 1, -1.0), ("a", 0, -0.0), ("b", (1, 0), 1)):
     changed = {k: v.copy() for k, v in state.items()}
     changed[name][place] = value
-    seen.add(checkpoint.checksum(changed))
-  assert len(seen) == 4
+    sums.add(checkpoint.checksum(changed))
+  assert len(sums) == 4
 
 
-def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
+def test_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
   (tmp_path / "config.json").write_text(
     config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
   )
@@ -206,7 +203,7 @@ def test_a_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
   assert restore.load_config(tmp_path).optim.learning_rate == 1e-3
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
+def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir,
     train__validate_every_steps=5,
@@ -222,7 +219,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_score(faces_dir, tmp_path):
   assert int(restore.load_state(str(tmp_path)).step) == 20
 
 
-def test_load_params_gives_the_weights(reference):
+def test_load_params_returns_the_weights(reference):
   folder, state = reference
   assert_same(restore.load_params(str(folder)), state.params)
   with pytest.raises(config_lib.ConfigError, match="no run in"):

@@ -1,4 +1,4 @@
-"""Jobs that are killed again and again, and end as if nothing had happened."""
+"""Jobs that are killed many times, and end in the bits of an undisturbed run."""
 
 import collections
 import gc
@@ -18,18 +18,22 @@ from vae_jax.training import state as state_lib
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
+# Faults at each place, in process 0 and in another one.
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SAVES = int(os.environ.get("SAVES", "1500"))
 
 
 def plan_of(seed, processes, do, rounds):
-  """Returns faults at each place in the lead and in a worker, at random
-  moments, in random order."""
+  """Returns faults of process 0 and of another one at each place.
+
+  Their order and their moments are random.
+  """
   random = np.random.RandomState(seed)
   plan = []
   for place in PLACES * rounds:
     for process in (0, random.randint(1, processes)):
       count = random.randint(2, 6) if place == "step" else 1
-      # A signal must come before the end of what it comes in.
+      # A signal must arrive before the end of the place.
       delay = 0.0 if do == "TERM" else float(random.uniform(0, 0.2))
       plan.append(
         {
@@ -44,7 +48,7 @@ def plan_of(seed, processes, do, rounds):
 
 
 def survive(plan, layout, folder, faces_dir):
-  """Runs a job through all faults of a plan to its end; see `faults.job`."""
+  """Runs a job through all faults of a plan to its end; see `jobs.job`."""
   ended, workdir = jobs.job(
     folder,
     faces_dir,
@@ -59,66 +63,68 @@ def survive(plan, layout, folder, faces_dir):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, faces_dir):
-  """Returns {layout: workdir} of runs that nobody disturbed."""
-  found = {}
+  """Returns {layout: workdir} of undisturbed runs."""
+  workdirs = {}
   for layout in ((2, 2), (4, 1)):
     folder = tmp_path_factory.mktemp("undisturbed")
-    ended, found[layout] = jobs.job(
+    ended, workdirs[layout] = jobs.job(
       folder, faces_dir, layout=layout, steps=STEPS
     )
     assert ended.returncode == 0, ended.stdout
-  jobs.assert_close(*found.values())
-  return found
+  jobs.assert_close(*workdirs.values())
+  return workdirs
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
-def test_killed_at_random_moments(layout, undisturbed, tmp_path, faces_dir):
-  plan = plan_of(layout[0], layout[0], "KILL", rounds=2)
+def test_killed_at_random_moments_it_ends_in_the_same_bits(
+  layout, undisturbed, tmp_path, faces_dir
+):
+  plan = plan_of(layout[0], layout[0], "KILL", rounds=ROUNDS)
   _, workdir = survive(plan, layout, tmp_path, faces_dir)
   kills = collections.Counter(
     (fault["at"], "lead" if fault["process"] == 0 else "worker")
-    for fault in jobs.done(tmp_path)
+    for fault in jobs.faults(tmp_path)
   )
   print(layout, dict(kills))
-  # A kill that would come after its process has ended is none.
-  assert sum(kills.values()) >= 16
-  jobs.assert_as_if_nothing_happened(workdir, undisturbed[layout])
+  # A process may end before its kill.
+  assert sum(kills.values()) >= 0.8 * len(plan)
+  jobs.assert_undisturbed(workdir, undisturbed[layout])
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
-def test_told_to_stop_at_random_moments(
+def test_stopped_at_random_moments_it_ends_in_the_same_bits(
   layout, undisturbed, tmp_path, faces_dir
 ):
   plan = plan_of(layout[0] + 1, layout[0], "TERM", rounds=1)
   ended, workdir = survive(plan, layout, tmp_path, faces_dir)
-  assert len(jobs.done(tmp_path)) >= 8
+  assert len(jobs.faults(tmp_path)) >= 8
   assert "Traceback" not in ended.stdout
-  # Wherever it stopped there is a row of what came since the one before it.
+  # Each stop adds a row of the steps since the last one.
   steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
   assert sum(steps) == STEPS
-  jobs.assert_as_if_nothing_happened(workdir, undisturbed[layout])
+  jobs.assert_undisturbed(workdir, undisturbed[layout])
 
 
 @pytest.mark.slow
 def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
-  """Neither files, nor open files, nor threads, nor memory."""
-  # pytest keeps what is logged.
+  """Counts files, open files, threads, objects and memory."""
+  # pytest stores all log records.
   monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
   config = tiny_config(faces_dir)
   config.data.image_shape = (16, 16, 1)
   state = state_lib.init_state(tiny_experiment(config))
   state = jax.tree.map(np.asarray, state)
-  kept = checkpoint.Checkpoints(tmp_path)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
   pages = pathlib.Path("/proc/self/statm")
 
   def save(first, last):
     for step in range(first, last):
-      kept.save(state.replace(step=np.int32(step)), config, score=None)
-    kept.wait()
+      checkpoints.save(state.replace(step=np.int32(step)), config, score=None)
+    checkpoints.wait()
     gc.collect()
     return {
       "files": len(list(tmp_path.rglob("*"))),
@@ -128,10 +134,10 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
       "bytes": int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
     }
 
-  # Until then the memory of Orbax's threads fills up.
+  # Memory of Orbax's threads grows until then.
   before = save(0, 300)
   after = save(300, SAVES)
-  kept.close()
+  checkpoints.close()
   print(before, after)
   assert after["files"] <= before["files"]
   assert after["open"] <= before["open"] + 5

@@ -1,4 +1,4 @@
-"""An object store that fails for a while: nothing is lost, or taken for lost."""
+"""An object store that fails for a while: nothing is lost."""
 
 import errno
 import shutil
@@ -16,9 +16,9 @@ from vae_jax.training import checkpoint, metrics, provenance, step_log
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training.state import TrainState
 
-# What s3fs makes of SlowDown, RequestTimeout and InternalError, and what has
-# no errno.
-_PASSING = [
+# What s3fs raises for SlowDown, RequestTimeout and InternalError, and an error
+# without errno.
+_TRANSIENT = [
   OSError(errno.EBUSY, "Please reduce your request rate."),
   TimeoutError("Your socket connection was not read from in time."),
   OSError(errno.EREMOTEIO, "We encountered an internal error."),
@@ -28,8 +28,10 @@ _PASSING = [
 
 @pytest.fixture
 def fail(monkeypatch):
-  """Returns what makes requests fail, of a kind and a part of a key, and
-  returns the list of such faults."""
+  """Returns a function that adds a fault, and returns the list of faults.
+
+  A fault is (kind of request, part of the key, error to raise).
+  """
   faults = []
   s3fs = pytest.importorskip("s3fs")
   real = s3fs.S3FileSystem._call_s3
@@ -63,31 +65,31 @@ def _state(step):
 
 @pytest.fixture
 def saved(address):
-  """The address of a run with checkpoints of steps 2 and 4, and their state."""
-  kept = checkpoint.Checkpoints(str(address), keep_latest=2)
+  """Returns the address of a run with checkpoints of steps 2 and 4."""
+  checkpoints = checkpoint.Checkpoints(str(address), keep_latest=2)
   for step in (2, 4):
-    kept.save(_state(step), config_lib.default(), score=float(step))
-  kept.wait()
-  kept.close()
+    checkpoints.save(_state(step), config_lib.default(), score=float(step))
+  checkpoints.wait()
+  checkpoints.close()
   return str(address)
 
 
 @pytest.mark.parametrize(
   "part, error",
   [
-    *(("4/state/", error) for error in _PASSING),
-    ("4/metrics/", _PASSING[0]),
-    ("4/checksum/", _PASSING[0]),
+    *(("4/state/", error) for error in _TRANSIENT),
+    ("4/metrics/", _TRANSIENT[0]),
+    ("4/checksum/", _TRANSIENT[0]),
   ],
 )
-def test_a_store_that_fails_damages_no_checkpoint(saved, fail, part, error):
+def test_failing_store_damages_no_checkpoint(saved, fail, part, error):
   fail("get", part, error)
   with pytest.raises(storage.Unreachable, match="s3://bucket") as raised:
     checkpoint.restore(saved, _state(0))
   assert raised.value.exit_code == flags.EXIT_STORAGE
 
 
-def test_nor_does_a_full_disk(saved, monkeypatch):
+def test_full_disk_damages_no_checkpoint(saved, monkeypatch):
   state, unreadable = checkpoint.restore(saved, _state(0))
   assert_same(state, _state(4))
   assert not unreadable
@@ -101,8 +103,8 @@ def test_nor_does_a_full_disk(saved, monkeypatch):
   assert raised.value.errno in flags.STORAGE_ERRORS
 
 
-@pytest.mark.parametrize("error", _PASSING)
-def test_a_start_that_the_store_refuses_may_succeed_later(address, fail, error):
+@pytest.mark.parametrize("error", _TRANSIENT)
+def test_refused_start_may_succeed_later(address, fail, error):
   fail("put", ".owner", error)
   with pytest.raises(storage.Unreachable, match="may succeed later"):
     with workdir_lib.claim(str(address), config_lib.default()):
@@ -112,15 +114,17 @@ def test_a_start_that_the_store_refuses_may_succeed_later(address, fail, error):
 @pytest.mark.parametrize(
   "verb, key", [("head", "config.json"), ("put", "config.json")]
 )
-def test_so_may_one_that_cannot_keep_its_config(address, fail, verb, key):
-  fail(verb, key, _PASSING[0])
+def test_start_that_cannot_write_its_config_releases_the_lease(
+  address, fail, verb, key
+):
+  fail(verb, key, _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     with workdir_lib.claim(str(address), config_lib.default()):
       pass
   assert not (address / ".owner").exists()
 
 
-def test_no_access_is_wrong_input(address, fail):
+def test_missing_access_is_wrong_input(address, fail):
   fail("put", ".owner", PermissionError("Access Denied"))
   with pytest.raises(config_lib.ConfigError, match="--workdir=s3://bucket"):
     with workdir_lib.claim(str(address), config_lib.default()):
@@ -128,18 +132,18 @@ def test_no_access_is_wrong_input(address, fail):
 
 
 @pytest.mark.parametrize("verb", ["get", "delete"])
-def test_the_end_of_an_owner_hides_no_other(address, fail, verb, caplog):
+def test_end_of_a_lease_hides_no_other_error(address, fail, verb, caplog):
   with pytest.raises(preemption.Interrupted):
     with locks.lease(address / ".owner"):
-      fail(verb, ".owner", _PASSING[0])
+      fail(verb, ".owner", _TRANSIENT[0])
       raise preemption.Interrupted("Stopped.")
   assert ".owner could not be removed" in caplog.text
 
 
-def test_rows_that_cannot_be_put_are_put_by_the_next_flush(address, fail):
+def test_next_flush_writes_rows_that_failed(address, fail):
   writer = metrics.Writer(str(address), step=0)
   writer.row(1, "train", {"loss": 1.0})
-  faults = fail("put", "", _PASSING[0])
+  faults = fail("put", "", _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     writer.flush()
   faults.clear()
@@ -151,13 +155,11 @@ def test_rows_that_cannot_be_put_are_put_by_the_next_flush(address, fail):
 
 
 @pytest.mark.parametrize("sent", [0, 1 << 30], ids=["new file", "another file"])
-def test_after_a_failure_the_end_has_nothing_new(
-  address, fail, sent, monkeypatch
-):
+def test_close_after_a_failed_flush_succeeds(address, fail, sent, monkeypatch):
   writer = metrics.Writer(str(address), step=0)
   writer.row(1, "train", {"loss": 1.0})
   monkeypatch.setattr(metrics, "_LARGEST_EVENTS", 0 if sent else 1 << 24)
-  faults = fail("put", "tensorboard", _PASSING[0])
+  faults = fail("put", "tensorboard", _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     writer.flush()
   faults.clear()
@@ -165,44 +167,44 @@ def test_after_a_failure_the_end_has_nothing_new(
   assert len(metrics.read_rows(str(address))) == 1
 
 
-def test_the_last_rows_hide_no_other_end(address, fail, caplog):
+def test_last_rows_hide_no_other_error(address, fail, caplog):
   with pytest.raises(step_log.Diverged):
     with metrics.Writer(str(address), step=0):
-      fail("put", "metrics.jsonl", _PASSING[0])
+      fail("put", "metrics.jsonl", _TRANSIENT[0])
       raise step_log.Diverged("Not finite.")
   assert "last rows could not be written" in caplog.text
 
 
-def test_a_run_whose_last_rows_are_lost_is_not_finished(address, fail):
+def test_run_without_its_last_rows_is_not_finished(address, fail):
   with pytest.raises(storage.Unreachable):
     with metrics.Writer(str(address), step=0):
-      fail("put", "metrics.jsonl", _PASSING[0])
+      fail("put", "metrics.jsonl", _TRANSIENT[0])
 
 
-def test_pictures_that_cannot_be_put_may_be_later(address, fail):
-  fail("put", "figures", _PASSING[2])
+def test_picture_that_cannot_be_written_is_unreachable(address, fail):
+  fail("put", "figures", _TRANSIENT[2])
   with pytest.raises(storage.Unreachable, match="s3://bucket/.*/a.png"):
     png.save(np.zeros((2, 2, 1), np.uint8), address / "figures" / "a.png")
 
 
 @pytest.mark.parametrize("verb", ["get", "put"])
-def test_a_record_stops_no_run_and_loses_no_entry(address, fail, verb):
+def test_record_stops_no_run_and_loses_no_entry(address, fail, verb):
   config = config_lib.default()
   with provenance.keep(str(address), config):
     pass
-  faults = fail(verb, "record.json", _PASSING[0])
+  faults = fail(verb, "record.json", _TRANSIENT[0])
   with provenance.keep(str(address), config):
     pass
   faults.clear()
   assert [e["outcome"] for e in provenance.read(str(address))] == ["finished"]
 
 
-def test_data_that_cannot_be_copied_now_may_be_later(
+def test_data_that_cannot_be_copied_is_copied_later(
   address, fail, tmp_path, monkeypatch
 ):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
   storage.write_bytes(address / "mnist" / "1.0.0" / "a", b"a")
-  faults = fail("get", "mnist/1.0.0/a", _PASSING[0])
+  faults = fail("get", "mnist/1.0.0/a", _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     remote.local(address / "mnist" / "1.0.0", address)
   faults.clear()

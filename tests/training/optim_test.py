@@ -53,7 +53,7 @@ def test_step_decays_at_fractions_of_the_run():
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "sgd"])
-def test_optimisers_of_optax_by_name(name):
+def test_optimizers_of_optax_by_name(name):
   c = config_lib.default()
   c.optim.optimizer.name = name
   ours = optim.optimizer(c, 10)
@@ -92,7 +92,7 @@ def test_debiased_average_is_the_weighted_mean():
   "path, value, said",
   [
     ("optim.optimizer.name", "adamm", "adamm"),
-    ("optim.optimizer.name", "chain", "muon or an optimiser of optax"),
+    ("optim.optimizer.name", "chain", "muon or an optimizer of optax"),
     ("optim.optimizer.args.bta", 1, "bta"),
     ("optim.schedule.name", "cosin", "cosin"),
     ("optim.schedule.args.final", 1.0, "final"),
@@ -123,7 +123,7 @@ def test_impossible_schedules_are_said_in_a_sentence(name, args, said):
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "rprop"])
-def test_optimisers_that_need_more_than_gradients_are_refused(name):
+def test_optimizers_that_need_more_than_gradients_are_refused(name):
   c = config_lib.default()
   c.optim.optimizer.name = name
   with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):

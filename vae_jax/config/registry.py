@@ -1,13 +1,16 @@
-"""From a name in the config to a function or class: modules are registries.
+"""Selects a function or class by the name in a config.
 
-Whatever a module defines under a public lower-case name can be selected by
-it; there is no table to edit. A dotted path selects anything importable.
+A module is a registry: each public function or class that it defines can be
+selected by name, so no table has to be edited. Names in a config are in
+snake_case; a class is written in CapWords, so that `lecture_mnist` selects
+`LectureMnist`. A dotted path selects anything that can be imported.
 """
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,55 +19,54 @@ from ml_collections import ConfigDict
 from vae_jax.config import ConfigError
 
 
-def public_names(module: ModuleType) -> list[str]:
-  """Returns the sorted lower-case names of what a module itself defines."""
-  return sorted(
-    name
+def public_values(module: ModuleType) -> dict[str, Callable[..., Any]]:
+  """Returns {config name: value} of a module's own functions and classes."""
+  values = {
+    name: value
     for name, value in vars(module).items()
     if callable(value)
     and getattr(value, "__module__", "") == module.__name__
     and not name.startswith("_")
-    and name == name.lower()
-  )
+  }
+  return {
+    _snake_case(name) if isinstance(value, type) else name: value
+    for name, value in values.items()
+  }
+
+
+def _snake_case(name: str) -> str:
+  return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _cap_words(name: str) -> str:
+  return "".join(word.capitalize() for word in name.split("_"))
 
 
 def resolve(
   field: str,
   name: str,
-  modules: list[ModuleType],
-  names: list[str] | None = None,
+  modules: Sequence[ModuleType],
+  names: Sequence[str] | None = None,
 ) -> Any:
-  """Returns what `config.<field>.name` says: the modules are the registry.
+  """Returns the function or class that `config.<field>.name` selects.
 
   Args:
     field: dotted path of the node that holds `name`.
-    name: a public name of one of the modules, or a dotted path to anything
-      that can be imported, as my_package.my_module.my_loss.
-    modules: where plain names are looked up.
-    names: the allowed ones among their public names; None = all.
+    name: a name of one of the modules' `public_values`, or a dotted path to
+      anything that can be imported, such as my_package.my_module.my_loss; a
+      class may be written as my_nets.MyNet or my_nets.my_net.
+    modules: the registries in which plain names are looked up.
+    names: the allowed plain names; None = all.
 
   Raises:
     ConfigError: there is no such name.
   """
   if "." in name:
-    path, _, attribute = name.rpartition(".")
-    try:
-      return getattr(importlib.import_module(path), attribute)
-    except ModuleNotFoundError as error:
-      if not path.startswith(str(error.name)):
-        raise
-      raise ConfigError(
-        f"config.{field}.name is {name!r}, but {error.name} cannot be "
-        "imported; is its folder on PYTHONPATH?"
-      ) from error
-    except AttributeError as error:
-      raise ConfigError(
-        f"config.{field}.name is {name!r}, but {path} has no {attribute}."
-      ) from error
+    return _imported(field, name)
   known = {
-    n: m
-    for m in modules
-    for n in public_names(m)
+    n: value
+    for module in modules
+    for n, value in public_values(module).items()
     if names is None or n in names
   }
   if name not in known:
@@ -74,7 +76,26 @@ def resolve(
       f"config.{field}.name is {name!r}; allowed are "
       f"{', '.join(sorted(known))}, or a dotted path.{hint}"
     )
-  return getattr(known[name], name)
+  return known[name]
+
+
+def _imported(field: str, name: str) -> Any:
+  path, _, attribute = name.rpartition(".")
+  try:
+    module = importlib.import_module(path)
+  except ModuleNotFoundError as error:
+    if not path.startswith(str(error.name)):
+      raise
+    raise ConfigError(
+      f"config.{field}.name is {name!r}, but {error.name} cannot be "
+      "imported; is its folder on PYTHONPATH?"
+    ) from error
+  for spelling in (attribute, _cap_words(attribute)):
+    if hasattr(module, spelling):
+      return getattr(module, spelling)
+  raise ConfigError(
+    f"config.{field}.name is {name!r}, but {path} has no {attribute}."
+  )
 
 
 def keyword_arguments(function: Callable[..., Any]) -> dict[str, Any]:
@@ -87,23 +108,23 @@ def keyword_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_arguments(
-  field: str, name: str, args: ConfigDict, known: dict[str, Any]
+  field: str, name: str, args: ConfigDict, known: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Returns `config.<field>.args` as a dict, checked against `known`.
 
   Args:
     field: dotted path of the node that holds `name` and `args`.
-    name: what the arguments are for.
+    name: the function or class that takes the arguments.
     args: the arguments.
-    known: {argument: default}, what `name` takes; a number is not accepted
-      for a string, nor the other way round.
+    known: {argument: default} of that function or class; a number is not
+      accepted for a string, nor the other way round.
 
   Raises:
     ConfigError: an argument is unknown or of another type than its default.
   """
-  given = args.to_dict()
+  values = args.to_dict()
   takes = ", ".join(sorted(known)) or "no arguments"
-  for key, value in given.items():
+  for key, value in values.items():
     if key not in known:
       raise ConfigError(
         f"config.{field}.args.{key} is unknown to {name}, which takes {takes}."
@@ -111,18 +132,18 @@ def check_arguments(
     if not _same_kind(value, known[key]):
       raise ConfigError(
         f"config.{field}.args.{key} is {value!r}; {name} takes a "
-        f"{type(known[key]).__name__} there, as {known[key]!r}."
+        f"{type(known[key]).__name__} there, such as {known[key]!r}."
       )
-  return given
+  return values
 
 
-def _same_kind(value: Any, example: Any) -> bool:
-  if example is None or example is inspect.Parameter.empty:
+def _same_kind(value: Any, default: Any) -> bool:
+  if default is None or default is inspect.Parameter.empty:
     return True
-  if isinstance(example, bool) or isinstance(value, bool):
-    return isinstance(value, bool) and isinstance(example, bool)
-  if isinstance(example, float):
+  if isinstance(default, bool) or isinstance(value, bool):
+    return isinstance(value, bool) and isinstance(default, bool)
+  if isinstance(default, float):
     return isinstance(value, int | float)
-  if isinstance(example, tuple):
+  if isinstance(default, tuple):
     return isinstance(value, tuple | list)
-  return isinstance(value, type(example))
+  return isinstance(value, type(default))

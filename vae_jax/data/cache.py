@@ -1,8 +1,9 @@
-"""Decoded images on disk, mapped into memory: decode once, read ever after.
+"""Cache of decoded images on disk, mapped into memory.
 
-A cache is a folder of two arrays and `meta.json`, which says what they were
-made from and the CRC-32 of each block. It is renamed into place when it is
-whole, and read and checked when a file's size or time is not as it was then.
+A cache is a folder with two arrays and `meta.json`, which holds the fingerprint
+of the source and the CRC-32 of each block. It is written under another name
+and renamed when it is complete. Checksums are compared only when a file's size
+or time of change differs from that in `meta.json`.
 """
 
 import hashlib
@@ -26,27 +27,23 @@ from ml_collections import config_dict
 from vae_jax.data import datasets, errors
 from vae_jax.runtime import devices, locks, storage, transfer
 
-# Raised when the same records would give other bytes: another decoder, another
-# resize, another layout of the folder.
+# Incremented when the same records would give other bytes, because the decoder,
+# the resize or the layout of the folder has changed.
 _VERSION = 1
-_BLOCK = 1 << 24  # Bytes under one checksum.
-_CHUNK = 1 << 26  # Bytes of images decoded at a time.
+_BLOCK = 1 << 24  # Bytes per checksum.
+_CHUNK = 1 << 26  # Bytes of images per fetch.
+_KEY = "identity"  # Name of the fingerprint in `meta.json`.
 
 
 class CachedSource:
-  """A source whose decoded images lie in a file that is mapped into memory.
-
-  Attributes:
-    image_shape: (h, w, c) of every image.
-    label_shape: () for a class id, (k,) for attributes, None without label.
-    identity: all that the content depends on, as JSON.
-  """
+  """A source of decoded images in a memory-mapped file; see `Source`."""
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder
-    self.identity = json.loads((folder / "meta.json").read_text())["identity"]
+    meta = json.loads((folder / "meta.json").read_text())
+    self.fingerprint = meta[_KEY]
     self._arrays = {
-      # A plain view: indexing a `memmap` takes five times as long.
+      # A plain view, because indexing a `memmap` takes five times as long.
       path.stem: np.load(path, mmap_mode="r").view(np.ndarray)
       for path in sorted(folder.glob("*.npy"))
     }
@@ -55,7 +52,7 @@ class CachedSource:
     self.label_shape = None if label is None else label.shape[1:]
 
   def __reduce__(self):
-    # By name: the arrays themselves would be copied into every worker.
+    # Pickled by name, because a pickle of the arrays would copy them.
     return CachedSource, (self._folder,)
 
   def __len__(self) -> int:
@@ -64,90 +61,82 @@ class CachedSource:
   def fetch(
     self, indices: Integer[np.ndarray, " n"]
   ) -> dict[str, Integer[np.ndarray, "n ..."]]:
-    """Reads examples.
-
-    Args:
-      indices: int[n], positions in the split, each in [0, len(self)).
-
-    Returns:
-      `image` uint8[n h w c] and, where there is one, `label` [n] or [n k].
-    """
+    """Reads examples; see `Source.fetch`."""
     return {k: np.take(v, indices, axis=0) for k, v in self._arrays.items()}
 
 
 def open_source(
   source: datasets.Source, data: config_dict.ConfigDict
 ) -> datasets.Source:
-  """Returns the source itself or its cache, as `data.cache` says."""
+  """Returns the cache of a source if `data.cache` is "host", else itself."""
   return cached(source, data.cache_dir) if data.cache == "host" else source
 
 
 def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
-  """Opens the cache of a source, making it if there is none.
+  """Opens the cache of a source, writing it first if there is none.
 
   Args:
-    source: where the examples come from.
-    cache_dir: root of the caches; "": `data` under
-      `parallel.cache_root()`. An address is a store that hosts share: what is
-      mapped lies in that folder all the same, fetched from there, or made and
-      put there.
+    source: the examples to cache.
+    cache_dir: root of the caches; "" = `data` under `devices.cache_root()`. A
+      remote URL names a store that hosts share: the cache is mapped from the
+      default folder, and is downloaded from the store, or written and uploaded
+      to it.
 
   Returns:
     A source of the same examples.
 
   Raises:
-    ConfigError: the address cannot be read.
+    ConfigError: the URL cannot be read.
     DataError: the folder cannot be written, or its disk is too small.
   """
   default = os.path.join(devices.cache_root(), "data")
   shared = storage.path(cache_dir) if storage.is_remote(cache_dir) else None
   root = pathlib.Path(default if shared else cache_dir or default).expanduser()
-  # Through JSON, so that what is compared is what a file gives back.
-  identity = json.loads(
-    json.dumps({"version": _VERSION, "size": len(source), **source.identity})
-  )
-  digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-  readable = re.sub(r"\W+", "-", str(identity.get("dataset", "data")))
+  key = {"version": _VERSION, "size": len(source), **source.fingerprint}
+  # Through JSON, because it is compared with the content of a file.
+  key = json.loads(json.dumps(key))
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
+  readable = re.sub(r"\W+", "-", str(key.get("dataset", "data")))
   folder = root / f"{readable}-{digest.hexdigest()[:16]}"
   store = shared / folder.name if shared else None
-  if _is_whole(folder, identity):
+  if _is_intact(folder, key):
     if store is not None:
-      _share(folder, store)
+      _upload(folder, store)
     return CachedSource(folder)
   try:
     root.mkdir(parents=True, exist_ok=True)
     with locks.file_lock(
       root / f"{folder.name}.lock", f"decoding images into {folder}"
     ):
-      # Its former owner may have made it while this one waited.
-      if not _is_whole(folder, identity):
-        if store is None or not _fetch(store, folder, identity):
-          _make(source, folder, identity)
+      # Another process may have written it while this one waited.
+      if not _is_intact(folder, key):
+        if store is None or not _download(store, folder, key):
+          _make(source, folder, key)
           if store is not None:
-            _share(folder, store)
+            _upload(folder, store)
   except OSError as error:
     raise errors.DataError(
-      f"decoded images cannot be kept in {root} ({error}): name a folder with "
-      f"{_size(source) / 1e9:.2f} GB of room with --config.data.cache_dir, or "
-      "do without with --config.data.cache=none"
+      f"decoded images cannot be stored in {root} ({error}): name a folder with "
+      f"{_size(source) / 1e9:.2f} GB of free space with "
+      "--config.data.cache_dir, or disable the cache with "
+      "--config.data.cache=none"
     ) from error
   return CachedSource(folder)
 
 
-def _fetch(
-  store: storage.Path, folder: pathlib.Path, identity: dict[str, Any]
+def _download(
+  store: storage.Path, folder: pathlib.Path, key: dict[str, Any]
 ) -> bool:
-  """Copies a cache that another host has put into a store, if it is whole."""
+  """Copies a cache from the store if it is intact; returns whether it was."""
   meta = store / "meta.json"
   with storage.reaching("--config.data.cache_dir", store.parent):
     if not meta.exists():
       return False
   try:
     transfer.download(store, folder)
-    if _is_whole(folder, identity):
+    if _is_intact(folder, key):
       content = json.loads((folder / "meta.json").read_text())
-      # Here the files have other times: without these the checksums would be
-      # compared at each start.
+      # The copies have other times, and would be checked at each start.
       content["stamp"] = {
         name: _stamp(folder / name) for name in content["crc32"]
       }
@@ -155,54 +144,54 @@ def _fetch(
       return True
     meta.unlink(missing_ok=True)
   except Exception as error:  # The clients' errors have no common base.
-    logging.warning("%s could not be copied (%s): decoding.", store, error)
+    logging.warning("%s could not be downloaded: %s", store, error)
   return False
 
 
-def _share(folder: pathlib.Path, store: storage.Path) -> None:
-  """Puts a cache into a store, unless another host was faster."""
+def _upload(folder: pathlib.Path, store: storage.Path) -> None:
+  """Copies a cache to the store, unless another host already has."""
   try:
     if not (store / "meta.json").exists():
       transfer.upload(folder, store, last="meta.json")
   except Exception as error:  # The clients' errors have no common base.
-    logging.warning("%s could not be put there (%s): going on.", store, error)
+    logging.warning("%s could not be uploaded: %s", store, error)
 
 
 def _size(source: datasets.Source) -> int:
-  """Bytes of all images."""
+  """Returns the bytes of all images."""
   return len(source) * int(np.prod(source.image_shape))
 
 
-def _is_whole(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
-  """Whether the folder holds what `identity` says, bit for bit."""
+def _is_intact(folder: pathlib.Path, key: dict[str, Any]) -> bool:
+  """Returns whether a folder holds the cache of `key`, undamaged."""
   if not folder.exists():
     return False
   try:
     meta = json.loads((folder / "meta.json").read_text())
     stored = meta["crc32"]
-    # Reading all of a large cache takes long where it is not in memory, and
-    # whoever has changed a file has changed its time.
-    sound = meta["identity"] == identity and all(
+    # Not every checksum, because reading a large cache from disk takes long
+    # and a changed file has another time.
+    intact = meta[_KEY] == key and all(
       _stamp(folder / name) == meta["stamp"].get(name)
       or _checksums(folder / name) == crcs
       for name, crcs in stored.items()
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    # Whatever a damaged meta.json may lead to.
-    sound = False
-  if not sound:
-    logging.warning("the cache %s is damaged: making it again", folder)
-  return sound
+    # Errors that a damaged meta.json can cause.
+    intact = False
+  if not intact:
+    logging.warning("the cache %s is damaged and is written again", folder)
+  return intact
 
 
 def _stamp(path: pathlib.Path) -> list[int]:
-  """Size in bytes and time of the last change, in nanoseconds."""
+  """Returns size in bytes and time of the last change in nanoseconds."""
   status = path.stat()
   return [status.st_size, status.st_mtime_ns]
 
 
 def _checksums(path: pathlib.Path) -> list[int]:
-  """CRC-32 of each block of a file; their number gives its length away."""
+  """Returns the CRC-32 of each block of a file."""
   content = np.memmap(path, np.uint8, "r")
   blocks = (content[i : i + _BLOCK] for i in range(0, len(content), _BLOCK))
   with futures.ThreadPoolExecutor(4) as pool:
@@ -210,29 +199,29 @@ def _checksums(path: pathlib.Path) -> list[int]:
 
 
 def _make(
-  source: datasets.Source, folder: pathlib.Path, identity: dict[str, Any]
+  source: datasets.Source, folder: pathlib.Path, key: dict[str, Any]
 ) -> None:
-  """Decodes all examples into a new folder and renames it into place."""
+  """Decodes all examples into a temporary folder and renames it."""
   free = shutil.disk_usage(folder.parent).free
   if free < _size(source):
     raise OSError(f"only {free / 1e9:.2f} GB are free")
   start = time.monotonic()
   prefix = f"{folder.name}.tmp-"
-  for left_by_a_killed_process in folder.parent.glob(f"{prefix}*"):
-    shutil.rmtree(left_by_a_killed_process)
+  for stale in folder.parent.glob(f"{prefix}*"):  # From a killed process.
+    shutil.rmtree(stale)
   scratch = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
   try:
     _write(source, scratch)
     files = sorted(scratch.glob("*.npy"))
     meta = {
-      "identity": identity,
+      _KEY: key,
       "crc32": {p.name: _checksums(p) for p in files},
       "stamp": {p.name: _stamp(p) for p in files},
     }
     with (scratch / "meta.json").open("w") as file:
       json.dump(meta, file)
       storage.flush(file)
-    # A damaged one; whoever still has it mapped keeps its pages.
+    # A damaged cache; processes that have it mapped keep its pages.
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
   finally:
@@ -244,10 +233,10 @@ def _make(
 
 
 def _write(source: datasets.Source, folder: pathlib.Path) -> None:
-  """Writes image.npy and, where there are labels, label.npy."""
+  """Writes image.npy and, if the source has labels, label.npy."""
   step = max(1, _CHUNK // int(np.prod(source.image_shape)))
   labels = []
-  # Written, not mapped: a full disk is an error here and a crash there.
+  # Written, not mapped, because a full disk kills a process that maps.
   with (
     (folder / "image.npy").open("wb") as file,
     tqdm.tqdm(total=len(source), desc="decoding", unit=" images") as bar,

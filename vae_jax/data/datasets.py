@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pathlib
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,12 +23,13 @@ class Source(Protocol):
   Attributes:
     image_shape: (h, w, c) of every image.
     label_shape: () for a class id, (k,) for attributes, None without label.
-    identity: all that the content depends on, as JSON, for a cache's key.
+    fingerprint: JSON-able description of everything that determines the
+      examples; the key of their cache.
   """
 
   image_shape: tuple[int, int, int]
   label_shape: tuple[int, ...] | None
-  identity: dict
+  fingerprint: dict[str, Any]
 
   def __len__(self) -> int:
     """The number of examples."""
@@ -37,6 +38,26 @@ class Source(Protocol):
     self, indices: Integer[np.ndarray, " n"]
   ) -> dict[str, Integer[np.ndarray, "n ..."]]:
     """`image` uint8[n h w c] and, if any, `label`, at positions `indices`."""
+
+
+class First:
+  """The first examples of a source, at most `count` of them."""
+
+  def __init__(self, source: Source, count: int):
+    self._source = source
+    self._count = min(count, len(source))
+    self.image_shape = source.image_shape
+    self.label_shape = source.label_shape
+    self.fingerprint = {**source.fingerprint, "first": self._count}
+
+  def __len__(self) -> int:
+    return self._count
+
+  def fetch(
+    self, indices: Integer[np.ndarray, " n"]
+  ) -> dict[str, Integer[np.ndarray, "n ..."]]:
+    """Reads examples; see `Source.fetch`."""
+    return self._source.fetch(indices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,11 @@ import collections
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from vae_jax.data import datasets
 from vae_jax.runtime import devices as parallel
 
 # Items that are made before they are asked for.
@@ -48,7 +49,7 @@ def example_order(seed: int, size: int, positions: np.ndarray) -> np.ndarray:
 
 
 def train_data(
-  source: Any,
+  source: datasets.Source,
   start: int,
   count: int,
   *,
@@ -60,7 +61,7 @@ def train_data(
   """Returns the examples of `count` steps from `start` for one dispatch.
 
   Args:
-    source: with `len` and `fetch(indices) -> {"image", "label"}`.
+    source: the training split.
     start: first step.
     count: steps to fetch; the rest up to `steps_per_call` is zeros.
     seed: of the run.
@@ -95,7 +96,7 @@ def train_data(
 
 
 def eval_data(
-  source: Any, start: int, batch_size: int
+  source: datasets.Source, start: int, batch_size: int
 ) -> dict[str, np.ndarray]:
   """Returns examples `start` to `start + batch_size`, padded at the end.
 

@@ -176,7 +176,8 @@ class RecordSource:
   Attributes:
     image_shape: (h, w, c) of every image.
     label_shape: () for a class id, (k,) for attributes, None without label.
-    identity: all that the content depends on, as JSON, for a cache's key.
+    fingerprint: JSON-able description of everything that determines the
+      examples; the key of their cache.
   """
 
   def __init__(
@@ -200,9 +201,9 @@ class RecordSource:
     self.image_shape = transform.shape(self._feature.shape)
     if None in self.image_shape:
       self.image_shape = self._image(self._example(0), 0).shape
-    self.identity = {
+    self.fingerprint = {
       "dataset": builder.info.full_name,
-      "files": fingerprint(builder, split),
+      "files": _files_digest(builder, split),
       "label": label.path if label else None,
       # JPEG is defined up to rounding, which differs between releases.
       "decoder": f"opencv {cv2.__version__}",
@@ -295,7 +296,7 @@ class RecordSource:
     return self._transform(image)
 
 
-def fingerprint(builder: tfds.core.DatasetBuilder, split: str) -> str:
+def _files_digest(builder: tfds.core.DatasetBuilder, split: str) -> str:
   """Hash of which records of which files a split reads.
 
   A file counts with its size, its first and its last bytes: reading all of it

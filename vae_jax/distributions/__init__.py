@@ -1,27 +1,23 @@
 """Densities, KL divergences and samplers, in nats, as small frozen structs."""
 
-from vae_jax.distributions.continuous_pixels import ContinuousBernoulli, Laplace
+from vae_jax.distributions.bernoulli import Bernoulli, ContinuousBernoulli
 from vae_jax.distributions.discrete import (
   Categorical,
   DiscretizedLogistic,
   DiscretizedLogisticMixture,
 )
 from vae_jax.distributions.flows import CouplingFlow, InverseAutoregressive
-from vae_jax.distributions.mixtures import NormalMixture
+from vae_jax.distributions.gaussian import CalibratedNormal, Laplace, Normal
 from vae_jax.distributions.normal import (
   LOG_2PI,
   Deterministic,
   DiagonalNormal,
   Groups,
+  Latents,
+  NormalMixture,
   StandardNormal,
 )
-from vae_jax.distributions.pixels import (
-  Bernoulli,
-  CalibratedNormal,
-  Dequantized,
-  Normal,
-  unit_pixels,
-)
+from vae_jax.distributions.pixels import Dequantized, to_uint8, unit_pixels
 
 __all__ = [
   "LOG_2PI",
@@ -38,8 +34,10 @@ __all__ = [
   "Groups",
   "Laplace",
   "InverseAutoregressive",
+  "Latents",
   "Normal",
   "NormalMixture",
   "StandardNormal",
+  "to_uint8",
   "unit_pixels",
 ]

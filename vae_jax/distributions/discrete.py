@@ -1,9 +1,10 @@
-"""Probabilities of grey levels, in nats.
+"""Probabilities of gray levels, in nats.
 
-The contract is that of `distributions.pixels`. With fewer than 8 bits all is
-of the quantised image, level q = floor(v / 2^(8 - bits)) of value v: `log_prob`
-is the probability of q, summing to 1 over the 2^bits levels, and `sample` and
-`mean` show level q as the value q 2^(8 - bits), the lowest that it stands for.
+All have the contract of `distributions.pixels`. With fewer than 8 bits they are
+distributions of the quantized image, with level q = floor(v / 2^(8 - bits)) of
+value v: `log_prob` is the probability of q, which sums to 1 over the 2^bits
+levels, and `sample` and `mean` represent level q by the lowest of its values,
+q 2^(8 - bits).
 """
 
 import math
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, Int32, Key, UInt8
 
 from vae_jax.distributions import pixels
 
-# Where the series of log(1 - e^-a) ends and its closed form begins.
+# Below this a, log(1 - e^-a) is computed by a series.
 _LOG_2 = math.log(2)
 # Keeps a / a defined for a logistic so wide that a underflows.
 _TINY = 1e-30
@@ -36,7 +37,7 @@ def _from_levels(
 def _squared_error(
   image: UInt8[Array, "b h w c"], mean: Float[Array, "b h w c"], bits: int
 ) -> Float[Array, " b"]:
-  """Returns the squared error of the quantised image."""
+  """Returns the squared error of the quantized image."""
   return pixels.squared_error(_from_levels(_to_levels(image, bits), bits), mean)
 
 
@@ -78,15 +79,15 @@ def _log_logistic(
   """
   half = 1 / (2**bits - 1)
   inverse = jnp.exp(-log_scale)
-  centred = _to_grid(level, bits) - mean
-  # Each term is finite wherever it is not used, and so are its derivatives.
+  centered = _to_grid(level, bits) - mean
+  # Each term and its derivatives are finite also where it is not used.
   below = jnp.where(
-    level == 2**bits - 1, 0.0, jax.nn.log_sigmoid((centred + half) * inverse)
+    level == 2**bits - 1, 0.0, jax.nn.log_sigmoid((centered + half) * inverse)
   )
   above = jnp.where(
-    level == 0, 0.0, jax.nn.log_sigmoid((half - centred) * inverse)
+    level == 0, 0.0, jax.nn.log_sigmoid((half - centered) * inverse)
   )
-  # By level, since at the ends x may be rounded.
+  # The level decides, because x may be rounded at the ends.
   inside = (level > 0) & (level < 2**bits - 1)
   width = _log1mexp(math.log(2 * half) - log_scale)
   return below + above + jnp.where(inside, width, 0.0)
@@ -96,7 +97,7 @@ def _log1mexp(log_a: Float[Array, "..."]) -> Float[Array, "..."]:
   """Returns log(1 - e^-a)."""
   a = jnp.exp(log_a)
   near = a < _LOG_2
-  # log a is given: the result follows it where a itself underflows.
+  # The argument is log a, because a itself may underflow.
   small = jnp.where(near, a, 0.0)
   square = jnp.square(small)
   series = square * (1 / 24 + square * (-1 / 2880 + square * (1 / 181440)))
@@ -117,10 +118,10 @@ def _clipped_mean(
   w = jnp.maximum(2 * jnp.exp(-log_scale), _TINY)
   p = 0.5 * (mean + 1) * w
   apart = jax.nn.softplus(p) - jax.nn.softplus(p - w)
-  # For wide logistics the two cancel; their difference as one logarithm.
+  # For wide logistics the two cancel; this is their difference as a logarithm.
   small = jnp.minimum(w, 1)
   close = -jnp.log1p(jax.nn.sigmoid(p) * jnp.expm1(-small))
-  # Rounding may lead a hair out of the range.
+  # Rounding may leave the range.
   return jnp.clip(2 * jnp.where(w > 1, apart, close) / w - 1, -1, 1)
 
 
@@ -136,7 +137,7 @@ class Categorical:
   log p = sum log softmax(logits)[level].
 
   Attributes:
-    logits: one per level; n = 2^bits.
+    logits: logit of each of n = 2^bits levels.
 
   References:
     van den Oord, Kalchbrenner and Kavukcuoglu, arXiv 1601.06759, section 2.2.
@@ -150,7 +151,7 @@ class Categorical:
 
   @property
   def mean(self) -> Float[Array, "b h w c"]:
-    """The expected value."""
+    """Returns the expected value."""
     probability = jax.nn.softmax(self.logits)
     # No matmul: on a TPU it would round the levels to 8 bits.
     level = jnp.arange(2**self._bits, dtype=jnp.float32).reshape(1, 1, 1, 1, -1)
@@ -178,8 +179,8 @@ class Categorical:
 class DiscretizedLogistic:
   """Independent pixels, each a logistic rounded and clipped to the levels.
 
-  See `DiscretizedLogisticMixture`, of which it is the case of one component
-  whose channels do not see each other.
+  It is a `DiscretizedLogisticMixture` of one component whose channels are
+  independent.
 
   Attributes:
     location: means, in units in which the levels span [-1, 1].
@@ -196,7 +197,7 @@ class DiscretizedLogistic:
 
   @property
   def mean(self) -> Float[Array, "b h w c"]:
-    """The expected value before rounding: within half a level."""
+    """Returns the expected value before rounding, within half a level."""
     x = _clipped_mean(self.location, self.log_scale)
     return _mean_pixels(_from_grid(x, self.bits), self.bits)
 
@@ -228,15 +229,15 @@ class DiscretizedLogisticMixture:
   log p = sum over pixels of
   logsumexp_i(log softmax(logits)_i + sum_c log P_ic(level_c)), where channel
   c of component i is a logistic, rounded and clipped to the levels, about
-  location_ic + sum_(j < c) coefficient_icj x_j: it sees the channels before
-  it as they are in the image, in units in which the levels span [-1, 1].
+  location_ic + sum_(j < c) coefficient_icj x_j, where x_j are the channels
+  before it, in units in which the levels span [-1, 1].
 
   Attributes:
-    logits: of the m components.
-    location: in those units.
+    logits: log weights of the m components, up to a constant.
+    location: means at x_j = 0, in those units.
     log_scale: logarithms of the scales, in those units.
-    coefficients: p = c (c - 1) / 2 of them: for red, green and blue those of
-      (green, red), (blue, red), (blue, green).
+    coefficients: p = c (c - 1) / 2 coefficients: for red, green and blue those
+      of (green, red), (blue, red), (blue, green).
     bits: 1 to 8.
 
   References:
@@ -250,7 +251,7 @@ class DiscretizedLogisticMixture:
   bits: int = struct.field(pytree_node=False, default=8)
 
   def _located(self, before: list[Float[Array, "b h w _"]]) -> Array:
-    """Returns the location of the channel after those given, [b h w m]."""
+    """Returns the location [b h w m] of the channel after `before`."""
     channel = len(before)
     first = channel * (channel - 1) // 2
     location = self.location[..., channel, :]
@@ -260,10 +261,10 @@ class DiscretizedLogisticMixture:
 
   @property
   def mean(self) -> Float[Array, "b h w c"]:
-    """The expected value before rounding, approximately.
+    """Returns the expected value before rounding, approximately.
 
-    A channel's location is that at the component's mean of those before it:
-    exact but for what then lies outside of the levels and is clipped.
+    Channels are located at the component's mean of the channels before them,
+    which is exact except for draws outside of the levels, which are clipped.
     """
     means = []
     for c in range(self.location.shape[-2]):
@@ -286,8 +287,8 @@ class DiscretizedLogisticMixture:
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key.
 
-    A component per pixel, then channel after channel, each given the levels
-    drawn before it: an exact draw of what `log_prob` is the probability of.
+    A component per pixel is drawn, then channel after channel given the levels
+    before it, which is an exact draw from the distribution of `log_prob`.
     """
     shape = self.location.shape[1:-1]
     which, noise = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)

@@ -1,7 +1,8 @@
 """Normal noise through invertible maps, in nats.
 
-The maps' networks are pure functions (weights, ...) -> outputs and the weights
-are leaves, so that a distribution works inside `jax.grad`, `vmap` and loops.
+The networks of a map are pure functions (weights, ...) -> outputs and the
+weights are leaves, so that a distribution works inside `jax.grad`, `vmap` and
+loops.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,14 @@ from vae_jax.distributions.normal import DiagonalNormal, StandardNormal
 class CouplingFlow:
   """z = f(e), e ~ N(0, I), with f a chain of affine couplings.
 
-  A coupling keeps one half of its input, a, and maps the other to
-  exp(s(a)) b + t(a); layers take turns in which half they keep, the first
-  layer keeping the first dim // 2 numbers.
+  A coupling keeps one half of its input, a, and maps the other half, b, to
+  exp(s(a)) b + t(a). The first layer keeps the first dim // 2 numbers, the
+  second layer the others, and so on.
 
   Attributes:
-    weights: of each layer's network.
+    weights: weights of each layer's network.
     dim: dimensions of z.
-    networks: for each layer (weights, a) -> (s, t).
+    networks: function (weights, a) -> (s, t) of each layer.
 
   References:
     Dinh, Sohl-Dickstein and Bengio, arXiv 1605.08803, equations 4 to 8.
@@ -64,8 +65,7 @@ class CouplingFlow:
   def sample(
     self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
   ) -> Float[Array, "b d"]:
-    """Returns one draw per key; `temperature` is the noise's standard
-    deviation before the map."""
+    """Returns one draw per key; `temperature` scales the noise e."""
     return self.forward(StandardNormal(self.dim).sample(key, temperature))[0]
 
   def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
@@ -100,10 +100,10 @@ class InverseAutoregressive:
   as many passes as there are dimensions, one after another, in each layer.
 
   Attributes:
-    base: the normal that the first layer maps.
-    context: what the layers know of each example.
-    weights: of each layer's network.
-    network: (weights, z, context) -> (m, s), autoregressive in z.
+    base: input of the first layer.
+    context: features of each example, which all layers read.
+    weights: weights of each layer's network.
+    network: function (weights, z, context) -> (m, s), autoregressive in z.
 
   References:
     Kingma et al., arXiv 1606.04934, algorithm 1.
@@ -116,7 +116,7 @@ class InverseAutoregressive:
 
   @property
   def mean(self) -> Float[Array, "b d"]:
-    """The map of the base's mean: one code per example, the same each time.
+    """Returns the image of the base's mean, a deterministic code per example.
 
     It is not the expectation, which has no closed form.
     """
@@ -125,7 +125,7 @@ class InverseAutoregressive:
   def forward(
     self, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Returns the map of a point of the base, and its log |det|."""
+    """Returns the image of a point of the base, and log |det| of the map."""
     log_det = jnp.zeros(z.shape[0])
     for i, weights in enumerate(self.weights):
       z = z[:, ::-1] if i else z
@@ -138,9 +138,9 @@ class InverseAutoregressive:
   def inverse(
     self, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Returns the point of the base that became z, and log |det| of that.
+    """Returns the point of the base that maps to z, and log |det| of the inverse.
 
-    Slow: dimensions x layers passes, one after another.
+    It is slow: dimensions x layers passes, one after another.
     """
     log_det = jnp.zeros(z.shape[0])
     for i, weights in reversed(list(enumerate(self.weights))):
@@ -152,8 +152,8 @@ class InverseAutoregressive:
   def _inverse_layer(
     self, weights: Any, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    # Number j is known once those before it are. Only it is set: a wild guess
-    # of those after it could overflow, and infinity times a mask of 0 is nan.
+    # Entry j follows from the entries before it. Only it is set, because wrong
+    # entries after it could overflow, and infinity times a mask of 0 is nan.
     def solve(j: Any, point: jax.Array) -> jax.Array:
       shift, logit = self.network(weights, point, self.context)
       # Dividing by the gate g: 1 / g = 1 + exp(-s), (1 - g) / g = exp(-s).
@@ -182,12 +182,12 @@ class InverseAutoregressive:
     return self.base.log_prob(start) + log_det
 
   def has_kl(self, prior: Any) -> bool:
-    """Whether KL(self || prior) has a closed form: never."""
+    """Returns False: KL(self || prior) has no closed form."""
     del prior
     return False
 
   def kl(self, prior: Any) -> Float[Array, " b"]:
-    """Stops: there is no closed form."""
+    """Raises a ConfigError, because there is no closed form."""
     raise ConfigError(
       f"There is no closed form of KL(InverseAutoregressive || "
       f"{type(prior).__name__}); choose an objective that samples its rate, "

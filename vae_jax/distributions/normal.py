@@ -1,9 +1,9 @@
-"""Distributions of latents, in nats.
+"""Normal and deterministic latents, mixtures and groups, in nats.
 
 A prior has `sample(key [b], temperature) -> [b d]` and `log_prob(z) -> [b]`;
-a posterior has `sample(key)`, `log_prob(z)`, `sample_and_log_prob(key)`, `mean`
-and, where a closed form is known, `kl(prior) -> [b]`. Densities are in float32
-whatever the networks use.
+a posterior has `sample(key)`, `log_prob(z)`, `sample_and_log_prob(key)`,
+`mean`, `has_kl(prior)` and, where a closed form is known, `kl(prior) -> [b]`.
+Densities are in float32 whatever the networks use.
 """
 
 import math
@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 from vae_jax.config import ConfigError
 
 LOG_2PI = math.log(2 * math.pi)
+# Groups of latents, each an array of any rank.
+Latents = tuple[Num[Array, "b ..."], ...]
 
 
 def _normal(key: Key[Array, " b"], dim: int) -> Float[Array, "b d"]:
@@ -61,7 +63,8 @@ class DiagonalNormal:
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
     """Returns one draw per key and its log density, nats.
 
-    Of the noise: z - mean has lost it where the variance is tiny.
+    The density is that of the noise, because z - mean loses precision where the
+    variance is tiny.
     """
     noise = _normal(key, self.mean.shape[-1])
     z = self.mean + jnp.exp(0.5 * self.log_variance) * noise
@@ -74,7 +77,7 @@ class DiagonalNormal:
     return -0.5 * jnp.sum(square + self.log_variance + LOG_2PI, axis=-1)
 
   def has_kl(self, prior: Any) -> bool:
-    """Whether KL(self || prior) has a closed form."""
+    """Returns whether KL(self || prior) has a closed form."""
     return isinstance(prior, StandardNormal | DiagonalNormal)
 
   def kl(self, prior: Any) -> Float[Array, " b"]:
@@ -82,7 +85,7 @@ class DiagonalNormal:
     return jnp.sum(self.kl_per_dimension(prior), axis=-1)
 
   def kl_per_dimension(self, prior: Any) -> Float[Array, "b d"]:
-    """Returns each dimension's part of KL(self || prior), nats.
+    """Returns each dimension's term of KL(self || prior), nats.
 
     With variances s^2 = exp(log_variance), for a standard normal prior
     1/2 (mean^2 + s^2 - 1 - log s^2), in general
@@ -110,8 +113,51 @@ class DiagonalNormal:
 
 
 @struct.dataclass
+class NormalMixture:
+  """sum_k w_k N(mean_k, diag(exp(log_variance_k))), w = softmax(logits).
+
+  Attributes:
+    mean: mean of each of the n components.
+    log_variance: log variance of each component.
+    logits: log weights of the components, up to a constant.
+  """
+
+  mean: Float[Array, "n d"]
+  log_variance: Float[Array, "n d"]
+  logits: Float[Array, " n"]
+
+  def sample(
+    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
+  ) -> Float[Array, "b d"]:
+    """Returns one draw per key.
+
+    `temperature` is a factor on the standard deviations of the components; it
+    changes neither their weights nor their means.
+    """
+    scale = temperature * jnp.exp(0.5 * self.log_variance)
+
+    def draw(key: Key[Array, ""]) -> Float[Array, " d"]:
+      pick, noise = jax.random.split(key)
+      k = jax.random.categorical(pick, self.logits)
+      normal = jax.random.normal(noise, self.mean.shape[1:])
+      return self.mean[k] + scale[k] * normal
+
+    return jax.vmap(draw)(key)
+
+  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Returns log sum_k w_k N(z; mean_k, variance_k), nats."""
+    # Differences, because squares expanded into matrix products would cancel
+    # where a component is narrow.
+    square = jnp.square(z[:, None] - self.mean[None])
+    scaled = square * jnp.exp(-self.log_variance)[None]
+    constant = jnp.sum(self.log_variance + LOG_2PI, axis=-1)
+    each = jax.nn.log_softmax(self.logits) - 0.5 * constant
+    return jax.nn.logsumexp(each[None] - 0.5 * scaled.sum(-1), axis=1)
+
+
+@struct.dataclass
 class Deterministic:
-  """A code without noise, as an autoencoder's; it has no density."""
+  """A code without noise, as of an autoencoder; it has no density."""
 
   mean: Float[Array, "b d"]
 
@@ -121,11 +167,13 @@ class Deterministic:
     return self.mean
 
   def has_kl(self, prior: Any) -> bool:
-    """Whether there is a closed form: `kl` says why there is none."""
-    return True
+    """Returns False: a point has no finite divergence from a density."""
+    del prior
+    return False
 
   def kl(self, prior: Any) -> Float[Array, " b"]:
-    """Stops: a point has no finite divergence from a density."""
+    """Raises a ConfigError, because the divergence is infinite."""
+    del prior
     raise ConfigError(
       "A deterministic posterior has no KL divergence: set "
       "config.objective.name to one without a rate, such as autoencoder, or "
@@ -135,11 +183,11 @@ class Deterministic:
   def sample_and_log_prob(
     self, key: Key[Array, " b"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Stops, as `kl`: a point has no density."""
+    """Raises a ConfigError as `kl`, because a point has no density."""
     return self.sample(key), self.kl(None)
 
   def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """Stops, as `kl`: a point has no density."""
+    """Raises a ConfigError as `kl`, because a point has no density."""
     return self.kl(None)
 
 
@@ -147,19 +195,17 @@ class Deterministic:
 class Groups:
   """Independent groups of latents; a flat VAE has one.
 
-  Samples are tuples of arrays, one per group.
+  Samples are tuples of arrays, one per group, each [b ...] of any rank.
   """
 
   groups: tuple[Any, ...]
 
   @property
-  def mean(self) -> tuple[Float[Array, "b _"], ...]:
-    """Means of the groups."""
+  def mean(self) -> Latents:
+    """Returns the means of the groups."""
     return tuple(g.mean for g in self.groups)
 
-  def sample(
-    self, key: Key[Array, " b"], **options: Any
-  ) -> tuple[Float[Array, "b _"], ...]:
+  def sample(self, key: Key[Array, " b"], **options: Any) -> Latents:
     """Returns one draw per group, each from a key of its own."""
     return tuple(
       g.sample(self._key(key, i), **options) for i, g in enumerate(self.groups)
@@ -167,10 +213,10 @@ class Groups:
 
   def sample_and_log_prob(
     self, key: Key[Array, " b"]
-  ) -> tuple[tuple[Float[Array, "b _"], ...], Float[Array, " b"]]:
+  ) -> tuple[Latents, Float[Array, " b"]]:
     """Returns the draw of `sample` and its log density, nats.
 
-    The one way to a density where inverting the sampler is slow.
+    It is faster than `log_prob` where inverting the sampler is slow.
     """
     pairs = [
       g.sample_and_log_prob(self._key(key, i))
@@ -181,12 +227,12 @@ class Groups:
   def _key(self, key: Key[Array, " b"], group: int) -> Key[Array, " b"]:
     return jax.vmap(lambda k: jax.random.fold_in(k, group))(key)
 
-  def log_prob(self, z: tuple[Float[Array, "b _"], ...]) -> Float[Array, " b"]:
+  def log_prob(self, z: Latents) -> Float[Array, " b"]:
     """Returns the sum of the groups' log densities, nats."""
     return sum(g.log_prob(v) for g, v in zip(self.groups, z, strict=True))
 
   def has_kl(self, prior: "Groups") -> bool:
-    """Whether every group's divergence has a closed form."""
+    """Returns whether every group's divergence has a closed form."""
     pairs = zip(self.groups, prior.groups, strict=True)
     return all(g.has_kl(p) for g, p in pairs)
 

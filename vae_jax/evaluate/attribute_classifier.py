@@ -1,13 +1,11 @@
-"""A network that reads attributes and factors off a picture.
+"""Classifier and regressor of attributes and factors, used to score edits.
 
-It judges edits: whether the picture shows what was asked for, and what else
-has changed. It is trained on the images of a data set alone, never on what a
-model makes of them, so that it is the same judge for all models.
+It is trained on images of a data set, never on the output of a model, so that
+it is the same for all models.
 """
 
 import dataclasses
 import json
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,41 +20,43 @@ from vae_jax.models import blocks, encoders
 from vae_jax.runtime import storage
 
 _FEATURES = 256
-_CHANNELS = (32, 64, 128, 256)
-_LARGEST = 64  # Side of the images it looks at, at most, pixels.
-_CHUNK = 256  # Images read at a time.
+_MAX_SIDE = 64  # Larger images are halved until they fit, pixels.
+_CHUNK = 256  # Images per call of the network.
+_META = "said"  # Name of the JSON text in the file.
 
 
 class Network(nn.Module):
-  """Convolutions, features, and a line for each thing to read.
+  """A convolutional network with one linear output per attribute and factor.
 
   Attributes:
-    outputs: numbers to read.
+    num_outputs: number of attributes and factors.
+    channels: of each convolution.
   """
 
-  outputs: int
+  num_outputs: int
+  channels: tuple[int, ...] = (32, 64, 128, 256)
 
   @nn.compact
   def __call__(
     self, image: Float[Array, "b h w c"]
   ) -> tuple[Float[Array, "b k"], Float[Array, "b o"]]:
-    """Returns features and what is read from them, of images in [0, 1]."""
+    """Returns features and outputs of images in [0, 1]."""
     x = image
-    while max(x.shape[1:3]) > _LARGEST:
+    while max(x.shape[1:3]) > _MAX_SIDE:
       x = blocks.halve(x)
-    x = encoders.Conv(channels=_CHANNELS, batch_norm=False)(x - 0.5)
+    x = encoders.Conv(channels=self.channels, batch_norm=False)(x - 0.5)
     features = nn.leaky_relu(nn.Dense(_FEATURES)(x))
-    return features, nn.Dense(self.outputs)(features)
+    return features, nn.Dense(self.num_outputs)(features)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reading:
-  """What the judge sees in pictures.
+class Predictions:
+  """Output of the classifier for a batch of images.
 
   Attributes:
-    probability: of each attribute, or of each class, [n a].
-    factor: value of each real factor, in its own unit, [n f].
-    features: of the whole picture, [n k].
+    probability: of each attribute or class.
+    factor: each real factor, in its own unit.
+    features: of the last hidden layer.
   """
 
   probability: Float32[np.ndarray, "n a"]
@@ -65,18 +65,19 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judge:
-  """A trained judge.
+class AttributeClassifier:
+  """A trained classifier.
 
   Attributes:
     names: of the attributes, or of the classes.
     classes: whether exactly one of them is true.
-    factors: names of the real factors, sorted; () where there are none.
-    scale: mean and standard deviation of each in the training split, [2 f].
-    quartiles: of each in the training split, [3 f].
-    accuracy: on the test split: balanced accuracy of each attribute (of a
-      class against the rest), and R^2 of each factor, by name.
+    factors: names of the real factors, sorted; () if there are none.
+    scale: mean and standard deviation of each in the training split.
+    quartiles: of each in the training split.
+    accuracy: on the test split, by name: balanced accuracy of each attribute
+      (of a class against the rest) and R^2 of each factor.
     params: of `Network`.
+    channels: of `Network`.
   """
 
   names: tuple[str, ...]
@@ -85,77 +86,68 @@ class Judge:
   scale: Float32[np.ndarray, "2 f"]
   quartiles: Float32[np.ndarray, "3 f"]
   accuracy: dict[str, float]
-  params: Any
+  params: dict
+  channels: tuple[int, ...] = Network.channels
 
-  def read(self, image: UInt8[np.ndarray, "n h w c"]) -> Reading:
-    """Reads pictures."""
-    features, outputs = _apply(self.params, self._outputs, image)
-    logits = outputs[:, : len(self.names)]
+  def predict(self, image: UInt8[np.ndarray, "n h w c"]) -> Predictions:
+    """Returns attributes, factors and features of images."""
+    count = len(self.names)
+    network = Network(count + len(self.factors), self.channels)
+    chunks = []
+    for begin in range(0, len(image), _CHUNK):
+      chunk = image[begin : begin + _CHUNK]
+      # Padded, because each shape is compiled anew.
+      padded = trained_model.padded(chunk, _CHUNK)
+      values = _apply(network, self.params, padded)
+      chunks.append([np.asarray(v)[: len(chunk)] for v in values])
+    features, outputs = map(np.concatenate, zip(*chunks, strict=True))
+    logits, standardized = outputs[:, :count], outputs[:, count:]
     if self.classes:
       probability = special.softmax(logits, axis=1)
     else:
       probability = special.expit(logits)
-    factor = outputs[:, len(self.names) :] * self.scale[1] + self.scale[0]
-    return Reading(probability, factor, features)
-
-  @property
-  def _outputs(self) -> int:
-    return len(self.names) + len(self.factors)
+    factor = standardized * self.scale[1] + self.scale[0]
+    return Predictions(probability, factor, features)
 
 
+@jax.jit(static_argnums=0)
 def _apply(
-  params: Any, outputs: int, image: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  parts = []
-  for begin in range(0, len(image), _CHUNK):
-    part = image[begin : begin + _CHUNK]
-    # One shape only is compiled.
-    made = _network(params, trained_model.padded(part, _CHUNK), outputs)
-    parts.append([np.asarray(v)[: len(part)] for v in made])
-  features, read = zip(*parts, strict=True)
-  return np.concatenate(features), np.concatenate(read)
+  network: Network, params: dict, image: UInt8[Array, "b h w c"]
+) -> tuple[Float[Array, "b k"], Float[Array, "b o"]]:
+  return network.apply(params, image / jnp.float32(255))
 
 
-@jax.jit(static_argnums=2)
-def _network(
-  params: Any, image: UInt8[Array, "b h w c"], outputs: int
-) -> tuple[jax.Array, jax.Array]:
-  return Network(outputs).apply(params, image / jnp.float32(255))
-
-
-def save(judge: Judge, path: storage.Path) -> None:
-  """Writes a judge to an `.npz` file, whole or not at all."""
-  flat = traverse_util.flatten_dict(judge.params, sep="/")
-  said = {
-    "names": judge.names,
-    "classes": judge.classes,
-    "factors": judge.factors,
-    "accuracy": judge.accuracy,
-  }
+def save(classifier: AttributeClassifier, path: storage.Path) -> None:
+  """Writes a classifier to an `.npz` file, atomically."""
+  flat = traverse_util.flatten_dict(classifier.params, sep="/")
+  fields = ("names", "classes", "factors", "accuracy", "channels")
+  meta = {name: getattr(classifier, name) for name in fields}
   storage.write_arrays(
     path,
-    said=np.array(json.dumps(said)),
-    scale=judge.scale,
-    quartiles=judge.quartiles,
+    scale=classifier.scale,
+    quartiles=classifier.quartiles,
+    **{_META: np.array(json.dumps(meta))},
     **{f"params/{k}": v for k, v in flat.items()},
   )
 
 
-def load(path: storage.Path) -> Judge:
-  """Reads what `save` wrote; needs no pickle."""
-  values = storage.read_arrays(path)
-  said = json.loads(str(values["said"]))
+def load(path: storage.Path) -> AttributeClassifier:
+  """Reads a file of `save`, without pickle."""
+  arrays = storage.read_arrays(path)
+  meta = json.loads(str(arrays.pop(_META)))
   flat = {
     k.removeprefix("params/"): v
-    for k, v in values.items()
+    for k, v in arrays.items()
     if k.startswith("params/")
   }
-  return Judge(
-    names=tuple(said["names"]),
-    classes=said["classes"],
-    factors=tuple(said["factors"]),
-    scale=values["scale"],
-    quartiles=values["quartiles"],
-    accuracy=said["accuracy"],
+  return AttributeClassifier(
+    names=tuple(meta["names"]),
+    classes=meta["classes"],
+    factors=tuple(meta["factors"]),
+    scale=arrays["scale"],
+    quartiles=arrays["quartiles"],
+    accuracy=meta["accuracy"],
     params=traverse_util.unflatten_dict(flat, sep="/"),
+    # Absent from files of earlier versions.
+    channels=tuple(meta.get("channels", Network.channels)),
   )

@@ -1,4 +1,4 @@
-"""Whether an edit does what it says, and nothing else: measured by a judge."""
+"""Scores of edits: how much the target attribute changes, and what else."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from vae_jax.evaluate import attribute_classifier as judge_lib
+from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
 Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
 
 KINDS = (*directions.KINDS, nonlinear_directions.KIND)
 PIXELS = "pixels"  # The baseline: the difference of the mean images.
-# A fall of the target below this share of its spread is the judge's noise.
+# Decreases of the target below this share of its range count as noise.
 _TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """What an edit shall raise.
+  """The attribute that an edit should increase.
 
   Attributes:
     attribute: its name.
-    factor: the real factor that the attribute is a threshold of, or "".
-    sign: 1 if the attribute comes with large values of the factor, else -1.
+    factor: the real factor of which the attribute is a threshold, or "".
+    sign: 1 if large values of the factor give the attribute, else -1.
   """
 
   attribute: str
@@ -34,14 +34,14 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Readings:
-  """What the judge reads along a strip of edits.
+class StripPredictions:
+  """Predictions of the classifier along strips of edits.
 
   Attributes:
-    target: factor (times its sign) or probability of the target, [n s].
-    probability: of all attributes, [n s a].
-    factor: of all real factors, [n s f].
-    distance: of the features to those at strength 0, [n s].
+    target: factor (times its sign) or probability of the target.
+    probability: of all attributes.
+    factor: all real factors.
+    distance: Euclidean distance of the features from those at strength 0.
   """
 
   target: Float32[np.ndarray, "n s"]
@@ -58,10 +58,11 @@ def latent_strip(
   weights: Mapping[str, float | int],
   strengths: Float[np.ndarray, " s"],
 ) -> UInt8[np.ndarray, "n s h w c"]:
-  """Returns the pictures along a strip of each code, strength by strength.
+  """Decodes each code at each strength of an edit.
 
-  Along a direction v they are decode(code + strength * v), v the weighted sum
-  of those of the attributes; for `curved` see `nonlinear_directions`.
+  Along a direction v these are decode(code + strength * v), where v is the
+  weighted sum of the attributes' directions; along nonlinear paths see
+  `nonlinear_directions`.
 
   Raises:
     ConfigError: there is no such attribute or kind, or it does not vary.
@@ -70,11 +71,11 @@ def latent_strip(
   for name in weights:
     linear.check(name)
   if kind == nonlinear_directions.KIND:
-    moved = nonlinear.walk(codes, weights, strengths)
+    edited = nonlinear.walk(codes, weights, strengths)
   else:
     vector = sum(w * linear.vector(a, kind) for a, w in weights.items())
-    moved = codes[:, None] + strengths[:, None].astype(np.float32) * vector
-  images = model.decode(moved.reshape(-1, codes.shape[1]).astype(np.float32))
+    edited = codes[:, None] + strengths[:, None].astype(np.float32) * vector
+  images = model.decode(edited.reshape(-1, codes.shape[1]).astype(np.float32))
   return images.reshape(len(codes), len(strengths), *images.shape[1:])
 
 
@@ -83,151 +84,152 @@ def pixel_strip(
   difference: Float32[np.ndarray, "h w c"],
   strengths: Float[np.ndarray, " s"],
 ) -> UInt8[np.ndarray, "n s h w c"]:
-  """Returns image + strength * difference, pixels in [0, 255], cut off there:
-  the edit that no latent space is needed for."""
+  """Returns image + strength * difference, clipped to [0, 255].
+
+  This is the baseline that needs no latent space.
+  """
   scaled = strengths[:, None, None, None].astype(np.float32) * difference
-  moved = images[:, None].astype(np.float32) + scaled
-  return np.clip(np.round(moved), 0, 255).astype(np.uint8)
+  edited = images[:, None].astype(np.float32) + scaled
+  return np.clip(np.round(edited), 0, 255).astype(np.uint8)
 
 
-def read(
-  judge: judge_lib.Judge,
+def predict(
+  classifier: AttributeClassifier,
   strips: UInt8[np.ndarray, "n s h w c"],
   unedited: UInt8[np.ndarray, "n h w c"],
   target: Target,
-) -> Readings:
-  """Reads each picture of some strips.
+) -> StripPredictions:
+  """Applies the classifier to each image of some strips.
 
   Args:
-    judge: of the data set.
-    strips: edited pictures.
-    unedited: the same pictures at strength 0.
-    target: what the edit shall raise.
+    classifier: of the data set.
+    strips: edited images.
+    unedited: the same images at strength 0.
+    target: what the edit should increase.
   """
   n, s = strips.shape[:2]
-  seen = judge.read(strips.reshape(n * s, *strips.shape[2:]))
-  before = judge.read(unedited)
-  probability = seen.probability.reshape(n, s, -1)
-  factor = seen.factor.reshape(n, s, -1)
+  edited = classifier.predict(strips.reshape(n * s, *strips.shape[2:]))
+  features = classifier.predict(unedited).features
+  probability = edited.probability.reshape(n, s, -1)
+  factor = edited.factor.reshape(n, s, -1)
   if target.factor:
-    values = target.sign * factor[..., judge.factors.index(target.factor)]
+    column = classifier.factors.index(target.factor)
+    values = target.sign * factor[..., column]
   else:
-    values = probability[..., judge.names.index(target.attribute)]
-  moved = seen.features.reshape(n, s, -1) - before.features[:, None]
-  return Readings(
+    values = probability[..., classifier.names.index(target.attribute)]
+  change = edited.features.reshape(n, s, -1) - features[:, None]
+  return StripPredictions(
     target=values,
     probability=probability,
     factor=factor,
-    distance=np.sqrt((moved**2).sum(axis=-1)),
+    distance=np.sqrt((change**2).sum(axis=-1)),
   )
 
 
-def clearly(judge: judge_lib.Judge, target: Target) -> tuple[float, float]:
-  """Returns the values below and above which the target is clearly absent and
-  clearly present: the quartiles of its factor over the training images, or
-  probabilities of 1/4 and 3/4."""
+def thresholds(
+  classifier: AttributeClassifier, target: Target
+) -> tuple[float, float]:
+  """Returns the values below which the target is clearly absent and above
+  which it is clearly present: the quartiles of its factor over the training
+  images, or probabilities of 1/4 and 3/4."""
   if not target.factor:
     return 0.25, 0.75
-  column = judge.factors.index(target.factor)
-  low, high = sorted(target.sign * judge.quartiles[[0, 2], column])
+  column = classifier.factors.index(target.factor)
+  low, high = sorted(target.sign * classifier.quartiles[[0, 2], column])
   return float(low), float(high)
 
 
 def score(
-  judge: judge_lib.Judge,
-  readings: Readings,
+  classifier: AttributeClassifier,
+  predictions: StripPredictions,
   unedited: UInt8[np.ndarray, "n h w c"],
   target: Target,
 ) -> dict[str, Any]:
-  """Returns what the strips of one kind of direction amount to.
+  """Returns the scores of the strips of one kind of direction.
 
   success      share of images whose target is clearly absent at the first
-               strength and clearly present at the last, see `clearly`
-  monotone     share whose target falls at no step by more than 0.02 of the
-               distance between those two values
-  side_effect  mean over images and other attributes of the change of their
-               probability between the ends of the strip, absolute, divided by
-               the mean change of the target attribute's probability
-  worst        the other attribute that changes most, and by how much on that
-               scale
+               strength and clearly present at the last, see `thresholds`
+  monotone     share of images whose target decreases at no step by more than
+               0.02 of the distance between these thresholds
+  side_effect  mean over images and other attributes of the absolute change of
+               their probability from end to end of the strip, divided by the
+               mean change of the target attribute's probability
+  worst        the other attribute with the largest such change, and its value
   identity     mean distance of the ends of the strip from strength 0 in the
-               judge's features, divided by the mean distance between two
-               different pictures of `unedited`: 0 is the same picture, 1 as
-               far as another one
+               classifier's features, divided by the mean distance between two
+               images of `unedited`: 0 is the same image, 1 another one
 
   Args:
-    judge: that made the readings.
-    readings: of `read`.
-    unedited: the pictures at strength 0.
-    target: what the edit shall raise.
+    classifier: that made the predictions.
+    predictions: of `predict`.
+    unedited: the images at strength 0.
+    target: what the edit should increase.
   """
-  low, high = clearly(judge, target)
-  values = readings.target
+  low, high = thresholds(classifier, target)
+  values = predictions.target
   success = (values[:, 0] < low) & (values[:, -1] > high)
-  falls = np.diff(values, axis=1) < -_TOLERANCE * (high - low)
-  change = readings.probability[:, -1] - readings.probability[:, 0]
-  own = judge.names.index(target.attribute)
+  decreases = np.diff(values, axis=1) < -_TOLERANCE * (high - low)
+  change = predictions.probability[:, -1] - predictions.probability[:, 0]
+  names = classifier.names
+  own = names.index(target.attribute)
   gain = float(change[:, own].mean())
   others = np.delete(np.abs(change).mean(axis=0), own)
-  other_names = [n for n in judge.names if n != target.attribute]
+  other_names = [n for n in names if n != target.attribute]
   ratio = others / gain if gain > 0 and len(others) else None
-  ends = readings.distance[:, [0, -1]]
+  ends = predictions.distance[:, [0, -1]]
   return {
     "success": float(success.mean()),
-    "monotone": float(1 - falls.any(axis=1).mean()),
+    "monotone": float(1 - decreases.any(axis=1).mean()),
     "side_effect": None if ratio is None else float(ratio.mean()),
     "worst": {
       "attribute": other_names[int(others.argmax())] if len(others) else None,
       "side_effect": None if ratio is None else float(ratio.max()),
     },
-    "identity": float(ends.mean() / _mean_distance(judge, unedited)),
+    "identity": float(ends.mean() / _mean_distance(classifier, unedited)),
     "target_at_ends": [float(values[:, 0].mean()), float(values[:, -1].mean())],
-    "change": {
-      name: float(v)
-      for name, v in zip(judge.names, change.mean(axis=0), strict=True)
-    },
+    "change": dict(zip(names, change.mean(axis=0).tolist(), strict=True)),
   }
 
 
 def _mean_distance(
-  judge: judge_lib.Judge, images: UInt8[np.ndarray, "n h w c"]
+  classifier: AttributeClassifier, images: UInt8[np.ndarray, "n h w c"]
 ) -> float:
-  """Mean distance of the features of two different images."""
-  features = judge.read(images).features.astype(np.float64)
+  """Returns the mean feature distance of two different images; 1 if there is
+  only one image."""
+  features = classifier.predict(images).features.astype(np.float64)
   squares = (features**2).sum(axis=1)
   products = features @ features.T
   squared = np.maximum(squares[:, None] + squares - 2 * products, 0)
-  count = len(images) * (len(images) - 1)
-  # Of a single image there is no other one; the distance is in plain units.
-  return float(np.sqrt(squared).sum() / count) if count else 1.0
+  pairs = len(images) * (len(images) - 1)
+  return float(np.sqrt(squared).sum() / pairs) if pairs else 1.0
 
 
 def measure(
   model: trained_model.TrainedModel,
-  judge: judge_lib.Judge,
+  classifier: AttributeClassifier,
   paths: Paths,
   images: UInt8[np.ndarray, "n h w c"],
   target: Target,
   strengths: Float[np.ndarray, " s"],
   kinds: tuple[str, ...],
-) -> tuple[dict[str, dict[str, Any]], dict[str, Readings]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, StripPredictions]]:
   """Edits images along each kind of direction and scores the edits.
 
   Args:
     model: the model.
-    judge: of its data set.
+    classifier: of its data set.
     paths: linear and nonlinear directions of the model.
-    images: held-out images, as the model is given them.
-    target: what to raise.
+    images: held-out images, as the model's input.
+    target: what to increase.
     strengths: ascending.
-    kinds: of directions, of `KINDS`.
+    kinds: some of `KINDS`.
 
   Returns:
-    Scores and readings by kind, `PIXELS` among them.
+    Scores and predictions by kind, `PIXELS` included.
   """
   codes = model.encode(images)
-  rebuilt = model.decode(codes)
-  scores, readings = {}, {}
+  reconstructions = model.decode(codes)
+  scores, predictions = {}, {}
   for kind in (*kinds, PIXELS):
     if kind == PIXELS:
       difference = paths[0].pixel_difference(target.attribute)
@@ -235,7 +237,7 @@ def measure(
     else:
       weights = {target.attribute: 1.0}
       strips = latent_strip(model, codes, paths, kind, weights, strengths)
-      unedited = rebuilt
-    readings[kind] = read(judge, strips, unedited, target)
-    scores[kind] = score(judge, readings[kind], unedited, target)
-  return scores, readings
+      unedited = reconstructions
+    predictions[kind] = predict(classifier, strips, unedited, target)
+    scores[kind] = score(classifier, predictions[kind], unedited, target)
+  return scores, predictions

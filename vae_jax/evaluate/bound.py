@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.runtime import devices, watchdog
 from vae_jax.training import metrics
 from vae_jax.training.experiment import Experiment
@@ -16,7 +16,7 @@ from vae_jax.training.experiment import Experiment
 def mean_terms(
   eval_step: Callable[..., dict[str, Any]],
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   batch_size: int,
   step: int,

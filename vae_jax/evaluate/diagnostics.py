@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.runtime import storage
@@ -47,7 +47,7 @@ class Posteriors:
 
 
 def posteriors(
-  experiment: Experiment, variables: Any, source: Any
+  experiment: Experiment, variables: Any, source: datasets.Source
 ) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
@@ -224,7 +224,7 @@ def statistics(
 def latent_report(
   experiment: Experiment,
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   folder: str | os.PathLike[str] | None,
   *,
   max_examples: int = 10_000,

@@ -9,7 +9,7 @@ import tqdm
 from flax import linen as nn
 
 from vae_jax import models
-from vae_jax.data import pipeline
+from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
 from vae_jax.runtime import devices as parallel
@@ -22,7 +22,7 @@ def rows(
   experiment: Experiment,
   function: Callable[[models.Vae, Batch], Any],
   variables: Any,
-  source: Any,
+  source: datasets.Source,
   *,
   bar: str = "",
 ) -> Iterator[Any]:
@@ -42,9 +42,9 @@ def rows(
 
   def step(variables: Any, data: dict[str, jax.Array], seed: jax.Array) -> Any:
     batch = train_step.eval_batch(config, data, seed)
-    given = models.given(label=batch.label, key=batch.key)
+    side_inputs = models.side_inputs(label=batch.label, key=batch.key)
     run = nn.apply(function, vae)
-    return parallel.all_gather(run({**variables, **given}, batch))
+    return parallel.all_gather(run({**variables, **side_inputs}, batch))
 
   mapped = parallel.pmap(step)
   batch_size = parallel.round_up(config.eval.batch_size)
@@ -85,10 +85,10 @@ def samples(
   config, vae = experiment.config, experiment.vae_eval
 
   def step(variables: Any, data: dict[str, jax.Array]) -> jax.Array:
-    given = models.given(label=data.get("label"))
+    side_inputs = models.side_inputs(label=data.get("label"))
     images = apply.sample(
       vae,
-      {**variables, **given},
+      {**variables, **side_inputs},
       data["index"],
       config.sample.seed,
       config.sample.temperature,

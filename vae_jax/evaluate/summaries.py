@@ -1,10 +1,9 @@
 """What a run shows of itself: the model's outputs, drawn."""
 
-from typing import Any
-
 import numpy as np
 
 from vae_jax import figures, models
+from vae_jax.data import datasets
 from vae_jax.latents import apply, quantiles, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
@@ -19,7 +18,10 @@ _SCATTER = 10_000
 
 
 def reconstructions(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> np.ndarray:
   """Draws the split's first images above their reconstructions."""
   config, vae = experiment.config, experiment.vae_eval
@@ -29,15 +31,18 @@ def reconstructions(
   image = apply.as_model_input(
     data["image"], index, config.eval.seed, mode=config.data.binarization
   )
-  given = models.given(label=data.get("label"))
-  decoded = apply.reconstruct(vae, {**variables, **given}, image)
+  side_inputs = models.side_inputs(label=data.get("label"))
+  decoded = apply.reconstruct(vae, {**variables, **side_inputs}, image)
   return figures.reconstruction_grid(
     np.asarray(image), np.asarray(decoded), path, columns=15
   )
 
 
 def samples(
-  experiment: Experiment, state: TrainState, source: Any, path: storage.Path
+  experiment: Experiment,
+  state: TrainState,
+  source: datasets.Source,
+  path: storage.Path,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws 10 x 10 decoded prior samples; returns the picture and them.
 
@@ -49,7 +54,7 @@ def samples(
   images = np.asarray(
     apply.sample(
       vae,
-      {**variables, **models.given(label=label)},
+      {**variables, **models.side_inputs(label=label)},
       np.arange(_SAMPLE_ROWS**2, dtype=np.int32),
       config.sample.seed,
       config.sample.temperature,
@@ -61,7 +66,7 @@ def samples(
 def validation(
   experiment: Experiment,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   folder: storage.Path,
   writer: metrics.Writer,
 ) -> None:
@@ -83,7 +88,7 @@ def at_the_end(
   experiment: Experiment,
   workdir: str,
   state: TrainState,
-  source: Any,
+  source: datasets.Source,
   *,
   steps_per_epoch: float,
 ) -> None:

@@ -1,7 +1,4 @@
-"""Training of the judge of edits, once for each data set.
-
-It sees images of the training split, blurred and noisy by random amounts.
-"""
+"""Training of the attribute classifier, once for each data set."""
 
 import dataclasses
 import hashlib
@@ -19,26 +16,45 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
-from vae_jax.evaluate import attribute_classifier as judge_lib
+from vae_jax.evaluate import attribute_classifier
 from vae_jax.runtime import devices, locks
 from vae_jax.training.experiment import Experiment
 
-# Raised when the same images would give another judge.
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a classifier is trained.
+
+  Attributes:
+    images: number of training images seen, repetitions included.
+    batch_size: images per step.
+    learning_rate: at the first step; it follows a cosine to 0.
+    channels: of the network's convolutions.
+    noise: largest standard deviation of the noise, of pixels in [0, 1].
+  """
+
+  images: int = 160_000
+  batch_size: int = 128
+  learning_rate: float = 1e-3
+  channels: tuple[int, ...] = attribute_classifier.Network.channels
+  noise: float = 0.03
+
+
+RECIPE = Recipe()
+# Incremented when the same images would give another classifier.
 _VERSION = 1
-_BATCH = 128
-_IMAGES = 160_000  # Seen in training.
-_LEARNING_RATE = 1e-3
-# A model's pictures are smoother than images: what tells an attribute from
-# noise of single pixels would tell nothing there.
+# The name of earlier versions, so that their classifiers are found.
+_FOLDER = "judges"
 _BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
-_NOISE = 0.03
 
 
-def judge_of(experiment: Experiment) -> judge_lib.Judge:
-  """Returns the judge of a data set: the one on disk, or a new one.
+def load_or_train(
+  experiment: Experiment,
+) -> attribute_classifier.AttributeClassifier:
+  """Returns the classifier of a data set: the cached one, or a new one.
 
-  It lies in `judges/` under `parallel.cache_root()`, under a name that says
-  what it was trained on.
+  The cache is a file under `devices.cache_root()`, named by a digest of the
+  fingerprints of the training and test splits.
 
   Args:
     experiment: of a run.
@@ -49,91 +65,101 @@ def judge_of(experiment: Experiment) -> judge_lib.Judge:
   config, splits = experiment.config, experiment.splits
   if splits.train.label_shape is None or splits.label_names is None:
     raise ConfigError(
-      f"{splits.name} has no attributes and no classes that a judge could "
-      "read; see config.data.label."
+      f"{splits.name} has no attributes and no classes, which a classifier of "
+      "edits needs; see config.data.label."
     )
-  said = {
+  key = {
     "version": _VERSION,
-    "images": _IMAGES,
-    "train": splits.train.identity,
-    "test": splits.test.identity,
+    "images": RECIPE.images,
+    "train": splits.train.fingerprint,
+    "test": splits.test.fingerprint,
   }
-  digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-  folder = pathlib.Path(devices.cache_root()) / "judges"
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
+  folder = pathlib.Path(devices.cache_root()) / _FOLDER
   path = folder / f"{digest.hexdigest()[:16]}.npz"
-  if path.exists():
-    return judge_lib.load(path)
-  folder.mkdir(parents=True, exist_ok=True)
-  with locks.file_lock(path.with_suffix(".lock"), "training the judge"):
-    if not path.exists():
-      judge_lib.save(_train(config, splits), path)
-  return judge_lib.load(path)
+  if not path.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = path.with_suffix(".lock")
+    with locks.file_lock(lock, "training the attribute classifier"):
+      if not path.exists():
+        attribute_classifier.save(_train(config, splits), path)
+  return attribute_classifier.load(path)
 
 
 def _real_factors(
   config: ConfigDict, splits: datasets.Splits, purpose: str
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "n f"]]:
-  """Names and values of the real factors of a split, if it has any."""
+  """Returns names and values of the real factors of a split, if any."""
   builder = preparation.builder(config.data)
   try:
     stored = ground_truth.values(builder, splits.split_strings[purpose])
   except ConfigError:
     stored = {}
-  # A factor that never varies has no scale.
-  names = tuple(
-    k for k, v in stored.items() if v.dtype.kind == "f" and v.std() > 0
-  )
-  count = len(getattr(splits, purpose))
-  return names, np.stack([stored[k] for k in names], 1) if names else np.zeros(
-    (count, 0)
-  )
+  # Without the constant ones, which have no scale.
+  factors = {
+    k: v for k, v in stored.items() if v.dtype.kind == "f" and v.std() > 0
+  }
+  if not factors:
+    return (), np.zeros((len(getattr(splits, purpose)), 0))
+  return tuple(factors), np.stack(list(factors.values()), axis=1)
 
 
-def _blurred(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+  """Convolves images with the binomial kernel (1, 4, 6, 4, 1) / 16."""
   _, h, w, _ = x.shape
   y = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
   y = sum(_BLUR[i] * y[:, i : i + h] for i in range(5))
   return sum(_BLUR[i] * y[:, :, i : i + w] for i in range(5))
 
 
-def _worsened(
+def degrade(
   image: UInt8[Array, "b h w c"], key: Key[Array, ""]
 ) -> Float[Array, "b h w c"]:
-  """Returns images in [0, 1], each blurred by an amount of its own and noisy:
-  what a VAE's picture is beside the image."""
+  """Returns images in [0, 1], blurred and noisy by random amounts.
+
+  A VAE's images are smooth: a classifier that relies on single pixels would
+  fail on them.
+  """
   x = image / jnp.float32(255)
-  steps = [x, _blurred(x)]
-  steps.append(_blurred(_blurred(steps[1])))
-  blur, noise, amount = jax.random.split(key, 3)
-  # Half of the images stay sharp or nearly so.
-  level = 2 * jax.random.uniform(blur, (len(x), 1, 1, 1)) ** 2
-  low = steps[0] + jnp.minimum(level, 1) * (steps[1] - steps[0])
-  x = low + jnp.maximum(level - 1, 0) * (steps[2] - steps[1])
-  scale = _NOISE * jax.random.uniform(amount, (len(x), 1, 1, 1))
-  return x + scale * jax.random.normal(noise, x.shape)
+  once = blur(x)
+  thrice = blur(blur(once))
+  blur_key, noise_key, amount_key = jax.random.split(key, 3)
+  # Squared, so that half of the images stay sharp or nearly so.
+  level = 2 * jax.random.uniform(blur_key, (len(x), 1, 1, 1)) ** 2
+  low = x + jnp.minimum(level, 1) * (once - x)
+  x = low + jnp.maximum(level - 1, 0) * (thrice - once)
+  scale = RECIPE.noise * jax.random.uniform(amount_key, (len(x), 1, 1, 1))
+  return x + scale * jax.random.normal(noise_key, x.shape)
 
 
-def _train(config: ConfigDict, splits: datasets.Splits) -> judge_lib.Judge:
-  """Trains a judge and measures it on the test split."""
+def _train(
+  config: ConfigDict, splits: datasets.Splits
+) -> attribute_classifier.AttributeClassifier:
+  """Trains a classifier and measures it on the test split."""
   names, classes = splits.label_names, splits.train.label_shape == ()
   source = cache.open_source(splits.train, config.data)
   factor_names, true = _real_factors(config, splits, "train")
   scale = np.stack([true.mean(0), true.std(0)]).astype(np.float32)
-  standard = (true - scale[0]) / scale[1]
-  network = judge_lib.Network(len(names) + len(factor_names))
-  steps = max(1, _IMAGES // _BATCH)
-  optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, steps))
+  standardized = ((true - scale[0]) / scale[1]).astype(np.float32)
+  network = attribute_classifier.Network(
+    len(names) + len(factor_names), RECIPE.channels
+  )
+  batch_size = RECIPE.batch_size
+  steps = max(1, RECIPE.images // batch_size)
+  optimizer = optax.adam(
+    optax.cosine_decay_schedule(RECIPE.learning_rate, steps)
+  )
   example = jnp.zeros((1, *splits.image_shape))
   params = jax.jit(network.init)(jax.random.key(0), example)
 
   def loss(params, image, label, factor, key):
-    _, made = network.apply(params, _worsened(image, key))
-    logits, read = made[:, : len(names)], made[:, len(names) :]
+    _, outputs = network.apply(params, degrade(image, key))
+    logits, prediction = outputs[:, : len(names)], outputs[:, len(names) :]
     if classes:
-      wrong = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+      error = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     else:
-      wrong = optax.sigmoid_binary_cross_entropy(logits, label).sum(axis=1)
-    return jnp.mean(wrong + ((read - factor) ** 2).sum(axis=1))
+      error = optax.sigmoid_binary_cross_entropy(logits, label).sum(axis=1)
+    return jnp.mean(error + ((prediction - factor) ** 2).sum(axis=1))
 
   @jax.jit
   def step(state, data, count):
@@ -143,20 +169,22 @@ def _train(config: ConfigDict, splits: datasets.Splits) -> judge_lib.Judge:
     updates, slots = optimizer.update(gradient, slots)
     return optax.apply_updates(params, updates), slots
 
-  def data_of(count: int) -> tuple[np.ndarray, ...]:
-    positions = np.arange(count * _BATCH, (count + 1) * _BATCH)
+  def fetch(count: int) -> tuple[np.ndarray, ...]:
+    positions = np.arange(count * batch_size, (count + 1) * batch_size)
     index = pipeline.example_order(0, len(source), positions)
     data = source.fetch(index)
-    return data["image"], data["label"], standard[index].astype(np.float32)
+    return data["image"], data["label"], standardized[index]
 
   state = params, optimizer.init(params)
-  logging.info("Training a judge of edits for %s, once.", splits.name)
-  with tqdm.tqdm(total=steps * _BATCH, unit="img", desc="judge") as bar:
-    for count, data in enumerate(pipeline.prefetch(data_of, range(steps))):
+  logging.info("Training an attribute classifier for %s, once.", splits.name)
+  with tqdm.tqdm(
+    total=steps * batch_size, unit="img", desc="classifier"
+  ) as bar:
+    for count, data in enumerate(pipeline.prefetch(fetch, range(steps))):
       state = step(state, data, count)
       jax.block_until_ready(state)
-      bar.update(_BATCH)
-  judge = judge_lib.Judge(
+      bar.update(batch_size)
+  classifier = attribute_classifier.AttributeClassifier(
     names=names,
     classes=classes,
     factors=factor_names,
@@ -164,35 +192,41 @@ def _train(config: ConfigDict, splits: datasets.Splits) -> judge_lib.Judge:
     quartiles=np.quantile(true, (0.25, 0.5, 0.75), axis=0).astype(np.float32),
     accuracy={},
     params=jax.tree.map(np.asarray, state[0]),
+    channels=RECIPE.channels,
   )
-  accuracy = _measure(judge, config, splits)
-  logging.info("What it reads on the test split: %s", json.dumps(accuracy))
-  return dataclasses.replace(judge, accuracy=accuracy)
+  accuracy = _accuracy(classifier, config, splits)
+  logging.info("Accuracy on the test split: %s", json.dumps(accuracy))
+  return dataclasses.replace(classifier, accuracy=accuracy)
 
 
-def _measure(
-  judge: judge_lib.Judge, config: ConfigDict, splits: datasets.Splits
+def _accuracy(
+  classifier: attribute_classifier.AttributeClassifier,
+  config: ConfigDict,
+  splits: datasets.Splits,
 ) -> dict[str, float]:
+  """Returns balanced accuracies and R^2 on the test split, by name."""
   source = cache.open_source(splits.test, config.data)
   data = source.fetch(np.arange(len(source)))
-  reading = judge.read(data["image"])
+  predictions = classifier.predict(data["image"])
   label = data["label"]
-  if judge.classes:
-    present = label[:, None] == np.arange(len(judge.names))
-    told = reading.probability.argmax(axis=1)[:, None] == np.arange(
-      len(judge.names)
-    )
+  if classifier.classes:
+    classes = np.arange(len(classifier.names))
+    present = label[:, None] == classes
+    predicted = predictions.probability.argmax(axis=1)[:, None] == classes
   else:
-    present, told = label.astype(bool), reading.probability > 0.5
+    present, predicted = label.astype(bool), predictions.probability > 0.5
   accuracy = {}
-  for a, name in enumerate(judge.names):
-    hit, right = present[:, a], told[:, a] == present[:, a]
-    sides = [right[side].mean() for side in (hit, ~hit) if side.any()]
-    accuracy[name] = round(float(np.mean(sides)), 4)
+  for a, name in enumerate(classifier.names):
+    positive = present[:, a]
+    correct = predicted[:, a] == positive
+    shares = [
+      correct[side].mean() for side in (positive, ~positive) if side.any()
+    ]
+    accuracy[name] = round(float(np.mean(shares)), 4)
   names, true = _real_factors(config, splits, "test")
-  for name in sorted(set(names) & set(judge.factors)):
+  for name in sorted(set(names) & set(classifier.factors)):
     value = true[:, names.index(name)]
-    read = reading.factor[:, judge.factors.index(name)]
-    error = np.mean((read - value) ** 2)
+    estimate = predictions.factor[:, classifier.factors.index(name)]
+    error = np.mean((estimate - value) ** 2)
     accuracy[name] = round(float(1 - error / value.var()), 4)
   return accuracy

@@ -1,8 +1,8 @@
 """Compiled functions of a trained model: encode, decode, sample.
 
 Images are `uint8` [b h w c], codes are tuples of groups [b d]. A conditional
-model reads the labels of the images from `variables`, where `models.given` puts
-them.
+model reads the labels of the images from `variables`, where `models.side_inputs`
+puts them.
 """
 
 import functools

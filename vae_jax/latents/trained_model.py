@@ -143,7 +143,7 @@ class TrainedModel:
       chosen = slice(begin, begin + self.chunk)
       given = {}
       if label is not None:
-        given = models.given(label=padded(label[chosen], self.chunk))
+        given = models.side_inputs(label=padded(label[chosen], self.chunk))
       made = function(padded(values[chosen], self.chunk), given)
       parts.append(np.asarray(made)[: len(values[chosen])])
     return np.concatenate(parts)

@@ -1,5 +1,5 @@
-"""Encoders, decoders, priors and the `Vae` that joins them."""
+"""Encoders, decoders, posteriors, priors, likelihoods, and the `Vae`."""
 
-from vae_jax.models.vae import Vae, given
+from vae_jax.models.vae import Params, PyTree, Vae, Variables, side_inputs
 
-__all__ = ["Vae", "given"]
+__all__ = ["Params", "PyTree", "Vae", "Variables", "side_inputs"]

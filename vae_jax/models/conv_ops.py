@@ -3,16 +3,17 @@
 XLA's convolution gradients on a CPU run 5 to 15 times below the speed of its
 matrix products, so there a convolution is written as one: copy the window of
 every output pixel into a row (`_patches`), then multiply. Accelerators get
-XLA's own convolutions. The choice falls at lowering time, so that one
-exported program is right on each platform.
+XLA's own convolutions. The platform is chosen at lowering time, so that one
+exported program runs on each of them.
 
 A convolution is bilinear, and so are its two gradients; each of the three is
-the gradient of the other two. With that closure written out below, reverse
-mode may be nested to any depth. Forward mode (`jax.jvp`) is not provided.
+the gradient of the other two. Since all three are defined below, reverse mode
+may be nested to any depth. Forward mode (`jax.jvp`) is not provided.
 """
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,20 +21,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# The rows of `_patches` repeat every pixel several times. Made for a whole
-# batch they would fall out of the cache, and be paged in anew at every call;
-# this much at a time measured fastest.
+# Size of the rows of `_patches` that are in memory at a time. They repeat every
+# pixel several times, so that those of a batch would not fit into the cache;
+# this size measured fastest.
 _CACHE_BYTES = 5_000_000
 
 
 class Window(NamedTuple):
-  """Where the windows of a convolution lie: one entry per image axis.
+  """Geometry of a convolution, one entry per image axis.
 
   Attributes:
     image: (h, w) of the convolution's input, in pixels.
-    kernel: Window size, in pixels.
-    strides: Step between windows, in pixels.
-    padding: Zeros added (before, after), in pixels; negative crops.
+    kernel: window size, in pixels.
+    strides: step between windows, in pixels.
+    padding: zeros added (before, after), in pixels; negative crops.
   """
 
   image: tuple[int, int]
@@ -43,7 +44,7 @@ class Window(NamedTuple):
 
   @property
   def output(self) -> tuple[int, int]:
-    """(h, w) of the convolution's output, in pixels."""
+    """Returns (h, w) of the convolution's output, in pixels."""
     axes = zip(self.image, self.kernel, self.strides, self.padding, strict=True)
     h, w = ((n + sum(pad) - k) // s + 1 for n, k, s, pad in axes)
     return h, w
@@ -71,8 +72,8 @@ def _patches(
       (0, 0, 0),
     ),
   )
-  # Neighbouring taps of a row lie side by side in memory: one copy takes all
-  # that share a stride.
+  # Neighboring taps of a row are contiguous in memory: one copy takes all that
+  # share a stride.
   x = x.reshape(b, rows * sh, cols, sw * c)
   x = jnp.concatenate(
     [
@@ -118,7 +119,7 @@ def _overlap_add(
 def _scatter(
   p: Float[Array, "b m n p"], window: Window
 ) -> Float[Array, "b h w c"]:
-  """The transpose of `_patches`: adds each row back where it came from."""
+  """Adds each row back to its window: the transpose of `_patches`."""
   b, m, n, _ = p.shape
   kh, kw = window.kernel
   p = p.reshape(b, m, n, kh, kw, -1)
@@ -158,8 +159,8 @@ def _native_to_kernel(x: Array, g: Array, window: Window) -> Array:
   return dk
 
 
-def _in_float32(fun):
-  """Computes in float32: CPUs have no faster type, and sums round once."""
+def _in_float32(fun: Callable[..., Array]) -> Callable[..., Array]:
+  """Computes in float32, because CPUs have no faster type."""
 
   @functools.wraps(fun)
   def wrapped(a, b, window):
@@ -171,7 +172,7 @@ def _in_float32(fun):
 
 
 def _pieces(batch: Any, window: Window, channels: int) -> int:
-  """How many equal parts of a batch keep the rows of `_patches` in cache."""
+  """Returns into how many micro-batches to split so that rows fit the cache."""
   m, n = window.output
   kh, kw = window.kernel
   if not isinstance(batch, int) or (kh, kw) == (1, 1):
@@ -184,8 +185,8 @@ def _split(x: Array, pieces: int) -> Array:
   return x.reshape(pieces, x.shape[0] // pieces, *x.shape[1:])
 
 
-def _map(fun, x: Array, pieces: int) -> Array:
-  """Applies `fun` to one part of the batch after the other."""
+def _map(fun: Callable[[Array], Array], x: Array, pieces: int) -> Array:
+  """Applies `fun` to one micro-batch after the other."""
   if pieces == 1:
     return fun(x)
   y = lax.map(fun, _split(x, pieces))
@@ -235,7 +236,13 @@ def _product_to_kernel(x: Array, g: Array, window: Window) -> Array:
   return total.reshape(*window.kernel, x.shape[3], g.shape[3])
 
 
-def _choose(cpu, default, a: Array, b: Array, window: Window) -> Array:
+def _choose(
+  cpu: Callable[..., Array],
+  default: Callable[..., Array],
+  a: Array,
+  b: Array,
+  window: Window,
+) -> Array:
   return lax.platform_dependent(
     a,
     b,
@@ -248,14 +255,14 @@ def _choose(cpu, default, a: Array, b: Array, window: Window) -> Array:
 def conv(
   x: Float[Array, "b h w c"], kernel: Float[Array, "i j c o"], window: Window
 ) -> Float[Array, "b m n o"]:
-  """The convolution (cross-correlation) of every image with a kernel.
+  """Convolves (cross-correlates) every image with a kernel.
 
   y[b, r, q, o] = sum_{i,j,c} x[b, r s + i - pad, q s + j - pad, c] k[i,j,c,o]
 
   Args:
-    x: Images, in any unit.
-    kernel: Weights, of the same dtype.
-    window: Geometry; `window.image` is (h, w).
+    x: images, in any unit.
+    kernel: weights, of the same dtype.
+    window: geometry; `window.image` is (h, w).
 
   Returns:
     Images of `window.output` pixels.
@@ -267,7 +274,7 @@ def conv(
 def conv_to_input(
   g: Float[Array, "b m n o"], kernel: Float[Array, "i j c o"], window: Window
 ) -> Float[Array, "b h w c"]:
-  """The transpose of `conv` in `x`: its gradient, or a layer that enlarges."""
+  """Applies the transpose of `conv` in `x`: its gradient, or an enlargement."""
   return _choose(_product_to_input, _native_to_input, g, kernel, window)
 
 
@@ -278,7 +285,7 @@ def _conv_to_kernel(
   return _choose(_product_to_kernel, _native_to_kernel, x, g, window)
 
 
-def _save(fun):
+def _save(fun: Callable[..., Array]) -> Callable[..., Any]:
   return lambda a, b, window: (fun(a, b, window), (a, b))
 
 
@@ -300,3 +307,27 @@ def _conv_to_kernel_bwd(window, saved, kernel):
 conv.defvjp(_save(conv), _conv_bwd)
 conv_to_input.defvjp(_save(conv_to_input), _conv_to_input_bwd)
 _conv_to_kernel.defvjp(_save(_conv_to_kernel), _conv_to_kernel_bwd)
+
+
+def conv_general_dilated(
+  lhs: Float[Array, "b h w c"],
+  rhs: Float[Array, "i j c o"],
+  window_strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  **settings: Any,
+) -> Float[Array, "b m n o"]:
+  """Applies `conv` with the signature by which `flax.linen.Conv` calls lax's.
+
+  Args:
+    lhs: images.
+    rhs: weights.
+    window_strides: step between windows, in pixels.
+    padding: "SAME", "VALID" or zeros (before, after) of each image axis.
+    **settings: all others, which have Flax's defaults: no dilation, no groups.
+  """
+  del settings
+  image, kernel = lhs.shape[1:3], rhs.shape[:2]
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(image, kernel, window_strides, padding)
+  pads = tuple(tuple(pad) for pad in padding)
+  return conv(lhs, rhs, Window(image, kernel, tuple(window_strides), pads))

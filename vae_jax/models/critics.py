@@ -1,16 +1,16 @@
-"""Critics: networks that tell two kinds of input apart, by one logit.
+"""Critics: networks that classify two kinds of input, by one logit.
 
-An objective declares one beside itself (see `objectives.terms.needs`); its
-fields are `config.objective.auxiliary.args`. Nothing in them depends on the
-other examples of a batch, so that a critic judges each input alone and has no
-statistics that two kinds of input would have to share.
+An objective declares the critic that it needs (`objectives.base.needs`), whose
+hyperparameters are `config.objective.auxiliary.args`. `training.build.model`
+sets dtype and initializer. Nothing depends on the other examples of a batch, so
+that the two kinds of input share no statistics.
 """
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vae_jax.config import ConfigError
@@ -21,32 +21,29 @@ class LatentCritic(nn.Module):
   """Fully connected layers on latents, of the size published for FactorVAE.
 
   Attributes:
-    hidden: Units of each layer.
-    negative_slope: Of the leaky ReLU after each; 0 is ReLU.
-    dtype: Type computed in; parameters and the logit are float32.
+    hidden: units of each layer.
+    negative_slope: slope of the leaky ReLU after each; 0 is ReLU.
+    dtype: type of the computation; parameters and the logit are float32.
     initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Kim and Mnih, arXiv 1802.05983, appendix A; the logit is the difference of
-    the two there.
+    the paper's two.
   """
 
   hidden: tuple[int, ...] = (1000,) * 6
   negative_slope: float = 0.2
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   initializer: str = "flax"
 
   @nn.compact
   def __call__(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """Returns the logit of each example's being of the first kind."""
+    """Returns the logit of the first kind, of each example."""
+    settings = {"dtype": self.dtype, "initializer": self.initializer}
     for features in self.hidden:
-      z = nn.leaky_relu(self._dense(features)(z), self.negative_slope)
-    return self._dense(1)(z)[:, 0].astype(jnp.float32)
-
-  def _dense(self, features: int) -> layers.Dense:
-    return layers.Dense(
-      features, dtype=self.dtype, initializer=self.initializer
-    )
+      z = layers.dense(z, features, **settings)
+      z = nn.leaky_relu(z, self.negative_slope)
+    return layers.dense(z, 1, **settings)[:, 0].astype(jnp.float32)
 
 
 class WaeCritic(LatentCritic):
@@ -61,26 +58,25 @@ class WaeCritic(LatentCritic):
 
 
 class ImageCritic(nn.Module):
-  """Convolutions on images, with a layer whose features compare two of them.
+  """Convolutions on images, with features by which two images are compared.
 
-  The first keeps the image's size, each further one halves it, rounding up.
-  Between them are group norm, where the paper has batch norm, and an
-  activation.
+  The first convolution has stride 1, each of the others 2, rounding up. Between
+  them are group norm, where the paper has batch norm, and an activation.
 
   Attributes:
-    channels: Channels of each convolution, from the image inwards.
-    kernel_size: Side of every window, in pixels.
-    hidden: Units of the layer between the convolutions and the logit.
-    feature_layer: The convolution whose output, before its norm, is returned
+    channels: channels of each convolution, from the image inwards.
+    kernel_size: side of every window, in pixels.
+    hidden: units of the layer between the convolutions and the logit.
+    feature_layer: the convolution whose output, before its norm, is returned
       as features; 1 is the first.
     norm: "group" (up to 8 groups) or "none".
-    activation: Name of the function, see `blocks.activation`.
-    dtype: Type computed in; parameters and outputs are float32.
+    activation: name of the function, see `blocks.activation`.
+    dtype: type of the computation; parameters and outputs are float32.
     initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
-    Larsen et al., arXiv 1512.09300, the discriminator; the
-    default layer is the one that its authors compare in.
+    Larsen et al., arXiv 1512.09300, the discriminator; the default
+    feature_layer is the authors' choice.
   """
 
   channels: tuple[int, ...] = (32, 128, 256, 256)
@@ -89,20 +85,20 @@ class ImageCritic(nn.Module):
   feature_layer: int = 4
   norm: str = "group"
   activation: str = "relu"
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   initializer: str = "flax"
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"]
   ) -> tuple[Float[Array, " b"], Float[Array, "b f"]]:
-    """Returns the logit of each image's being real, and its features.
+    """Returns the logit of a real image, and the features, of each image.
 
     Args:
-      x: Images in [0, 1].
+      x: images in [0, 1].
 
     Raises:
-      ConfigError: There is no such layer, or no such norm.
+      ConfigError: there is no such layer, or no such norm.
     """
     count = len(self.channels)
     if not 1 <= self.feature_layer <= count:
@@ -120,13 +116,7 @@ class ImageCritic(nn.Module):
     settings = {"dtype": self.dtype, "initializer": self.initializer}
     for i, channels in enumerate(self.channels, start=1):
       stride = 1 if i == 1 else 2
-      conv = layers.Conv(
-        channels,
-        kernel_size=(self.kernel_size, self.kernel_size),
-        strides=(stride, stride),
-        **settings,
-      )
-      x = conv(x)
+      x = layers.conv(x, channels, self.kernel_size, stride, **settings)
       if i == self.feature_layer:
         features = x.reshape(x.shape[0], -1).astype(jnp.float32)
       if self.norm == "group" and i > 1:
@@ -134,6 +124,6 @@ class ImageCritic(nn.Module):
         x = nn.GroupNorm(groups, epsilon=1e-5, dtype=self.dtype)(x)
       x = activation(x)
     x = x.reshape(x.shape[0], -1)
-    x = activation(layers.Dense(self.hidden, **settings)(x))
-    logit = layers.Dense(1, **settings)(x)[:, 0]
+    x = activation(layers.dense(x, self.hidden, **settings))
+    logit = layers.dense(x, 1, **settings)[:, 0]
     return logit.astype(jnp.float32), features

@@ -1,4 +1,4 @@
-"""The networks inside flows: what a coupling or a layer of an IAF computes."""
+"""The networks of flows: of affine couplings and of layers of an IAF."""
 
 from typing import Any
 
@@ -9,10 +9,9 @@ from jaxtyping import Array, Bool, Float
 
 from vae_jax.models import layers
 
-# exp(2): the most that one coupling stretches or squeezes, so that a long
-# chain of them cannot overflow.
+# A coupling scales by at most exp(2), so that a long chain cannot overflow.
 _MAX_LOG_SCALE = 2.0
-# Logit of the gates before training: close to 1, where a layer of an IAF is
+# Initial logit of the gates: they are close to 1, where a layer of an IAF is
 # close to the identity (arXiv 1606.04934, section 4).
 _GATE_LOGIT = 2.0
 
@@ -20,16 +19,16 @@ _GATE_LOGIT = 2.0
 def weights_of(
   owner: nn.Module, name: str, network: nn.Module, *inputs: Array
 ) -> dict[str, Any]:
-  """Returns {"params": ...} of a network, kept by its owner under a name.
+  """Returns {"params": ...} of a network, stored in its owner under a name.
 
-  The network itself stays unbound (`parent=None`) and is used by `apply`:
-  a bound one could not be called inside `jax.grad`, `vmap` or a loop.
+  The network stays unbound (`parent=None`) and is used by `apply`, because a
+  bound one cannot be called inside `jax.grad`, `vmap` or a loop.
 
   Args:
     owner: the bound module.
-    name: of the parameters.
+    name: name of the parameters.
     network: an unbound module.
-    *inputs: what it reads, of which only the shapes matter.
+    *inputs: example inputs, of which only the shapes matter.
   """
 
   def start(key: Array) -> Any:
@@ -39,10 +38,10 @@ def weights_of(
 
 
 class Coupling(nn.Module):
-  """The kept half of a vector -> (log-scale, shift) of the other half.
+  """Maps one half of a vector to (log-scale, shift) of the other half.
 
-  Log-scales are 2 tanh(x / 2), at most 2 either way. Both are 0 before
-  training, which makes the coupling the identity.
+  Log-scales are 2 tanh(x / 2), between -2 and 2. Both outputs are initially 0,
+  which makes the coupling the identity.
 
   Attributes:
     features: size of the other half.
@@ -58,10 +57,10 @@ class Coupling(nn.Module):
   def __call__(
     self, kept: Float[Array, "b m"]
   ) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
-    """Returns what the other half is multiplied with, and shifted by."""
+    """Returns log-scale and shift of the other half."""
     x = kept
     for features in self.hidden:
-      x = nn.swish(layers.Dense(features, initializer=self.initializer)(x))
+      x = nn.swish(layers.dense(x, features, initializer=self.initializer))
     last = nn.Dense(2 * self.features, kernel_init=nn.initializers.zeros)
     raw, shift = jnp.split(last(x), 2, axis=-1)
     log_scale = _MAX_LOG_SCALE * jnp.tanh(raw / _MAX_LOG_SCALE)
@@ -83,7 +82,7 @@ class MaskedDense(nn.Module):
   def __call__(
     self, x: Float[Array, "b m"], mask: Bool[np.ndarray, "m n"]
   ) -> Float[Array, "b n"]:
-    """Maps features to features that know only what the mask lets through."""
+    """Maps features to features through the masked kernel."""
     kernel_init, bias_init = layers.initializers(self.initializer, x.shape[-1])
     kernel = self.param("kernel", kernel_init, mask.shape)
     bias = self.param("bias", bias_init, (self.features,))
@@ -93,9 +92,9 @@ class MaskedDense(nn.Module):
 class Made(nn.Module):
   """(m_i, s_i) of each z_i from z_1 ... z_(i-1) and a context.
 
-  A hidden unit of degree j in 0 ... d-1 sees z_1 ... z_j and the context;
-  output i sees hidden units of degrees below i. Units of degree 0 carry the
-  context to the first number.
+  A hidden unit of degree j in 0 ... d-1 depends on z_1 ... z_j and the context;
+  output i depends on hidden units of degrees below i. Units of degree 0 carry
+  the context to the first output.
 
   Attributes:
     hidden: units of each hidden layer.
@@ -112,20 +111,20 @@ class Made(nn.Module):
   def __call__(
     self, z: Float[Array, "b d"], context: Float[Array, "b c"]
   ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-    """Returns shifts and the gates' logits."""
+    """Returns shifts and logits of the gates."""
     dim = z.shape[-1]
     order = np.arange(1, dim + 1)
     x, degrees = z, order
     for features in self.hidden:
-      # Spread over 0 ... d-1, however many units there are.
+      # Spread over 0 ... d-1 for any number of units.
       above = np.arange(features) * dim // features
       mask = above[None] >= degrees[:, None]
-      # Its bias is that of the masked layer.
-      of_context = layers.Dense(
-        features, use_bias=False, initializer=self.initializer
+      # The masked layer adds the bias of both.
+      of_context = layers.dense(
+        context, features, use_bias=False, initializer=self.initializer
       )
       x = MaskedDense(features, self.initializer)(x, mask)
-      x = nn.elu(x + of_context(context))
+      x = nn.elu(x + of_context)
       degrees = above
     mask = np.tile(order[None] > degrees[:, None], 2)
     outputs = MaskedDense(2 * dim, self.initializer)(x, mask)

@@ -1,12 +1,30 @@
-"""From a decoder's outputs to p(x | z), selected by name.
+"""Likelihoods p(x | z): a decoder's outputs -> a distribution of the image.
 
-Class names are what `config.model.likelihood.name` takes. Each says by
-`num_outputs(channels)` how many numbers per pixel it reads, where that is not
-one per channel, and by `is_density` whether it gives a density of pixels in
-[0, 1]. A probability of grey levels says by `bits` of how many: with fewer than
-8 it is that of the image quantised to floor(value / 2^(8 - bits)), and its nats
-are not comparable with those of 8. The mean of a normal or Laplace likelihood
-is sigmoid(output), since pixels lie in [0, 1].
+Each class is selected by `config.model.likelihood.name`:
+
+  name                          pixels                      numbers per channel
+  bernoulli                     binary                      1, the logit
+  continuous_bernoulli          in [0, 1]                   1, the logit
+  gaussian                      in [0, 1]                   1
+  gaussian_learned              in [0, 1]                   1
+  gaussian_optimal              in [0, 1]                   1
+  laplace                       in [0, 1]                   1
+  categorical256                2^bits levels               2^bits
+  discretized_logistic          2^bits levels               2
+  discretized_logistic_mixture  2^bits levels               see its num_outputs
+
+`training.build.model` sets image_channels, train and axis_name; the other
+fields are hyperparameters. A class has
+  num_outputs(channels)  the numbers per pixel that it reads, where that is not
+                         one per channel
+  is_density             whether it is a density of pixels in [0, 1]
+  bits                   the number of bits of a probability of gray levels:
+                         below 8 it is that of the image quantized to
+                         floor(value / 2^(8 - bits)), whose nats are not
+                         comparable with those of 8 bits
+
+The mean of a normal or Laplace likelihood is sigmoid(output), because pixels
+lie in [0, 1].
 """
 
 import math
@@ -20,14 +38,14 @@ from jaxtyping import Array, Float
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 
-# Share of the old value that the running variance keeps in each step.
+# Weight of the old value in the running variance.
 _MOMENTUM = 0.99
-# The narrowest logistic, in units in which pixels span [-1, 1]: an eighth of
-# the distance of 8-bit levels.
+# Log scale of the narrowest logistic, in units in which pixels span [-1, 1]: an
+# eighth of the distance of 8-bit levels.
 _MIN_LOG_SCALE = -7.0
 
 
-def _check_positive(name: str, value: int | float) -> None:
+def _check_positive(name: str, value: float | int) -> None:
   if not value > 0:
     raise ConfigError(
       f"config.model.likelihood.args.{name} is {value}; it must be above 0."
@@ -41,8 +59,8 @@ def _check_bits(bits: int) -> None:
     )
 
 
-class bernoulli(nn.Module):
-  """Independent binary pixels, by logits."""
+class Bernoulli(nn.Module):
+  """Independent binary pixels."""
 
   is_density: ClassVar[bool] = False
 
@@ -53,7 +71,7 @@ class bernoulli(nn.Module):
     return distributions.Bernoulli(outputs)
 
 
-class gaussian(nn.Module):
+class Gaussian(nn.Module):
   """Normal pixels with a fixed standard deviation.
 
   Attributes:
@@ -72,11 +90,11 @@ class gaussian(nn.Module):
     return distributions.Normal(jax.nn.sigmoid(outputs), log_sigma)
 
 
-class gaussian_learned(nn.Module):
+class GaussianLearned(nn.Module):
   """Normal pixels with one standard deviation, learned with the weights.
 
   Attributes:
-    sigma: its initial value.
+    sigma: initial standard deviation.
   """
 
   is_density: ClassVar[bool] = True
@@ -92,7 +110,7 @@ class gaussian_learned(nn.Module):
     return distributions.Normal(jax.nn.sigmoid(outputs), log_sigma)
 
 
-class gaussian_optimal(nn.Module):
+class GaussianOptimal(nn.Module):
   """Normal pixels with the best standard deviation for each batch.
 
   See `distributions.CalibratedNormal`.
@@ -133,7 +151,7 @@ class gaussian_optimal(nn.Module):
     )
 
 
-class laplace(nn.Module):
+class Laplace(nn.Module):
   """Laplace pixels with a fixed scale.
 
   Attributes:
@@ -152,8 +170,8 @@ class laplace(nn.Module):
     return distributions.Laplace(jax.nn.sigmoid(outputs), log_scale)
 
 
-class continuous_bernoulli(nn.Module):
-  """Bernoulli of grey pixels with its normaliser, by logits."""
+class ContinuousBernoulli(nn.Module):
+  """Normalized Bernoulli of gray pixels."""
 
   is_density: ClassVar[bool] = True
 
@@ -164,14 +182,14 @@ class continuous_bernoulli(nn.Module):
     return distributions.ContinuousBernoulli(outputs)
 
 
-class categorical256(nn.Module):
+class Categorical256(nn.Module):
   """A free probability for each level of each pixel and channel.
 
-  Heavy: with 8 bits the outputs of 128 images of 64x64x3 are 1.6 GB, and the
-  gradient takes them several times over.
+  With 8 bits the outputs of 128 images of 64x64x3 take 1.6 GB, and the
+  gradient several times as much.
 
   Attributes:
-    bits: 1 to 8; of 2^bits levels.
+    bits: 1 to 8, for 2^bits levels.
   """
 
   is_density: ClassVar[bool] = False
@@ -192,11 +210,11 @@ class categorical256(nn.Module):
     return distributions.Categorical(outputs.reshape(shape))
 
 
-class discretized_logistic(nn.Module):
-  """A rounded logistic per pixel and channel: its mean and its log scale.
+class DiscretizedLogistic(nn.Module):
+  """A rounded logistic per pixel and channel, by mean and log scale.
 
   Attributes:
-    bits: 1 to 8; of 2^bits levels.
+    bits: 1 to 8, for 2^bits levels.
   """
 
   is_density: ClassVar[bool] = False
@@ -219,15 +237,17 @@ class discretized_logistic(nn.Module):
     )
 
 
-class discretized_logistic_mixture(nn.Module):
-  """A mixture of rounded logistics per pixel, each channel seeing the last.
+class DiscretizedLogisticMixture(nn.Module):
+  """A mixture of rounded logistics per pixel.
 
-  See `distributions.DiscretizedLogisticMixture`.
+  Each channel depends on the channels before it, see
+  `distributions.DiscretizedLogisticMixture`.
 
   Attributes:
-    num_mixtures: components m. A pixel takes 3 m numbers if grey, 10 m if
-      red, green and blue.
-    bits: 1 to 8; of 2^bits levels.
+    image_channels: channels of the images.
+    num_mixtures: number m of components. A gray pixel takes 3 m numbers, an
+      RGB pixel 10 m.
+    bits: 1 to 8, for 2^bits levels.
 
   References:
     Salimans et al., arXiv 1701.05517 (PixelCNN++).
@@ -241,8 +261,11 @@ class discretized_logistic_mixture(nn.Module):
 
   @nn.nowrap
   def num_outputs(self, channels: int) -> int:
-    """Returns the numbers per pixel: for each component its logit, 2 per
-    channel, and a coefficient for each pair of channels."""
+    """Returns the numbers per pixel.
+
+    Each component has a logit, 2 numbers per channel, and a coefficient for
+    each pair of channels.
+    """
     _check_bits(self.bits)
     _check_positive("num_mixtures", self.num_mixtures)
     pairs = channels * (channels - 1) // 2

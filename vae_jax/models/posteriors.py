@@ -1,12 +1,13 @@
-"""From an encoder's features to q(z | x), selected by name.
+"""Posteriors q(z | x): an encoder's features -> a distribution of latents.
 
-Class names are what `config.model.posterior.name` takes.
+Each class is selected by `config.model.posterior.name` (diagonal_normal,
+deterministic, iaf). `training.build.model` sets latent_dim, dtype and
+initializer; the other fields are hyperparameters.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vae_jax import distributions
@@ -14,11 +15,11 @@ from vae_jax.config import ConfigError
 from vae_jax.models import flow_nets, layers
 
 
-class diagonal_normal(nn.Module):
+class DiagonalNormal(nn.Module):
   """N(mean, diag(exp(log_variance))), both affine in the features."""
 
   latent_dim: int
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   initializer: str = "flax"
 
   @nn.compact
@@ -26,20 +27,21 @@ class diagonal_normal(nn.Module):
     self, features: Float[Array, "b f"]
   ) -> distributions.DiagonalNormal:
     """Returns the posterior of each example."""
-    head = layers.Dense(
-      2 * self.latent_dim, dtype=self.dtype, initializer=self.initializer
+    outputs = layers.dense(
+      features,
+      2 * self.latent_dim,
+      dtype=self.dtype,
+      initializer=self.initializer,
     )
-    mean, log_variance = jnp.split(
-      head(features).astype(jnp.float32), 2, axis=-1
-    )
+    mean, log_variance = jnp.split(outputs.astype(jnp.float32), 2, axis=-1)
     return distributions.DiagonalNormal(mean, log_variance)
 
 
-class deterministic(nn.Module):
+class Deterministic(nn.Module):
   """A point, affine in the features: the code of a plain autoencoder."""
 
   latent_dim: int
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   initializer: str = "flax"
 
   @nn.compact
@@ -47,22 +49,28 @@ class deterministic(nn.Module):
     self, features: Float[Array, "b f"]
   ) -> distributions.Deterministic:
     """Returns the code of each example."""
-    head = layers.Dense(
-      self.latent_dim, dtype=self.dtype, initializer=self.initializer
+    code = layers.dense(
+      features,
+      self.latent_dim,
+      dtype=self.dtype,
+      initializer=self.initializer,
     )
-    return distributions.Deterministic(head(features).astype(jnp.float32))
+    return distributions.Deterministic(code.astype(jnp.float32))
 
 
-class iaf(nn.Module):
+class Iaf(nn.Module):
   """A diagonal normal through inverse autoregressive layers.
 
-  The features give, affinely, mean and log variance of the normal and a
-  context for the layers, which start close to the identity.
+  Mean and log variance of the normal and a context for the layers are affine
+  in the features. The layers start close to the identity.
 
   Attributes:
-    num_layers: layers, each with a network of its own.
+    latent_dim: number d of latents.
+    num_layers: number of layers, each with a network of its own.
     hidden: units of the hidden layers of each network.
-    context: numbers that each network is told of the features.
+    context: size of the context vector, which each network reads.
+    dtype: type of the affine map; the layers are float32.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Kingma et al., arXiv 1606.04934, section 4.
@@ -72,7 +80,7 @@ class iaf(nn.Module):
   num_layers: int = 2
   hidden: tuple[int, ...] = (128,)
   context: int = 64
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   initializer: str = "flax"
 
   @nn.compact
@@ -87,11 +95,14 @@ class iaf(nn.Module):
           "must be at least 1."
         )
     dim = self.latent_dim
-    head = layers.Dense(
-      2 * dim + self.context, dtype=self.dtype, initializer=self.initializer
+    outputs = layers.dense(
+      features,
+      2 * dim + self.context,
+      dtype=self.dtype,
+      initializer=self.initializer,
     )
     mean, log_variance, context = jnp.split(
-      head(features).astype(jnp.float32), [dim, 2 * dim], axis=-1
+      outputs.astype(jnp.float32), [dim, 2 * dim], axis=-1
     )
     network = flow_nets.Made(tuple(self.hidden), self.initializer, parent=None)
     weights = tuple(

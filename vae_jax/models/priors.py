@@ -1,8 +1,10 @@
-"""Priors p(z), selected by name.
+"""Priors p(z).
 
-Class names are what `config.model.prior.name` takes. Each is called with the
-way from images in [0, 1] to their posteriors, for priors made of them; those
-say so by `encodes`.
+Each class is selected by `config.model.prior.name` (standard_normal,
+gaussian_mixture, vamp, flow). `training.build.model` sets latent_dim,
+image_shape, image_channels and initializer; the other fields are
+hyperparameters. A prior is called with `encode`, the function from images in
+[0, 1] to their posteriors; a prior that calls it has `encodes = True`.
 """
 
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.models import flow_nets
 
-# The collection of arrays that belong to the model but are never trained.
+# The collection of the model's arrays that are never trained.
 FIXED = "fixed"
+# Images [b h w c] in [0, 1] -> their posteriors.
+Encode = Callable[[Array], Any]
 
 
 def _check_at_least(field: str, value: float | int, least: int) -> None:
@@ -29,27 +33,26 @@ def _check_at_least(field: str, value: float | int, least: int) -> None:
     )
 
 
-class standard_normal(nn.Module):
+class StandardNormal(nn.Module):
   """N(0, I), without parameters."""
 
   latent_dim: int
 
-  def __call__(
-    self, encode: Callable[..., Any]
-  ) -> distributions.StandardNormal:
+  def __call__(self, encode: Encode) -> distributions.StandardNormal:
     """Returns the prior."""
     del encode
     return distributions.StandardNormal(self.latent_dim)
 
 
-class gaussian_mixture(nn.Module):
+class GaussianMixture(nn.Module):
   """A mixture of diagonal normals; means, variances and weights are learned.
 
   Components start with unit variance and equal weights.
 
   Attributes:
-    num_components: of the mixture.
-    spread: standard deviation that the means are drawn with at the start.
+    latent_dim: number d of latents.
+    num_components: number of components.
+    spread: standard deviation of the initial means.
   """
 
   latent_dim: int
@@ -57,7 +60,7 @@ class gaussian_mixture(nn.Module):
   spread: float = 1.0
 
   @nn.compact
-  def __call__(self, encode: Callable[..., Any]) -> distributions.NormalMixture:
+  def __call__(self, encode: Encode) -> distributions.NormalMixture:
     """Returns the prior."""
     del encode
     _check_at_least("num_components", self.num_components, 1)
@@ -71,18 +74,20 @@ class gaussian_mixture(nn.Module):
     )
 
 
-class vamp(nn.Module):
+class Vamp(nn.Module):
   """1/K sum_k q(z | u_k): the mean posterior of K pseudo-inputs u_k.
 
-  A pseudo-input is a parameter clipped to [0, 1]. Below 0 and above 1 only
-  such gradients pass as lead back inside, so that no pixel gets stuck there.
-  At the start pixels are uniform in [0, 1], or the pseudo-inputs are training
-  images in grey levels, whether or not the model is shown binarised ones.
+  A pseudo-input is a parameter clipped to [0, 1]. Outside [0, 1] only
+  gradients that point back inside are kept, so that pixels cannot get stuck.
+  Initial pixels are uniform in [0, 1], or the pseudo-inputs are training
+  images in gray levels, also where the model is trained on binarized images.
 
   Attributes:
+    image_shape: (h, w) of the images, in pixels.
+    image_channels: channels of the images.
     num_components: number K of pseudo-inputs.
-    initial: "random" | "data", see `build.init_from_data`.
-    learned: whether they are trained; else only the encoder is.
+    initial: "random" | "data", see `training.init_from_data`.
+    learned: whether the pseudo-inputs are trained.
 
   References:
     Tomczak and Welling, arXiv 1705.07120.
@@ -97,8 +102,8 @@ class vamp(nn.Module):
   learned: bool = True
 
   @nn.compact
-  def __call__(self, encode: Callable[..., Any]) -> distributions.NormalMixture:
-    """Returns the prior, from as many more images through the encoder."""
+  def __call__(self, encode: Encode) -> distributions.NormalMixture:
+    """Returns the prior after encoding the K pseudo-inputs."""
     _check_at_least("num_components", self.num_components, 1)
     if self.initial not in ("random", "data"):
       raise ConfigError(
@@ -122,7 +127,7 @@ class vamp(nn.Module):
     name, uniform = "pseudo_inputs", nn.initializers.uniform(1.0)
     if self.learned:
       return self.param(name, uniform, shape)
-    # No parameter without a gradient: weight decay would shrink it.
+    # Not a parameter, because weight decay would shrink it.
     start = lambda: uniform(self.make_rng("params"), shape)  # noqa: E731
     return self.variable(FIXED, name, start).value
 
@@ -132,12 +137,12 @@ def _clip(values: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
   return jnp.clip(values, 0, 1)
 
 
-def _clip_forward(values: Any) -> tuple[Any, Any]:
+def _clip_forward(values: Array) -> tuple[Array, Array]:
   return _clip(values), values
 
 
-def _clip_backward(values: Any, gradient: Any) -> tuple[Any]:
-  # A step goes against the gradient.
+def _clip_backward(values: Array, gradient: Array) -> tuple[Array]:
+  # An optimizer's step is opposite to the gradient.
   outwards = ((values < 0) & (gradient > 0)) | ((values > 1) & (gradient < 0))
   return (jnp.where(outwards, 0, gradient),)
 
@@ -145,12 +150,14 @@ def _clip_backward(values: Any, gradient: Any) -> tuple[Any]:
 _clip.defvjp(_clip_forward, _clip_backward)
 
 
-class flow(nn.Module):
-  """N(0, I) through affine couplings (RealNVP), the identity at the start.
+class Flow(nn.Module):
+  """N(0, I) through affine couplings (RealNVP), initially the identity.
 
   Attributes:
-    num_layers: couplings; each moves one half of the latents.
+    latent_dim: number d of latents.
+    num_layers: number of couplings; each transforms one half of the latents.
     hidden: units of the hidden layers of each coupling's network.
+    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Dinh, Sohl-Dickstein and Bengio, arXiv 1605.08803.
@@ -162,14 +169,14 @@ class flow(nn.Module):
   initializer: str = "flax"
 
   @nn.compact
-  def __call__(self, encode: Callable[..., Any]) -> distributions.CouplingFlow:
+  def __call__(self, encode: Encode) -> distributions.CouplingFlow:
     """Returns the prior."""
     del encode
     _check_at_least("num_layers", self.num_layers, 1)
     if self.latent_dim < 2:
       raise ConfigError(
         f"config.model.latent_dim is {self.latent_dim}; the prior flow needs "
-        "at least 2, since each half of the latents moves the other."
+        "at least 2, because each half of the latents transforms the other."
       )
     first = self.latent_dim // 2
     networks, weights = [], []

@@ -1,5 +1,6 @@
-"""The model that objectives see: `encode`, `decode`, `prior`."""
+"""The model that objectives call: `encode`, `decode`, `prior`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,27 +12,33 @@ from jaxtyping import Array, Float, Integer, Key, UInt8
 from vae_jax import distributions
 from vae_jax.data.batch import Stream
 
-# The collection of what belongs to the batch and not to the model.
-_GIVEN = "given"
-# A whole number, or a symbol (`jax.export`).
+PyTree = Any
+# {module: {parameter: array}}, nested as the modules are.
+Params = Mapping[str, Any]
+# {"params": Params, "batch_stats": ..., ...}, the collections of a model.
+Variables = Mapping[str, Any]
+
+# The collection of per-batch inputs.
+_SIDE_INPUTS = "side_inputs"
+# An integer, or a symbolic size (`jax.export`).
 _Size = Any
 
 
-def given(
+def side_inputs(
   *,
   label: Integer[Array, "b ..."] | Integer[np.ndarray, "b ..."] | None = None,
   key: Key[Array, " b"] | None = None,
 ) -> dict[str, dict[str, Any]]:
-  """Returns the collection that a model is applied with beside its variables.
+  """Returns the per-batch inputs of a model as a collection of variables.
 
   Args:
-    label: class ids [b] or attributes [b a] of the images; read by
-      conditional models alone.
-    key: one per image; read where pixels are dequantised, without which a
+    label: class ids [b] or attributes [b a] of the images, which conditional
+      models read.
+    key: one key per image for dequantization; without it a dequantized
       likelihood has a mean and samples, but no log_prob.
   """
   values = {"label": label, "key": key}
-  return {_GIVEN: {k: v for k, v in values.items() if v is not None}}
+  return {_SIDE_INPUTS: {k: v for k, v in values.items() if v is not None}}
 
 
 class Vae(nn.Module):
@@ -40,21 +47,20 @@ class Vae(nn.Module):
   An objective is a plain function of a bound `Vae`: `nn.apply(objective,
   vae)(variables, batch)`. Latents are a tuple of groups, of which this flat
   model has one. A conditional model, p(z) p(x | z, y) with q(z | x, y), reads
-  the label y of each image from what is `given` and looks the same to an
-  objective: y goes to the encoder as further channels of the image and to the
-  decoder as further latents. Where several draws per image are decoded at
-  once, they lie draw by draw: [k b], stacked to [k * b].
+  the label y of each image from `side_inputs` and has the same methods: y is
+  appended to the channels of the encoder's image and to the decoder's latents.
+  Several draws per image are decoded at once as [k b] stacked to [k * b].
 
   Attributes:
     encoder: images in [0, 1] [b h w c] -> features [b f].
     posterior: features [b f] -> distribution of z [b d].
-    latent_prior: the way to a posterior -> distribution of z.
+    latent_prior: function from images to posteriors -> distribution of z.
     decoder: z [b d] -> outputs [b h w o].
     likelihood: outputs [b h w o] -> distribution of the image.
-    auxiliary: the network that an objective declared for itself, if any.
+    auxiliary: the network that an objective declares, if any.
     auxiliary_input: "images" in [0, 1], "latents" or "nothing".
-    num_labels: classes, or attributes, of a conditional model; 0 = not one.
-    dequantize: whether uniform noise fills the gaps between grey levels.
+    num_labels: number of classes, or attributes; 0 = not conditional.
+    dequantize: whether uniform noise fills the gaps between gray levels.
 
   References:
     Kingma and Welling, arXiv 1312.6114; conditional: Sohn, Lee and Yan,
@@ -80,7 +86,7 @@ class Vae(nn.Module):
       x = jnp.concatenate([x, planes], axis=-1)
     return distributions.Groups((self._posterior(x),))
 
-  def decode(self, z: tuple[Float[Array, "b d"], ...]) -> Any:
+  def decode(self, z: distributions.Latents) -> Any:
     """Returns p(image | z)."""
     (code,) = z
     count = code.shape[0]
@@ -103,7 +109,7 @@ class Vae(nn.Module):
   def _label(self, count: _Size) -> Float[Array, "k n"]:
     if self.is_initializing():
       return jnp.zeros((count, self.num_labels))
-    label = self.get_variable(_GIVEN, "label")
+    label = self.get_variable(_SIDE_INPUTS, "label")
     if label.ndim == 1:
       label = jax.nn.one_hot(label, self.num_labels)
     return _draw_by_draw(label.astype(jnp.float32), count)
@@ -111,9 +117,9 @@ class Vae(nn.Module):
   def _noise(
     self, count: _Size, shape: tuple[int, ...]
   ) -> Float[Array, "k h w c"] | None:
-    if not self.has_variable(_GIVEN, "key"):
+    if not self.has_variable(_SIDE_INPUTS, "key"):
       return None
-    key = self.get_variable(_GIVEN, "key")
+    key = self.get_variable(_SIDE_INPUTS, "key")
     draw = lambda k: jax.random.uniform(  # noqa: E731
       jax.random.fold_in(k, Stream.DEQUANTIZE), shape
     )
@@ -122,7 +128,7 @@ class Vae(nn.Module):
   def __call__(
     self, image: UInt8[Array, "b h w c"], key: Key[Array, " b"]
   ) -> jax.Array:
-    """Returns log p(image | z) of one draw of z; touches every parameter."""
+    """Returns log p(image | z) of one draw of z, using every parameter."""
     z = self.encode(image).sample(key)
     if self.auxiliary is not None:
       inputs = {
@@ -131,7 +137,7 @@ class Vae(nn.Module):
         "nothing": (),
       }
       self.auxiliary(*inputs[self.auxiliary_input])
-    # Only `log_prob` touches the parameters of a prior that has any.
+    # `log_prob` uses the parameters of the prior.
     self.prior().log_prob(z)
     return self.decode(z).log_prob(image)
 
@@ -139,6 +145,6 @@ class Vae(nn.Module):
 def _draw_by_draw(
   values: Float[Array, "b ..."], count: _Size
 ) -> Float[Array, "k ..."]:
-  """Repeats what is per image for each of count / b draws per image."""
+  """Repeats values per image for each of count / b draws per image."""
   repeats = (count // values.shape[0],) + (1,) * (values.ndim - 1)
   return jnp.tile(values, repeats)

@@ -9,8 +9,11 @@ from ml_collections import ConfigDict
 from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.data.synthetic_faces import dataset
-from vae_jax.evaluate import attribute_classifier as judge_lib
-from vae_jax.evaluate import attribute_edits, train_classifier
+from vae_jax.evaluate import (
+  attribute_classifier,
+  attribute_edits,
+  train_classifier,
+)
 from vae_jax.latents import directions, trained_model
 from vae_jax.modes import attributes, image_argument
 from vae_jax.modes import options as options_lib
@@ -96,8 +99,8 @@ def edit(config: ConfigDict, workdir: str, options: options_lib.Options) -> str:
   Writes to `<workdir>/edit/`: `<attribute>.png` and `.npz`, the strip of each
   image, original and reconstruction first, a row for each kind of direction
   and one for arithmetic on pixels; and, of one attribute without a weight, `<attribute>.json`
-  and `<attribute>_curves.png`, what a judge that knows images only sees in
-  the edits of held-out images.
+  and `<attribute>_curves.png`, the scores of the edits of held-out
+  images by a classifier of attributes.
 
   Raises:
     ConfigError: an option is wrong, or the run has no attributes.
@@ -174,9 +177,11 @@ def _draw(
   )
 
 
-def _target(judge: judge_lib.Judge, attribute: str) -> attribute_edits.Target:
+def _target(
+  classifier: attribute_classifier.AttributeClassifier, attribute: str
+) -> attribute_edits.Target:
   factor, sign = dataset.THRESHOLDS.get(attribute, ("", 1))
-  if factor in judge.factors:
+  if factor in classifier.factors:
     return attribute_edits.Target(attribute, factor, sign)
   return attribute_edits.Target(attribute)
 
@@ -191,15 +196,15 @@ def _measure(
   path: storage.Path,
 ) -> str:
   """Scores the edit on the first images of the test split; returns a table."""
-  judge = train_classifier.judge_of(model.experiment)
-  target = _target(judge, attribute)
+  classifier = train_classifier.load_or_train(model.experiment)
+  target = _target(classifier, attribute)
   source = model.experiment.source("test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
-  scores, readings = attribute_edits.measure(
-    model, judge, paths, image, target, steps, chosen
+  scores, predictions = attribute_edits.measure(
+    model, classifier, paths, image, target, steps, chosen
   )
-  low, high = attribute_edits.clearly(judge, target)
+  low, high = attribute_edits.thresholds(classifier, target)
   measured = f"factor {target.factor}" if target.factor else "probability"
   if target.sign < 0:
     measured = f"minus {measured}"
@@ -212,17 +217,17 @@ def _measure(
     "images": len(image),
     "data_split": "test",
     "step": model.step,
-    "judge_accuracy": judge.accuracy,
+    "classifier_accuracy": classifier.accuracy,
     "directions": scores,
   }
   storage.write_json(path.with_suffix(".json"), metrics.finite(result))
   figures.edit_curves(
     steps,
-    {kind: r.target for kind, r in readings.items()},
+    {kind: r.target for kind, r in predictions.items()},
     {kind: score["change"] for kind, score in scores.items()},
     path.with_name(f"{path.stem}_curves.png"),
     title=f"{attribute}: {len(image)} images of the test split",
-    target_name=f"{measured}, as the judge reads it",
+    target_name=f"{measured}, as the classifier predicts it",
     clearly=(low, high),
     attribute=attribute,
   )

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import models
 from vae_jax.config import ConfigError, reason
-from vae_jax.data import errors, ground_truth, preparation
+from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import (
   bound,
@@ -53,7 +53,7 @@ class Model:
 
   experiment: Experiment
   variables: Any
-  source: Any
+  source: datasets.Source
   state: TrainState
   folder: storage.Path | None
 

@@ -115,7 +115,7 @@ def _variables(
   # Without the barrier the compiler would compute ahead whatever depends on
   # the weights alone, and round it otherwise than where they are arguments.
   variables = lax.optimization_barrier(model.variables)
-  return {**variables, **(models.given(label=label[0]) if label else {})}
+  return {**variables, **(models.side_inputs(label=label[0]) if label else {})}
 
 
 def _label_shape(model: trained_model.TrainedModel) -> tuple[int, ...] | None:

@@ -173,7 +173,9 @@ def _flat(
   return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
+def _spread(
+  source: datasets.Source, count: int
+) -> UInt8[np.ndarray, "n h w c"]:
   """Returns images at even distances in a split, `count` at most."""
   count = min(count, len(source))
   return source.fetch(np.arange(count) * len(source) // count)["image"]

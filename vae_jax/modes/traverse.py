@@ -1,13 +1,13 @@
 """`--mode=traverse`: one latent after another, from end to end."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.evaluate import diagnostics
 from vae_jax.latents import quantiles, trained_model
 from vae_jax.modes import image_argument as images_lib
@@ -18,20 +18,6 @@ _FOLDER = "figures"
 _STEPS = 9
 _MOST = 2000  # Images of the test split that say what each latent carries.
 _DRAWN = 32  # Latents in a picture.
-
-
-@dataclasses.dataclass(frozen=True)
-class _First:
-  """A source's first examples."""
-
-  source: Any
-  count: int
-
-  def __len__(self) -> int:
-    return min(self.count, len(self.source))
-
-  def fetch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-    return self.source.fetch(indices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +32,7 @@ class _Latents:
 
 def _latents(model: trained_model.TrainedModel) -> _Latents:
   """Measures the latents on the test split's first images."""
-  first = _First(model.experiment.source("test"), _MOST)
+  first = datasets.First(model.experiment.source("test"), _MOST)
   variables = devices.replicate(model.variables)
   try:
     rows = diagnostics.posteriors(model.experiment, variables, first)

@@ -52,8 +52,8 @@ def names() -> list[str]:
   return sorted(
     name
     for module in _modules()
-    for name in registry.public_names(module)
-    if _is_objective(getattr(module, name))
+    for name, value in registry.public_values(module).items()
+    if _is_objective(value)
   )
 
 

@@ -159,7 +159,7 @@ def differences(facts: list[dict[str, Any]], names: list[str]) -> list[str]:
 
 def data_facts(name: str, source: Any) -> dict[str, Any]:
   """Returns the fingerprint of a source as facts for `agree`."""
-  return {f"{name}' {key}": value for key, value in source.identity.items()}
+  return {f"{name}' {key}": value for key, value in source.fingerprint.items()}
 
 
 def config_facts(config: ConfigDict) -> dict[str, Any]:

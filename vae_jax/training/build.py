@@ -1,15 +1,14 @@
-"""From a config to a `Vae` and its initial variables."""
+"""Builds the model of a config and its initial variables."""
 
 import dataclasses
 import math
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import traverse_util
-from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
@@ -19,16 +18,15 @@ from vae_jax.data.batch import Stream
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.runtime import devices
 
-# Images read at a time for their mean, bytes; it changes no number.
-_CHUNK = 1 << 26
-
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
-  """Returns height, width and channels: `config.data.image_shape` if given,
-  else the data set's own after cropping and resizing.
+  """Returns height, width and channels of the images.
+
+  They are `config.data.image_shape`, or where that is empty those of the data
+  set after cropping and resizing.
 
   Raises:
-    ConfigError: the setting is no three positive numbers.
+    ConfigError: the setting does not consist of three positive numbers.
   """
   shape = tuple(config.data.image_shape)
   if not shape:
@@ -42,19 +40,38 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def _module(
-  field: str, node: ConfigDict, name: str, cls: Any, common: dict
-) -> Any:
-  """Returns `cls(**args)` of `config.<field>`, and of `common` what it
-  declares."""
+  field: str,
+  node: ConfigDict,
+  name: str,
+  cls: Any,
+  settings: dict[str, Any],
+) -> nn.Module:
+  """Returns a part of the model, an instance of `cls`.
+
+  Args:
+    field: dotted path of `node`.
+    node: node of the config whose `args` are the part's hyperparameters.
+    name: name of the class, for messages.
+    cls: class of the part.
+    settings: values that the part receives if it declares a field of that
+      name; all its other fields are hyperparameters.
+
+  Raises:
+    ConfigError: `cls` is no module, or an argument is unknown.
+  """
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
     raise ConfigError(
       f"config.{field}.name is {name!r}, which is no flax.linen.Module."
     )
   fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
   del fields["parent"], fields["name"]
-  own = {k: v for k, v in fields.items() if k not in common}
-  args = registry.check_arguments(field, name, node.args, own)
-  return cls(**{k: v for k, v in common.items() if k in fields}, **args)
+  known = {
+    k: None if default is dataclasses.MISSING else default
+    for k, default in fields.items()
+    if k not in settings
+  }
+  args = registry.check_arguments(field, name, node.args, known)
+  return cls(**{k: v for k, v in settings.items() if k in fields}, **args)
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:
@@ -68,6 +85,19 @@ def model(
 ) -> models.Vae:
   """Returns the model of a config.
 
+  Each part is a Linen module, which receives from here, in fields of these
+  names and as far as it declares them,
+
+    encoder     dtype, initializer, train, axis_name, remat
+    decoder     the same, image_shape, out_channels
+    posterior   dtype, initializer, latent_dim
+    prior       dtype, initializer, latent_dim, image_shape, image_channels
+    likelihood  train, axis_name, image_channels
+    auxiliary   dtype, initializer
+
+  All its other fields are hyperparameters, `config.model.<part>.args` (of the
+  objective's auxiliary network `config.objective.auxiliary.args`).
+
   Args:
     config: the resolved config.
     shape: height, width and channels of the images.
@@ -78,34 +108,36 @@ def model(
     ConfigError: a name or an argument is unknown, or the parts do not fit.
   """
   node = config.model
-  common = {
-    "train": train,
-    "dtype": jnp.dtype(node.dtype),
-    "initializer": node.init,
-    "axis_name": devices.AXIS if train else None,
-    # Without a backward pass there is nothing to save.
-    "remat": train and node.remat,
-    "latent_dim": node.latent_dim,
-    "image_shape": shape[:2],
-    "image_channels": shape[2],
-  }
+  numerics = {"dtype": jnp.dtype(node.dtype), "initializer": node.init}
+  mode = {"train": train, "axis_name": devices.AXIS if train else None}
+  # Without a backward pass nothing is recomputed.
+  network = {**numerics, **mode, "remat": train and node.remat}
+  latent = {"latent_dim": node.latent_dim}
+  image = {"image_shape": shape[:2], "image_channels": shape[2]}
 
-  def part(name: str, where: Any) -> Any:
-    field = f"model.{name}"
-    cls = registry.resolve(field, node[name].name, [where])
-    return _module(field, node[name], node[name].name, cls, common)
+  def part(kind: str, classes: ModuleType, **settings: Any) -> nn.Module:
+    field, name = f"model.{kind}", node[kind].name
+    cls = registry.resolve(field, name, [classes])
+    return _module(field, node[kind], name, cls, settings)
 
-  likelihood = part("likelihood", likelihoods)
+  likelihood = part("likelihood", likelihoods, **mode, image_channels=shape[2])
   num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
-  common["out_channels"] = num_outputs(shape[2])
-  decoder, prior = part("decoder", decoders), part("prior", priors)
-  encoder = part("encoder", encoders)
+  decoder = part(
+    "decoder",
+    decoders,
+    **network,
+    image_shape=shape[:2],
+    out_channels=num_outputs(shape[2]),
+  )
+  prior = part("prior", priors, **numerics, **latent, **image)
+  encoder = part("encoder", encoders, **network)
   if node.remat and not (
     hasattr(encoder, "remat") or hasattr(decoder, "remat")
   ):
     raise ConfigError(
-      f"config.model.remat is True, but neither the encoder {node.encoder.name} "
-      f"nor the decoder {node.decoder.name} has a field remat."
+      f"config.model.remat is True, but neither the encoder "
+      f"{node.encoder.name} nor the decoder {node.decoder.name} has a field "
+      "remat."
     )
   _check_dequantization(config)
   _check_output_bias(config, decoder, shape)
@@ -118,7 +150,7 @@ def model(
       config.objective.auxiliary,
       declared.network.__name__,
       declared.network,
-      common,
+      numerics,
     )
   elif config.objective.auxiliary.args:
     raise ConfigError(
@@ -128,7 +160,7 @@ def model(
     )
   return models.Vae(
     encoder=encoder,
-    posterior=part("posterior", posteriors),
+    posterior=part("posterior", posteriors, **numerics, **latent),
     latent_prior=prior,
     decoder=decoder,
     likelihood=likelihood,
@@ -161,7 +193,7 @@ def _check_output_bias(
     return
   plain = isinstance(decoder, decoders.Mlp)
   plain &= decoder.out_channels == shape[2]
-  # Its mean is another function of the output than a sigmoid.
+  # The mean of continuous_bernoulli is no sigmoid of the output.
   plain &= config.model.likelihood.name != "continuous_bernoulli"
   if not plain:
     raise ConfigError(
@@ -173,7 +205,7 @@ def _check_output_bias(
 
 
 def _encodes(prior: nn.Module) -> bool:
-  """Whether a prior is made of posteriors of images of its own."""
+  """Returns whether a prior encodes pseudo-inputs."""
   return getattr(prior, "encodes", False)
 
 
@@ -182,13 +214,12 @@ def _check_pseudo_inputs(config: ConfigDict, prior: nn.Module) -> None:
     raise ConfigError(
       f"config.model.condition is {config.model.condition!r}, but the "
       f"pseudo-inputs of the prior {config.model.prior.name} have no labels; "
-      "one of them must be another: condition none, or a prior without an "
-      "encoder."
+      "set condition to none, or choose another prior."
     )
 
 
 def _num_labels(config: ConfigDict) -> int:
-  """Returns the classes or attributes that the model is given; 0 = none."""
+  """Returns the number of labels that the model reads; 0 = none."""
   if config.model.condition == "none":
     return 0
   return config.data.num_labels or num_labels(
@@ -200,14 +231,14 @@ def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
   """Returns the data set's number of classes, or of attributes.
 
   Raises:
-    ConfigError: the model is to be given labels that are not there.
+    ConfigError: `config.model.condition` needs labels that are missing.
   """
   shape, wanted = splits.train.label_shape, config.model.condition
   kind = {None: "none", (): "label"}.get(shape, "attributes")
   if wanted not in ("none", kind):
     has = "no labels" if kind == "none" else f"its labels are: {kind}"
     raise ConfigError(
-      f"config.model.condition is {wanted!r}, but of {splits.name} {has}; see "
+      f"config.model.condition is {wanted!r}, but for {splits.name} {has}; see "
       "config.data.label."
     )
   if shape is None:
@@ -219,7 +250,7 @@ def init_variables(
   config: ConfigDict,
   shape: tuple[int, int, int],
   vae: models.Vae | None = None,
-) -> dict[str, Any]:
+) -> models.Variables:
   """Returns {"params": ..., "batch_stats": ...}, a function of config.seed.
 
   Args:
@@ -232,8 +263,8 @@ def init_variables(
   keys = jax.random.split(jax.random.key(0), 1)
   rng = jax.random.fold_in(jax.random.key(config.seed), Stream.INIT)
   variables = dict(jax.jit(vae.init)(rng, image, keys))
-  normalised = "encoder" in variables.get("batch_stats", {})
-  if _encodes(vae.latent_prior) and normalised:
+  has_batch_norm = "encoder" in variables.get("batch_stats", {})
+  if _encodes(vae.latent_prior) and has_batch_norm:
     raise ConfigError(
       f"config.model.prior.name is {config.model.prior.name!r}, whose "
       "pseudo-inputs would enter the batch statistics of the encoder "
@@ -242,97 +273,8 @@ def init_variables(
   return variables
 
 
-def reads_data(config: ConfigDict) -> bool:
-  """Whether initial variables depend on the training images."""
-  return config.model.output_bias == "data" or _starts_at_images(config)
-
-
-def _starts_at_images(config: ConfigDict) -> bool:
-  prior = config.model.prior
-  cls = registry.resolve("model.prior", prior.name, [priors])
-  return issubclass(cls, priors.vamp) and prior.args.get("initial") == "data"
-
-
-def check_data(
-  config: ConfigDict, vae: models.Vae, source: datasets.Source
-) -> None:
-  """Stops with one sentence if `init_from_data` lacks training images.
-
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    source: the training split.
-
-  Raises:
-    ConfigError: there are fewer of them than pseudo-inputs.
-  """
-  if not _starts_at_images(config):
-    return
-  count = vae.latent_prior.num_components
-  if count > len(source):
-    raise ConfigError(
-      f"config.model.prior.args.num_components is {count}, but "
-      f"there are only {len(source)} training images to start from."
-    )
-
-
-def init_from_data(
-  config: ConfigDict,
-  vae: models.Vae,
-  variables: dict[str, Any],
-  source: datasets.Source,
-) -> dict[str, Any]:
-  """Returns initial variables, some of them taken from training images.
-
-  The prior vamp with `initial` data starts at as many different training
-  images, chosen by config.seed. With `config.model.output_bias` data the bias
-  of the decoder's last layer is logit(clip(m, 0.001, 0.999)), m the mean
-  training image: a decoder that ignores its latents then predicts m.
-
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    variables: of `init_variables`.
-    source: the training split.
-
-  References:
-    Tomczak and Welling, arXiv 1705.07120 (pseudo-inputs from data); the
-    bias: the code of Burda et al., arXiv 1509.00519.
-
-  Raises:
-    ConfigError: there are too few images.
-  """
-  check_data(config, vae, source)
-  # An empty collection too is part of the state's structure.
-  flat = traverse_util.flatten_dict(variables, keep_empty_nodes=True)
-  if _starts_at_images(config):
-    (path,) = [k for k in flat if k[1:] == ("latent_prior", "pseudo_inputs")]
-    # RandomState's stream is frozen by NumPy's compatibility policy.
-    order = np.random.RandomState([config.seed, int(Stream.INIT)])
-    chosen = order.permutation(len(source))[: len(flat[path])]
-    image = source.fetch(chosen)["image"]
-    flat[path] = jnp.asarray(image, jnp.float32) * jnp.float32(1 / 255)
-  if config.model.output_bias == "data":
-    last = f"Dense_{len(vae.decoder.hidden)}"
-    path = ("params", "decoder", last, "bias")
-    mean = np.clip(_mean_image(source), 0.001, 0.999)
-    flat[path] = jnp.asarray(np.log(mean / (1 - mean)).ravel(), jnp.float32)
-  return traverse_util.unflatten_dict(flat)
-
-
-def _mean_image(source: datasets.Source) -> Float[np.ndarray, "h w c"]:
-  """Returns the mean of a split's images, pixels in [0, 1]."""
-  # Whole numbers: the sum is exact, in chunks of any size.
-  total = np.zeros(source.image_shape, np.int64)
-  step = max(1, _CHUNK // math.prod(source.image_shape))
-  for first in range(0, len(source), step):
-    index = np.arange(first, min(first + step, len(source)))
-    total += source.fetch(index)["image"].sum(axis=0, dtype=np.int64)
-  return total / (255 * len(source))
-
-
 def parameter_count(config: ConfigDict) -> int:
-  """Returns the number of learned numbers, without computing any of them."""
+  """Returns the number of trainable parameters, without initializing them."""
   shape = image_shape(config)
   variables = jax.eval_shape(lambda: init_variables(config, shape))
   return sum(

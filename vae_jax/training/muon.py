@@ -1,8 +1,11 @@
-"""Muon: momentum, of which each matrix is made orthogonal before the step.
+"""Muon: momentum whose matrices are orthogonalized before each step.
 
-What is small in an image, as a mouth, has small gradients beside what is
-large, as a background, and Adam, number by number, keeps their proportions.
+Adam scales each number by its own gradients, so that small structures in an
+image, such as a mouth, learn slowly next to large ones, such as a background.
 Muon takes a step of one length in all directions of a matrix.
+
+`optax.contrib.muon` multiplies the long side of a matrix twice per iteration,
+which makes a step of configs/faces.py 1.8 times as long on a CPU.
 
 References:
   Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale: Bernstein
@@ -18,8 +21,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-# Of the polynomial x -> a x + b x^3 + c x^5, which leads singular values from
-# (0, 1] to about 1 in few iterations.
+# Coefficients of x -> a x + b x^3 + c x^5, which maps singular values in (0, 1]
+# to about 1 in few iterations.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _BETA = 0.95
 
@@ -31,14 +34,14 @@ def orthogonal(
 ) -> Float[Array, "m n"]:
   """Returns about U V^T of a matrix U S V^T, by Newton-Schulz iterations.
 
-  X <- a X + b (X X^T) X + c (X X^T)^2 X, from X = matrix / its norm. All of
-  them are polynomials of one Gram matrix, which are multiplied first: the long
-  side of the matrix is used twice, not twice in each iteration.
+  X <- a X + b (X X^T) X + c (X X^T)^2 X, from X = matrix / its norm. All
+  iterations are polynomials of one Gram matrix and are multiplied first, so
+  that the long side of the matrix enters two products in all.
 
   Args:
-    matrix: any; of a zero matrix the result is zero.
-    iterations: more of them bring singular values nearer to 1, within about
-      0.3 of it.
+    matrix: any matrix; the result of zeros is zeros.
+    iterations: number of iterations; 5 bring singular values to within about
+      0.3 of 1.
   """
   if matrix.shape[0] > matrix.shape[1]:
     return orthogonal(matrix.T, iterations=iterations).T
@@ -55,31 +58,28 @@ def orthogonal(
 
 
 def scale_by_muon(*, iterations: int = 5) -> optax.GradientTransformation:
-  """Returns the direction of Muon: Nesterov momentum, made orthogonal.
+  """Returns Muon's direction: Nesterov momentum, orthogonalized.
 
   Kernels of convolutions are matrices of (height, width, inputs) x outputs. A
   matrix m x n is scaled by sqrt(max(1, n / m)).
   """
+  momentum = optax.trace(_BETA, nesterov=True)
 
-  def init(params: Any) -> optax.TraceState:
-    return optax.TraceState(jax.tree.map(jnp.zeros_like, params))
+  def direction(gradient: jax.Array) -> jax.Array:
+    matrix = gradient.reshape(-1, gradient.shape[-1])
+    scale = math.sqrt(max(1, matrix.shape[1] / matrix.shape[0]))
+    result = scale * orthogonal(matrix, iterations=iterations)
+    return result.reshape(gradient.shape)
 
   def update(
-    gradients: Any, state: optax.TraceState, params: Any = None
-  ) -> tuple[Any, optax.TraceState]:
-    del params
-    momentum = jax.tree.map(lambda m, g: _BETA * m + g, state.trace, gradients)
+    gradients: optax.Updates,
+    state: optax.TraceState,
+    params: optax.Params | None = None,
+  ) -> tuple[optax.Updates, optax.TraceState]:
+    updates, state = momentum.update(gradients, state, params)
+    return jax.tree.map(direction, updates), state
 
-    def direction(m: jax.Array, g: jax.Array) -> jax.Array:
-      matrix = (_BETA * m + g).reshape(-1, g.shape[-1])
-      scale = math.sqrt(max(1, matrix.shape[1] / matrix.shape[0]))
-      made = scale * orthogonal(matrix, iterations=iterations)
-      return made.reshape(g.shape)
-
-    made = jax.tree.map(direction, momentum, gradients)
-    return made, optax.TraceState(momentum)
-
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformation(momentum.init, update)
 
 
 def muon(
@@ -88,25 +88,25 @@ def muon(
   """Returns Muon for weights named `kernel`, Adam for all others.
 
   Args:
-    learning_rate: of the matrices; a number or a schedule.
-    iterations: of Newton and Schulz, see `orthogonal`.
-    adam_ratio: learning rate of the other weights, as a share of it.
+    learning_rate: learning rate of the matrices; a number or a schedule.
+    iterations: number of Newton-Schulz iterations, see `orthogonal`.
+    adam_ratio: learning rate of the other weights, relative to the matrices'.
   """
 
-  def others(step: jax.Array | int) -> jax.Array | float:
+  def adam_rate(step: jax.Array | int) -> jax.Array | float:
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     return adam_ratio * rate
 
-  def owner(params: Any) -> Any:
-    # What else is a matrix, as pseudo-inputs, maps nothing to anything.
-    def of(path: Any, leaf: jax.Array) -> str:
-      kernel = getattr(path[-1], "key", None) == "kernel" and leaf.ndim >= 2
-      return "muon" if kernel else "adam"
-
-    return jax.tree_util.tree_map_with_path(of, params)
+  def label(path: tuple[Any, ...], leaf: jax.Array) -> str:
+    # Other matrices, such as pseudo-inputs, are no linear maps.
+    kernel = getattr(path[-1], "key", None) == "kernel" and leaf.ndim >= 2
+    return "muon" if kernel else "adam"
 
   matrices = optax.chain(
     scale_by_muon(iterations=iterations),
     optax.scale_by_learning_rate(learning_rate),
   )
-  return optax.partition({"muon": matrices, "adam": optax.adam(others)}, owner)
+  return optax.partition(
+    {"muon": matrices, "adam": optax.adam(adam_rate)},
+    lambda params: jax.tree_util.tree_map_with_path(label, params),
+  )

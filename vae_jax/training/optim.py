@@ -15,10 +15,9 @@ from vae_jax.config import ConfigError, reason, registry
 from vae_jax.training import muon
 
 T = TypeVar("T")
-
-# {schedule: its factor on the learning rate after the warm-up}. A factor is a
-# function of the fraction of the run that has passed, so that a longer run
-# stretches it.
+Schedule = Callable[[jax.Array | int], Float[Array, ""]]
+# A factor on the learning rate after the warm-up, as a function of the fraction
+# of the run that has passed, so that a longer run stretches it.
 Factor = Callable[[jax.Array], jax.Array]
 
 
@@ -83,24 +82,24 @@ _FACTORS = {
 
 def learning_rate(
   config: ConfigDict, num_steps: int, *, highest: float | None = None
-) -> Callable[[jax.Array | int], Float[Array, ""]]:
-  """Returns the learning rate as a function of the optimiser's step.
+) -> Schedule:
+  """Returns the learning rate as a function of the optimizer's step.
 
-  Linear warm-up from 0 over `optim.warmup_steps`, then
-    constant  the rate itself
-    cosine    down to `final` times the rate at the last step
-    step      times `decay` at each fraction of the run in `at`
-    stages    `count` of them, each `growth` times as long as the one before,
-              at rates in equal ratios down to `final` times the highest
-              (Burda et al., arXiv 1509.00519, section 5)
+  The rate increases linearly from 0 over `optim.warmup_steps`, then it is
+    constant  constant
+    cosine    decreased to `final` times the highest rate at the last step
+    step      multiplied by `decay` at each fraction of the run in `at`
+    stages    constant in each of `count` stages, each `growth` times as long as
+              the one before, with rates in equal ratios down to `final` times
+              the highest (Burda et al., arXiv 1509.00519, section 5)
 
   Args:
     config: the resolved config.
-    num_steps: steps of the whole run.
-    highest: the rate itself; None = optim.learning_rate.
+    num_steps: number of steps of the run.
+    highest: the highest rate; None = optim.learning_rate.
 
   Raises:
-    ConfigError: an unknown schedule, or an argument it does not take.
+    ConfigError: the schedule or one of its arguments is unknown.
   """
   optim = config.optim
   name = optim.schedule.name
@@ -131,15 +130,15 @@ def learning_rate(
 def optimizer(
   config: ConfigDict, num_steps: int
 ) -> optax.GradientTransformation:
-  """Returns gradient clipping and the optimiser named in the config.
+  """Returns gradient clipping and the optimizer that the config names.
 
-  `config.optim.optimizer.name` is `muon` or any optimiser of optax (adam,
-  adamw, adamax, ...); `args` are its further arguments. The network that an objective
-  declares for itself has an optimiser of its own, config.optim.auxiliary, and
-  its gradient is clipped apart.
+  `config.optim.optimizer.name` is `muon` or any optimizer of optax (adam,
+  adamw, adamax, ...); `args` are its other arguments. The auxiliary network of
+  an objective has its own optimizer, config.optim.auxiliary, and its gradient
+  is clipped separately.
 
   Raises:
-    ConfigError: no such optimiser, or an argument it does not take.
+    ConfigError: the optimizer or one of its arguments is unknown.
   """
   model = _player(
     config,
@@ -168,7 +167,7 @@ def _player(
   config: ConfigDict,
   field: str,
   node: ConfigDict,
-  schedule: Callable[[jax.Array | int], Float[Array, ""]],
+  schedule: Schedule,
 ) -> optax.GradientTransformation:
   function = (
     muon.muon if node.name == "muon" else getattr(optax, node.name, None)
@@ -176,14 +175,14 @@ def _player(
   takes = inspect.signature(function).parameters if callable(function) else {}
   if "learning_rate" not in takes:
     raise ConfigError(
-      f"config.{field}.name is {node.name!r}; it must be muon or an optimiser "
+      f"config.{field}.name is {node.name!r}; it must be muon or an optimizer "
       "of optax, such as adam, adamw or adamax."
     )
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
   args = registry.check_arguments(field, node.name, node.args, known)
   try:
     chosen = function(schedule, **args)
-    # A trial, for optimisers that take no schedule or need more than gradients.
+    # Some optimizers accept no schedule or need more than gradients.
     probe = {"w": jnp.zeros(2)}
     jax.eval_shape(lambda p: chosen.update(p, chosen.init(p), p), probe)
   except (TypeError, ValueError, AttributeError) as error:
@@ -198,14 +197,14 @@ def _player(
 
 
 def update_ema(average: T, params: T, decay: float) -> T:
-  """Returns decay * average + (1 - decay) * params, started from zeros."""
+  """Returns decay * average + (1 - decay) * params."""
   return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
 
 
-def debias_ema(average: Any, decay: float, count: int) -> Any:
-  """Returns the weighted mean of the weights seen: average / (1 - decay^t).
+def debias_ema(average: T, decay: float, count: int) -> T:
+  """Returns the weighted mean of the weights so far: average / (1 - decay^t).
 
-  The zeros that the average started from still weigh decay^t after t updates.
+  After t updates the initial zeros have weight decay^t.
 
   References:
     Kingma and Ba, arXiv 1412.6980, section 3, on bias correction.

@@ -18,7 +18,7 @@ from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.runtime import devices, distributed, storage, watchdog
-from vae_jax.training import build, checkpoint, metrics
+from vae_jax.training import checkpoint, init_from_data, metrics
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -84,10 +84,10 @@ class Safekeeping:
   def _from_data(
     self, state: TrainState, source: datasets.Source
   ) -> TrainState:
-    if not build.reads_data(self._config):
+    if not init_from_data.is_needed(self._config):
       return state
     variables = {"params": state.params, **state.model_state}
-    variables = build.init_from_data(
+    variables = init_from_data.apply(
       self._config, self._experiment.vae_eval, variables, source
     )
     return state_lib.state_of(self._experiment, variables)

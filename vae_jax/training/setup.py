@@ -19,7 +19,7 @@ from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import distributed
-from vae_jax.training import build, collectives, flops, memory
+from vae_jax.training import build, collectives, flops, init_from_data, memory
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import step as train_step
 from vae_jax.training.experiment import Experiment
@@ -117,7 +117,7 @@ def check(experiment: Experiment) -> None:
   objective, vae = experiment.objective, experiment.vae_eval
   train = experiment.splits.train
   label_shape = train.label_shape
-  build.check_data(config, vae, train)
+  init_from_data.check(config, vae, train)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
     variables = build.init_variables(config, shape, vae)

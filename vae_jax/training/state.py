@@ -4,9 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
-from jaxtyping import Array, Int32
 from ml_collections import ConfigDict
 
 from vae_jax.training import build, optim
@@ -32,13 +30,14 @@ class TrainState:
     skipped_in_row: consecutive steps skipped up to now.
   """
 
-  step: Int32[Array, ""]
-  params: dict[str, Any]
-  model_state: dict[str, Any]
-  opt_state: optax.OptState
-  ema_params: dict[str, Any] | None
-  skipped: Int32[Array, ""]
-  skipped_in_row: Int32[Array, ""]
+  # Any, because Orbax and tree.map construct states of other leaves.
+  step: Any  # int32 []
+  params: Any
+  model_state: Any
+  opt_state: Any
+  ema_params: Any
+  skipped: Any  # int32 []
+  skipped_in_row: Any  # int32 []
 
 
 def init_state(experiment: Experiment) -> TrainState:

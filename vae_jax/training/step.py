@@ -49,9 +49,9 @@ def forward(
   def run(vae: models.Vae, batch: Batch) -> objectives.Terms:
     return objective(vae, batch)
 
-  given = models.given(label=batch.label, key=batch.key)
+  side_inputs = models.side_inputs(label=batch.label, key=batch.key)
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
-    {**variables, **given}, batch, rngs=rngs
+    {**variables, **side_inputs}, batch, rngs=rngs
   )
   named = {"loss": terms.loss, "distortion": terms.distortion}
   if terms.rate is not None:

@@ -36,8 +36,8 @@ _MIN_PARALLEL = 500
 # One process stores faces about four times as fast as another draws them.
 _MAX_WORKERS = 4
 _WORKER = (
-  "import sys; from vae_jax.data import face_drawing; "
-  "face_drawing.stream(sys.argv[1], *map(int, sys.argv[2:]))"
+  "import sys; from vae_jax.data.synthetic_faces import drawing; "
+  "drawing.stream(sys.argv[1], *map(int, sys.argv[2:]))"
 )
 
 

@@ -1,11 +1,13 @@
-"""Conditional models: the label reaches both networks, and only theirs."""
+"""The model: labels reach both networks, and noise follows the keys."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from flax import linen as nn
 
+from tests.support.linear_gaussian_vae import SIGMA, VAE, batch_of, exact_model
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import models, objectives, train
@@ -75,9 +77,9 @@ def test_draws_stacked_draw_by_draw_keep_their_labels(variables):
   z = jax.random.normal(jax.random.key(1), (2, 3, 3))
 
   def decode(z):
-    given = models.given(label=label)
+    side_inputs = models.side_inputs(label=label)
     run = nn.apply(lambda vae: vae.decode((z,)).mean, vae)
-    return run({**variables, **given})
+    return run({**variables, **side_inputs})
 
   both = decode(z.reshape(6, 3))
   np.testing.assert_allclose(both[:3], decode(z[0]), rtol=1e-6)
@@ -116,3 +118,43 @@ def test_labels_that_are_not_there(faces_dir, tmp_path, wanted):
   with pytest.raises(config_lib.ConfigError, match="its labels are"):
     train.train(c, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
+
+
+def test_noise_follows_the_key_and_repeats_draw_by_draw():
+  params, _ = exact_model()
+  images = np.random.default_rng(0).integers(0, 256, (2, 2, 3, 1))
+  batch = batch_of(images)
+  vae = VAE.clone(dequantize=True)
+  z = jax.random.normal(jax.random.key(1), (4, 2))
+  stacked = jnp.concatenate([batch.image] * 2)
+
+  @jax.jit
+  def decode(key):
+    def run(vae):
+      likelihood = vae.decode((z,))
+      return likelihood.noise, likelihood.mean, likelihood.log_prob(stacked)
+
+    return nn.apply(run, vae)({"params": params, **models.side_inputs(key=key)})
+
+  noise, mean, log_prob = decode(batch.key)
+  np.testing.assert_array_equal(noise[:2], noise[2:])
+  assert len(np.unique(noise)) == noise.size / 2
+  assert noise.min() >= 0 and noise.max() < 1
+  x = (np.asarray(stacked) + np.asarray(noise)) / 256
+  expected = scipy.stats.norm.logpdf(x, mean, SIGMA).sum((1, 2, 3))
+  np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
+  np.testing.assert_array_equal(decode(batch.key)[0], noise)
+  # An image's noise is of its own key alone, wherever it lies.
+  np.testing.assert_array_equal(decode(batch.key[::-1])[0], noise[::-1])
+
+
+def test_without_keys_dequantised_pixels_have_a_mean_alone():
+  params, _ = exact_model()
+  z = (jnp.zeros((1, 2)),)
+  image = jnp.zeros((1, 2, 3, 1), jnp.uint8)
+  vae = VAE.clone(dequantize=True)
+  mean = nn.apply(lambda vae: vae.decode(z).mean, vae)({"params": params})
+  plain = nn.apply(lambda vae: vae.decode(z).mean, VAE)({"params": params})
+  np.testing.assert_array_equal(mean, plain)
+  with pytest.raises(ValueError, match=r"models\.side_inputs\(key=...\)"):
+    nn.apply(lambda vae: vae.decode(z).log_prob(image), vae)({"params": params})

@@ -1,4 +1,4 @@
-"""What starts from training images: pseudo-inputs and the output bias."""
+"""Building a model and its initial variables from a config."""
 
 import jax
 import jax.numpy as jnp
@@ -6,31 +6,16 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support import tfds
 from tests.support.tiny import tiny_config
+from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.models import likelihoods
-from vae_jax.training import build, setup
+from vae_jax.training import build, init_from_data, setup
 
-
-class _Source:
-  """What a split offers, without files."""
-
-  label_shape = None
-  identity = {}
-
-  def __init__(self, image):
-    self.image, self.image_shape = image, image.shape[1:]
-
-  def __len__(self):
-    return len(self.image)
-
-  def fetch(self, index):
-    return {"image": self.image[index]}
-
-
-SOURCE = _Source(
+SOURCE = tfds.ArraySource(
   np.random.default_rng(4).integers(0, 256, (30, 4, 5, 3)).astype(np.uint8)
   * (np.arange(5) > 0)[None, None, :, None].astype(np.uint8)
 )
@@ -43,7 +28,7 @@ def _config(**settings):
 
 
 def _zeros(config, shape):
-  """Variables of the right structure, without compiling their start."""
+  """Returns zeros of the structure of the variables, without compiling."""
   shapes = jax.eval_shape(lambda: build.init_variables(config, shape))
   return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
 
@@ -63,7 +48,7 @@ def from_data():
   """Returns a config that starts from images, and its plain variables."""
   c = _vamp_config(initial="data")
   c.model.output_bias = "data"
-  assert build.reads_data(c)
+  assert init_from_data.is_needed(c)
   return c, _zeros(c, SOURCE.image_shape)
 
 
@@ -73,7 +58,7 @@ def test_pseudo_inputs_start_at_chosen_images(from_data):
   for seed in (0, 0, 1):
     c = c.copy_and_resolve_references()
     c.seed = seed
-    after = build.init_from_data(c, _vae(c), before, SOURCE)
+    after = init_from_data.apply(c, _vae(c), before, SOURCE)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     pixels = after["params"]["latent_prior"]["pseudo_inputs"]
     found = [
@@ -86,11 +71,10 @@ def test_pseudo_inputs_start_at_chosen_images(from_data):
   assert list(chosen[0]) != list(chosen[2])
 
 
-def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
-  # Several chunks, the last one shorter.
-  monkeypatch.setattr(build, "_CHUNK", 7 * 60)
+def test_the_decoder_starts_at_the_mean_image(from_data):
   c, before = from_data
-  after = build.init_from_data(c, _vae(c), before, SOURCE)
+  # Several chunks, the last one shorter.
+  after = init_from_data.apply(c, _vae(c), before, SOURCE, chunk_bytes=7 * 60)
   vae = _vae(c)
   # Without latents there is only the bias.
   code = (jnp.zeros((1, 3)),)
@@ -103,13 +87,13 @@ def test_the_decoder_starts_at_the_mean_image(from_data, monkeypatch):
   assert sum(not leaf for leaf in jax.tree.leaves(same)) == 2
 
 
-def test_nothing_is_read_unless_asked_for():
-  assert not build.reads_data(_config())
-  assert not build.reads_data(_vamp_config())
+def test_initial_variables_read_no_data_by_default():
+  assert not init_from_data.is_needed(_config())
+  assert not init_from_data.is_needed(_vamp_config())
 
 
 @pytest.mark.parametrize(
-  "settings, said",
+  "settings, message",
   [
     ({"model__prior__args": {"initial": "mean"}}, "allowed are random, data"),
     ({"model__prior__args": {"num_components": 0}}, "num_components is 0"),
@@ -127,41 +111,41 @@ def test_nothing_is_read_unless_asked_for():
     ),
   ],
 )
-def test_impossible_vamp_priors(settings, said):
+def test_impossible_vamp_priors_are_refused(settings, message):
   c = _config(model__prior__name="vamp", **settings)
-  with pytest.raises(ConfigError, match=said):
+  with pytest.raises(ConfigError, match=message):
     jax.eval_shape(lambda: build.init_variables(c, SOURCE.image_shape))
 
 
-def test_more_pseudo_inputs_than_images():
+def test_more_pseudo_inputs_than_images_are_refused():
   c = _vamp_config(initial="data", num_components=31)
   with pytest.raises(ConfigError, match="is 31, but there are only 30"):
-    build.check_data(c, _vae(c), SOURCE)
+    init_from_data.check(c, _vae(c), SOURCE)
 
 
 @pytest.mark.parametrize(
   "settings",
   [
     {"model__decoder__name": "conv", "model__decoder__args": {}},
-    {"model__likelihood__name": f"{__name__}.two_per_pixel"},
+    {"model__likelihood__name": f"{__name__}.TwoPerPixel"},
     # Its mean is not the sigmoid of its output.
     {"model__likelihood__name": "continuous_bernoulli"},
   ],
 )
-def test_an_output_bias_that_cannot_be_set(settings):
+def test_an_impossible_output_bias_is_refused(settings):
   c = _config(model__output_bias="data", **settings)
   with pytest.raises(ConfigError, match="needs the decoder mlp"):
     build.model(c, SOURCE.image_shape, train=False)
 
 
-class two_per_pixel(likelihoods.bernoulli):  # noqa: N801
+class TwoPerPixel(likelihoods.Bernoulli):
   """Reads two outputs for each channel."""
 
   def num_outputs(self, channels):
     return 2 * channels
 
 
-def test_a_run_with_everything_from_data(faces_dir, tmp_path):
+def test_a_run_starts_with_everything_from_data(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir,
     train__num_steps=3,
@@ -174,7 +158,7 @@ def test_a_run_with_everything_from_data(faces_dir, tmp_path):
   state = train.train(c, str(tmp_path))
   c = setup.resolve(c, splits)
   before = _zeros(c, splits.image_shape)
-  after = build.init_from_data(c, _vae(c), before, splits.train)
+  after = init_from_data.apply(c, _vae(c), before, splits.train)
   # As they were after three steps, being no parameters.
   fixed = state.model_state["fixed"]["latent_prior"]["pseudo_inputs"]
   expected = after["fixed"]["latent_prior"]["pseudo_inputs"]
@@ -184,3 +168,22 @@ def test_a_run_with_everything_from_data(faces_dir, tmp_path):
     v["decoder"]["Dense_1"]["bias"] for v in (state.params, after["params"])
   ]
   assert np.abs(bias[0] - bias[1]).max() < 0.01 < 0.1 < np.abs(bias[0]).max()
+
+
+def test_networks_that_cannot_recompute_are_named(monkeypatch, tmp_path):
+  (tmp_path / "plain_nets.py").write_text(
+    "from flax import linen as nn\n\n\n"
+    "class Net(nn.Module):\n"
+    "  def __call__(self, x):\n"
+    "    return x\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  c = tiny_config("", model__remat=True)
+  for node in (c.model.encoder, c.model.decoder):
+    node.name, node.args = "plain_nets.Net", {}
+  with pytest.raises(
+    config_lib.ConfigError, match="config.model.remat is True"
+  ):
+    build.model(c, (16, 16, 1), train=True)
+  c.model.remat = False
+  build.model(c, (16, 16, 1), train=True)

@@ -1,0 +1,150 @@
+"""Normal and Laplace likelihoods of pixels in [0, 1], in nats.
+
+All have the contract of `distributions.pixels`.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Key, UInt8
+
+from vae_jax.distributions import pixels
+from vae_jax.distributions.normal import LOG_2PI
+
+
+@struct.dataclass
+class Normal:
+  """Independent pixels N(mean, sigma^2) of x = image / 255, one sigma for all.
+
+  log p = -sum (x - mean)^2 / (2 sigma^2) - D log sigma - D/2 log 2 pi, the
+  density of x in [0, 1]^D. With sigma^2 = 1/2 it is minus the summed squared
+  error, up to D/2 log pi.
+  """
+
+  mean: Float[Array, "b h w c"]
+  log_sigma: Float[Array, ""]
+
+  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(x) of pixels in [0, 1], nats."""
+    dims = math.prod(self.mean.shape[1:])
+    error = pixels.sum_pixels(jnp.square(x - self.mean))
+    scaled = 0.5 * jnp.exp(-2 * self.log_sigma) * error
+    return -scaled - dims * (self.log_sigma + 0.5 * LOG_2PI)
+
+  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(image), nats."""
+    return self.log_density(pixels.unit_pixels(image))
+
+  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+    """Returns one image per key, rounded and clipped to 0..255."""
+    shape = self.mean.shape[1:]
+    noise = jax.vmap(lambda k: jax.random.normal(k, shape))(key)
+    return pixels.to_uint8(self.mean + jnp.exp(self.log_sigma) * noise)
+
+  def metrics(
+    self, image: UInt8[Array, "b h w c"]
+  ) -> dict[str, Float[Array, " b"]]:
+    """Returns the squared error summed over pixels, and sigma."""
+    error = pixels.squared_error(image, self.mean)
+    sigma = jnp.exp(self.log_sigma)
+    return {
+      "squared_error": error,
+      "sigma": jnp.broadcast_to(sigma, error.shape),
+    }
+
+
+@struct.dataclass
+class CalibratedNormal:
+  """`Normal` whose variance is the best one for the batch, in closed form.
+
+  sigma^2 = mean over the global batch and all pixels of (x - mean)^2. With a
+  variance fitted to the evaluated image this is no likelihood, so that
+  evaluation uses the running average of training.
+
+  Attributes:
+    mean: means of the pixels.
+    running_variance: average of sigma^2 over training steps.
+    record: function called with the batch's sigma^2 in training; None in
+      evaluation.
+    axis_name: mapped axis of the global batch; None = none.
+
+  References:
+    Rybkin et al., arXiv 2006.13202, equation 5.
+  """
+
+  mean: Float[Array, "b h w c"]
+  running_variance: Float[Array, ""]
+  record: Callable[[Float[Array, ""]], None] | None = struct.field(
+    pytree_node=False, default=None
+  )
+  axis_name: str | None = struct.field(pytree_node=False, default=None)
+
+  def _normal(self, x: Float[Array, "b h w c"] | None) -> Normal:
+    if self.record is None or x is None:
+      return Normal(self.mean, 0.5 * jnp.log(self.running_variance))
+    variance = jnp.mean(jnp.square(x - self.mean))
+    if self.axis_name is not None:
+      variance = jax.lax.pmean(variance, self.axis_name)
+    # At the best variance its gradient is 0; without stop_gradient the draws of
+    # a batch would influence each other's gradients.
+    variance = jax.lax.stop_gradient(variance)
+    return Normal(self.mean, 0.5 * jnp.log(variance))
+
+  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(x), x in [0, 1]; records the variance in training."""
+    normal = self._normal(x)
+    if self.record is not None:
+      self.record(jax.lax.stop_gradient(jnp.exp(2 * normal.log_sigma)))
+    return normal.log_density(x)
+
+  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(image), nats; records the variance in training."""
+    return self.log_density(pixels.unit_pixels(image))
+
+  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+    """Returns one image per key, rounded and clipped to 0..255."""
+    return self._normal(None).sample(key)
+
+  def metrics(
+    self, image: UInt8[Array, "b h w c"]
+  ) -> dict[str, Float[Array, " b"]]:
+    """Returns the squared error summed over pixels, and sigma."""
+    return self._normal(pixels.unit_pixels(image)).metrics(image)
+
+
+@struct.dataclass
+class Laplace:
+  """Independent pixels of x = image / 255 with one scale for all.
+
+  log p = -sum |x - mean| / scale - D log(2 scale), scale = exp(log_scale).
+  With scale 1 it is minus the summed absolute error, up to D log 2.
+  """
+
+  mean: Float[Array, "b h w c"]
+  log_scale: Float[Array, ""]
+
+  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(x) of pixels in [0, 1], nats."""
+    dims = math.prod(self.mean.shape[1:])
+    error = pixels.sum_pixels(jnp.abs(x - self.mean))
+    normalizer = dims * (self.log_scale + math.log(2))
+    return -jnp.exp(-self.log_scale) * error - normalizer
+
+  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(image), nats."""
+    return self.log_density(pixels.unit_pixels(image))
+
+  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+    """Returns one image per key, rounded and clipped to 0..255."""
+    shape = self.mean.shape[1:]
+    noise = jax.vmap(lambda k: jax.random.laplace(k, shape))(key)
+    return pixels.to_uint8(self.mean + jnp.exp(self.log_scale) * noise)
+
+  def metrics(
+    self, image: UInt8[Array, "b h w c"]
+  ) -> dict[str, Float[Array, " b"]]:
+    """Returns the squared error summed over pixels."""
+    return {"squared_error": pixels.squared_error(image, self.mean)}
