@@ -17,7 +17,7 @@ from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
 from vae_jax.latents import apply, quantiles
-from vae_jax.modes import evaluate, evaluate_table, options, reconstruct
+from vae_jax.modes import evaluate, evaluate_table, sample
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
 from vae_jax.training import state as state_lib
@@ -175,7 +175,7 @@ def test_no_run_is_said_in_a_sentence(tmp_path):
 def test_samples_and_reconstructions(run):
   c = restore.load_config(run)
   state = restore.load_state(run)
-  path = reconstruct.sample(c, run, options.Options())
+  path = sample.run(c, run)
   assert path.endswith("samples.png")
   images = np.load(path.replace(".png", ".npz"))["images"]
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8

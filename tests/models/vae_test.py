@@ -13,7 +13,7 @@ from vae_jax import config as config_lib
 from vae_jax import models, objectives, train
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
-from vae_jax.modes import evaluate, options, reconstruct
+from vae_jax.modes import evaluate, sample
 from vae_jax.training import build, step
 
 SHAPE = (4, 4, 1)
@@ -104,7 +104,7 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
   assert saved.data.num_labels == len(splits.label_names) > 1
   result = evaluate.evaluate(saved, str(tmp_path))
   assert np.isfinite(result["neg_elbo"])
-  path = reconstruct.sample(saved, str(tmp_path), options.Options())
+  path = sample.run(saved, str(tmp_path))
   assert np.load(path.replace(".png", ".npz"))["images"].shape[0] == 100
 
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what is read, what is marked, what is drawn."""
+"""`--mode=compare`: the table, its notes and its pictures."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def undrawn(monkeypatch):
   monkeypatch.setattr(compare, "_draw", lambda *args: None)
 
 
-def test_everything_is_written(tmp_path):
+def test_comparison_writes_table_and_pictures(tmp_path):
   runs = [_make(tmp_path / "a"), _make(tmp_path / "b", beta=4.0)]
   rows = compare.compare(runs, tmp_path / "out")
   assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -98,7 +98,7 @@ def test_everything_is_written(tmp_path):
   assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_what_does_not_compare_is_said(tmp_path, undrawn):
+def test_notes_name_checkpoints_and_features_that_differ(tmp_path, undrawn):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
   for run, name, features in ((a, "latest", "Inception"), (b, "best", "codes")):
     _evaluation(run, checkpoint=name, fidelity={"features": features})
@@ -113,7 +113,7 @@ def test_what_does_not_compare_is_said(tmp_path, undrawn):
   )
 
 
-def test_table(tmp_path, undrawn):
+def test_table_aligns_numbers_below_heads(tmp_path, undrawn):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "a_longer_name", beta=4.0)
   c = _make(tmp_path / "c", evaluated=False, validated=False)
   _evaluation(a, active_units=12, disentanglement={"mig": 0.25, "how": "x"})
@@ -141,7 +141,7 @@ def test_table(tmp_path, undrawn):
   assert cells == lines[2].replace(" elbo ", "  elbo ").split()
 
 
-def test_a_narrow_table_goes_on_below(tmp_path, undrawn):
+def test_narrow_table_continues_in_blocks(tmp_path, undrawn):
   rows = compare.compare([_make(tmp_path / "a")], tmp_path / "out")
   blocks = compare_table.table(rows, width=40).split("\n\n")
   assert len(blocks) > 2
@@ -153,7 +153,7 @@ def test_a_narrow_table_goes_on_below(tmp_path, undrawn):
   assert len(set(heads)) == len(heads) - (len(blocks) - 2)
 
 
-def test_a_run_without_evaluation_shows_its_validation(tmp_path, undrawn):
+def test_run_without_evaluation_shows_its_validation(tmp_path, undrawn):
   rows = compare.compare(
     [_make(tmp_path / "a"), _make(tmp_path / "b", evaluated=False)],
     tmp_path / "out",
@@ -168,7 +168,7 @@ def test_a_run_without_evaluation_shows_its_validation(tmp_path, undrawn):
   )
 
 
-def test_test_comes_before_validation_and_train(tmp_path, undrawn):
+def test_split_test_precedes_validation_and_train(tmp_path, undrawn):
   run = _make(tmp_path / "a", evaluated=False)
   for split, value in (("train", 1.0), ("validation", 2.0), ("test", 3.0)):
     _evaluation(run, split, neg_elbo=value, step=7)
@@ -187,14 +187,16 @@ def test_test_comes_before_validation_and_train(tmp_path, undrawn):
     ("model__likelihood__name", "gaussian"),
   ],
 )
-def test_what_is_not_comparable_is_said(tmp_path, undrawn, setting, value):
+def test_notes_name_settings_that_prevent_comparison(
+  tmp_path, undrawn, setting, value
+):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "b", **{setting: value})
   text = compare_table.table(compare.compare([a, b], tmp_path / "out"))
   (line,) = (x for x in text.splitlines() if x.startswith("Not comparable"))
   assert f"{value}: b" in line and line.endswith(".")
 
 
-def test_other_settings_are_listed_and_places_are_not(tmp_path, undrawn):
+def test_notes_list_other_settings_but_no_paths(tmp_path, undrawn):
   a = _make(tmp_path / "a", data__dir="/here", optim__learning_rate=0.01)
   b = _make(tmp_path / "b", data__dir="/there")
   text = compare_table.table(compare.compare([a, b], tmp_path / "out"))
@@ -203,7 +205,7 @@ def test_other_settings_are_listed_and_places_are_not(tmp_path, undrawn):
   )
 
 
-def test_settings_younger_or_older_than_a_run(tmp_path, undrawn):
+def test_settings_newer_or_older_than_a_run_are_read(tmp_path, undrawn):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
   path = pathlib.Path(b) / "config.json"
   saved = json.loads(path.read_text())
@@ -214,13 +216,13 @@ def test_settings_younger_or_older_than_a_run(tmp_path, undrawn):
   assert [r["settings"] for r in rows] == [{}, {"data.gone": 1}]
 
 
-def test_names_are_told_apart_and_folders_counted_once(tmp_path, undrawn):
+def test_equal_names_become_paths_and_folders_count_once(tmp_path, undrawn):
   a, b = _make(tmp_path / "x" / "run"), _make(tmp_path / "y" / "run")
   rows = compare.compare([a, b, a + "/"], tmp_path / "out")
   assert [r["name"] for r in rows] == [a, b]
 
 
-def test_values_that_are_not_finite_are_left_out(tmp_path, undrawn):
+def test_table_omits_values_that_are_not_finite(tmp_path, undrawn):
   a, b = _make(tmp_path / "a"), _make(tmp_path / "b")
   _evaluation(a, neg_elbo=None, rate=0.0)
   _evaluation(b, neg_elbo=1e30, rate=-0.0)
@@ -239,7 +241,7 @@ def test_values_that_are_not_finite_are_left_out(tmp_path, undrawn):
     (["--workdirs={a}", "--workdir={out}"], ""),
   ],
 )
-def test_command_line(tmp_path, words, said):
+def test_command_compares_or_refuses(tmp_path, words, said):
   a = _make(tmp_path / "a")
   words = [w.format(a=a, out=tmp_path / "out") for w in words]
   done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`--mode=edit`: the strip and its numbers, on a tiny run."""
+"""`--mode=edit`: strips and scores of a tiny run."""
 
 import json
 import shutil
@@ -11,16 +11,8 @@ from tests.support.smiling_model import quick_classifier
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits, train_classifier
 from vae_jax.latents import trained_model
-from vae_jax.modes import attributes, edit, options
-from vae_jax.training import experiment, restore
-
-
-@pytest.fixture(scope="module")
-def run(reference, tmp_path_factory):
-  """A workdir that may be written to, and its config."""
-  folder = tmp_path_factory.mktemp("edit") / "run"
-  shutil.copytree(reference[0], folder)
-  return restore.load_config(folder), str(folder)
+from vae_jax.modes import attributes, edit
+from vae_jax.training import experiment
 
 
 @pytest.fixture
@@ -29,21 +21,21 @@ def quick(monkeypatch):
   quick_classifier(monkeypatch)
 
 
-def edited(run, **given):
-  text = edit.edit(*run, options.Options(**given))
+def edited(run, **flags):
+  text = edit.run(*run, **flags)
   return text, dict(np.load(text.splitlines()[-1].replace(".png", ".npz")))
 
 
-def test_the_strip_and_what_is_measured(run, quick):
+def test_strips_follow_directions_and_scores_are_shares(run, quick):
   text, arrays = edited(
     run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
   )
   model = trained_model.open_run(*run)
-  found, bent = attributes.directions_of(model)
+  linear, nonlinear = attributes.directions_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
   np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
   np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
-  walked = bent.walk(arrays["code"], {"Smiling": 1.0}, arrays["strength"])
+  walked = nonlinear.walk(arrays["code"], {"Smiling": 1.0}, arrays["strength"])
   np.testing.assert_array_equal(
     arrays["curved"][:, 3], model.decode(walked[:, 3])
   )
@@ -51,7 +43,7 @@ def test_the_strip_and_what_is_measured(run, quick):
     np.testing.assert_array_equal(arrays[kind][:, 2], rebuilt)
     if kind == "curved":
       continue
-    moved = arrays["code"] + np.float32(0.5) * found.vector("Smiling", kind)
+    moved = arrays["code"] + np.float32(0.5) * linear.vector("Smiling", kind)
     np.testing.assert_array_equal(arrays[kind][:, 3], model.decode(moved))
     assert not np.array_equal(arrays[kind][:, 0], arrays[kind][:, 4])
   np.testing.assert_array_equal(arrays["pixels"][:, 2], arrays["original"])
@@ -71,7 +63,7 @@ def test_the_strip_and_what_is_measured(run, quick):
     assert picture.width > 7 * 16 and picture.height > 15 * 16
 
 
-def test_the_same_command_writes_the_same_bytes(run, quick):
+def test_second_call_writes_same_bytes(run, quick):
   folder = trained_model.open_run(*run).workdir
   made = []
   for _ in range(2):
@@ -94,8 +86,9 @@ def test_attributes_combine_with_their_weights(run):
     images="data:test:4",
   )
   model = trained_model.open_run(*run)
-  found = attributes.directions_of(model)[0]
-  vector = 2 * found.vector("Smiling", "mean") - found.vector("Bangs", "mean")
+  linear, _ = attributes.directions_of(model)
+  vector = 2 * linear.vector("Smiling", "mean")
+  vector -= linear.vector("Bangs", "mean")
   np.testing.assert_array_equal(
     arrays["mean"][:, 1], model.decode(arrays["code"] + vector)
   )
@@ -103,7 +96,7 @@ def test_attributes_combine_with_their_weights(run):
   assert (model.workdir / "edit" / "Smiling_2_Bangs_-1.png").exists()
 
 
-def test_an_own_photo_is_edited(run, tmp_path):
+def test_photo_is_edited(run, tmp_path):
   path = tmp_path / "me.jpg"
   Image.new("RGB", (90, 60), (200, 120, 80)).save(path)
   _, arrays = edited(
@@ -113,7 +106,7 @@ def test_an_own_photo_is_edited(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "given, said",
+  "flags, message",
   [
     ({}, "needs an attribute"),
     ({"attribute": "Smilng"}, "did you mean Smiling"),
@@ -133,21 +126,21 @@ def test_an_own_photo_is_edited(run, tmp_path):
     ({"attribute": "Smiling", "images": "nope.jpg"}, "nope.jpg"),
   ],
 )
-def test_wrong_options_get_one_sentence(run, given, said):
-  with pytest.raises(ConfigError, match=said.replace("|", r"\|")) as caught:
-    edit.edit(*run, options.Options(**given))
+def test_wrong_flags_are_refused(run, flags, message):
+  with pytest.raises(ConfigError, match=message.replace("|", r"\|")) as caught:
+    edit.run(*run, **flags)
   assert "\n" not in str(caught.value)
 
 
 def test_strengths_hold_zero_and_both_ends():
-  made = edit.strengths("-3:3:0.1")
+  made = edit.parse_strengths("-3:3:0.1")
   assert len(made) == 61 and made[30] == 0 and made[-1] == 3
   np.testing.assert_allclose(np.diff(made), 0.1)
 
 
-def test_the_exact_factor_is_the_target_where_there_is_one(run, quick):
+def test_target_is_the_drawn_factor_if_there_is_one(run, quick):
   classifier = train_classifier.load_or_train(experiment.build(run[0]))
-  assert edit._target(classifier, "Narrow_Eyes") == attribute_edits.Target(
+  assert edit.target_of(classifier, "Narrow_Eyes") == attribute_edits.Target(
     "Narrow_Eyes", "eye_open", -1
   )
-  assert edit._target(classifier, "Bangs") == attribute_edits.Target("Bangs")
+  assert edit.target_of(classifier, "Bangs") == attribute_edits.Target("Bangs")

@@ -1,7 +1,6 @@
-"""Codes in a plane: what is computed, drawn and handed to TensorBoard."""
+"""`--mode=embed`: planes, pictures and TensorBoard's projector."""
 
 import pathlib
-import shutil
 import sys
 
 import numpy as np
@@ -10,15 +9,13 @@ import pytest
 from tests.figures import projector_test
 from vae_jax import config as config_lib
 from vae_jax.latents import trained_model
-from vae_jax.modes import embed, options
+from vae_jax.modes import embed
 from vae_jax.training import experiment, restore
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, reference):
-  folder = tmp_path_factory.mktemp("embed") / "run"
-  shutil.copytree(reference[0], folder)
-  return folder
+@pytest.fixture
+def folder(run):
+  return run[1]
 
 
 @pytest.fixture
@@ -29,10 +26,10 @@ def no_umap(monkeypatch):
 def _embed(folder, split="test", **flags):
   config = restore.load_config(folder)
   config.eval.split = split
-  return embed.embed(config, str(folder), options.Options(**flags))
+  return embed.run(config, str(folder), **flags)
 
 
-def test_principal_components_of_a_line_and_its_width():
+def test_pca_finds_a_line_and_its_width():
   rng = np.random.RandomState(0)
   along, across = rng.randn(2, 500)
   # 3 along (0.6, 0, -0.8), whose largest weight is negative: it is turned.
@@ -46,14 +43,14 @@ def test_principal_components_of_a_line_and_its_width():
   np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
 
 
-def test_one_dimension_is_drawn_as_a_line():
+def test_pca_of_one_dimension_is_a_line():
   codes = np.float32([[1], [2], [6]])
   points, shares = embed.pca(codes)
   np.testing.assert_allclose(points, [[-2, 0], [-1, 0], [3, 0]], atol=1e-6)
   np.testing.assert_allclose(shares, [1, 0])
 
 
-def test_attributes_that_the_plane_tells_come_first():
+def test_best_explained_attributes_come_first():
   rng = np.random.RandomState(0)
   points = rng.randn(400, 2)
   labels = np.stack(
@@ -65,7 +62,7 @@ def test_attributes_that_the_plane_tells_come_first():
     ],
     axis=1,
   ).astype(np.uint8)
-  seen = embed.best_seen(points, labels, ("none", "both", "all", "second"))
+  seen = embed.best_explained(points, labels, ("none", "both", "all", "second"))
   order = [c.title.partition(",")[0] for c in seen]
   assert order == ["both", "second", "none", "all"]
   assert seen[0].names == ("not both", "both")
@@ -75,14 +72,14 @@ def test_attributes_that_the_plane_tells_come_first():
   assert told == pytest.approx(2 / np.pi, abs=0.04)
 
 
-def test_what_is_written(run, no_umap):
-  said = _embed(run)
+def test_files_hold_codes_and_labels(folder, no_umap):
+  said = _embed(folder)
   assert "UMAP is left out, since umap-learn is not installed" in said
   for line in said.splitlines():
     if line.endswith((".npz", ".png")):
       assert pathlib.Path(line).exists()
-  found = np.load(run / "embed" / "test.npz")
-  model = trained_model.open_run(restore.load_config(run), str(run))
+  found = np.load(folder / "embed" / "test.npz")
+  model = trained_model.open_run(restore.load_config(folder), str(folder))
   source = model.experiment.source("test")
   data = source.fetch(np.arange(len(source)))
   np.testing.assert_allclose(
@@ -95,16 +92,16 @@ def test_what_is_written(run, no_umap):
   assert "umap" not in found
 
 
-def test_twice_is_the_same(run, no_umap):
-  _embed(run)
-  folder = run / "embed"
-  before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-  _embed(run)
+def test_second_call_writes_same_bytes(folder, no_umap):
+  _embed(folder)
+  written = folder / "embed"
+  before = {p: p.read_bytes() for p in written.rglob("*") if p.is_file()}
+  _embed(folder)
   assert {p: p.read_bytes() for p in before} == before
 
 
 @pytest.mark.slow
-def test_umap_keeps_clusters_apart_and_is_always_the_same():
+def test_umap_separates_clusters_and_is_deterministic():
   pytest.importorskip("umap")
   rng = np.random.RandomState(0)
   centre = np.repeat([[0.0] * 5, [20.0] * 5], 50, axis=0)
@@ -119,24 +116,24 @@ def test_umap_keeps_clusters_apart_and_is_always_the_same():
 @pytest.mark.parametrize(
   "codes, said", [(3, "more than 15"), (20, "umap-learn")]
 )
-def test_why_there_is_no_umap(codes, said, no_umap):
+def test_umap_refuses_with_a_reason(codes, said, no_umap):
   with pytest.raises(config_lib.ConfigError, match=said):
     embed.umap(np.zeros((codes, 2), np.float32))
 
 
-def test_an_attribute_that_is_not_there(run):
+def test_unknown_attribute_is_refused(folder):
   with pytest.raises(config_lib.ConfigError, match="did you mean 'Smiling'"):
-    _embed(run, attribute="Smilng")
+    _embed(folder, attribute="Smilng")
 
 
-def test_a_run_reaches_the_projector(run, no_umap):
-  _embed(run)
+def test_projector_shows_codes_and_images_of_a_run(folder, no_umap):
+  _embed(folder)
   rows, sprite, size = projector_test.read_projector(
-    run / "embed" / "projector"
+    folder / "embed" / "projector"
   )
   assert size == [16, 16]
   assert "Smiling" in rows["metadata_path"][0]
-  source = experiment.build(restore.load_config(run)).source("test")
+  source = experiment.build(restore.load_config(folder)).source("test")
   first = source.fetch(np.arange(1))["image"][0, ..., 0]
   np.testing.assert_array_equal(np.asarray(sprite)[:16, :16], first)
   assert len(rows["tensor_path"]) == len(source)

@@ -1,4 +1,4 @@
-"""The whole evaluation: every part that can be made, and why not the others."""
+"""`--mode=evaluate`: every part, or the reason why it is missing."""
 
 import json
 
@@ -40,7 +40,7 @@ def result(reference):
   return folder, evaluate.evaluate(c, str(folder))
 
 
-def test_every_part_is_there(result):
+def test_result_holds_every_part(result):
   folder, found = result
   assert "not_made" not in found
   assert found["importance_samples"] == 3
@@ -61,7 +61,7 @@ def test_every_part_is_there(result):
   assert len(per_dimension["aggregate_mean"]) == 3
 
 
-def test_the_table_has_a_line_for_every_number(result):
+def test_table_has_a_line_for_every_number(result):
   _, found = result
   lines = evaluate_table.table(found).splitlines()
   by_name = {line.split()[0]: line for line in lines}
@@ -73,7 +73,7 @@ def test_the_table_has_a_line_for_every_number(result):
   assert "[[" not in evaluate_table.table(found)
 
 
-def test_what_cannot_be_made_is_said_and_the_rest_is_made(reference):
+def test_missing_part_has_a_reason_and_the_others_remain(reference):
   folder, _ = reference
   c = _config(folder, eval__fidelity=True, eval__importance_samples=2)
   c.eval.features.name = "no_such_features"
@@ -84,13 +84,13 @@ def test_what_cannot_be_made_is_said_and_the_rest_is_made(reference):
   assert "active_units" in found
 
 
-def test_factors_that_are_not_there(reference, monkeypatch):
+def test_missing_factors_have_a_reason(reference, monkeypatch):
   folder, _ = reference
 
   def none(*args, **kwargs):
     raise datasets.DataError("there are none")
 
-  monkeypatch.setattr(evaluate.factors, "read", none)
+  monkeypatch.setattr(evaluate.ground_truth, "read", none)
   found = evaluate.evaluate(
     _config(folder, eval__disentanglement=True), str(folder)
   )
@@ -98,7 +98,7 @@ def test_factors_that_are_not_there(reference, monkeypatch):
   assert found["neg_elbo"] > 0
 
 
-def test_samples_over_devices_are_those_of_the_pictures(reference):
+def test_samples_over_devices_equal_those_of_figures(reference):
   folder, state = reference
   c = _config(folder, eval__batch_size=24)
   run = experiment.build(c)

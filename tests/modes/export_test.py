@@ -1,4 +1,4 @@
-"""An exported model is the model, wherever it is opened."""
+"""`--mode=export`: programs and weights equal the model."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.latents import directions, trained_model
-from vae_jax.modes import export, options
+from vae_jax.modes import export
 from vae_jax.training import build, experiment, restore
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -83,12 +83,12 @@ _LECTURE = [
     *(pytest.param(*v, marks=pytest.mark.slow) for v in _LECTURE),
   ],
 )
-def test_all_networks(shape, nets):
+def test_programs_return_same_bits_for_all_networks(shape, nets):
   _assert_same_bits(_model(shape, **nets))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])
-def test_all_batch_sizes(chunk):
+def test_programs_return_same_bits_for_all_batch_sizes(chunk):
   nets = _nets("conv", "conv", channels=(4, 8))
   _assert_same_bits(_model((8, 8, 1), chunk, **nets))
 
@@ -104,7 +104,7 @@ def test_all_batch_sizes(chunk):
     ((4, 4, 1), {"model__dtype": "bfloat16"}),
   ],
 )
-def test_every_part_has_a_program(shape, settings):
+def test_programs_exist_for_every_part(shape, settings):
   model = _model(shape, **settings)
   latent_dim = model.config.model.latent_dim
   for name, program in export.programs(model).items():
@@ -125,7 +125,7 @@ def test_every_part_has_a_program(shape, settings):
 @pytest.mark.parametrize(
   "kind, label", [("label", [0, 2, 1]), ("attributes", np.eye(3))]
 )
-def test_a_conditional_model_is_given_labels(kind, label):
+def test_programs_of_a_conditional_model_take_labels(kind, label):
   model = _model((4, 4, 1), model__condition=kind, data__num_labels=3)
   label = np.asarray(label, np.int32)
   _assert_same_bits(model, (label,))
@@ -135,20 +135,18 @@ def test_a_conditional_model_is_given_labels(kind, label):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, reference):
-  """A run, exported."""
-  folder = tmp_path_factory.mktemp("export") / "run"
-  shutil.copytree(reference[0], folder)
-  config = restore.load_config(folder)
-  export.export(config, str(folder), options.Options())
+def exported(run):
+  """A run, exported and open."""
+  config, folder = run
+  export.run(config, str(folder))
   return trained_model.open_run(config, str(folder), chunk=3)
 
 
-def test_another_process_edits_a_face_without_this_package(run, tmp_path):
-  image = run.experiment.source("test").fetch(np.arange(3))["image"]
+def test_process_without_this_package_edits_a_face(exported, tmp_path):
+  image = exported.experiment.source("test").fetch(np.arange(3))["image"]
   np.save(tmp_path / "image.npy", image)
   folder = tmp_path / "elsewhere"
-  shutil.copytree(run.workdir / "export", folder)
+  shutil.copytree(exported.workdir / "export", folder)
   script = f"""
 import json, sys
 sys.path.insert(0, {str(folder)!r})
@@ -170,30 +168,32 @@ assert not {{"vae_jax", "flax", "ml_collections"}} & set(sys.modules)
     [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True
   )
   made = np.load(tmp_path / "made.npz")
-  code = run.encode(image)
-  found = directions.load(run.workdir / "attributes" / "directions.npz")
-  edited = run.decode(code + 2 * found.vector("Smiling", "balanced"))
+  code = exported.encode(image)
+  found = directions.load(exported.workdir / "attributes" / "directions.npz")
+  edited = exported.decode(code + 2 * found.vector("Smiling", "balanced"))
   np.testing.assert_array_equal(made["code"], code)
-  np.testing.assert_array_equal(made["plain"], run.decode(code))
+  np.testing.assert_array_equal(made["plain"], exported.decode(code))
   np.testing.assert_array_equal(made["edited"], edited)
   assert not np.array_equal(made["plain"], made["edited"])
 
 
-def test_the_loader_is_as_short_as_promised(run):
-  text = (run.workdir / "export" / "load.py").read_text()
+def test_loader_has_at_most_ten_lines(exported):
+  text = (exported.workdir / "export" / "load.py").read_text()
   assert len(text.splitlines()) <= 10
 
 
-def test_weights_are_those_of_the_checkpoint(run):
-  weights = safetensors.load_file(run.workdir / "export/weights.safetensors")
-  params = restore.load_params(run.workdir)
+def test_weights_equal_the_checkpoint(exported):
+  weights = safetensors.load_file(
+    exported.workdir / "export/weights.safetensors"
+  )
+  params = restore.load_params(exported.workdir)
   np.testing.assert_array_equal(
     weights["decoder/Dense_1/kernel"], params["decoder"]["Dense_1"]["kernel"]
   )
   assert len(weights) == len(jax.tree.leaves(params))
 
 
-def test_batch_statistics_are_among_the_weights():
+def test_weights_include_batch_statistics():
   model = _model((8, 8, 1), **_nets("conv", "conv", channels=(4,)))
   weights = safetensors.load(export.weights(model))
   statistics = model.variables["batch_stats"]["encoder"]
@@ -205,8 +205,8 @@ def test_batch_statistics_are_among_the_weights():
   assert len(weights) == len(jax.tree.leaves(model.variables))
 
 
-def test_the_card_says_what_was_exported(run):
-  card = json.loads((run.workdir / "export" / "card.json").read_text())
+def test_card_describes_the_model(exported):
+  card = json.loads((exported.workdir / "export" / "card.json").read_text())
   assert card["step"] == 20
   assert not card["averaged_weights"]
   assert card["latent_dim"] == 3
@@ -214,22 +214,22 @@ def test_the_card_says_what_was_exported(run):
   assert card["preprocessing"]["resize"] == 16
   assert card["encoder.bin"]["output"]["shape"] == ["b", 3]
   # Nothing of where things lie here.
-  assert run.config.data.dir not in json.dumps(card)
+  assert exported.config.data.dir not in json.dumps(card)
   again = config_lib.from_json(json.dumps(card["config"]))
-  assert not config_lib.differences(run.config, again)
-  programs = (run.workdir / "export").glob("*.bin")
+  assert not config_lib.differences(exported.config, again)
+  programs = (exported.workdir / "export").glob("*.bin")
   assert not any(b"vae_jax/" in path.read_bytes() for path in programs)
 
 
-def test_twice_is_the_same(run):
-  folder = run.workdir / "export"
+def test_second_export_writes_same_bytes(exported):
+  folder = exported.workdir / "export"
   before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-  export.export(run.config, str(run.workdir), options.Options())
+  export.run(exported.config, str(exported.workdir))
   assert {n: (folder / n).read_bytes() for n in before} == before
 
 
 @pytest.mark.parametrize("module", ["flatbuffers", "safetensors.numpy"])
-def test_a_missing_package_is_said_in_a_sentence(module, run, monkeypatch):
+def test_missing_package_is_refused(module, exported, monkeypatch):
   monkeypatch.setitem(sys.modules, module, None)
   with pytest.raises(config_lib.ConfigError, match=r"\[export\]"):
-    export.export(run.config, "/nowhere", options.Options())
+    export.run(exported.config, "/nowhere")

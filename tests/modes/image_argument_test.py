@@ -1,4 +1,4 @@
-"""Which images a mode works on, as a person says it."""
+"""`--images`: selections of the data set and of files."""
 
 import io
 
@@ -47,7 +47,7 @@ def levels(selection):
   return selection.image.mean(axis=(1, 2, 3)).tolist()
 
 
-def test_of_the_data_set(model):
+def test_selection_of_a_split_equals_its_source(model):
   found = select(model, "data:validation:3,5, 9-11")
   index = np.array([3, 5, 9, 10, 11])
   data = model.experiment.source("validation").fetch(index)
@@ -57,13 +57,13 @@ def test_of_the_data_set(model):
   assert len(found) == 5
 
 
-def test_the_default_fits_a_small_split(model):
+def test_default_ignores_positions_beyond_a_small_split(model):
   count = len(model.experiment.source("test"))
   found = select(model, None, f"data:test:{count - 2}-{count + 9}")
   assert found.name == (f"test {count - 2}", f"test {count - 1}")
 
 
-def test_files(model, folder):
+def test_selection_of_files_is_ordered_by_name(model, folder):
   found = select(model, "*.png")
   assert found.name == ("a.png", "b.png", "c[1].png")
   assert levels(found) == [20, 10, 30]
@@ -72,7 +72,7 @@ def test_files(model, folder):
   assert levels(select(model, str(folder / "?.png"))) == [20, 10]
 
 
-def test_several_joined(model, folder):
+def test_selections_are_joined(model, folder):
   found = select(model, "data:test:1 | b.png|data:train:0")
   assert found.name == ("test 1", "b.png", "train 0")
   assert found.label is None
@@ -82,7 +82,7 @@ def test_several_joined(model, folder):
   )
 
 
-def test_as_the_model_is_given_them(conditional):
+def test_selection_is_binarized_as_in_evaluation(conditional):
   found = select(conditional, "data:test:4-6")
   index = np.arange(4, 7, dtype=np.int32)
   data = conditional.experiment.source("test").fetch(index)
@@ -93,7 +93,7 @@ def test_as_the_model_is_given_them(conditional):
   np.testing.assert_array_equal(found.label, data["label"])
 
 
-def test_an_upload(model, conditional):
+def test_upload_is_read_or_refused(model, conditional):
   buffer = io.BytesIO()
   Image.new("RGB", (30, 50), (40, 40, 40)).save(buffer, "webp", lossless=True)
   found = image_argument.photo(model, buffer.getvalue(), "me.webp")
@@ -127,19 +127,19 @@ def test_an_upload(model, conditional):
     ("words.txt", "words.txt is no picture that can be read"),
   ],
 )
-def test_wrong_words(model, folder, text, said):
+def test_wrong_selections_are_refused(model, folder, text, said):
   (folder / "words.txt").write_text("hello")
   with pytest.raises(ConfigError) as caught:
     select(model, text)
   assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_photo_has_no_label(conditional, folder):
+def test_conditional_model_refuses_photos(conditional, folder):
   with pytest.raises(ConfigError, match=r"a.png has no label.*=label"):
     select(conditional, "data:test:0 | a.png")
 
 
-def test_a_photo_is_cut_as_the_images_of_the_data_set(model, folder):
+def test_photo_is_cropped_like_the_data_set(model, folder):
   config = model.config.copy_and_resolve_references()
   config.data.crop = 32  # Of 64 x 64 drawn faces: half of each side.
   photo = np.zeros((48, 64), np.uint8)

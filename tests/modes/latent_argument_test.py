@@ -1,4 +1,4 @@
-"""Codes as a person gives them."""
+"""`--latent`: codes as numbers and in files."""
 
 import json
 
@@ -20,7 +20,7 @@ def refusal(text, dim=3):
 
 
 @pytest.mark.parametrize("text", ["0.5,-2,1e-3", " 0.5, -2 ,0.001"])
-def test_numbers(text):
+def test_numbers_are_codes(text):
   found = latent_argument.read(text, 3)
   assert found.dtype == np.float32
   np.testing.assert_array_equal(found, np.float32(ONE))
@@ -28,7 +28,7 @@ def test_numbers(text):
 
 
 @pytest.mark.parametrize("values", [ONE[0], ONE, TWO])
-def test_files(tmp_path, values):
+def test_files_hold_codes(tmp_path, values):
   expected = np.float32(values).reshape(-1, 3)
 
   def check(name):
@@ -60,11 +60,11 @@ def test_files(tmp_path, values):
     ("nothing.npy", "nothing.npy cannot be read: No such file"),
   ],
 )
-def test_wrong_words(text, said):
+def test_wrong_text_is_refused(text, said):
   assert said in refusal(text)
 
 
-def test_many_numbers_are_said_to_be_more():
+def test_message_shortens_long_codes():
   assert "32 numbers, as 0,0,0,..., or" in refusal(None, 32)
 
 
@@ -90,13 +90,13 @@ def test_many_numbers_are_said_to_be_more():
     ("[" * 100_000, "is no .json file"),
   ],
 )
-def test_wrong_json(tmp_path, content, said):
+def test_wrong_json_is_refused(tmp_path, content, said):
   path = tmp_path / "code.json"
   path.write_text(content)
   assert said in refusal(str(path))
 
 
-def test_nothing_in_a_file_is_run(tmp_path):
+def test_pickles_are_not_loaded(tmp_path):
   class Harmful:
     def __reduce__(self):
       return (tmp_path / "harm").write_text, ("done",)
@@ -110,7 +110,7 @@ def test_nothing_in_a_file_is_run(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_damaged_files(tmp_path, suffix):
+def test_damaged_files_are_refused(tmp_path, suffix):
   path = tmp_path / f"code.{suffix}"
   np.savez_compressed(tmp_path / "code.npz", latent=np.arange(1000.0))
   np.save(tmp_path / "code.npy", np.arange(1000.0))

@@ -1,4 +1,4 @@
-"""The lesson's runs, its numbers and its picture."""
+"""`--mode=lesson`: its runs and its numbers."""
 
 import json
 
@@ -9,7 +9,7 @@ from scipy.spatial import distance as scipy_distance
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.evaluate import distances
-from vae_jax.modes import lesson, options
+from vae_jax.modes import lesson
 from vae_jax.training import metrics, restore
 
 RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
@@ -22,10 +22,7 @@ def _config(faces_dir):
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory, faces_dir):
   folder = tmp_path_factory.mktemp("lesson")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lesson, "_LATENTS", (4,))
-    said = lesson.lesson(_config(faces_dir), str(folder), options.Options())
-    yield folder, said
+  return folder, lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
 
 
 def _images(rng, count, mean, scale):
@@ -34,7 +31,7 @@ def _images(rng, count, mean, scale):
   return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def test_the_ruler_on_normal_pixels():
+def test_ruler_measures_normal_pixels_by_closed_forms():
   rng = np.random.RandomState(0)
   train = _images(rng, 3000, 128, 10)
   ruler = lesson.Ruler(train, _images(rng, 2000, 128, 10))
@@ -54,7 +51,7 @@ def test_the_ruler_on_normal_pixels():
   assert middle["distance"] == pytest.approx(16 * 10**2 / 255**2, rel=0.1)
 
 
-def test_only_the_first_components_count():
+def test_ruler_uses_fifty_components():
   rng = np.random.RandomState(0)
   # 20 x 20 pixels that vary much, of which 50 components are not all.
   images = rng.randint(0, 256, (300, 20, 20, 1)).astype(np.uint8)
@@ -66,7 +63,7 @@ def test_only_the_first_components_count():
   assert measured["nearest"] == 0
 
 
-def test_nearest_distances_are_those_of_all_pairs():
+def test_nearest_distances_equal_all_pairs():
   rng = np.random.RandomState(0)
   x, y = rng.randn(30, 5), rng.randn(40, 5)
   pairs = scipy_distance.cdist(x, y)
@@ -86,7 +83,7 @@ def test_blocks_change_no_nearest_distance(monkeypatch):
   np.testing.assert_allclose(distances.nearest_other(x), whole[1])
 
 
-def test_runs_that_differ_in_kind_and_size_alone(taught, faces_dir):
+def test_runs_differ_in_kind_and_size_alone(taught, faces_dir):
   folder, _ = taught
   plain = _config(faces_dir)
   for name in RUNS:
@@ -148,12 +145,12 @@ def test_what_is_written_and_said(taught):
   assert (folder / "lesson" / "lesson.png").exists()
 
 
-def test_a_lesson_that_was_given_is_not_trained_again(taught, faces_dir):
+def test_second_lesson_trains_nothing(taught, faces_dir):
   folder, said = taught
   files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
   before = [path.read_bytes() for path in files]
   rows = {name: metrics.read_rows(folder / name) for name in RUNS}
-  again = lesson.lesson(_config(faces_dir), str(folder), options.Options())
+  again = lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
   assert again == said
   assert [path.read_bytes() for path in files] == before
   assert {name: metrics.read_rows(folder / name) for name in RUNS} == rows
@@ -163,5 +160,5 @@ def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):
   c = _config(faces_dir)
   c.eval.num_samples = 5
   with pytest.raises(config_lib.ConfigError, match="at least 20"):
-    lesson.lesson(c, str(tmp_path), options.Options())
+    lesson.run(c, str(tmp_path))
   assert not list(tmp_path.iterdir())

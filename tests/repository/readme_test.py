@@ -1,6 +1,5 @@
 """Every path, command, flag and name in the README exists."""
 
-import dataclasses
 import pathlib
 import re
 import shlex
@@ -9,8 +8,8 @@ import types
 import pytest
 
 from vae_jax import config as config_lib
-from vae_jax import objectives
-from vae_jax.modes import options
+from vae_jax import modes, objectives
+from vae_jax.config import flags
 from vae_jax.objectives import elbo
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -18,14 +17,7 @@ TEXT = (ROOT / "README.md").read_text()
 TABLE = re.search(r"\| `config\.objective\.name`.*?\n\n", TEXT, re.S).group()
 COMMANDS = re.findall(r"^ {4,}((?:python|pip) .*)$", TEXT, re.M)
 
-FLAGS = {field.name for field in dataclasses.fields(options.Options)} | {
-  "mode",
-  "workdir",
-  "workdirs",
-  "seed",
-  "temperature",
-  "help",
-}
+FLAGS = {*flags.MODE_FLAGS, "mode", "workdir", "seed", "help"}
 
 
 def test_linked_and_quoted_paths_exist():
@@ -45,10 +37,10 @@ def test_modes_are_given_what_they_read():
     named = dict(w[2:].partition("=")[::2] for w in words)
     mode = named.get("mode", "train")
     told.add(mode)
-    given = set(named) & {f.name for f in dataclasses.fields(options.Options)}
-    assert given <= set(options.READS[mode]), command
+    given = set(named) & set(flags.MODE_FLAGS)
+    assert given <= set(modes.table()[mode].flags), command
   # `decode` and `manifold` are of models with two latents.
-  assert set(options.READS) - told <= {"decode", "manifold"}
+  assert set(modes.table()) - told <= {"decode", "manifold"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

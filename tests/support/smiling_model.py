@@ -102,7 +102,7 @@ def smiling_model(data_dir, folder):
   )
   storage.write_json(
     folder / "attributes" / "made_from.json",
-    {"made_from": attributes.made_from(model)},
+    {"made_from": attributes.fingerprint(model)},
   )
   return model
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from vae_jax import modes
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -29,6 +31,8 @@ def test_help_explains_modes_and_gives_examples():
     assert word in done.stdout
   examples = [x for x in done.stdout.splitlines() if "  python -m" in x]
   assert len(examples) == 4
+  for mode in modes.table().values():
+    assert f"  {mode.name:<12} {mode.summary}\n" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,10 @@ def test_help_explains_modes_and_gives_examples():
     (["--config=configs/nope.py"], "There is no config file configs/nope.py"),
     (["--config=configs/iwae_mnist.py:shrt"], "allowed are full, short"),
     (["--config=configs/mnist.py:short"], "configs/mnist.py has no variants"),
-    (["--config=configs/mnist.py", "--mode=trian"], "train|evaluate"),
+    (
+      ["--config=configs/mnist.py", "--mode=trian"],
+      "'trian'; did you mean train? Allowed are",
+    ),
     (["--config=configs/mnist.py", "--config.sed=1"], "mean config.seed"),
     (["--config=configs/mnist.py", "--config.seed=a"], "config.seed=a"),
     (["--config=configs/mnist.py", "train"], "'train' is no flag"),

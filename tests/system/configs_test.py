@@ -14,7 +14,7 @@ from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
-from vae_jax.modes import evaluate, options, reconstruct
+from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import devices, job
 from vae_jax.training import build, metrics, optim, restore
 
@@ -197,7 +197,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
   saved.eval.features.name = "encoder"
   saved.eval.features.args.workdir = str(tmp_path)
   evaluate.evaluate(saved, str(tmp_path))
-  reconstruct.sample(saved, str(tmp_path), options.Options())
+  sample.run(saved, str(tmp_path))
   devices.initialize(config.train.compilation_cache_dir)
   monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: None)
   job.start(config)

@@ -11,8 +11,7 @@ import pytest
 from tests.support import jobs
 from tests.support.tiny import assert_same, tiny_config
 from vae_jax import train
-from vae_jax.modes import evaluate, reconstruct
-from vae_jax.modes import options as options_lib
+from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import staging, storage, transfer
 from vae_jax.training import checkpoint, metrics, restore
 
@@ -162,7 +161,7 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   for workdir in (there, here):
     config = restore.load_config(workdir)
     evaluate.evaluate(config, workdir)
-    reconstruct.sample(config, workdir, options_lib.Options(count=8))
+    sample.run(config, workdir, count=8)
   for name in (
     "eval/test.json",
     "figures/samples.npz",

@@ -1,21 +1,25 @@
-"""The command line: flags parsed, and whatever is wrong said in one sentence."""
+"""The flags of the command line, their parser, and the exit codes."""
 
 import errno
 import pathlib
 import re
 import sys
-from typing import NoReturn
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import flags
+from ml_collections import config_flags
 
 from vae_jax import config as config_lib
+from vae_jax.config import ConfigError
 
-# What the shell's own commands use.
-EXIT_WRONG_INPUT = 2
-EXIT_CTRL_C = 130
+# Codes of the shell's own commands.
+_EXIT_WRONG_INPUT = 2
 EXIT_STORAGE = 74
-# What the system says of disks that are full, read-only or broken.
-STORAGE_ERRORS = (
+_EXIT_CTRL_C = 130
+# Errors of a disk that is full, read-only or broken.
+_STORAGE_ERRORS = (
   errno.EACCES,
   errno.EDQUOT,
   errno.EFBIG,
@@ -24,61 +28,242 @@ STORAGE_ERRORS = (
   errno.EROFS,
 )
 
+CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "File with get_config(), such as configs/faces.py, or a variant of it, such "
+  "as configs/iwae_mnist.py:short.",
+  # New keys are accepted for `args` nodes; all others are checked below.
+  lock_config=False,
+  accept_new_attributes=True,
+)
+MODE = flags.DEFINE_string("mode", "train", "Mode to run (default train).")
+WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Folder or address of the run (default runs/<name of the config file>"
+  "[_<variant>]).",
+)
+SEED = flags.DEFINE_integer(
+  "seed",
+  None,
+  "Random seed for modes of a trained run; overrides config.sample.seed and "
+  "config.eval.seed.",
+)
+COORDINATOR = flags.DEFINE_string(
+  "coordinator",
+  None,
+  "HOST:PORT of process 0, where processes meet (default: detected).",
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Number of processes in the job (default: detected)."
+)
+PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Index of this process, from 0 (default: detected)."
+)
+# Keyword arguments of the `run` of one mode or several.
+_OF_MODES = (
+  flags.DEFINE_list(
+    "workdirs", None, "Folders of the runs to compare, separated by commas."
+  ),
+  flags.DEFINE_float(
+    "temperature",
+    None,
+    "Factor on the prior's standard deviation; overrides "
+    "config.sample.temperature.",
+  ),
+  flags.DEFINE_string(
+    "images",
+    None,
+    "Images to use: data:test:0-7, me.jpg or 'folder/*.png'; | joins several.",
+  ),
+  flags.DEFINE_string(
+    "latent",
+    None,
+    "Code to decode: numbers such as 0.0,0.03, or a file (.json, .npy, .npz).",
+  ),
+  flags.DEFINE_integer(
+    "steps",
+    None,
+    "Images along each path, or side of a manifold, 2 to 100 (default 9, "
+    "manifold 20).",
+  ),
+  flags.DEFINE_string(
+    "attribute",
+    None,
+    "Attribute to edit, such as Smiling or Smiling=2,Eyeglasses=-1, or to "
+    "color points by.",
+  ),
+  flags.DEFINE_string(
+    "strength",
+    None,
+    "Strengths of the edit, as FIRST:LAST:STEP (default -3:3:0.5).",
+  ),
+  flags.DEFINE_string(
+    "direction",
+    None,
+    "Kinds of latent direction to use (default mean,balanced,probe,curved).",
+  ),
+  flags.DEFINE_integer(
+    "examples",
+    None,
+    "Number of test images that the edit is measured on; 0 = not measured "
+    "(default 200).",
+  ),
+  flags.DEFINE_integer("count", None, "Number of samples (default 100)."),
+  flags.DEFINE_bool("individual", None, "Write one PNG for each sample."),
+  flags.DEFINE_string("host", None, "Address to serve at (default 127.0.0.1)."),
+  flags.DEFINE_integer(
+    "port",
+    None,
+    "Port to serve at; 0 = any free one (default: the first free one from "
+    "7860).",
+  ),
+  flags.DEFINE_float(
+    "seconds",
+    None,
+    "Duration of the measurement in seconds (default 15).",
+    lower_bound=0.0,
+  ),
+)
+_OF_ALL = (CONFIG, MODE, WORKDIR, SEED, COORDINATOR, NUM_PROCESSES, PROCESS_ID)
+MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
 
-def parse(argv: list[str]) -> list[str]:
-  """Parses flags; whatever is wrong with them is said in one sentence."""
-  if {"--help", "-h", "-help"} & set(argv[1:]):
-    # absl's own --help ends with 1, as if it had failed.
-    app.usage(shorthelp=True, writeto_stdout=True)
-    sys.exit(0)
-  try:
-    for word in argv[1:]:
-      path = re.match(r"--(?:no)?config\.([\w.]+)", word)
-      if path:
-        config_lib.check_path(path.group(1))
-    file, _, variant = _config_path(argv).partition(":")
-    settings = [word for word in argv[1:] if word.startswith("--config.")]
-    if settings and not file:
-      raise config_lib.ConfigError(
-        f"{settings[0]} needs --config=FILE, such as configs/faces.py, beside "
-        "it."
+
+def given() -> dict[str, Any]:
+  """Returns the values of the flags of modes that are set, by name."""
+  values = {flag.name: flag.value for flag in _OF_MODES}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def check(mode: str, needs: str) -> None:
+  """Raises a ConfigError if --config, --workdir or --seed do not fit a mode.
+
+  Args:
+    mode: its name.
+    needs: "run", "config" or "nothing"; see `vae_jax.modes`.
+  """
+  if needs == "nothing" and CONFIG.value is not None:
+    raise ConfigError(f"--config is not for --mode={mode}.")
+  if needs != "nothing" and CONFIG.value is None:
+    if WORKDIR.value is None:
+      raise ConfigError(
+        "Name a config, as --config=configs/faces.py, or --help."
       )
-    if file and not pathlib.Path(file).is_file():
-      raise config_lib.ConfigError(f"There is no config file {file}.")
+    if needs == "config":
+      raise ConfigError(
+        f"--mode={mode} needs a config, as --config=configs/faces.py."
+      )
+  if needs != "run" and SEED.value is not None:
+    hint = ", which reads --config.sample.seed" if needs == "config" else ""
+    raise ConfigError(f"--seed is not for --mode={mode}{hint}.")
+
+
+def workdir(prefix: str) -> str:
+  """Returns --workdir, or its default.
+
+  Args:
+    prefix: start of the default's name.
+  """
+  if WORKDIR.value is not None:
+    return WORKDIR.value
+  path = flags.FLAGS["config"].config_filename or ""
+  file, _, variant = path.partition(":")
+  name = "_".join(filter(None, [prefix, pathlib.Path(file).stem, variant]))
+  return str(pathlib.Path("runs") / name)
+
+
+def overrides() -> dict[str, Any]:
+  """Returns the settings that the flags override, by dotted path."""
+  values = {}
+  if CONFIG.value is not None:
+    values |= config_flags.get_override_values(flags.FLAGS["config"])
+  if SEED.value is not None:
+    values |= {"sample.seed": SEED.value, "eval.seed": SEED.value}
+  return values
+
+
+def describe(readers: Mapping[str, Sequence[str]]) -> str:
+  """Returns the help text of all flags.
+
+  Args:
+    readers: names of the modes that read each flag of modes.
+  """
+  lines = []
+  for holder in (*_OF_ALL, *_OF_MODES):
+    text = flags.FLAGS[holder.name].help
+    if holder.name in readers:
+      text = f"[{', '.join(readers[holder.name])}] {text}"
+    wrapped = textwrap.wrap(text, 63)
+    heads = [f"--{holder.name}", *[""] * len(wrapped)]
+    lines += [f"  {h:<15} {t}" for h, t in zip(heads, wrapped, strict=False)]
+  return "\n".join(lines)
+
+
+def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
+  """Parses flags; ends the program with one sentence if one is wrong.
+
+  Args:
+    argv: the words of the command line, the program first.
+    usage: returns the text that --help prints.
+  """
+  if {"--help", "-h", "-help"} & set(argv[1:]):
+    print(usage())
+    sys.exit(0)  # absl's own --help ends with 1, as if it had failed.
+  try:
+    _check_words(argv)
     rest = flags.FLAGS(argv)
     if len(rest) > 1:
-      raise config_lib.ConfigError(
+      raise ConfigError(
         f"{rest[1]!r} is no flag; settings are given as --config.name=value."
       )
     return rest
-  except config_lib.ConfigError as error:
-    leave(str(error), EXIT_WRONG_INPUT)
+  except ConfigError as error:
+    leave(str(error), _EXIT_WRONG_INPUT)
   except flags.Error as error:
-    wrong = re.search(r"TypeError: (.*override field.*)", str(error))
-    if wrong:
-      leave(f"{_config_path(argv)}: {wrong.group(1)}", EXIT_WRONG_INPUT)
-    own = re.search(r"ConfigError: (.*)", str(error))
-    if own:
-      leave(own.group(1), EXIT_WRONG_INPUT)
-    if variant and "get_config() takes" in str(error):
-      leave(f"{file} has no variants, as {variant!r}.", EXIT_WRONG_INPUT)
-    group = re.match(
-      r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", str(error)
-    )
-    if group:
-      leave(
-        f"{group.group(1)} is a group of settings; did you mean "
-        f"--{group.group(1)}.name={group.group(2)}?",
-        EXIT_WRONG_INPUT,
-      )
-    leave(f"{error}\nTry --help.", EXIT_WRONG_INPUT)
+    leave(_sentence(_config_path(argv), str(error)), _EXIT_WRONG_INPUT)
   except (KeyError, AttributeError, TypeError) as error:
-    # Of ml_collections; anything else is a defect of the config file's code.
+    # Other errors than ml_collections' are defects of the config file's code.
     if not re.search(
       "config is locked|override field|Field .* type", str(error)
     ):
       raise
-    leave(config_lib.file_error(_config_path(argv), error), EXIT_WRONG_INPUT)
+    leave(config_lib.file_error(_config_path(argv), error), _EXIT_WRONG_INPUT)
+
+
+def _check_words(argv: list[str]) -> None:
+  """Raises a ConfigError for errors that absl would report less clearly."""
+  for word in argv[1:]:
+    path = re.match(r"--(?:no)?config\.([\w.]+)", word)
+    if path:
+      config_lib.check_path(path.group(1))
+  file = _config_path(argv).partition(":")[0]
+  settings = [word for word in argv[1:] if word.startswith("--config.")]
+  if settings and not file:
+    raise ConfigError(
+      f"{settings[0]} needs --config=FILE, such as --config=configs/faces.py."
+    )
+  if file and not pathlib.Path(file).is_file():
+    raise ConfigError(f"There is no config file {file}.")
+
+
+def _sentence(path: str, error: str) -> str:
+  """Returns an error of absl in one sentence where it is a known one."""
+  file, _, variant = path.partition(":")
+  if wrong := re.search(r"TypeError: (.*override field.*)", error):
+    return f"{path}: {wrong.group(1)}"
+  if own := re.search(r"ConfigError: (.*)", error):
+    return own.group(1)
+  if variant and "get_config() takes" in error:
+    return f"{file} has no variants, as {variant!r}."
+  if group := re.match(
+    r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", error
+  ):
+    return (
+      f"{group.group(1)} is a group of settings; did you mean "
+      f"--{group.group(1)}.name={group.group(2)}?"
+    )
+  return f"{error}\nTry --help."
 
 
 def _config_path(argv: list[str]) -> str:
@@ -90,7 +275,18 @@ def _config_path(argv: list[str]) -> str:
   return ""
 
 
+def exit_code(error: BaseException) -> int | None:
+  """Returns the program's exit code after an error; None for a defect."""
+  if isinstance(error, ConfigError):
+    return _EXIT_WRONG_INPUT
+  if isinstance(error, KeyboardInterrupt):
+    return _EXIT_CTRL_C
+  if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+    return EXIT_STORAGE
+  return getattr(error, "exit_code", None)
+
+
 def leave(message: str, code: int) -> NoReturn:
-  """Ends the program with a sentence and an exit code."""
+  """Ends the program with a message and an exit code."""
   print(message, file=sys.stderr)
   sys.exit(code)

@@ -5,6 +5,8 @@ is compiled once and a code decodes to the same bits wherever it stands.
 """
 
 import dataclasses
+import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from ml_collections import ConfigDict
 from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import apply
-from vae_jax.runtime import storage
+from vae_jax.runtime import devices, storage
 from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -50,6 +52,11 @@ class TrainedModel:
   def vae(self) -> models.Vae:
     """The model in evaluation mode."""
     return self.experiment.vae_eval
+
+  @functools.cached_property
+  def replicated(self) -> Any:
+    """The variables on all devices, for functions that are mapped over them."""
+    return devices.replicate(self.variables)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -156,20 +163,44 @@ def padded(
   return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
 
 
-def open_run(
-  config: ConfigDict, workdir: str, *, chunk: int = CHUNK
+def load(
+  workdir: str | os.PathLike[str], *, best: bool = False, chunk: int = CHUNK
 ) -> TrainedModel:
-  """Opens a run's newest checkpoint, or its best: `config.eval.checkpoint`.
+  """Opens a trained run.
 
   Args:
-    config: the resolved config.
-    workdir: folder of the run.
+    workdir: folder or address of the run.
+    best: whether to read the checkpoint with the best validation result, not
+      the latest one.
     chunk: see `TrainedModel`.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
-  opened = experiment.build(config)
+  config = restore.load_config(workdir)
+  config.eval.checkpoint = "best" if best else "latest"
+  return open_run(config, workdir, chunk=chunk)
+
+
+def open_run(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  *,
+  chunk: int = CHUNK,
+  splits: datasets.Splits | None = None,
+) -> TrainedModel:
+  """Opens the checkpoint of a run that `config.eval.checkpoint` names.
+
+  Args:
+    config: the resolved config.
+    workdir: folder or address of the run.
+    chunk: see `TrainedModel`.
+    splits: the data set; None = opened when it is first asked for.
+
+  Raises:
+    ConfigError: there is no run, or no checkpoint that can be read.
+  """
+  opened = experiment.build(config, splits)
   best = config.eval.checkpoint == "best"
   state = restore.load_state(workdir, best=best, experiment=opened)
   return TrainedModel(

@@ -1,2 +1,110 @@
-"""What `--mode` can be, beyond training: each function writes under a workdir
-and returns what to print."""
+"""The modes of the command line: `--mode=x` is `x.py`, or the package `x/`.
+
+A mode is a module with a function `run(config, workdir, *, ...)` that returns
+the text to print. Its keyword arguments are the flags that the mode reads, and
+the first line of its docstring is its help text. Constants, all but the first
+optional:
+
+  NEEDS   "run": the config of the trained run in the workdir;
+          "config": the config of the command line; "nothing": config is None
+  SHARED  True: several processes may run the mode together
+  PREFIX  start of the default workdir's name: runs/<PREFIX>_<config>
+
+The table is read from the source, so that --help imports no mode.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import importlib
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vae_jax.config import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """A mode, as its source describes it; see above.
+
+  Attributes:
+    name: value of --mode.
+    summary: its help text.
+    flags: names of the flags that it reads.
+    needs: "run", "config" or "nothing".
+    shared: whether several processes may run it together.
+    prefix: start of the default workdir's name.
+  """
+
+  name: str
+  summary: str
+  flags: tuple[str, ...]
+  needs: str
+  shared: bool = False
+  prefix: str = ""
+
+  def check(self, given: Iterable[str]) -> None:
+    """Raises a ConfigError if the mode does not read one of some flags."""
+    for flag in given:
+      if flag not in self.flags:
+        readers = [m.name for m in table().values() if flag in m.flags]
+        raise ConfigError(
+          f"--{flag} is for --mode={' or '.join(readers)}, not {self.name}."
+        )
+
+  def run(
+    self, config: ConfigDict | None, workdir: str, given: dict[str, Any]
+  ) -> str:
+    """Imports and runs the mode; returns the text to print."""
+    module = importlib.import_module(f"{__name__}.{self.name}")
+    return module.run(config, workdir, **given)
+
+
+@functools.cache
+def table() -> dict[str, Mode]:
+  """Returns all modes by name."""
+  folder = pathlib.Path(__file__).parent
+  paths = {path.stem: path for path in folder.glob("*.py")}
+  paths |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
+  modes = (_read(name, path.read_text()) for name, path in paths.items())
+  found = {mode.name: mode for mode in modes if mode is not None}
+  return dict(sorted(found.items()))
+
+
+def find(name: str) -> Mode:
+  """Returns the mode of a name.
+
+  Raises:
+    ConfigError: there is no such mode.
+  """
+  if name not in table():
+    near = difflib.get_close_matches(name, table(), n=1)
+    hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
+    raise ConfigError(f"--mode is {name!r}; {hint} are {', '.join(table())}.")
+  return table()[name]
+
+
+def _read(name: str, source: str) -> Mode | None:
+  """Returns the mode that a source file holds, None for other files."""
+  tree = ast.parse(source)
+  functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+  run = next((node for node in functions if node.name == "run"), None)
+  if run is None:
+    return None
+  constants = {
+    node.targets[0].id.lower(): ast.literal_eval(node.value)
+    for node in tree.body
+    if isinstance(node, ast.Assign)
+    and isinstance(node.targets[0], ast.Name)
+    and node.targets[0].id in ("NEEDS", "SHARED", "PREFIX")
+  }
+  return Mode(
+    name=name,
+    summary=ast.get_docstring(tree).partition("\n")[0],
+    flags=tuple(argument.arg for argument in run.args.kwonlyargs),
+    **constants,
+  )

@@ -1,4 +1,4 @@
-"""How fast a config trains on this machine: `--mode=benchmark`."""
+"""Measures speed and memory of training, to <workdir>/benchmark.json."""
 
 import resource
 import sys
@@ -12,39 +12,49 @@ from ml_collections import ConfigDict
 from vae_jax import train
 from vae_jax.runtime import devices, distributed, storage
 
-# Steps are added until the measured part of the loop takes so long.
-_SECONDS = 15.0
+NEEDS = "config"
+SHARED = True
+
+
+def run(config: ConfigDict, workdir: str, *, seconds: float = 15.0) -> str:
+  """Measures how fast a config trains on this machine; returns a table.
+
+  Args:
+    config: of the model.
+    workdir: folder of the result.
+    seconds: duration of the measurement.
+  """
+  return table(benchmark(config, workdir, seconds=seconds))
 
 
 def benchmark(
-  config: ConfigDict, workdir: str, *, seconds: float | None = None
+  config: ConfigDict, workdir: str, *, seconds: float
 ) -> dict[str, Any]:
   """Trains briefly in a temporary folder, with the config's own logging.
 
-  A first short run says how many steps fill the time; the second is measured.
+  A short run estimates how many steps fill the time; a second is measured.
   Validation, pictures and saves are left out of images/s.
 
   Writes `<workdir>/benchmark.json` and returns what it wrote.
 
   Args:
     config: of the model.
-    workdir: where the result goes.
-    seconds: that the measured part takes; None: 15.
+    workdir: folder of the result.
+    seconds: duration of the measured part.
   """
-  seconds = _SECONDS if seconds is None else seconds
-  rate = _run(config, 2 * config.train.steps_per_call)["images_per_second"]
+  rate = _measure(config, 2 * config.train.steps_per_call)["images_per_second"]
   rate = distributed.from_lead("images per second", rate)
   steps = max(
     4 * config.train.steps_per_call,
     round(seconds * rate / config.train.batch_size),
   )
-  result = _run(config, steps)
+  result = _measure(config, steps)
   if devices.is_lead():
     storage.write_json(storage.path(workdir) / "benchmark.json", result)
   return result
 
 
-def _run(config: ConfigDict, steps: int) -> dict[str, Any]:
+def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
   config = config.copy_and_resolve_references()
   config.train.num_steps = steps
   config.train.num_epochs = 0.0

@@ -1,4 +1,4 @@
-"""Runs side by side: one table, rate against distortion, learning curves."""
+"""Compares runs (--workdirs) in a table and pictures, to runs/compare/."""
 
 import json
 import math
@@ -15,9 +15,13 @@ from vae_jax.modes import compare_table
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
-# What a run is judged by, best first; without any, its last validation is.
+NEEDS = "nothing"
+PREFIX = "compare"
+
+# Evaluated splits in order of preference; the last resort is the last
+# validation of the training.
 _SPLITS = ("test", "validation", "train")
-# Of an evaluation, but no result of it.
+# Numbers of an evaluation that are no results.
 _NO_RESULTS = (
   "batch_size",
   "epoch",
@@ -30,26 +34,40 @@ _NO_RESULTS = (
 Row = compare_table.Row
 
 
+def run(config: None, workdir: str, *, workdirs: Sequence[str] = ()) -> str:
+  """Compares runs; returns the table.
+
+  Args:
+    config: unused.
+    workdir: folder of the table and the pictures.
+    workdirs: folders of the runs.
+  """
+  del config
+  return compare_table.table(compare(workdirs, workdir))
+
+
 def compare(
   workdirs: Sequence[str], folder: str | os.PathLike[str]
 ) -> list[Row]:
-  """Compares runs by what they were evaluated on: test if they were, else
-  validation, else train, else the last validation of their training.
+  """Compares runs by their evaluations.
+
+  The split of a run is test if it was evaluated there, else validation, else
+  train, else the last validation of its training.
 
   Writes `compare.json`, `compare.md` and, where there is something to draw,
   `rate_distortion.png` and `learning_curves.png`.
 
   Args:
     workdirs: folders of runs.
-    folder: where to write.
+    folder: folder of the table and the pictures.
 
   Returns:
     A row for each run: `name`, `workdir`, `objective`, `split`, `data_split`,
-    `evaluated`, the numbers of its evaluation by name, and `settings`: those
-    that are not the same in all the runs.
+    `evaluated`, the numbers of its evaluation by name, and `settings`, which
+    holds the settings that differ among the runs.
 
   Raises:
-    ConfigError: a folder holds no run, or none is named.
+    ConfigError: a folder holds no run, or there is no folder.
   """
   paths = list(dict.fromkeys(storage.path(w) for w in workdirs if w.strip()))
   if not paths:
@@ -84,7 +102,7 @@ def compare(
 def _read_config(path: storage.Path) -> dict[str, Any]:
   """Returns the settings of a run by dotted path.
 
-  Its own defaults stand for settings that are younger than the run.
+  Settings that are newer than the run have their defaults.
   """
   file = path / "config.json"
   if not file.exists():
@@ -97,7 +115,7 @@ def _read_config(path: storage.Path) -> dict[str, Any]:
   except ValueError as error:
     raise ConfigError(f"{file} cannot be read ({error}).") from error
   flat = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
-  # As JSON has them, so that a default equals what was read.
+  # Lists, as in JSON, so that a default equals a value that was read.
   return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
@@ -159,17 +177,17 @@ def _result(
 
 
 def _scalars(result: Row, prefix: str = "") -> dict[str, int | float]:
-  found = {}
+  scalars = {}
   for key, value in result.items():
     if isinstance(value, dict) and "interval" in value:
       value = value["mean"]
     if isinstance(value, dict):
-      found |= _scalars(value, f"{prefix}{key}.")
+      scalars |= _scalars(value, f"{prefix}{key}.")
     elif isinstance(value, int | float) and not isinstance(value, bool):
       counts = key.startswith("num_") or key in _NO_RESULTS
       if not counts and math.isfinite(value):
-        found[prefix + key] = value
-  return found
+        scalars[prefix + key] = value
+  return scalars
 
 
 def _draw(
@@ -183,7 +201,7 @@ def _draw(
   validated = any(
     row.get("split") == "validation" for h in histories.values() for row in h
   )
-  # A picture of an earlier comparison must not pass for one of this.
+  # Pictures of an earlier comparison would pass for pictures of this one.
   for name in ("rate_distortion.png", "learning_curves.png"):
     (folder / name).unlink(missing_ok=True)
   if points:

@@ -1,4 +1,4 @@
-"""Rows of runs as a table, and in words what their numbers are and are not."""
+"""Formats runs as a table with comparability notes."""
 
 import math
 import shutil
@@ -24,7 +24,7 @@ _NUMBERS = (
   "disentanglement",
   "fidelity",
 )
-# Runs that differ in one of these give a probability to different things.
+# Runs that differ in one of these model different data or densities.
 _COMPARABLE = (
   "data.name",
   "data.crop",
@@ -41,12 +41,12 @@ Row = dict[str, Any]
 
 
 def table(rows: Sequence[Row], *, width: int | None = None) -> str:
-  """Returns a comparison as aligned text, and what to know of it below.
+  """Returns a comparison as aligned text with notes below.
 
   Args:
     rows: of `compare`.
-    width: characters in a line, beyond which columns go on in another block;
-      None = the terminal's.
+    width: maximal line length; further columns continue in another block;
+      None = width of the terminal.
   """
   width = width or shutil.get_terminal_size((120, 24)).columns
   padded = [
@@ -86,7 +86,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
   columns = {key: [row[key] or "-" for row in rows] for key in _TEXT}
   for i, row in enumerate(rows):
     columns["split"][i] += "*" if _is_validation(row) else ""
-  # Without the name of its part, which would be wider than the number.
+  # The name of the part is left out, because it is wider than the number.
   return columns | {
     key.rpartition(".")[2]: _formatted([row.get(key) for row in rows])
     for key in numbers
@@ -94,7 +94,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _formatted(values: Sequence[int | float | None]) -> list[str]:
-  """Returns numbers of one column with as many decimals in each."""
+  """Returns the numbers of a column with the same number of decimals."""
   largest = max(abs(v) for v in values if v is not None)
   decimals = 4 - math.floor(math.log10(largest)) if largest else 4
   style = f".{min(max(decimals, 0), 4)}f" if largest < 1e7 else ".4g"
@@ -121,7 +121,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-  """Returns sentences on what the numbers are and are not."""
+  """Returns the notes on units and comparability."""
   notes = ["neg_elbo, nll, distortion, rate and loss: nats per image."]
   if names := [row["name"] for row in rows if _is_validation(row)]:
     notes.append(
@@ -161,7 +161,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _values(by_name: dict[str, Any]) -> str:
-  """Returns as "1: a, b; 2: c" who has which value."""
+  """Returns the names that have each value, as "1: a, b; 2: c"."""
   groups: dict[str, list[str]] = {}
   for name, value in by_name.items():
     groups.setdefault(str(value), []).append(name)

@@ -1,4 +1,4 @@
-"""`--mode=embed`: all codes of a split, and what they look like in a plane."""
+"""Embeds the codes of a split in a plane (PCA, UMAP), to <workdir>/embed/."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,39 +14,46 @@ from vae_jax.data import errors
 from vae_jax.figures import projector
 from vae_jax.latents import trained_model
 from vae_jax.modes import attributes
-from vae_jax.modes import options as options_lib
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
 
-_FOLDER = "embed"
-_DEFAULT = "Smiling"  # Attribute that colours the points, where there is one.
+NEEDS = "run"
+
+_DEFAULT = "Smiling"  # Attribute that colors the points, where there is one.
 _PANELS = 6
-_PROJECTOR_MOST = 5000  # Points that a browser still turns smoothly.
-_UMAP_MOST = 10_000
+_MAX_PROJECTOR = 5000  # Points that a browser still turns smoothly.
+_MAX_UMAP = 10_000
 _NEIGHBORS = 15  # Of UMAP.
 
 Labels = Integer[np.ndarray, "n ..."] | None
 
 
-def embed(
-  config: ConfigDict, workdir: str, options: options_lib.Options
+def run(
+  config: ConfigDict, workdir: str, *, attribute: str | None = None
 ) -> str:
-  """Writes the codes of `config.eval.split` to `embed/`; returns what is there.
+  """Embeds the codes of `config.eval.split`; returns the paths of the files.
 
+  Writes to `<workdir>/embed/`:
     <split>.npz: codes, posterior means [n d], and index, positions in the
       split; labels and label_names, if any; pca [n 2] and explained_variance,
-      its shares of the total; umap [m 2] of the first m codes, if made
-    <split>_pca.png and <split>_umap.png: coloured by class, or by an attribute
-    <split>_pca_attributes.png, ...: by the attributes that are seen best there
-    projector/: the first 5,000 for TensorBoard, named and with their images
+      its shares of the total; umap [m 2] of the first m codes, if installed
+    <split>_pca.png and <split>_umap.png: colored by class, or by an attribute
+    <split>_pca_attributes.png, ...: by the attributes that the plane explains
+      best
+    projector/: the first 5,000 codes for TensorBoard, with labels and images
+
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+    attribute: that colors the points; None = Smiling, or the first.
 
   Raises:
     ConfigError: there is no such attribute.
   """
   model = trained_model.open_run(config, workdir)
   split = config.eval.split
-  # Before anything is encoded.
-  chosen = _attribute(model.experiment, options.attribute)
+  # Checked before the images are encoded, which takes long.
+  chosen = _attribute(model.experiment, attribute)
   codes, labels, names = attributes.codes_of(model, split, bar="encoding")
   names = _names(labels, names)
   coloring = _coloring(labels, names, chosen)
@@ -57,13 +64,13 @@ def embed(
     for word, share in zip(("first", "second"), shares, strict=True)
   ]
   planes = {"pca": (points, axes)}
-  said = []
+  lines = []
   try:
-    planes["umap"] = umap(codes[:_UMAP_MOST]), ["UMAP 1", "UMAP 2"]
+    planes["umap"] = umap(codes[:_MAX_UMAP]), ["UMAP 1", "UMAP 2"]
   except ConfigError as error:
-    said.append(str(error))
+    lines.append(str(error))
 
-  folder = model.workdir / _FOLDER
+  folder = model.workdir / "embed"
   arrays = {name: points for name, (points, _) in planes.items()}
   if labels is not None:
     arrays |= {"labels": labels, "label_names": np.array(names)}
@@ -80,8 +87,8 @@ def embed(
     )
     pictures = {f"{split}_{name}.png": [_first(coloring, len(points))]}
     if labels is not None and labels.ndim == 2:
-      seen = best_seen(points, labels[: len(points)], names)
-      pictures[f"{split}_{name}_attributes.png"] = seen
+      best = best_explained(points, labels[: len(points)], names)
+      pictures[f"{split}_{name}_attributes.png"] = best
     for file, colorings in pictures.items():
       figures.scatter(
         points,
@@ -91,18 +98,18 @@ def embed(
         x_label=axes[0],
         y_label=axes[1],
       )
-      said.append(str(folder / file))
-  said.append(_project(model, folder / "projector", codes, labels, names))
-  return "\n".join([*said, str(folder / f"{split}.npz")])
+      lines.append(str(folder / file))
+  lines.append(_project(model, folder / "projector", codes, labels, names))
+  return "\n".join([*lines, str(folder / f"{split}.npz")])
 
 
 def pca(
   codes: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
-  """Returns the two principal components, and their shares of the variance.
+  """Returns the first two principal components, and their shares of the variance.
 
-  Each points to where its largest weight is positive; a second component that
-  one-dimensional codes lack is 0.
+  The largest weight of each component is positive. The second component of
+  one-dimensional codes is 0.
   """
   fit = decomposition.PCA(min(2, *codes.shape), svd_solver="full")
   points = fit.fit_transform(codes.astype(np.float64))
@@ -114,7 +121,7 @@ def pca(
 
 
 def umap(codes: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
-  """Returns where UMAP puts codes, always the same.
+  """Returns the UMAP embedding of codes, with a fixed seed.
 
   References:
     McInnes, Healy and Melville, arXiv 1802.03426.
@@ -128,7 +135,7 @@ def umap(codes: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
       f"{len(codes)}."
     )
   with warnings.catch_warnings():
-    # Of numba, of TensorFlow that is not there, of the seed that it is given.
+    # It warns of numba, of a missing TensorFlow and of the fixed seed.
     warnings.simplefilter("ignore")
     try:
       import umap as umap_learn
@@ -141,30 +148,30 @@ def umap(codes: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
     return reducer.fit_transform(codes)
 
 
-def best_seen(
+def best_explained(
   points: Float[np.ndarray, "n 2"],
   labels: Integer[np.ndarray, "n a"],
   names: Sequence[str],
 ) -> list[figures.Coloring]:
-  """Returns the colourings by the attributes that a plane tells best.
+  """Returns the colorings by the attributes that a plane explains best.
 
-  By R^2, the share of an attribute's variance that a linear function of the
-  two coordinates explains.
+  The measure is R^2, the share of an attribute's variance that a linear
+  function of the two coordinates explains.
   """
-  centred = labels - labels.mean(axis=0)
+  centered = labels - labels.mean(axis=0)
   design = points - points.mean(axis=0)
-  fitted = design @ np.linalg.lstsq(design, centred, rcond=None)[0]
-  total = (centred**2).sum(axis=0)
-  told = (fitted**2).sum(axis=0) / np.where(total > 0, total, np.inf)
-  best = np.argsort(-told, kind="stable")[:_PANELS]
+  fitted = design @ np.linalg.lstsq(design, centered, rcond=None)[0]
+  total = (centered**2).sum(axis=0)
+  explained = (fitted**2).sum(axis=0) / np.where(total > 0, total, np.inf)
+  best = np.argsort(-explained, kind="stable")[:_PANELS]
   return [
-    _by_attribute(labels, names, a, f"{names[a]}, R² = {told[a]:.2f}")
+    _by_attribute(labels, names, a, f"{names[a]}, R² = {explained[a]:.2f}")
     for a in best
   ]
 
 
 def _names(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...]:
-  """Returns names of the classes or attributes, numbers where there are none."""
+  """Returns the names of classes or attributes; numbers if they have none."""
   if labels is None or names is not None:
     return tuple(names or ())
   count = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
@@ -172,7 +179,7 @@ def _names(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _attribute(experiment: Experiment, name: str | None) -> str | None:
-  """Returns the attribute that colours the points, None for classes.
+  """Returns the attribute that colors the points, None for classes.
 
   Raises:
     ConfigError: there is no such attribute.
@@ -181,7 +188,7 @@ def _attribute(experiment: Experiment, name: str | None) -> str | None:
   shape, names = splits.train.label_shape, splits.label_names
   if not shape:
     if name is not None:
-      has = "no labels" if shape is None else "classes, which give the colours"
+      has = "no labels" if shape is None else "classes, which give the colors"
       raise ConfigError(
         f"--attribute is {name!r}, but {splits.name} has {has}."
       )
@@ -199,7 +206,7 @@ def _attribute(experiment: Experiment, name: str | None) -> str | None:
 def _coloring(
   labels: Labels, names: tuple[str, ...], attribute: str | None
 ) -> figures.Coloring:
-  # Where labels are kept secret, each is -1.
+  # Test labels that a data set withholds are -1.
   if labels is None or labels.min() < 0:
     return figures.Coloring("")
   if attribute is None:
@@ -207,7 +214,9 @@ def _coloring(
   return _by_attribute(labels, names, names.index(attribute), attribute)
 
 
-def _by_attribute(labels, names, a, title):
+def _by_attribute(
+  labels: Labels, names: Sequence[str], a: int, title: str
+) -> figures.Coloring:
   return figures.Coloring(title, labels[:, a], (f"not {names[a]}", names[a]))
 
 
@@ -224,7 +233,7 @@ def _project(
   labels: Labels,
   names: tuple[str, ...],
 ) -> str:
-  index = np.arange(min(_PROJECTOR_MOST, len(codes)))
+  index = np.arange(min(_MAX_PROJECTOR, len(codes)))
   source = model.experiment.source(model.config.eval.split)
   columns = [("index", index)]
   if labels is not None and labels.ndim == 1:

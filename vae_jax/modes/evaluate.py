@@ -1,9 +1,8 @@
-"""`--mode=evaluate`: all that a config asks to know of a trained model."""
+"""Evaluates a trained model on held-out images, to <workdir>/eval/."""
 
-import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from vae_jax import models
 from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
+from vae_jax.distributions import pixels
 from vae_jax.evaluate import (
   bound,
   diagnostics,
@@ -25,75 +25,63 @@ from vae_jax.evaluate import (
   likelihood,
   per_example,
 )
+from vae_jax.latents import trained_model
+from vae_jax.latents.trained_model import TrainedModel
+from vae_jax.modes import evaluate_table
 from vae_jax.runtime import devices, distributed, storage
-from vae_jax.training import (
-  experiment,
-  metrics,
-  restore,
-  setup,
-  step,
-)
-from vae_jax.training import state as state_lib
-from vae_jax.training.experiment import Experiment
-from vae_jax.training.state import TrainState
+from vae_jax.training import memory, metrics, setup, step
 
+NEEDS = "run"
+SHARED = True
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """A trained model and the split that it is evaluated on.
+# (model, split, folder of pictures and results) -> numbers by name. The folder
+# is None in all processes but the first, which writes.
+Part = Callable[
+  [TrainedModel, datasets.Source, storage.Path | None], dict[str, Any]
+]
 
-  Attributes:
-    experiment: of the run.
-    variables: replicated parameters and model state.
-    source: the split.
-    state: host copy of the checkpoint.
-    folder: of pictures and results; None in all processes but the first,
-      which writes.
-  """
-
-  experiment: Experiment
-  variables: Any
-  source: datasets.Source
-  state: TrainState
-  folder: storage.Path | None
-
-  @property
-  def config(self) -> ConfigDict:
-    """The resolved config."""
-    return self.experiment.config
-
-
-Part = Callable[[Model], dict[str, Any]]
-
-# What the numbers of an evaluation depend on, beside the run.
+# Results of an earlier evaluation are kept if these are the same.
 _CONTEXT = ("step", "checkpoint", "seed", "data_split", "batch_size")
 
 
-def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
-  """Evaluates a run on `config.eval.split`: its newest checkpoint, or its
-  best one, as `config.eval.checkpoint` says.
+def run(config: ConfigDict, workdir: str) -> str:
+  """Evaluates a run; returns the results as a table."""
+  with memory.refusals(config):
+    return evaluate_table.table(evaluate(config, workdir))
 
-  Writes `<workdir>/eval/<split>.json` and returns what it wrote: the means of
-  all terms in nats per image, bits/dim, what else `config.eval` asks for, and
-  what the numbers depend on. A part that cannot be made is named under
-  "not_made" with its reason, and the others are made. Parts that an earlier
-  evaluation of the same checkpoint made with the same settings are kept.
+
+def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+  """Evaluates the checkpoint `config.eval.checkpoint` on `config.eval.split`.
+
+  Writes `<workdir>/eval/<split>.json`. Parts that an earlier evaluation of the
+  same checkpoint computed with the same settings are kept.
+
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+
+  Returns:
+    The content of that file: the means of all terms in nats per image, bits
+    per dimension, the other parts that `config.eval` names, and the settings
+    that the numbers depend on. "not_made" holds the reasons for parts that
+    could not be computed.
 
   Raises:
     ConfigError: there is no run.
   """
-  model = _open(config, workdir)
+  model, source = _open(config, workdir)
+  folder = model.workdir / "eval" if devices.is_lead() else None
   split = config.eval.split
-  parts, not_made = _asked_for(model.experiment)
+  parts, not_made = _parts(model)
   result = {
-    **metrics.finite(_bound(model)),
+    **metrics.finite(_bound(model, source)),
     "split": split,
     "data": model.experiment.splits.name,
     "data_split": model.experiment.splits.split_strings[split],
-    "step": int(model.state.step),
+    "step": model.step,
     "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,
-    # Statistics of a batch, as a total correlation, depend on it.
+    # Statistics of a batch, such as a total correlation, depend on it.
     "batch_size": devices.round_up(config.eval.batch_size),
     "objective": config.objective.name,
     "likelihood": config.model.likelihood.name,
@@ -102,19 +90,19 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "weights": "averaged" if config.optim.ema_decay else "last",
   }
   distributed.agree("the parts of the evaluation", {"parts": list(parts)})
-  result = _earlier(model, f"{split}.json", result) | result
+  result = _earlier(folder, f"{split}.json", result) | result
   for name, part in parts.items():
-    _write(model, f"{split}.json", result)
+    _write(folder, f"{split}.json", result)
     try:
-      result.update(metrics.finite(part(model)))
+      result.update(metrics.finite(part(model, source, folder)))
     except ConfigError as error:
-      if jax.process_count() > 1 and isinstance(error, errors.DataError):
-        raise  # Of the disk of one host: the others are in the middle of it.
+      if devices.process_count() > 1 and isinstance(error, errors.DataError):
+        raise  # One host's disk failed while the others compute this part.
       not_made[name] = str(error)
     except Exception as error:
-      if jax.process_count() > 1:
-        raise  # The others may be in the middle of it.
-      # Out of memory, or a defect: no reason to lose hours of other parts.
+      if devices.process_count() > 1:
+        raise  # The others may be computing this part.
+      # Out of memory, or a defect: do not lose hours of other parts.
       logging.exception("No %s", name)
       not_made[name] = f"{type(error).__name__}: {reason(error)}"
   distributed.agree("the end of the evaluation", {"not made": not_made})
@@ -122,113 +110,106 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     logging.warning("No %s: %s", name, why)
   if not_made:
     result["not_made"] = not_made
-  _write(model, f"{split}.json", result)
+  _write(folder, f"{split}.json", result)
   return result
 
 
-def _write(model: Model, name: str, content: Any) -> None:
-  if model.folder is not None:
-    storage.write_json(model.folder / name, content)
-
-
-def _earlier(
-  model: Model, name: str, context: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns what an earlier evaluation wrote, if all that its numbers depend
-  on is the same."""
-  if model.folder is None or not (model.folder / name).exists():
-    return {}
-  earlier = json.loads((model.folder / name).read_text())
-  earlier.pop("not_made", None)
-  same = all(earlier.get(k) == context[k] for k in _CONTEXT)
-  return earlier if same else {}
-
-
-def _open(config: ConfigDict, workdir: str) -> Model:
-  opened = experiment.build(config, setup.open_splits(config))
-  best = config.eval.checkpoint == "best"
-  state = restore.load_state(workdir, best=best, experiment=opened)
+def _open(
+  config: ConfigDict, workdir: str
+) -> tuple[TrainedModel, datasets.Source]:
+  """Opens the run and the split in all processes."""
+  splits = setup.open_splits(config)
+  model = trained_model.open_run(config, workdir, splits=splits)
   source = distributed.lead_first(
-    lambda: opened.source(config.eval.split), "decoding images"
+    lambda: model.experiment.source(config.eval.split), "decoding images"
   )
   distributed.agree(
     "the evaluation",
     {
-      "the checkpoint's step": int(state.step),
+      "the checkpoint's step": model.step,
       **distributed.data_facts("the images", source),
     },
   )
-  return Model(
-    experiment=opened,
-    variables=devices.replicate(state_lib.eval_variables(config, state)),
-    source=source,
-    state=state,
-    folder=storage.path(workdir) / "eval" if devices.is_lead() else None,
-  )
+  return model, source
 
 
-def _asked_for(
-  experiment: Experiment,
-) -> tuple[dict[str, Part], dict[str, str]]:
-  """Returns the parts beyond the bound by name, and those of them of which it
-  is known at once why they cannot be made."""
-  config = experiment.config
+def _parts(model: TrainedModel) -> tuple[dict[str, Part], dict[str, str]]:
+  """Returns the parts beyond the bound by name, and the reasons why others
+  cannot be computed."""
+  config = model.config.eval
   parts: dict[str, Part] = {}
   not_made = {}
-  if config.eval.importance_samples:
+  if config.importance_samples:
     parts["likelihood"] = _likelihood
-  if config.eval.latents:
+  if config.latents:
     parts["latents"] = _latents
-  if config.eval.disentanglement:
+  if config.disentanglement:
     parts["disentanglement"] = _disentanglement
-  if config.eval.fidelity:
+  if config.fidelity:
     try:
-      extractor = features.build(config.eval.features, experiment.image_shape)
+      extractor = features.build(config.features, model.image_shape)
       parts["fidelity"] = functools.partial(_fidelity, extractor=extractor)
     except ConfigError as error:
       not_made["fidelity"] = str(error)
   return parts, not_made
 
 
-def _bound(model: Model) -> dict[str, Any]:
-  config = model.config
+def _write(folder: storage.Path | None, name: str, content: Any) -> None:
+  if folder is not None:
+    storage.write_json(folder / name, content)
+
+
+def _earlier(
+  folder: storage.Path | None, name: str, context: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the results of an earlier evaluation, {} in another context."""
+  if folder is None or not (folder / name).exists():
+    return {}
+  earlier = json.loads((folder / name).read_text())
+  earlier.pop("not_made", None)
+  same = all(earlier.get(k) == context[k] for k in _CONTEXT)
+  return earlier if same else {}
+
+
+def _bound(model: TrainedModel, source: datasets.Source) -> dict[str, Any]:
   means = bound.mean_terms(
     step.make_eval_step(model.experiment),
-    model.variables,
-    model.source,
-    batch_size=config.eval.batch_size,
-    step=int(model.state.step),
-    seed=config.eval.seed,
+    model.replicated,
+    source,
+    batch_size=model.config.eval.batch_size,
+    step=model.step,
+    seed=model.config.eval.seed,
     progress=True,
   )
   return {**means, **bound.bits(model.experiment, means)}
 
 
-def _likelihood(model: Model) -> dict[str, Any]:
-  config = model.config
-  found = likelihood.importance_nll(
+def _likelihood(
+  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+) -> dict[str, Any]:
+  del folder
+  estimate = likelihood.importance_nll(
     model.experiment,
-    model.variables,
-    model.source,
-    num_samples=config.eval.importance_samples,
+    model.replicated,
+    source,
+    num_samples=model.config.eval.importance_samples,
     progress=True,
   )
-  # Bits per dimension are of the tighter of the two bounds, under its name.
-  bits = bound.bits(model.experiment, {"neg_elbo": found["nll"]})
-  return {**found, "nll_bits_per_dim": bits["bits_per_dim"]}
+  # In the same unit as the bits of the looser bound, under another name.
+  bits = bound.bits(model.experiment, {"neg_elbo": estimate["nll"]})
+  return {**estimate, "nll_bits_per_dim": bits["bits_per_dim"]}
 
 
-def _latents(model: Model) -> dict[str, Any]:
+def _latents(
+  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+) -> dict[str, Any]:
   report = diagnostics.latent_report(
-    model.experiment, model.variables, model.source, model.folder
+    model.experiment, model.replicated, source, folder
   )
-  # The bound's own rate and distortion are of the same draws.
-  per_dimension = {k: v for k, v in report.items() if isinstance(v, list)}
-  _write(
-    model,
-    f"{model.config.eval.split}_latents.json",
-    metrics.finite(per_dimension),
-  )
+  lists = {k: v for k, v in report.items() if isinstance(v, list)}
+  name = f"{model.config.eval.split}_latents.json"
+  _write(folder, name, metrics.finite(lists))
+  # Rate and distortion are left out, because the bound reports the same draws'.
   return {
     k: report[k]
     for k in (
@@ -240,74 +221,70 @@ def _latents(model: Model) -> dict[str, Any]:
   }
 
 
-def _disentanglement(model: Model) -> dict[str, Any]:
-  config = model.config
-  found = ground_truth.read(
-    preparation.builder(config.data),
-    model.experiment.splits.split_strings[config.eval.split],
+def _disentanglement(
+  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+) -> dict[str, Any]:
+  split = model.config.eval.split
+  factors = ground_truth.read(
+    preparation.builder(model.config.data),
+    model.experiment.splits.split_strings[split],
   )
 
   def code(vae: models.Vae, batch: Batch) -> jax.Array:
     return jnp.concatenate(vae.encode(batch.image).mean, axis=-1)
 
-  codes = per_example.rows(
-    model.experiment, code, model.variables, model.source
-  )
+  codes = per_example.rows(model.experiment, code, model.replicated, source)
   try:
     scores = disentanglement.evaluate_codes(
-      np.concatenate(list(codes)), found.values, found.names, model.folder
+      np.concatenate(list(codes)), factors.values, factors.names, folder
     )
   except ValueError as error:
     # Too few examples, or factors that do not vary among them.
     raise ConfigError(str(error)) from error
-  _write(
-    model,
-    f"{config.eval.split}_disentanglement.json",
-    metrics.finite(scores),
-  )
-  # The matrices, and the names of their columns, are in that file.
-  kept = {
+  _write(folder, f"{split}_disentanglement.json", metrics.finite(scores))
+  # That file alone holds the matrices, and the names of their columns.
+  numbers = {
     name: value
     for name, value in scores.items()
     if name != "factors" and not _is_matrix(value)
   }
-  return {"disentanglement": {**kept, "num_factors": len(scores["factors"])}}
+  return {"disentanglement": {**numbers, "num_factors": len(scores["factors"])}}
 
 
 def _is_matrix(value: Any) -> bool:
   return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
-def _fidelity(model: Model, *, extractor: features.Extractor) -> dict[str, Any]:
-  config = model.config
-  count = min(config.eval.num_samples, len(model.source))
+def _fidelity(
+  model: TrainedModel,
+  source: datasets.Source,
+  folder: storage.Path | None,
+  *,
+  extractor: features.Extractor,
+) -> dict[str, Any]:
+  del folder
+  config, variables = model.config, model.replicated
+  count = min(config.eval.num_samples, len(source))
 
   def reconstruct(vae: models.Vae, batch: Batch) -> jax.Array:
-    mean = vae.decode(vae.encode(batch.image).mean).mean
-    return jnp.round(mean * 255).astype(jnp.uint8)
-
-  def first(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    left = count
-    for batch in images:
-      yield batch[:left]
-      left -= len(batch)
-      if left <= 0:
-        break
+    return pixels.to_uint8(vae.decode(vae.encode(batch.image).mean).mean)
 
   index = np.arange(count)
   chunks = np.array_split(index, -(-count // config.eval.batch_size))
   labels = None
   if config.model.condition != "none":
-    # Of the reference images: classes in other shares would count as a fault.
-    labels = model.source.fetch(index)["label"]
-  found = fidelity.evaluate_fidelity(
+    # Of the reference images, because other shares of the classes would count
+    # as a fault.
+    labels = source.fetch(index)["label"]
+  scores = fidelity.evaluate_fidelity(
     extractor,
-    (model.source.fetch(chunk)["image"] for chunk in chunks),
-    per_example.samples(model.experiment, model.variables, count, labels),
-    first(
-      per_example.rows(
-        model.experiment, reconstruct, model.variables, model.source
-      )
+    (source.fetch(chunk)["image"] for chunk in chunks),
+    per_example.samples(model.experiment, variables, count, labels),
+    per_example.rows(
+      model.experiment,
+      reconstruct,
+      variables,
+      datasets.First(source, count),
     ),
     seed=config.eval.seed,
     reference_split=config.eval.split,
@@ -318,7 +295,4 @@ def _fidelity(model: Model, *, extractor: features.Extractor) -> dict[str, Any]:
     "sample_seed": config.sample.seed,
     "sample_temperature": config.sample.temperature,
   }
-  return {"fidelity": {**found, **sampling}}
-
-
-# Of the numbers in a table, those in nats per image.
+  return {"fidelity": {**scores, **sampling}}

@@ -1,4 +1,4 @@
-"""The results of an evaluation as lines of a terminal."""
+"""Formats the results of an evaluation as lines of text."""
 
 import math
 from typing import Any
@@ -32,7 +32,7 @@ def table(result: dict[str, Any]) -> str:
   for name, value in _flat(result).items():
     unit = "nats per image" if name in _NATS else _UNITS.get(name, "")
     if name == "mutual_information":
-      # However much the codes tell, this many images need no more.
+      # The estimate cannot exceed the entropy of the choice of an image.
       unit += f", at most {math.log(result[name + '_examples']):.4f}"
     if isinstance(value, float):
       shown = f"{value:12.4f}"

@@ -1,8 +1,8 @@
-"""`--mode=export`: a trained model in files that need no `vae_jax` to be used.
+"""Exports a model to files that need no vae_jax, to <workdir>/export/.
 
-The programs are StableHLO through `jax.export`, of any batch size and for CPU,
-GPU and TPU, with the weights inside. With a batch size and on a platform, they
-give the bits that `TrainedModel` gives with chunks of that size; another
+The programs are StableHLO through `jax.export`, for any batch size and for CPU,
+GPU and TPU, with the weights inside. They return the same bits as
+`TrainedModel` with chunks of the batch size, on the same platform; another
 batch size changes the order of sums, and so the last bits of a code.
 """
 
@@ -23,11 +23,11 @@ from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.latents import apply, trained_model
 from vae_jax.modes import export_card
-from vae_jax.modes import options as options_lib
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
-_FOLDER = "export"
+NEEDS = "run"
+
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _NEEDED = ("flatbuffers", "safetensors.numpy")
 _LOADER = '''\
@@ -44,37 +44,38 @@ encode, decode = _open("encoder.bin"), _open("decoder.bin")
 '''
 
 
-def export(
-  config: ConfigDict, workdir: str, options: options_lib.Options
-) -> str:
-  """Writes `export/` of a run; returns where that is.
+def run(config: ConfigDict, workdir: str) -> str:
+  """Exports a run; returns the folder `export/`, which holds:
 
     encoder.bin          uint8 images [b h w c] -> posterior means [b d]
     decoder.bin          codes [b d] -> uint8 images, means of the likelihood
     weights.safetensors  parameters and batch statistics, by name
-    card.json            all that one must know to use them
+    card.json            preprocessing, shapes, directions and settings
     load.py              opens the two programs; needs jax and flatbuffers
 
   The programs of a conditional model take the labels as a second argument.
 
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+
   Raises:
     ConfigError: a package of the extra is missing, or there is no run.
   """
-  del options
   _require(_NEEDED)
   model = trained_model.open_run(config, workdir)
   card = export_card.card(
     model, platforms=_PLATFORMS, label_shape=_label_shape(model)
   )
   text = json.dumps(metrics.finite(card), indent=2, allow_nan=False)
-  # All of it is made before any of it is written.
+  # All files are complete before the first is written.
   files = {
     **programs(model),
     "weights.safetensors": weights(model),
     "card.json": f"{text}\n".encode(),
     "load.py": _LOADER.encode(),
   }
-  folder = model.workdir / _FOLDER
+  folder = model.workdir / "export"
   for name, content in files.items():
     storage.write_bytes(folder / name, content)
   return str(folder)
@@ -112,8 +113,8 @@ def programs(model: trained_model.TrainedModel) -> dict[str, bytes]:
 def _variables(
   model: trained_model.TrainedModel, *label: jax.Array
 ) -> dict[str, Any]:
-  # Without the barrier the compiler would compute ahead whatever depends on
-  # the weights alone, and round it otherwise than where they are arguments.
+  # Without the barrier the compiler would fold computations of constant weights,
+  # and round them differently than computations of arguments.
   variables = lax.optimization_barrier(model.variables)
   return {**variables, **(models.side_inputs(label=label[0]) if label else {})}
 
@@ -149,7 +150,7 @@ def _program(
 
 @contextlib.contextmanager
 def _no_locations() -> Iterator[None]:
-  """Keeps the paths of this machine's source files out of a program."""
+  """Removes the paths of this machine's source files from a program."""
   name = "jax_traceback_in_locations_limit"
   before = jax.config.values[name]
   jax.config.update(name, 0)

@@ -1,4 +1,4 @@
-"""What comes with an exported model: all that one must know to use it."""
+"""Describes an exported model: preprocessing, shapes, directions, settings."""
 
 import importlib.metadata
 import json
@@ -12,7 +12,7 @@ from vae_jax import config as config_lib
 from vae_jax.latents import directions, trained_model
 from vae_jax.modes import attributes
 
-# Settings that say where things lie on this machine, which is nobody's affair.
+# Settings that hold paths of this machine.
 _PRIVATE = (
   "data.dir",
   "data.manual_dir",
@@ -27,12 +27,12 @@ def card(
   platforms: tuple[str, ...],
   label_shape: tuple[int, ...] | None,
 ) -> dict[str, Any]:
-  """Returns what one must know to use the files, as JSON.
+  """Returns the description of the exported files, as JSON values.
 
   Args:
-    model: what is exported.
-    platforms: that the programs run on.
-    label_shape: of one image's label; None = the model is given none.
+    model: the exported model.
+    platforms: of the programs.
+    label_shape: of one image's label; None = the model receives no labels.
   """
   c = model.config
   image = ["b", *model.image_shape]
@@ -64,7 +64,7 @@ def card(
     "preprocessing": {
       "order": ["crop", "grayscale", "resize", "binarization"],
       "crop": data.crop,
-      "crop_means": "side of a centred square, pixels; 0 = none",
+      "crop_means": "side of a centered square, pixels; 0 = none",
       "grayscale": data.grayscale,
       "grayscale_means": "one channel, luma of ITU-R BT.601",
       "resize": data.resize,
@@ -107,26 +107,26 @@ def _label_names(model: trained_model.TrainedModel) -> list[str] | None:
 
 
 def _directions(model: trained_model.TrainedModel) -> dict[str, Any] | None:
-  """Returns the vectors by attribute and kind, and how to use them."""
+  """Returns the directions by attribute and kind, with their unit."""
   config = model.config
   if config.model.condition != "none" or not config.data.num_labels:
     return None
-  found = attributes.directions_of(model)[0]
+  linear, _ = attributes.directions_of(model)
   vectors = {
     name: {
-      kind: _numbers(found.vectors[k, a])
+      kind: _numbers(linear.vectors[k, a])
       for k, kind in enumerate(directions.KINDS)
     }
-    for a, name in enumerate(found.names)
+    for a, name in enumerate(linear.names)
   }
   return {
     "use": "decode(encode(image) + strength * vector), strength as -3 to 3",
     "unit": (
-      "1 moves a code as far along the vector as the codes with and without "
-      "the attribute lie apart on average"
+      "1 is the mean distance, along the vector, between codes with and without "
+      "the attribute"
     ),
-    "split": found.split,
-    "step": found.step,
+    "split": linear.split,
+    "step": linear.step,
     "vectors": vectors,
   }
 
@@ -134,7 +134,7 @@ def _directions(model: trained_model.TrainedModel) -> dict[str, Any] | None:
 def _numbers(vector: np.ndarray) -> list[float] | None:
   if not np.isfinite(vector).all():
     return None
-  # Nine digits give a float32 back, and no more than it holds.
+  # Nine digits identify a float32.
   return [float(f"{v:.9g}") for v in vector]
 
 

@@ -1,8 +1,8 @@
-"""Which images a mode works on: of the data set, or a person's own.
+"""Reads `--images`: images of the data set, or files.
 
 `data:test:0-7` are the first eight of the test split, `data:validation:3,9-11`
-four of another; `me.jpg` or `folder/*.png` are files. Several are joined by
-`|`, as in `data:test:0-3 | me.jpg`.
+four of another; `me.jpg` or `folder/*.png` are files. `|` joins several, as in
+`data:test:0-3 | me.jpg`.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Selection:
-  """Images as the model is given them.
+  """Images as the model's input.
 
   Attributes:
     image: pixels, binarised if the model was trained so.
-    label: of each; None where the data set has none, or a file is among them.
-    name: of each, as "test 0" or "photo.jpg".
+    label: of each image; None if the data set has none, or for files.
+    name: of each image, such as "test 0" or "photo.jpg".
   """
 
   image: UInt8[np.ndarray, "n h w c"]
@@ -44,61 +44,61 @@ class Selection:
 def select(
   model: trained_model.TrainedModel, text: str | None, default: str
 ) -> Selection:
-  """Returns the images that --images asks for.
+  """Returns the images that --images names.
 
   Args:
-    model: the model that they are for.
-    text: what was asked for; None: the default.
-    default: what to take otherwise; positions that a small split lacks are
-      left out of it.
+    model: the model that receives them.
+    text: value of the flag; None = the default.
+    default: value without the flag; positions beyond the end of a small split
+      are ignored.
 
   Raises:
     ConfigError: there is no such image, or a conditional model lacks a label.
   """
-  asked = default if text is None else text
-  parts = [part.strip() for part in asked.split("|")]
+  value = default if text is None else text
+  parts = [part.strip() for part in value.split("|")]
   if not all(parts):
     raise ConfigError(
       f"--images={text!r} names no images; it may be data:test:0-7, a file, or "
       "both as in 'data:test:0-3 | me.jpg'."
     )
-  found = [
-    _of_split(model, part, whole=text is not None)
+  selections = [
+    _of_split(model, part, strict=text is not None)
     if part.startswith(_DATA)
     else _of_files(model, part)
     for part in parts
   ]
-  labels = [part.label for part in found]
+  labels = [part.label for part in selections]
   known = all(label is not None for label in labels)
   return Selection(
-    np.concatenate([part.image for part in found]),
+    np.concatenate([part.image for part in selections]),
     np.concatenate(labels) if known else None,
-    tuple(name for part in found for name in part.name),
+    tuple(name for part in selections for name in part.name),
   )
 
 
 def photo(
   model: trained_model.TrainedModel, content: bytes, name: str
 ) -> Selection:
-  """Returns a picture that a person gave as the bytes of a file.
+  """Returns an uploaded picture.
 
   Args:
-    model: the model that it is for.
-    content: of the file; it may be anything.
+    model: the model that receives it.
+    content: bytes of the file; they may be anything.
     name: of the file, for messages.
 
   Raises:
-    ConfigError: it cannot be read, or the model is conditional.
+    ConfigError: the picture cannot be read, or the model is conditional.
   """
   _check_unconditional(model, name)
-  cut = _cut(model)
-  return _given(model, [photos.read(content, name, **cut)], [name])
+  geometry = _geometry(model)
+  return _selection(model, [photos.read(content, name, **geometry)], [name])
 
 
 def _of_split(
-  model: trained_model.TrainedModel, part: str, *, whole: bool
+  model: trained_model.TrainedModel, part: str, *, strict: bool
 ) -> Selection:
-  """Returns images of the data set, of which `whole` allows none to lack."""
+  """Returns images of the data set; `strict` requires all to exist."""
   split, _, positions = part.removeprefix(_DATA).partition(":")
   if split not in _SPLITS:
     raise ConfigError(
@@ -106,7 +106,7 @@ def _of_split(
       f"{', '.join(_SPLITS)}, as in data:test:0-7."
     )
   source = model.experiment.source(split)
-  index = _positions(part, positions, len(source), whole=whole)
+  index = _positions(part, positions, len(source), strict=strict)
   data = source.fetch(index)
   return Selection(
     model.as_input(data["image"], index),
@@ -116,10 +116,10 @@ def _of_split(
 
 
 def _positions(
-  part: str, text: str, count: int, *, whole: bool
+  part: str, text: str, count: int, *, strict: bool
 ) -> Integer[np.ndarray, " n"]:
-  """Returns the positions that a list as "3,9-11" means."""
-  found = []
+  """Returns the positions in a list such as "3,9-11"."""
+  positions = []
   for word in text.split(","):
     match = _RANGE.fullmatch(word.strip())
     if not match:
@@ -131,42 +131,42 @@ def _positions(
     last = first if match[2] is None else int(match[2])
     if last < first:
       raise ConfigError(f"--images={part}: {last} is before {first}.")
-    if whole and last >= count:
+    if strict and last >= count:
       raise ConfigError(
         f"--images={part}: there is no image {last}; the split has {count:,}, "
         f"of which the last is {count - 1}."
       )
-    # Not before the check: a slip of the finger must not fill the memory.
-    found.extend(range(first, min(last, count - 1) + 1))
-  return np.array(found, np.int32)
+    # After the check, because a mistyped number could fill the memory.
+    positions.extend(range(first, min(last, count - 1) + 1))
+  return np.array(positions, np.int32)
 
 
 def _of_files(model: trained_model.TrainedModel, pattern: str) -> Selection:
-  """Returns the pictures that a path or a pattern names, in order of name."""
+  """Returns the pictures of a path or a pattern, in order of name."""
   _check_unconditional(model, pattern)
   path = pathlib.Path(pattern).expanduser()
-  # A file is itself, even where its name looks like a pattern.
+  # Names of files may look like patterns.
   paths = [path] if path.is_file() else []
   if not paths:
-    paths = [pathlib.Path(found) for found in sorted(glob.glob(str(path)))]
-    paths = [found for found in paths if found.is_file()]
+    matches = map(pathlib.Path, sorted(glob.glob(str(path))))
+    paths = [match for match in matches if match.is_file()]
   if not paths:
     hint = f"; did you mean {pattern}/*?" if path.is_dir() else ""
     raise ConfigError(f"--images={pattern}: there is no such file{hint or '.'}")
-  cut = _cut(model)
-  image = [photos.load(path, **cut) for path in paths]
-  return _given(model, image, [path.name for path in paths])
+  geometry = _geometry(model)
+  image = [photos.load(path, **geometry) for path in paths]
+  return _selection(model, image, [path.name for path in paths])
 
 
-def _given(
+def _selection(
   model: trained_model.TrainedModel, image: list[np.ndarray], name: list[str]
 ) -> Selection:
   index = np.arange(len(image), dtype=np.int32)
   return Selection(model.as_input(np.stack(image), index), None, tuple(name))
 
 
-def _cut(model: trained_model.TrainedModel) -> dict[str, Any]:
-  """Returns what `photos` has to know of the data set."""
+def _geometry(model: trained_model.TrainedModel) -> dict[str, Any]:
+  """Returns shape and crop of the data set, as `photos` takes them."""
   data = model.config.data
   stored = datasets.stored_size(data) if data.crop else None
   return {"shape": model.image_shape, "crop": data.crop, "stored": stored}
@@ -177,6 +177,6 @@ def _check_unconditional(model: trained_model.TrainedModel, name: str) -> None:
   if condition != "none":
     raise ConfigError(
       f"{name} has no label, which a model with config.model.condition="
-      f"{condition} is given with each image; choose images of the data set, "
+      f"{condition} needs for each image; choose images of the data set, such "
       "as data:test:0-7."
     )

@@ -1,5 +1,6 @@
-"""`--mode=lesson`: an autoencoder against a VAE, by what N(0, I) decodes to."""
+"""Compares an autoencoder with a VAE at 2 and 32 latents, to runs/lesson_*/."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from vae_jax.config import ConfigError, check
 from vae_jax.data import cache, datasets
 from vae_jax.evaluate import distances
 from vae_jax.latents import trained_model
-from vae_jax.modes import options as options_lib
 from vae_jax.runtime import storage
 from vae_jax.training import restore
 
+NEEDS = "config"
+PREFIX = "lesson"
+
 _FOLDER = "lesson"
 _LATENTS = (2, 32)
-# Objective and posterior of each.
+# Objective and posterior.
 _KINDS = {
   "autoencoder": ("autoencoder", "deterministic"),
   "vae": ("elbo", "diagonal_normal"),
@@ -44,25 +47,32 @@ _MEANING = {
 }
 
 
-def lesson(
-  config: ConfigDict, workdir: str, options: options_lib.Options
-) -> str:
-  """Trains four models, measures what they decode N(0, I) to; returns a table.
+def run(config: ConfigDict, workdir: str) -> str:
+  """Compares an autoencoder and a VAE at 2 and 32 latents; returns a table.
 
-  At 2 and at 32 latents the config's networks become an autoencoder and a VAE,
-  each an ordinary run in `<workdir>/autoencoder_2` and so on; one that is
-  there already goes on or is left as it is. Only objective, posterior, prior,
-  condition and latent size differ from the config. Of each, as many samples
-  are measured as there are test images, `config.eval.num_samples` at most.
-  Training images, measured as if they were samples, tell what is good.
+  The config's networks are trained as each of the four, an ordinary run in
+  `<workdir>/autoencoder_2` and so on, which a second call resumes. Only
+  objective, posterior, prior, condition and latent size differ from the config.
+  Draws from N(0, I) are decoded and measured, as many as there are test images
+  (at most `config.eval.num_samples`). Training images, measured as if they
+  were samples, show which numbers are good.
 
-  Writes `lesson/lesson.png`, `lesson.npz` (what the picture shows) and
-  `lesson.json`.
+  Writes `lesson/lesson.png`, `lesson.npz` (its images) and `lesson.json`.
+
+  Args:
+    config: of the networks, data and training.
+    workdir: folder of the four runs.
 
   Raises:
     ConfigError: a setting is wrong, or there are too few images.
   """
-  del options
+  return compare_kinds(config, workdir, _LATENTS)
+
+
+def compare_kinds(
+  config: ConfigDict, workdir: str, latents: Sequence[int]
+) -> str:
+  """Does `run` at some numbers of latents."""
   check.validate(config)
   splits = datasets.open_splits(config.data)
   test = cache.open_source(splits.test, config.data)
@@ -75,7 +85,7 @@ def lesson(
       f"{config.data.name})."
     )
   runs = {}
-  for dim in _LATENTS:
+  for dim in latents:
     for kind in _KINDS:
       folder = storage.path(workdir) / f"{kind}_{dim}"
       logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
@@ -85,9 +95,9 @@ def lesson(
   index = np.arange(count, dtype=np.int32)
   images, rows = {}, []
   for (kind, dim), folder in runs.items():
-    made = _open(folder, config).sample(index)
-    rows.append({"model": kind, "latents": dim, **ruler.measure(made)})
-    images[f"{kind}_{dim}"] = made[: _ROWS**2]
+    samples = _open(folder, config).sample(index)
+    rows.append({"model": kind, "latents": dim, **ruler.measure(samples)})
+    images[f"{kind}_{dim}"] = samples[: _ROWS**2]
   real = _spread(source, count)
   rows.append({"model": "data", "latents": None, **ruler.measure(real)})
   images["data"] = real[: 2 * _ROWS]
@@ -113,7 +123,7 @@ def config_for(config: ConfigDict, kind: str, latent_dim: int) -> ConfigDict:
   """Returns the config of one of the four runs.
 
   Args:
-    config: whose networks, likelihood, data and training it is.
+    config: with the networks, likelihood, data and training of the run.
     kind: "autoencoder" or "vae".
     latent_dim: numbers per code.
   """
@@ -133,7 +143,7 @@ def config_for(config: ConfigDict, kind: str, latent_dim: int) -> ConfigDict:
 
 
 class Ruler:
-  """Measures images against test images; no model has a part in it.
+  """Measures images against test images, without a trained model.
 
   Attributes:
     components: principal components that the distance is taken in.
@@ -155,7 +165,7 @@ class Ruler:
     self._unit = float(distances.nearest_other(self._reference).mean())
 
   def measure(self, images: UInt8[np.ndarray, "n h w c"]) -> dict[str, float]:
-    """Returns "distance" and "nearest"; lesson.json says what they are."""
+    """Returns "distance" and "nearest", as `_MEANING` defines them."""
     flat = _flat(images)
     nearest = float(distances.nearest(flat, self._reference).mean())
     return {
@@ -173,10 +183,8 @@ def _flat(
   return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def _spread(
-  source: datasets.Source, count: int
-) -> UInt8[np.ndarray, "n h w c"]:
-  """Returns images at even distances in a split, `count` at most."""
+def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
+  """Returns at most `count` images at even distances in a split."""
   count = min(count, len(source))
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
@@ -185,7 +193,7 @@ def _open(
   folder: storage.Path, config: ConfigDict
 ) -> trained_model.TrainedModel:
   own = restore.load_config(folder)
-  # A run that was there already may have been started with others.
+  # An existing run may have been started with other values.
   for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
     config_lib.update(own, name, config_lib.get(config, name))
   return trained_model.open_run(own, str(folder), chunk=_CHUNK)
@@ -204,10 +212,10 @@ def _draw(
   drawn = [
     figures.Panel(
       f"{_title(row)}: distance {row['distance']:.3g}",
-      made,
+      shown,
       _ROWS if row["latents"] else 2 * _ROWS,
     )
-    for row, made in zip(rows, images.values(), strict=True)
+    for row, shown in zip(rows, images.values(), strict=True)
   ]
   across = len(_KINDS)
   figures.image_panels(
@@ -216,7 +224,7 @@ def _draw(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-  """Returns the numbers of all models, and what they mean."""
+  """Returns the numbers of all models and their definitions."""
   width = max(len(_title(row)) for row in rows)
   lines = [f"{'':{width}}  distance  nearest"]
   for row in rows:

@@ -1,83 +1,61 @@
-"""`--mode=traverse`: one latent after another, from end to end."""
-
-import dataclasses
+"""Varies one latent at a time, to <workdir>/figures/."""
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import figures
-from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.evaluate import diagnostics
+from vae_jax.evaluate import dimension_ranking
 from vae_jax.latents import quantiles, trained_model
-from vae_jax.modes import image_argument as images_lib
-from vae_jax.modes import options as options_lib
-from vae_jax.runtime import devices, storage
+from vae_jax.modes import image_argument, steps_argument
+from vae_jax.runtime import storage
 
-_FOLDER = "figures"
-_STEPS = 9
-_MOST = 2000  # Images of the test split that say what each latent carries.
+NEEDS = "run"
+
+_RANKED = 2000  # Images of the test split that the latents are ranked on.
 _DRAWN = 32  # Latents in a picture.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Latents:
-  """What the latents carry: `kind` names the number `carried` [d] of each;
-  `codes` [n d] are what they were measured on."""
-
-  kind: str
-  carried: np.ndarray
-  codes: np.ndarray
-
-
-def _latents(model: trained_model.TrainedModel) -> _Latents:
-  """Measures the latents on the test split's first images."""
-  first = datasets.First(model.experiment.source("test"), _MOST)
-  variables = devices.replicate(model.variables)
-  try:
-    rows = diagnostics.posteriors(model.experiment, variables, first)
-  except ConfigError:
-    # No diagonal normal, so that no latent has a KL of its own.
-    codes, _ = model.first_codes(first.source, _MOST)
-    return _Latents("std", codes.std(axis=0, dtype=np.float64), codes)
-  if rows.kl is not None:
-    return _Latents("KL", rows.kl.mean(axis=0, dtype=np.float64), rows.mean)
-  carried = diagnostics.kl_to_aggregate(rows.mean, rows.log_variance)
-  return _Latents("KL to q(z)", carried, rows.mean)
-
-
-def traverse(
-  config: ConfigDict, workdir: str, options: options_lib.Options
+def run(
+  config: ConfigDict,
+  workdir: str,
+  *,
+  images: str | None = None,
+  steps: int = 9,
 ) -> str:
-  """Draws each image with one latent at a time taken from end to end.
+  """Varies each latent of the code of each image; returns the pictures' paths.
 
-  The latents that carry most are the first: by their mean KL over the test
-  split, by that to the aggregate posterior's normal where the prior has no
-  closed form, or by the spread of codes that are not normal. Writes
-  `figures/traverse.png`, or `figures/traverse_0.png` and so on of several
-  images, and as `figures/traverse.npz` images [n d steps h w c] of all latents
-  in their own order, the values [d steps] that each took, codes [n d], the
-  order that they are drawn in, and what each carries.
+  Latents are drawn in the order of `dimension_ranking.rank`. Writes
+  `figures/traverse.png`, or `figures/traverse_0.png` and so on for several
+  images, and to `figures/traverse.npz`, all latents in their own order: images
+  [n d steps h w c], values [d steps] of each latent, codes [n d], the order of
+  the picture and the measure that it is by.
+
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+    images: see `image_argument.select`; None = the first test image.
+    steps: values of each latent.
   """
-  steps = options_lib.steps(options, _STEPS)
+  steps_argument.check(steps)
   model = trained_model.open_run(config, workdir)
-  chosen = images_lib.select(model, options.images, "data:test:0")
-  found = _latents(model)
-  values = quantiles.ticks(config, found.codes, steps)
-  order = np.argsort(-found.carried, kind="stable")
+  chosen = image_argument.select(model, images, "data:test:0")
+  first = datasets.First(model.experiment.source("test"), _RANKED)
+  ranking = dimension_ranking.rank(model, first)
+  values = quantiles.ticks(config, ranking.codes, steps)
   codes = model.encode(chosen.image, chosen.label)
-  own = model.decode(codes, chosen.label)
-  images = _decoded(model, codes, values, chosen.label)
-  folder = model.workdir / _FOLDER
+  rebuilt = model.decode(codes, chosen.label)
+  decoded = _decoded(model, codes, values, chosen.label)
+  folder = model.workdir / "figures"
   storage.write_arrays(
     folder / "traverse.npz",
-    images=images,
+    images=decoded,
     values=values,
     codes=codes,
-    order=order,
-    carried=found.carried,
+    order=ranking.order,
+    carried=ranking.carried,
   )
-  drawn = order[:_DRAWN]
+  drawn = ranking.order[:_DRAWN]
   if quantiles.has_standard_prior(config):
     heads = [f"{v:z.2f}" for v in values[0]]
   else:
@@ -85,16 +63,16 @@ def traverse(
   paths = []
   for i in range(len(chosen)):
     name = "traverse.png" if len(chosen) == 1 else f"traverse_{i}.png"
-    ends = np.stack([chosen.image[i], own[i]])
+    leading = np.stack([chosen.image[i], rebuilt[i]])
     figures.image_strip(
-      [np.concatenate([ends, images[i, j]]) for j in drawn],
-      [f"z[{j}]  {found.kind} {found.carried[j]:.2f}" for j in drawn],
+      [np.concatenate([leading, decoded[i, j]]) for j in drawn],
+      [f"z[{j}]  {ranking.measure} {ranking.carried[j]:.2f}" for j in drawn],
       ["original", "reconstruction", *heads],
       folder / name,
       leading=2,
     )
     paths.append(str(folder / name))
-  # Those of other images would not be what the arrays hold.
+  # Pictures of an earlier run would not show what the arrays hold.
   for path in folder.glob("traverse*.png"):
     if str(path) not in paths:
       path.unlink()
@@ -107,14 +85,13 @@ def _decoded(
   values: np.ndarray,
   label: np.ndarray | None,
 ) -> np.ndarray:
-  """Returns images [n d steps h w c] of codes [n d] with latent j at each of
-  values [d steps]."""
+  """Decodes codes [n d] with latent j at each of values [d steps], to images
+  [n d steps h w c]."""
   dim, steps = values.shape
   varied = np.tile(codes[:, None, None], (1, dim, steps, 1))
   for j in range(dim):
     varied[:, j, :, j] = values[j]
-  flat = varied.reshape(-1, dim)
   if label is not None:
     label = np.repeat(label, dim * steps, axis=0)
-  images = model.decode(flat, label)
+  images = model.decode(varied.reshape(-1, dim), label)
   return images.reshape(*varied.shape[:-1], *images.shape[1:])

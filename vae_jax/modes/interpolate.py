@@ -1,0 +1,90 @@
+"""Draws the paths between pairs of images, to <workdir>/figures/."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import figures
+from vae_jax.config import ConfigError
+from vae_jax.latents import interpolation, trained_model
+from vae_jax.modes import image_argument, steps_argument
+from vae_jax.runtime import storage
+
+NEEDS = "run"
+
+_PATHS = {
+  "linear": interpolation.linear,
+  "spherical": interpolation.spherical,
+}
+
+
+def run(
+  config: ConfigDict,
+  workdir: str,
+  *,
+  images: str | None = None,
+  steps: int = 9,
+) -> str:
+  """Decodes the paths between the codes of pairs of images.
+
+  The first and second image are a pair, the third and fourth, and so on. A
+  conditional model receives the label of the nearer image of the pair.
+
+  Writes `figures/interpolate.png`, and to `figures/interpolate.npz` originals
+  [pairs 2 h w c], images [pairs 2 steps h w c] and their codes, linear first,
+  and t [steps].
+
+  Args:
+    config: of the run.
+    workdir: folder of the run.
+    images: see `image_argument.select`; None = the first 8 test images.
+    steps: images along each path.
+
+  Returns:
+    The path of the picture.
+  """
+  steps_argument.check(steps)
+  model = trained_model.open_run(config, workdir)
+  chosen = image_argument.select(model, images, "data:test:0-7")
+  if len(chosen) % 2:
+    raise ConfigError(
+      "--mode=interpolate goes from the first image to the second, from the "
+      f"third to the fourth and so on; --images are {len(chosen)}, and must be "
+      "an even number, as in data:test:0-7."
+    )
+  t = np.linspace(0, 1, steps)
+  ends = model.encode(chosen.image, chosen.label)
+  ends = ends.reshape(-1, 2, ends.shape[-1])
+  codes = np.stack(
+    [[path(a, b, t) for path in _PATHS.values()] for a, b in ends]
+  )
+  label = None
+  if chosen.label is not None:
+    pair = np.arange(len(ends))[:, None, None]
+    nearer = np.broadcast_to(2 * pair + (t > 0.5), codes.shape[:-1])
+    label = chosen.label[nearer.ravel()]
+  flat = model.decode(codes.reshape(-1, codes.shape[-1]), label)
+  decoded = flat.reshape(*codes.shape[:-1], *flat.shape[1:])
+  originals = chosen.image.reshape(-1, 2, *flat.shape[1:])
+  path = model.workdir / "figures" / "interpolate.png"
+  storage.write_arrays(
+    path.with_suffix(".npz"),
+    originals=originals,
+    images=decoded,
+    codes=codes,
+    t=t,
+  )
+  pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
+  figures.image_strip(
+    [
+      np.concatenate([ends[:1], row, ends[1:]])
+      for ends, rows in zip(originals, decoded, strict=True)
+      for row in rows
+    ],
+    [f"{first} to {last}, {kind}" for first, last in pairs for kind in _PATHS],
+    ["original", *(f"{v:.3g}" for v in t), "original"],
+    path,
+    leading=1,
+    trailing=1,
+    groups=[len(_PATHS)] * len(ends),
+  )
+  return str(path)

@@ -1,0 +1,14 @@
+"""Trains a model, or resumes where the same command stopped."""
+
+from ml_collections import ConfigDict
+
+from vae_jax import train
+
+NEEDS = "config"
+SHARED = True
+
+
+def run(config: ConfigDict, workdir: str) -> str:
+  """Trains a model; see `vae_jax.train.train`."""
+  train.train(config, workdir)
+  return ""
