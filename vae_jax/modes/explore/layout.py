@@ -19,8 +19,8 @@ _RANGE = 3.0  # Largest value of a slider; the smallest is its negative.
 _KINDS = [(kind.capitalize(), kind) for kind in attribute_edits.KINDS]
 _KIND = nonlinear_directions.KIND  # At the start.
 _CARRIED = {
-  "KL": ("KL", "nats"),
-  "KL to q(z)": ("KL to the aggregate posterior", "nats"),
+  "KL": ("KL from the prior", "nats"),
+  "KL to q(z)": ("KL from the aggregate posterior", "nats"),
   "std": ("standard deviation of the codes", "std"),
 }
 
@@ -141,10 +141,9 @@ class Layout:
           value=_KIND,
           label="Directions",
           info=(
-            "Mean: difference of the means with and without the attribute. "
-            "Balanced: the same at equal other attributes. Probe: normal of a "
-            "linear classifier. Curved: gradient of a small network's "
-            "log-odds, followed in steps."
+            "Mean: difference of the class means. Balanced: the same at equal "
+            "other attributes. Probe: normal of a linear classifier. Curved: "
+            "gradient path of a small network's log-odds."
           ),
         )
     else:

@@ -1,5 +1,6 @@
 """Serves the page: application, downloads and address."""
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any, NoReturn
 
 import numpy as np
@@ -49,9 +51,9 @@ def application(shown: editor.Editor, hosts: list[str]) -> Any:
   # Because a request may name an address in place of a file, which Gradio
   # would fetch, whatever its size.
   processing_utils.async_ssrf_protected_get = _fetch_nothing
-  app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+  api = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
-  @app.get("/download/{file}")
+  @api.get("/download/{file}")
   def download(file: str, latent: str, label: str = "") -> fastapi.Response:
     try:
       content, kind = _download(shown, file, latent, label)
@@ -63,23 +65,29 @@ def application(shown: editor.Editor, hosts: list[str]) -> Any:
       headers={"content-disposition": f'attachment; filename="{file}"'},
     )
 
-  app = gr.mount_gradio_app(
-    app,
-    page.build(shown),
-    path="/",
-    allowed_paths=[],
-    blocked_paths=[os.path.abspath(shown.model.workdir)],
-    max_file_size=photos.MAX_BYTES,
-    footer_links=[],
-    run_history=False,
-    show_error=False,
-    ssr_mode=False,
-    pwa=False,
-    mcp_server=False,
-    enable_monitoring=False,
-    theme=style.theme(),
-    css=style.css(shown.model.image_shape),
-  )
+  async def mounted() -> Any:
+    return gr.mount_gradio_app(
+      api,
+      page.build(shown),
+      path="/",
+      allowed_paths=[],
+      blocked_paths=[os.path.abspath(shown.model.workdir)],
+      max_file_size=photos.MAX_BYTES,
+      footer_links=[],
+      run_history=False,
+      show_error=False,
+      ssr_mode=False,
+      pwa=False,
+      mcp_server=False,
+      enable_monitoring=False,
+      theme=style.theme(),
+      css=style.css(shown.model.image_shape),
+    )
+
+  # In an event loop, because without one Gradio opens loops and leaves them; in
+  # a thread, because this one may have a loop already.
+  with futures.ThreadPoolExecutor(1) as thread:
+    app = thread.submit(asyncio.run, mounted()).result()
   return guard.guard(app, hosts)
 
 

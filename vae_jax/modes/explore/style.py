@@ -331,6 +331,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
   #edited img { width: var(--phone); }
   #reference img, #reference .none { width: var(--tiny); }
   #title p { font-size: 0.85rem; }
+  #kind fieldset .wrap { flex-wrap: wrap; }
   .sliders .block > .wrap:last-child { grid-template-columns: 1fr 4rem; }
   .sliders .slider_input_container { order: 4; grid-column: 1 / -1; }
   .sliders input[type="range"] { height: 30px; }
