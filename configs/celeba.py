@@ -5,9 +5,9 @@ Hardware:  one GPU or a TPU slice.
 Time:      not measured
 Expect:    not measured
 
-The centre 148 x 148 pixels are resized, as is usual for this size. Prepare
-CelebA through TFDS, or name a folder with its five official files by
---config.data.manual_dir.
+The center 148 x 148 pixels are resized, as is common for this size. Prepare
+CelebA through TFDS, or set --config.data.manual_dir to a folder with its five
+official files; see vae_jax/data/README.md.
 """
 
 from vae_jax import config

@@ -1,15 +1,15 @@
-"""A VAE of drawn faces, on data that comes with the package.
+"""A VAE of drawn faces, a data set that the package draws.
 
 Command:   python -m vae_jax.main --config=configs/faces.py
 Hardware:  2 CPU cores.
-Time:      9 minutes, of which one draws the data set
+Time:      9 minutes, one of them to draw the data set
 Expect:    test neg_elbo -11,447 nats, a density (rate 163), squared error
-           18.5, by --mode=evaluate; recognisable faces in figures/samples.png;
-           codes that tell a smile: see --mode=edit --attribute=Smiling
+           18.5, by --mode=evaluate; recognizable faces in figures/samples.png;
+           a direction of smiles, by --mode=edit --attribute=Smiling
 
 `configs/faces.py:compact` has a third of the latents and wider noise: its codes
-tell a face and not its mouth. Time: 6.4 minutes; expect test neg_elbo 203.6
-nats (rate 50.9), squared error 38.5, by --mode=evaluate.
+contain the face without the mouth. Time: 6.4 minutes; expect test neg_elbo
+203.6 nats (rate 50.9), squared error 38.5, by --mode=evaluate.
 """
 
 from vae_jax import config
@@ -26,12 +26,12 @@ def get_config(variant="full"):
   c.data.image_shape = (64, 64, 3)
   c.model.encoder.name = "conv"
   c.model.decoder.name = "conv"
-  # Wider noise than the best fit, 0.05, lets draws from the prior decode to
-  # faces; a smile, 2.7 of squared error, must still be worth its nats.
+  # Wider than the best fit, 0.05, so that draws from the prior decode to faces,
+  # and narrow enough for a smile, 2.7 of squared error, to be encoded.
   c.model.likelihood.name = "gaussian"
   c.model.likelihood.args.sigma = 0.4 if compact else 0.15
   c.model.latent_dim = 32 if compact else 96
-  # It learns what is small in an image sooner than Adam.
+  # Muon learns small details sooner than Adam.
   c.optim.optimizer.name = "adam" if compact else "muon"
   c.optim.learning_rate = 2e-3 if compact else 1e-2
   c.optim.schedule.name = "cosine"

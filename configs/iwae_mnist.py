@@ -1,9 +1,9 @@
 """Importance-weighted autoencoders of digits, by the paper's recipe.
 
-784-200-200-50 tanh networks, dynamically binarised MNIST, batches of 20, eight
-stages of 3^i epochs at learning rates from 1e-3 down to 1e-4. `:short` stops
-after the third stage of a squeezed schedule, 13 epochs. Unlike the authors'
-code, epochs are shuffled.
+784-200-200-50 tanh networks, dynamically binarized MNIST, batches of 20, eight
+stages of 3^i epochs with learning rates from 1e-3 to 1e-4. `:short` has three
+stages with the same rates, 13 epochs. Unlike in the authors' code, epochs are
+shuffled.
 
 Command:   python -m vae_jax.main --config=configs/iwae_mnist.py:short
            --config.objective.name=iwae --config.objective.args.num_samples=50
@@ -41,8 +41,8 @@ def get_config(variant="full"):
   c.model.latent_dim = 50
   c.model.init = "glorot"
   c.model.output_bias = "data"
-  # The paper sums the loss over a batch of 20; with our mean, its eps of 1e-4
-  # is a twentieth.
+  # A twentieth of the paper's 1e-4, because its loss is a sum over a batch of
+  # 20 and not a mean.
   c.optim.optimizer.args.eps = 5e-6
   c.optim.schedule.name = "stages"
   c.optim.schedule.args.count = 8 if variant == "full" else 3

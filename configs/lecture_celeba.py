@@ -6,8 +6,8 @@ Time:      not measured
 Expect:    training squared error + KL of about 568 (421 + 146) after 50
            epochs, as in the lecture (Raschka, STAT 453, L17); not measured here
 
-BatchNorm is over the global batch and dropout is off in evaluation, so that
-reconstructions and samples are steadier than the lecture's.
+Unlike in the lecture, BatchNorm is over the global batch and dropout is off in
+evaluation, which makes reconstructions and samples steadier.
 """
 
 from vae_jax import config

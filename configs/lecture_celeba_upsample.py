@@ -6,7 +6,7 @@ Time:      not measured
 Expect:    training squared error + KL of about 571 (425 + 144) after 50
            epochs, as in the lecture (Raschka, STAT 453, L17); not measured here
 
-As many parameters as configs/lecture_celeba.py, for a fair comparison.
+It has as many parameters as configs/lecture_celeba.py, for a fair comparison.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ import pathlib
 
 
 def get_config():
-  # By path: the folder of configs is no package.
+  # By path, because the folder of configs is not a package.
   path = pathlib.Path(__file__).with_name("lecture_celeba.py")
   spec = importlib.util.spec_from_file_location(path.stem, path)
   lecture_celeba = importlib.util.module_from_spec(spec)

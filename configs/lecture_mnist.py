@@ -7,10 +7,9 @@ Expect:    training squared error + KL of 36.7 (31.9 + 4.8) after 50 epochs,
            where the lecture (Raschka, STAT 453, L17) has 36.4 (31.3 + 5.1);
            on the test images 37.3 (32.4 + 4.9)
 
-As the lecture does, it trains on all 60,000 images; validation, which decides
-nothing here but which checkpoint is called the best, is on the test images.
-A Gaussian of variance 1/2 makes the distortion the summed squared error plus
-784/2 log pi.
+As in the lecture, all 60,000 images are for training. Validation, which only
+selects the best checkpoint, is on the test images. With a Gaussian of variance
+1/2 the distortion is the summed squared error plus 784/2 log pi.
 """
 
 from vae_jax import config

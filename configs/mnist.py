@@ -1,4 +1,4 @@
-"""A VAE of digits: MLP 784-400-20, dynamically binarised MNIST.
+"""A VAE of digits: MLP 784-400-20, dynamically binarized MNIST.
 
 Command:   python -m vae_jax.main --config=configs/mnist.py
 Hardware:  2 CPU cores.

@@ -1,18 +1,18 @@
-"""What it costs that a run can be killed at any time, and is watched.
+"""Measures the cost of checkpoints, rows and the watchdog.
 
     python launch/measure_safety.py --config=configs/faces.py --steps=2000
 
-Trains a config again and again for --steps steps in turns: as it is, with its
-own periods of checkpoints and rows and with the watch; and bare, with nothing
-saved, no rows and no watch. Validation is left out of both. Printed are, as
-shares of the training time:
+Trains a config for --steps steps, in turns with and without them, at the
+config's own periods. Validation is left out of both. It prints, as shares of
+the training time:
 
-  standing  what the loop stands still for: calls that save and write rows
-  time      by how much the whole loop takes longer, beside noise
-  cpu       by how much more the processors work, background threads included
+  standing   time in which the loop waits for calls that save and write rows
+  time       additional time of the loop, with noise
+  cpu        additional processor time, background threads included
+  watch_cpu  processor time of the watchdog
 
-and the processor time of the watch by itself. --steps should be a multiple of
-config.checkpoint.every_steps, or the last save of a run counts too much.
+--steps should be a multiple of config.checkpoint.every_steps, because
+otherwise the last save of a run counts too much.
 """
 
 import contextlib
@@ -31,27 +31,32 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint, store
+from vae_jax.training import writer as writer_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
-_STEPS = flags.DEFINE_integer("steps", 2000, "Of each run.", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+  "steps", 2000, "Steps of each run.", lower_bound=1
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Pairs of runs.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", "runs/safety.json", "For the numbers.")
-# What keeps a run safe, by calls of the loop.
+_OUTPUT = flags.DEFINE_string(
+  "output", "runs/safety.json", "File of the numbers."
+)
+# Methods that the loop calls, and that do nothing in a bare run.
 _SAFETY = (
   (checkpoint.Checkpoints, "save"),
   (checkpoint.Checkpoints, "wait"),
-  (metrics.Writer, "row"),
-  (metrics.Writer, "flush"),
+  (writer_lib.WorkdirWriter, "row"),
+  (writer_lib.WorkdirWriter, "flush"),
 )
 
 
 class Clock:
-  """Wall and processor seconds in calls.
+  """Seconds spent in calls.
 
   Attributes:
-    wall: seconds on the wall.
-    cpu: seconds of all of this process's threads.
+    wall: wall time.
+    cpu: processor time of all threads of this process.
   """
 
   def __init__(self):
@@ -59,7 +64,7 @@ class Clock:
 
   @contextlib.contextmanager
   def running(self) -> Iterator[None]:
-    """Adds what passes inside."""
+    """Adds the time inside the block."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     self.wall += time.perf_counter() - wall
@@ -71,8 +76,8 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 @contextlib.contextmanager
-def replaced(owner: type, name: str, function: Callable[..., Any]):
-  """Lets a class have another method inside."""
+def replaced(owner: Any, name: str, function: Callable[..., Any]):
+  """Replaces a function of a class or module inside the block."""
   original = getattr(owner, name)
   setattr(owner, name, function)
   try:
@@ -81,8 +86,8 @@ def replaced(owner: type, name: str, function: Callable[..., Any]):
     setattr(owner, name, original)
 
 
-def timed(owner: type, name: str, clock: Clock):
-  """Adds calls of a method to a clock, inside."""
+def timed(owner: Any, name: str, clock: Clock):
+  """Adds the calls of a function inside the block to a clock."""
   original = getattr(owner, name)
 
   def method(*args: Any, **kwargs: Any) -> Any:
@@ -92,8 +97,26 @@ def timed(owner: type, name: str, clock: Clock):
   return replaced(owner, name, method)
 
 
+@contextlib.contextmanager
+def timed_block(owner: type, clock: Clock):
+  """Adds the time in `with` blocks of a class inside the block to a clock."""
+  running = contextlib.ExitStack()
+  leave = owner.__exit__
+
+  def enter(self: Any) -> Any:
+    running.enter_context(clock.running())
+    return self
+
+  def exit_(self: Any, *error: Any) -> None:
+    running.close()
+    leave(self, *error)
+
+  with replaced(owner, "__enter__", enter), replaced(owner, "__exit__", exit_):
+    yield
+
+
 def watch_seconds() -> float:
-  """Returns the processor time of the thread that watches; 0 if none does."""
+  """Returns the processor time of the watchdog's thread; 0 without one."""
   for thread in threading.enumerate():
     if thread.name == "watchdog":
       return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
@@ -101,14 +124,14 @@ def watch_seconds() -> float:
 
 
 def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
-  """Trains and returns seconds: of the loop, in safety, of the watch."""
-  loop, beside, safety = Clock(), Clock(), Clock()
+  """Trains; returns seconds of the loop, in safety, and of the watchdog."""
+  loop, validation, safety = Clock(), Clock(), Clock()
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    stack.enter_context(timed(train._Run, "_loop", loop))
-    stack.enter_context(timed(train._Run, "_validate", beside))
+    stack.enter_context(timed_block(store.Store, loop))
+    stack.enter_context(timed(train, "_validate", validation))
     # Without rows there are no curves to draw at the end.
-    stack.enter_context(replaced(train._Run, "_finish", _nothing))
+    stack.enter_context(replaced(train, "_finish", _nothing))
     for owner, name in _SAFETY:
       if safe:
         stack.enter_context(timed(owner, name, safety))
@@ -117,11 +140,11 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
     if safe:
       watchdog.start(config.watch.stall_seconds)
       stack.callback(watchdog.stop)
-    train.fit(config, folder)
+    train.train(config, folder)
     watching = watch_seconds()
   return {
-    "wall": loop.wall - beside.wall,
-    "cpu": loop.cpu - beside.cpu,
+    "wall": loop.wall - validation.wall,
+    "cpu": loop.cpu - validation.cpu,
     "standing": safety.wall,
     "watch_cpu": watching,
   }
@@ -130,7 +153,7 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
 def shares(
   safe: list[dict[str, float]], bare: list[dict[str, float]]
 ) -> dict[str, float]:
-  """Returns medians over rounds of each cost, as shares of training time."""
+  """Returns medians over the rounds of each cost, as shares of the time."""
   pairs = list(zip(safe, bare, strict=True))
   middle = statistics.median
   return {
@@ -157,7 +180,7 @@ def main(argv: list[str]) -> None:
   safe: list[dict[str, float]] = []
   bare: list[dict[str, float]] = []
   for number in range(_ROUNDS.value):
-    # What comes second is no better off: the order turns in every round.
+    # The order changes in every round, because the second run may be faster.
     for first in (True, False):
       is_safe = first == (number % 2 == 0)
       (safe if is_safe else bare).append(one_run(config, safe=is_safe))

@@ -1,18 +1,17 @@
-"""What it costs to divide a step among devices and processes, on one machine.
+"""Measures the cost of dividing a step among devices and processes.
 
     python launch/measure_scaling.py -- --config=configs/mnist.py
     python launch/measure_scaling.py --layouts=1x1@1,1x2 -- --config=configs/faces.py
 
-A layout is PROCESSESxDEVICES, so many processes with so many simulated devices
-each, on all cores of the machine, or on CORES of them: PROCESSESxDEVICES@CORES.
-Each runs `--mode=benchmark` through launch/local.py, one after another, round
-by round, so that whatever else the machine does falls on all of them.
+A layout is PROCESSESxDEVICES: processes with simulated devices, on all cores of
+the machine, or PROCESSESxDEVICES@CORES on some of them. Each runs
+`--mode=benchmark` through launch/local.py, in turns, so that other load on the
+machine affects all of them.
 
 The images per core and step are the same in every layout: --batch_size on all
 cores, its share on fewer. Layouts on the same cores do the same work with the
-same hardware, so that the ratio of their times per step is nothing but what
-dividing it costs: 1 is free. The ratio to fewer cores also holds what cores
-cost one another.
+same hardware, so that the ratio of their times per step is the cost of dividing
+it; 1 is free. The ratio to fewer cores includes the cost of shared memory.
 """  # noqa: E501
 
 import argparse
@@ -31,12 +30,12 @@ _LOCAL = pathlib.Path(__file__).with_name("local.py")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a machine is divided.
+  """Division of a machine.
 
   Attributes:
     processes: of the job.
     devices: simulated by each process.
-    cores: that the job may use.
+    cores: of the job.
   """
 
   processes: int
@@ -48,24 +47,24 @@ class Layout:
 
 
 def read_layout(text: str, all_cores: int) -> Layout:
-  """Returns the layout that a word such as 4x2 or 1x1@1 names."""
-  found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@([1-9]\d*))?", text)
-  if not found:
+  """Returns the layout of a word such as 4x2 or 1x1@1."""
+  match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@([1-9]\d*))?", text)
+  if not match:
     raise argparse.ArgumentTypeError(
       f"{text!r} is no layout; one is PROCESSESxDEVICES, such as 4x2, or 4x2@1"
     )
   processes, devices, cores = (
-    int(n) if n else all_cores for n in found.groups()
+    int(n) if n else all_cores for n in match.groups()
   )
   if cores > all_cores:
     raise argparse.ArgumentTypeError(
-      f"{text} asks for {cores} cores; here are {all_cores}"
+      f"{text} needs {cores} cores, but there are {all_cores}"
     )
   return Layout(processes, devices, cores)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-  """Returns this program's flags, and the job's under `forwarded`."""
+  """Returns this program's flags, and those of the job in `forwarded`."""
   cores = len(os.sched_getaffinity(0))
 
   def layouts(text: str) -> list[Layout]:
@@ -77,19 +76,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
     usage="%(prog)s [flags] -- FLAGS OF vae_jax.main",
   )
   parser.add_argument(
-    "--layouts", type=layouts, default="1x1,1x8,4x2", help="the first is 1"
+    "--layouts",
+    type=layouts,
+    default="1x1,1x8,4x2",
+    help="compared with the first",
   )
-  parser.add_argument("--batch_size", type=int, default=128, help="all cores'")
+  parser.add_argument(
+    "--batch_size", type=int, default=128, help="on all cores"
+  )
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--seconds", type=float, default=15.0, help="a run's")
+  parser.add_argument("--seconds", type=float, default=15.0, help="of each run")
   parser.add_argument("--output", default="runs/scaling.json")
-  # argparse itself would take flags behind `--` for positional arguments.
+  # argparse itself would take flags after `--` for positional arguments.
   cut = argv.index("--") if "--" in argv else len(argv)
   args = parser.parse_args(argv[:cut])
   args.forwarded = argv[cut + 1 :]
   args.all_cores = cores
   if not args.forwarded:
-    parser.error("nothing to run; put the job's flags behind --")
+    parser.error("nothing to run; put the job's flags after --")
   for layout in args.layouts:
     unit = layout.processes * layout.devices * cores
     if args.batch_size * layout.cores % unit:
@@ -122,12 +126,12 @@ def command(args: argparse.Namespace, layout: Layout, folder: str) -> list[str]:
 
 
 def run(args: argparse.Namespace, layout: Layout) -> dict[str, object]:
-  """Returns what the benchmark says of one layout."""
+  """Returns the results of the benchmark of one layout."""
   cores = sorted(os.sched_getaffinity(0))[: layout.cores]
   with tempfile.TemporaryDirectory() as folder:
     done = subprocess.run(
       command(args, layout, folder),
-      # Threads that a process starts stay on its cores.
+      # Inherited by all threads of the job.
       preexec_fn=lambda: os.sched_setaffinity(0, cores),
       capture_output=True,
       text=True,
@@ -139,12 +143,12 @@ def run(args: argparse.Namespace, layout: Layout) -> dict[str, object]:
     return json.loads((pathlib.Path(folder) / "benchmark.json").read_text())
 
 
-def summarise(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def summarize(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
   """Returns statistics of each layout.
 
   Args:
-    times: milliseconds per step of each round, by layout; the first layout is
-      what the others are compared with.
+    times: milliseconds per step of each round, by layout; the others are
+      compared with the first.
 
   Returns:
     By layout: median and minimum, the median of the ratios within a round, and
@@ -189,7 +193,7 @@ def main() -> None:
         f"{result['ms_per_step']:.2f} ms per step",
         file=sys.stderr,
       )
-  summary = summarise(times)
+  summary = summarize(times)
   output = pathlib.Path(args.output)
   output.parent.mkdir(parents=True, exist_ok=True)
   content = {

@@ -51,13 +51,13 @@ def main(argv: list[str]) -> None:
 
 
 def _run() -> None:
-  mode, given = modes.find(flags.MODE.value), flags.given()
-  mode.check(given)
+  mode, values = modes.find(flags.MODE.value), flags.values()
+  mode.check(values)
   flags.check(mode.name, mode.needs)
   workdir = flags.workdir(mode.prefix)
   config = _config(mode.needs, workdir)
   if config is None:
-    print(mode.run(None, workdir, given))
+    print(mode.run(None, workdir, values))
     return
   check.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
@@ -81,7 +81,7 @@ def _run() -> None:
     )
     if not mode.shared:
       job.check_alone(mode.name)
-    text = mode.run(config, workdir, given)
+    text = mode.run(config, workdir, values)
     if text and devices.is_lead():
       print(text)
     job.finish()

@@ -1,4 +1,4 @@
-"""Binarisation: the right probabilities from the right keys."""
+"""Binarization: probabilities of pixels, and the keys that they follow."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def _keys(seed: int) -> jax.Array:
   return jax.random.split(jax.random.key(seed), 200)
 
 
-def test_probability_is_the_grey_level():
+def test_probability_is_the_gray_level():
   levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
   image = jnp.asarray(np.repeat(levels, 200, 0))
   total = np.zeros((16, 16, 1))
@@ -29,7 +29,7 @@ def test_probability_is_the_grey_level():
   assert abs((share - expected).mean()) < 0.002
 
 
-def test_odd_sizes_and_neighbours_are_independent():
+def test_neighboring_pixels_are_independent_for_odd_sizes():
   image = jnp.full((200, 5, 5, 3), 128, jnp.uint8)
   drawn = binarize.binarize(image, INDEX, _keys(0), mode="dynamic")
   flat = np.asarray(drawn).reshape(200, -1) / 255 - 128 / 255
@@ -37,7 +37,7 @@ def test_odd_sizes_and_neighbours_are_independent():
   assert abs(correlation) < 5 / np.sqrt(flat[:, 1:].size)
 
 
-def test_static_depends_on_the_index_and_dynamic_on_the_key():
+def test_static_follows_the_index_and_dynamic_the_key():
   image = jnp.full((200, 4, 4, 1), 128, jnp.uint8)
 
   def run(mode, seed):

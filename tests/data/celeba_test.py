@@ -1,3 +1,5 @@
+"""CelebA from its official files, or from damaged ones."""
+
 import zipfile
 
 import cv2
@@ -12,7 +14,7 @@ PARTITION = [0] * 8 + [1] * 3 + [2]
 
 
 def official_files(folder, zipped=True):
-  """Writes tiny files in the official formats; returns what is in them."""
+  """Writes small files in the official formats; returns their content."""
   rng = np.random.default_rng(0)
   coarse = rng.integers(0, 256, (len(NAMES), 6, 5, 3)).astype(np.uint8)
   images = [cv2.imencode(".jpg", cv2.resize(c, (178, 218)))[1] for c in coarse]
@@ -64,18 +66,18 @@ def test_official_files_become_celeb_a(tmp_path, zipped):
     name: cv2.imdecode(np.frombuffer(image, np.uint8), 1)[..., ::-1]
     for name, image in images.items()
   }
-  found = {}
+  codes = {}
   for code, source in enumerate((splits.train, splits.validation, splits.test)):
     batch = source.fetch(np.arange(len(source)))
     assert batch["label"].dtype == np.uint8
     for image, label in zip(batch["image"], batch["label"], strict=True):
       (name,) = (n for n in NAMES if np.array_equal(decoded[n], image))
-      found[name] = code
+      codes[name] = code
       np.testing.assert_array_equal(label, attributes[NAMES.index(name)])
-  assert found == dict(zip(NAMES, PARTITION, strict=True))
+  assert codes == dict(zip(NAMES, PARTITION, strict=True))
 
 
-def test_one_attribute_as_label(tmp_path):
+def test_one_attribute_can_be_the_label(tmp_path):
   _, attributes = official_files(tmp_path)
   splits = datasets.open_splits(config(tmp_path, label="attributes/Smiling"))
   labels = splits.train.fetch(np.arange(8))["label"]
@@ -84,7 +86,7 @@ def test_one_attribute_as_label(tmp_path):
   assert sorted(labels) == sorted(attributes[:8, 31])
 
 
-def test_prepared_data_set_needs_the_files_no_more(tmp_path):
+def test_prepared_data_set_opens_without_the_files(tmp_path):
   official_files(tmp_path)
   datasets.open_splits(config(tmp_path))
   again = datasets.open_splits(config(tmp_path, manual_dir="", crop=148))
@@ -105,7 +107,7 @@ def without_an_image(folder):
       images.writestr(name, b"")
 
 
-TROUBLES = {
+DAMAGES = {
   "missing file": (
     lambda f: (f / "identity_CelebA.txt").unlink(),
     "lacks identity_CelebA.txt; put img_align_celeba.zip",
@@ -119,11 +121,11 @@ TROUBLES = {
     "a page of Google Drive",
   ),
   "missing image": (without_an_image, "lacks 1 of the 12 images .* 000001.jpg"),
-  "cut off": (
+  "truncated": (
     lambda f: remove_line(f / "list_attr_celeba.txt", -1),
-    "list_attr_celeba.txt has 11 rows where its first line says 12",
+    "list_attr_celeba.txt has 11 rows, but its first line is 12",
   ),
-  "cut off without header": (
+  "truncated without header": (
     lambda f: remove_line(f / "identity_CelebA.txt", -1),
     "identity_CelebA.txt lacks 1 of the 12 images .* 000012.jpg",
   ),
@@ -138,16 +140,16 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_wrong_file_gets_one_sentence(tmp_path, trouble):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_is_named_on_one_line(tmp_path, damage):
   official_files(tmp_path)
-  spoil, message = TROUBLES[trouble]
+  spoil, message = DAMAGES[damage]
   spoil(tmp_path)
   with pytest.raises(datasets.DataError, match=message) as error:
     datasets.open_splits(config(tmp_path))
   assert "\n" not in str(error.value)
 
 
-def test_manual_dir_that_is_not_there(tmp_path):
+def test_missing_manual_dir_is_refused(tmp_path):
   with pytest.raises(datasets.DataError, match="is not a folder; put img_al"):
     datasets.open_splits(config(tmp_path, manual_dir=str(tmp_path / "no")))

@@ -1,4 +1,4 @@
-"""Ground-truth factors: the ones that were drawn, without their images."""
+"""Ground-truth factors are read without decoding images."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def no_decoding(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sprites(tmp_path_factory):
-  """Laid out as dsprites is: class ids, their real values, no splits."""
+  """A data set like dsprites: class ids and their real values, one split."""
   root = tmp_path_factory.mktemp("sprites")
   images = pictures(12)
   examples = [
@@ -74,12 +74,12 @@ def test_class_ids_follow_the_images_of_the_split(sprites):
   np.testing.assert_array_equal(read.values[:, 1], order.astype(int) % 3)
 
 
-def test_reading_in_pieces_changes_nothing(sprites, monkeypatch, no_decoding):
+def test_chunk_size_changes_nothing(sprites, monkeypatch, no_decoding):
   builder = preparation.builder(sprites)
-  whole = ground_truth.read(builder, "train")
-  monkeypatch.setattr(ground_truth, "_CHUNK", 5)
+  values = ground_truth.read(builder, "train")
+  monkeypatch.setattr(ground_truth, "CHUNK", 5)
   pieces = ground_truth.read(builder, "train")
-  np.testing.assert_array_equal(whole.values, pieces.values)
+  np.testing.assert_array_equal(values.values, pieces.values)
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def test_reading_in_pieces_changes_nothing(sprites, monkeypatch, no_decoding):
     ([True, False, True], 2, [1, 0, 1]),
     ([0.5, 0.1, 0.5], 2, [1, 0, 1]),
     ([0.4, 0.1, 0.2, 0.3], 2, [1, 0, 0, 1]),
-    # Most faces have no grey hair: one value may fill several bins.
+    # One value may fill several bins: most faces have no gray hair.
     ([0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0], 4, [1, 1, 1, 1, 2, 2, 3, 3]),
   ],
 )
 def test_real_factors_become_quantile_bins(values, bins, expected):
-  classes = ground_truth.discretise(np.array(values), bins=bins)
+  classes = ground_truth.discretize(np.array(values), bins=bins)
   assert classes.dtype == np.int32
   np.testing.assert_array_equal(classes, expected)
 
 
-def test_data_set_without_factors(root, sprites):
+def test_data_set_without_factors_is_refused(root, sprites):
   with pytest.raises(errors.DataError, match="has no ground-truth factors"):
     ground_truth.read(preparation.builder(config(root)), "train")
   with pytest.raises(errors.DataError, match="no factor of tiny.* varies"):

@@ -1,4 +1,4 @@
-"""A person's own pictures: by value, whatever they are stored as."""
+"""Photos of users: pixel values, for each way of storing them."""
 
 import io
 import struct
@@ -40,7 +40,7 @@ def chunk(kind, content):
 
 
 def png_of_size(width, height):
-  """A picture of which there is not much more than the header."""
+  """Returns a PNG file with a header and hardly any data."""
   head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
   parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(b"\0" * 99))
   return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
@@ -52,7 +52,7 @@ def nothing_leaks(recwarn):
   assert not recwarn.list
 
 
-def test_an_image_of_the_right_size_is_itself():
+def test_image_of_the_right_size_is_unchanged():
   image = noise(8, 8, 3)
   np.testing.assert_array_equal(read(stored(image)), image)
 
@@ -62,46 +62,48 @@ def test_an_image_of_the_right_size_is_itself():
   "size, crop, resize",
   [((21, 17), 14, 8), ((17, 21), 14, 8), ((21, 21), 0, 8), ((9, 9), 5, 0)],
 )
-def test_as_the_data_set_treats_its_own(size, crop, resize, channels):
+def test_photo_is_transformed_as_the_images_of_the_data_set(
+  size, crop, resize, channels
+):
   image = noise(*size, 3)
   transform = records.Transform(crop, resize, grayscale=channels == 1)
   expected = transform(image)
-  found = read(stored(image), expected.shape, crop=crop, stored=size)
-  np.testing.assert_array_equal(found, expected)
+  result = read(stored(image), expected.shape, crop=crop, stored=size)
+  np.testing.assert_array_equal(result, expected)
 
 
-def test_the_same_part_of_a_photo_of_another_size():
-  # A data set that keeps rows 4..12 and columns 2..10 of 16 x 12 pixels.
+def test_crop_keeps_the_same_part_at_any_size():
+  # The data set keeps rows 4..12 and columns 2..10 of 16 x 12 pixels.
   photo = np.zeros((48, 100, 3), np.uint8)
   photo[12:36, 38:62] = RED
-  found = read(stored(photo), (8, 8, 3), crop=8, stored=(16, 12))
-  np.testing.assert_array_equal(found, np.full((8, 8, 3), RED))
-  # Not known: the whole centre.
+  result = read(stored(photo), (8, 8, 3), crop=8, stored=(16, 12))
+  np.testing.assert_array_equal(result, np.full((8, 8, 3), RED))
+  # The largest center, because the stored size is unknown.
   whole = read(stored(photo), (8, 8, 3), crop=8)
   assert (whole[0, 0] == 0).all() and (whole[4, 4] == RED).all()
 
 
 @pytest.mark.parametrize("size", [(8, 20), (20, 8)])
-def test_the_largest_centred_square(size):
+def test_largest_centered_square_is_kept(size):
   photo = np.zeros((*size, 3), np.uint8)
   top, left = (size[0] - 8) // 2, (size[1] - 8) // 2
   photo[top : top + 8, left : left + 8] = noise(8, 8, 3)
   np.testing.assert_array_equal(read(stored(photo)), noise(8, 8, 3))
 
 
-def test_images_that_are_no_squares():
+def test_target_may_be_a_rectangle():
   image = noise(12, 6, 3)
   wide = np.concatenate([np.zeros_like(image), image, np.zeros_like(image)], 1)
-  found = read(stored(wide), (6, 3, 3))
+  result = read(stored(wide), (6, 3, 3))
   areas = image.reshape(6, 2, 3, 2, 3).mean(axis=(1, 3))
-  np.testing.assert_allclose(found, areas, atol=0.51)
+  np.testing.assert_allclose(result, areas, atol=0.51)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
-def test_exif_turns_it_upright(format, orientation):
-  # Where the first row and the first column of what is stored belong:
-  # EXIF 2.32, table of the tag 0x0112.
+def test_exif_orientation_turns_the_photo_upright(format, orientation):
+  # Sides of the upright image that are the first row and column of the stored
+  # one; EXIF 2.32, table of tag 0x0112.
   first_row, first_column = {
     1: ("top", "left"),
     2: ("top", "right"),
@@ -118,7 +120,7 @@ def test_exif_turns_it_upright(format, orientation):
   exif = Image.Exif()
   exif[0x0112] = orientation
   options = {"webp": {"lossless": True}, "jpeg": {"quality": 100}}
-  found = read(
+  result = read(
     stored(photo, format, exif=exif.tobytes(), **options.get(format, {})),
     (32, 32, 3),
   ).astype(int)
@@ -129,39 +131,39 @@ def test_exif_turns_it_upright(format, orientation):
     "right": np.s_[12:20, -4:],
   }
   for name, where in edge.items():
-    colour = found[where].mean(axis=(0, 1))
-    wanted = np.zeros(3)
-    wanted += RED if name == first_row else 0
-    wanted += BLUE if name == first_column else 0
-    np.testing.assert_allclose(colour, wanted, atol=12, err_msg=name)
+    color = result[where].mean(axis=(0, 1))
+    expected = np.zeros(3)
+    expected += RED if name == first_row else 0
+    expected += BLUE if name == first_column else 0
+    np.testing.assert_allclose(color, expected, atol=12, err_msg=name)
 
 
-def test_transparency_shows_white():
+def test_transparent_pixels_are_blended_with_white():
   rgba = noise(8, 8, 4)
   opacity = rgba[..., 3:] / 255
   expected = rgba[..., :3] * opacity + 255 * (1 - opacity)
   np.testing.assert_allclose(read(stored(rgba)), expected, atol=1.01)
-  grey = noise(8, 8, 2)
-  opacity = grey[..., 1:] / 255
-  expected = grey[..., :1] * opacity + 255 * (1 - opacity)
-  found = read(stored(Image.fromarray(grey, "LA")), (8, 8, 1))
-  np.testing.assert_allclose(found, expected, atol=1.01)
+  gray = noise(8, 8, 2)
+  opacity = gray[..., 1:] / 255
+  expected = gray[..., :1] * opacity + 255 * (1 - opacity)
+  result = read(stored(Image.fromarray(gray, "LA")), (8, 8, 1))
+  np.testing.assert_allclose(result, expected, atol=1.01)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
-def test_a_colour_that_is_transparent(mode):
+def test_transparent_color_becomes_white(mode):
   image = Image.new("RGB", (8, 8), "white")
   image.paste((0, 0, 0), (0, 0, 4, 8))
   image = image.convert(mode)
   black = image.getpixel((0, 0))
-  found = read(stored(image, transparency=black), (8, 8, 1))
-  np.testing.assert_array_equal(found, np.full((8, 8, 1), 255))
+  result = read(stored(image, transparency=black), (8, 8, 1))
+  np.testing.assert_array_equal(result, np.full((8, 8, 1), 255))
   opaque = read(stored(image), (8, 8, 1))
   assert (opaque[:, :4] == 0).all() and (opaque[:, 4:] == 255).all()
 
 
 @pytest.mark.parametrize("format", ["gif", "png", "bmp"])
-def test_palettes(format):
+def test_palette_is_applied(format):
   image = Image.fromarray(
     np.array([[RED, GREEN], [BLUE, RED]], np.uint8).repeat(4, 0).repeat(4, 1)
   )
@@ -169,27 +171,27 @@ def test_palettes(format):
   np.testing.assert_array_equal(read(content), np.asarray(image))
 
 
-def test_sixteen_bits_of_grey():
+def test_sixteen_bit_gray_is_scaled():
   levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
-  found = read(stored(levels), (8, 8, 1))
-  np.testing.assert_array_equal(found[..., 0], np.round(levels / 257))
+  result = read(stored(levels), (8, 8, 1))
+  np.testing.assert_array_equal(result[..., 0], np.round(levels / 257))
 
 
-def test_four_inks():
+def test_cmyk_becomes_rgb():
   image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-  found = read(stored(image, "jpeg", quality=100), (16, 16, 3))
-  np.testing.assert_allclose(found, np.full((16, 16, 3), RED), atol=3)
+  result = read(stored(image, "jpeg", quality=100), (16, 16, 3))
+  np.testing.assert_allclose(result, np.full((16, 16, 3), RED), atol=3)
 
 
-def test_grey_and_colour_become_each_other():
-  grey = noise(8, 8)
-  found = read(stored(grey), (8, 8, 3))
-  np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, 2))
-  np.testing.assert_array_equal(read(stored(grey), (8, 8, 1))[..., 0], grey)
-  colour = noise(8, 8, 3)
-  luma = colour @ np.array([0.299, 0.587, 0.114])
-  found = read(stored(colour), (8, 8, 1))[..., 0]
-  np.testing.assert_allclose(found, luma, atol=0.51)
+def test_gray_and_color_are_converted():
+  gray = noise(8, 8)
+  result = read(stored(gray), (8, 8, 3))
+  np.testing.assert_array_equal(result, np.repeat(gray[..., None], 3, 2))
+  np.testing.assert_array_equal(read(stored(gray), (8, 8, 1))[..., 0], gray)
+  color = noise(8, 8, 3)
+  luma = color @ np.array([0.299, 0.587, 0.114])
+  result = read(stored(color), (8, 8, 1))[..., 0]
+  np.testing.assert_allclose(result, luma, atol=0.51)
 
 
 def test_shrinking_takes_the_mean_of_each_area():
@@ -198,14 +200,14 @@ def test_shrinking_takes_the_mean_of_each_area():
   np.testing.assert_allclose(read(stored(image)), means, atol=0.51)
 
 
-def test_tiny_images_grow():
-  found = read(stored(np.full((1, 1, 3), RED, np.uint8)))
-  np.testing.assert_array_equal(found, np.full((8, 8, 3), RED))
-  found = read(stored(noise(2, 300, 3)), crop=4, stored=(20, 6))
-  assert found.shape == (8, 8, 3)
+def test_tiny_images_are_enlarged():
+  result = read(stored(np.full((1, 1, 3), RED, np.uint8)))
+  np.testing.assert_array_equal(result, np.full((8, 8, 3), RED))
+  result = read(stored(noise(2, 300, 3)), crop=4, stored=(20, 6))
+  assert result.shape == (8, 8, 3)
 
 
-def test_of_an_animation_the_first_frame():
+def test_animation_gives_its_first_frame():
   frames = [Image.new("RGB", (8, 8), c) for c in (RED, BLUE)]
   for format in ("gif", "webp", "png"):
     options = {"lossless": True} if format == "webp" else {}
@@ -227,19 +229,19 @@ def refusal(content):
   "content",
   [b"", b"GIF89a", b"\0" * 100, b"<svg></svg>", b"\x89PNG\r\n\x1a\n", b"II*\0"],
 )
-def test_what_is_no_picture(content):
+def test_other_content_is_refused(content):
   assert refusal(content).endswith(
-    ("PNG, JPEG, WEBP, GIF, BMP", "damaged or cut short")
+    ("PNG, JPEG, WEBP, GIF, BMP", "damaged or truncated")
   )
 
 
-def test_other_formats_are_named():
+def test_other_formats_are_refused():
   content = stored(noise(8, 8, 3), "tiff")
   assert "allowed are PNG, JPEG" in refusal(content)
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "gif", "bmp"])
-def test_truncated_files(format):
+def test_truncated_files_are_refused(format):
   content = stored(noise(40, 40, 3), format)
   for part in (0.3, 0.6, 0.9):
     refusal(content[: int(part * len(content))])
@@ -252,8 +254,8 @@ def test_huge_dimensions_are_refused_by_the_header(width, height):
   assert "more than 50 million pixels" in refusal(png_of_size(width, height))
 
 
-def test_large_pictures_are_read():
-  # Above Pillow's own limit for one side, below the limit of pixels.
+def test_large_images_are_read():
+  # Above Pillow's limit for one side, below the limit of pixels.
   content = stored(Image.new("1", (49_000, 1000), 1))
   np.testing.assert_array_equal(read(content), np.full((8, 8, 3), 255))
 
@@ -266,16 +268,16 @@ def test_large_files_are_refused_unread(tmp_path):
     photos.load(tmp_path / "me.png", (8, 8, 3))
 
 
-def test_texts_that_unfold():
-  # 100 MB in a chunk of 100 kB.
-  unfolding = b"Comment\0\0" + zlib.compress(b" " * 100_000_000)
+def test_decompression_bomb_in_a_text_is_refused():
+  # A chunk of 100 kB that expands to 100 MB.
+  bomb = b"Comment\0\0" + zlib.compress(b" " * 100_000_000)
   content = stored(noise(8, 8, 3))
   head, rest = content[:33], content[33:]
-  refusal(head + chunk(b"zTXt", unfolding) + rest)
+  refusal(head + chunk(b"zTXt", bomb) + rest)
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "gif", "bmp"])
-def test_damage_anywhere_is_answered(format):
+def test_damage_anywhere_raises_a_data_error_or_nothing(format):
   exif = Image.Exif()
   exif[0x0112] = 6
   exif[0x010E] = "a face"
@@ -286,23 +288,23 @@ def test_damage_anywhere_is_answered(format):
     places = rng.integers(0, len(damaged), 4)
     damaged[places] = rng.integers(0, 256, 4)
     try:
-      found = read(damaged.tobytes())
+      result = read(damaged.tobytes())
     except errors.DataError as error:
       assert "\n" not in str(error)
     else:
-      assert found.shape == (8, 8, 3)
+      assert result.shape == (8, 8, 3)
 
 
-def test_from_many_threads():
+def test_threads_share_no_state():
   contents = [stored(np.full((9, 9, 3), i, np.uint8)) for i in range(20)]
   filters = list(warnings.filters)
   with futures.ThreadPoolExecutor(8) as pool:
-    for i, found in enumerate(pool.map(read, contents)):
-      np.testing.assert_array_equal(found, np.full((8, 8, 3), i))
+    for i, result in enumerate(pool.map(read, contents)):
+      np.testing.assert_array_equal(result, np.full((8, 8, 3), i))
   assert list(warnings.filters) == filters
 
 
-def test_files(tmp_path):
+def test_file_is_read(tmp_path):
   image = noise(8, 8, 3)
   path = tmp_path / "own.png"
   cv2.imwrite(str(path), image[..., ::-1])

@@ -44,19 +44,27 @@ def test_order_is_that_of_random_state():
   )
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("count", [2, 3])
-def test_devices_hold_the_global_batch_in_order(parts, count):
+def test_devices_hold_the_global_batch_in_order(micro_batches, count):
   data = pipeline.train_data(
     _source(200),
     5,
     count,
     seed=1,
     batch_size=16,
-    parts=parts,
+    micro_batches=micro_batches,
     steps_per_call=3,
   )
-  assert data["image"].shape == (8, 3, parts, 16 // parts // 8, 2, 2, 1)
+  assert data["image"].shape == (
+    8,
+    3,
+    micro_batches,
+    16 // micro_batches // 8,
+    2,
+    2,
+    1,
+  )
   assert data["index"].dtype == np.int32
   index = np.moveaxis(data["index"], 0, 2)[:count].reshape(count, 16)
   positions = np.arange(5 * 16, (5 + count) * 16)

@@ -1,12 +1,10 @@
-"""Finding a data set on disk, or preparing it once."""
+"""Data sets on disk: found, or prepared once."""
 
 import shutil
-import types
 
 import pytest
 import tensorflow_datasets as tfds
 
-import vae_jax.data
 from tests.support.tfds import (
   config,
   content,
@@ -19,16 +17,17 @@ from tests.support.tfds import (
 )
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
+from vae_jax.data.synthetic_faces import dataset
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 
-def test_default_folder(root, monkeypatch):
+def test_default_folder_is_that_of_tfds(root, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(root))
   assert len(datasets.open_splits(config("")).train) == 40
 
 
-def test_versions(tmp_path):
+def test_highest_matching_version_is_opened(tmp_path):
   for version, n in (("1.0.0", 20), ("1.9.0", 30), ("1.10.0", 40)):
     write(tmp_path, {"train": examples(pictures(n))}, version=version)
   opened = [
@@ -37,10 +36,10 @@ def test_versions(tmp_path):
   ]
   assert opened == ["tiny:1.10.0", "tiny:1.9.0", "tiny:1.10.0"]
   message = fails(config(tmp_path, "tiny:2.0.0"))
-  assert "does not hold version 2.0.0 but 1.0.0, 1.9.0, 1.10.0" in message
+  assert "does not contain version 2.0.0 but 1.0.0, 1.9.0, 1.10.0" in message
 
 
-def test_configs(tmp_path):
+def test_configs_are_selected_by_name(tmp_path):
   write(tmp_path, {"train": examples(pictures(20))}, configs=("full", "small"))
   opened = [
     datasets.open_splits(config(tmp_path, name)).name
@@ -53,7 +52,7 @@ def test_configs(tmp_path):
   assert datasets.open_splits(config(tmp_path)).name == "tiny/small:1.0.0"
 
 
-def test_wrong_names(root, tmp_path):
+def test_unknown_names_are_refused_with_suggestions(root, tmp_path):
   assert "did you mean 'mnist'" in fails(config(tmp_path, "mnits"))
   assert "did you mean 'tiny'" in fails(config(root, "tinny"))
   assert "did you mean 'synthetic_faces'" in fails(
@@ -64,16 +63,16 @@ def test_wrong_names(root, tmp_path):
   assert "only: 3.0.1" in fails(config(root, "mnist:9.9.9"))
 
 
-def test_wrong_folders(tmp_path):
+def test_unknown_folders_are_refused(tmp_path):
   message = fails(config(tmp_path / "no"))
   assert f"--config.data.dir={tmp_path}/no does not exist" in message
   (tmp_path / "file").touch()
   assert "does not exist" in fails(config(tmp_path / "file"))
-  with pytest.raises(ConfigError, match="ftp://host/tfds is no address"):
+  with pytest.raises(ConfigError, match="ftp://host/tfds is no known address"):
     datasets.open_splits(config("ftp://host/tfds"))
 
 
-def test_not_prepared_and_no_tensorflow(tmp_path):
+def test_preparation_without_tensorflow_is_refused_with_commands(tmp_path):
   message = fails(config(tmp_path, "mnist"))
   assert 'pip install -e ".[prepare]"' in message
   assert (
@@ -87,7 +86,7 @@ def test_not_prepared_and_no_tensorflow(tmp_path):
   assert "list_landmarks_align_celeba.txt" in message
 
 
-def test_other_file_formats(root, tmp_path):
+def test_other_file_formats_are_refused_with_the_conversion(root, tmp_path):
   root = shutil.copytree(root, tmp_path / "tfds")
   edit_info(root, fileFormat="tfrecord")
   message = fails(config(root))
@@ -96,19 +95,19 @@ def test_other_file_formats(root, tmp_path):
     "python -m tensorflow_datasets.scripts.convert_format "
     f"--dataset_version_dir={root}/tiny/1.0.0 --out_file_format=array_record"
   ) in message
-  # What that command leaves behind.
+  # The metadata after that command.
   edit_info(root, alternativeFileFormats=["array_record"])
   assert len(content(datasets.open_splits(config(root)).train)["image"]) == 40
 
 
-def test_missing_file(root, tmp_path):
+def test_missing_file_is_named(root, tmp_path):
   root = shutil.copytree(root, tmp_path / "tfds")
   (path,) = root.glob("tiny/1.0.0/tiny-test.array_record*")
   path.unlink()
   assert f"{path} is missing: remove" in fails(config(root))
 
 
-def test_prepares_with_tensorflow(tmp_path, monkeypatch):
+def test_preparation_with_tensorflow_writes_array_record(tmp_path, monkeypatch):
   calls = []
 
   def prepare(self, download_config):
@@ -127,7 +126,7 @@ def test_prepares_with_tensorflow(tmp_path, monkeypatch):
   assert calls == [("mnist/3.0.1", "/by/hand")]
 
 
-def test_download_that_fails(tmp_path, monkeypatch):
+def test_failed_download_is_reported(tmp_path, monkeypatch):
   def prepare(self, download_config):
     raise RuntimeError("Artifact https://drive,\nhas wrong checksum")
 
@@ -143,7 +142,7 @@ def test_download_that_fails(tmp_path, monkeypatch):
   assert "--config.data.manual_dir" in message
 
 
-def test_embedded_data_set_is_drawn_when_missing(tmp_path, monkeypatch):
+def test_synthetic_faces_are_drawn_when_missing(tmp_path, monkeypatch):
   calls = []
 
   def prepare(*args):
@@ -153,8 +152,7 @@ def test_embedded_data_set_is_drawn_when_missing(tmp_path, monkeypatch):
       tmp_path, {"train": images}, name="synthetic_faces", configs=("tiny",)
     )
 
-  fake = types.SimpleNamespace(prepare=prepare)
-  monkeypatch.setitem(vae_jax.data.__dict__, "synthetic_faces", fake)
+  monkeypatch.setattr(dataset, "prepare", prepare)
   data = config(tmp_path, "synthetic_faces/tiny")
   assert datasets.open_splits(data).name == "synthetic_faces/tiny:1.0.0"
   assert calls == [(tmp_path, "tiny")]
@@ -162,11 +160,11 @@ def test_embedded_data_set_is_drawn_when_missing(tmp_path, monkeypatch):
   def refuse(*args):
     raise ValueError("no such config")
 
-  fake.prepare = refuse
+  monkeypatch.setattr(dataset, "prepare", refuse)
   assert "no such config" in fails(config(tmp_path, "synthetic_faces/tinny"))
 
 
-def test_suggestions():
+def test_suggestions_are_near_names_or_all_of_a_few():
   known = ["train", "test"]
   assert errors.suggest("tran", known) == (
     "; did you mean 'train'? (there are: train, test)"

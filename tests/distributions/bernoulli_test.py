@@ -25,7 +25,7 @@ def _column(values, dtype=jnp.float32):
   return jnp.asarray(values, dtype).reshape(-1, 1, 1, 1)
 
 
-def _log_normaliser(logit):
+def _log_normalizer(logit):
   """log of the integral of e^(l x), float64."""
   logit = np.float64(logit)
   near = logit == 0
@@ -35,7 +35,7 @@ def _log_normaliser(logit):
 def _expected(power, logit):
   """E[x^power] of a continuous Bernoulli by quadrature in float64."""
   return scipy.integrate.quad(
-    lambda x: x**power * np.exp(x * logit - _log_normaliser(logit)), 0, 1
+    lambda x: x**power * np.exp(x * logit - _log_normalizer(logit)), 0, 1
   )[0]
 
 
@@ -115,7 +115,7 @@ def test_continuous_bernoulli_density_mean_and_gradients():
   x = level / 255
   logit = np.tile(LOGITS.astype(np.float64), LEVELS.size)
   np.testing.assert_allclose(
-    value[1], x * logit - _log_normaliser(logit), rtol=1e-6, atol=1e-6
+    value[1], x * logit - _log_normalizer(logit), rtol=1e-6, atol=1e-6
   )
   expected = x - np.tile(mean, LEVELS.size)
   np.testing.assert_allclose(gradient.reshape(-1), expected, atol=5e-7)

@@ -151,7 +151,7 @@ def test_made_is_autoregressive(dim, hidden):
     np.testing.assert_array_equal(np.triu(matrix), 0)
     if len(hidden) == 1 or not hidden:
       assert (np.tril(matrix, -1) != 0).sum() == dim * (dim - 1) // 2
-  # The first number too knows of the image.
+  # The first number depends on the context too.
   if hidden:
     assert (np.asarray(of_context) != 0).all()
 
@@ -212,7 +212,7 @@ def test_saturated_gates_stay_finite():
     assert np.isfinite(z).all() and np.isfinite(log_q).all()
 
 
-def test_there_is_no_closed_form():
+def test_flows_have_no_closed_form_of_the_kl():
   q = _posterior(2)
   normal = distributions.StandardNormal(2)
   assert not q.has_kl(normal)
@@ -221,7 +221,7 @@ def test_there_is_no_closed_form():
   assert not q.base.has_kl(_prior(2, 1))
 
 
-def test_impossible_flows_are_said_in_a_sentence():
+def test_impossible_flows_are_refused():
   with pytest.raises(ConfigError, match="latent_dim is 1"):
     priors.Flow(1).init(jax.random.key(0), _no_encoder)
   with pytest.raises(ConfigError, match="args.num_layers is 0"):

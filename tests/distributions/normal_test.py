@@ -159,3 +159,12 @@ def test_mixture_samples_have_its_moments(temperature):
   error = 5 * np.sqrt(variance / len(z))
   assert (np.abs(z.mean(0) - mean) < error).all()
   np.testing.assert_allclose(z.var(0), variance, rtol=0.06)
+
+
+def test_temperature_scales_the_codes():
+  keys = jax.random.split(jax.random.key(0), 3)
+  prior = distributions.StandardNormal(4)
+  np.testing.assert_allclose(
+    prior.sample(keys, 0.5), 0.5 * prior.sample(keys), rtol=1e-6
+  )
+  assert jnp.abs(prior.sample(keys, 0.0)).max() == 0

@@ -12,7 +12,7 @@ import scipy.stats
 from vae_jax import distributions
 
 
-def test_dequantised_density_bounds_the_probability_of_the_level():
+def test_dequantized_density_bounds_the_probability_of_the_level():
   count, mean, sigma = 20_000, 0.394, 0.002  # half a level of the mean
   likelihood = distributions.Normal(
     jnp.full((1, count, 1, 1), mean), jnp.float32(math.log(sigma))

@@ -1,4 +1,4 @@
-"""Held-out numbers: each example once, the same on any device and batch."""
+"""Held-out bounds: each example once, on any devices, in any batches."""
 
 import json
 import math
@@ -12,12 +12,11 @@ from flax import linen as nn
 
 from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax import config as config_lib
-from vae_jax import distributions, objectives, train
+from vae_jax import objectives, train
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
-from vae_jax.latents import apply, quantiles
-from vae_jax.modes import evaluate, evaluate_table, sample
+from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
 from vae_jax.training import build, restore
 from vae_jax.training import state as state_lib
@@ -35,7 +34,14 @@ def run(request, tmp_path_factory, faces_dir):
   return folder
 
 
+@pytest.fixture(scope="module")
+def whole(run):
+  return _evaluate(run)
+
+
 def _evaluate(folder, **overrides):
+  """Evaluates a run, by default without diagnostics of the latents."""
+  overrides = {"eval__latents": False} | overrides
   c = restore.load_config(folder)
   config_lib.override_for_use(
     c, {k.replace("__", "."): v for k, v in overrides.items()}
@@ -44,16 +50,14 @@ def _evaluate(folder, **overrides):
 
 
 @pytest.mark.parametrize("batch_size", [5, 24, 64])
-def test_batch_size_changes_nothing(run, batch_size):
-  whole = _evaluate(run, eval__batch_size=32)
+def test_batch_size_changes_nothing(run, whole, batch_size):
   other = _evaluate(run, eval__batch_size=batch_size)
   assert other["num_examples"] == whole["num_examples"] == 32
   for name in ("neg_elbo", "distortion", "rate"):
     assert other[name] == pytest.approx(whole[name], rel=1e-6)
 
 
-def test_number_of_devices_changes_nothing(run, monkeypatch):
-  whole = _evaluate(run)
+def test_number_of_devices_changes_nothing(run, whole, monkeypatch):
   chosen = jax.devices()[:2]
   monkeypatch.setattr(devices, "devices", lambda: chosen)
   other = _evaluate(run)
@@ -61,16 +65,16 @@ def test_number_of_devices_changes_nothing(run, monkeypatch):
     assert other[name] == pytest.approx(whole[name], rel=1e-6)
 
 
-def test_twice_is_the_same_and_another_seed_is_not(run):
-  first = _evaluate(run)
-  assert _evaluate(run) == first
+def test_evaluation_is_a_function_of_the_seed(run):
+  first = _evaluate(run, eval__latents=True)
+  assert _evaluate(run, eval__latents=True) == first
   other = _evaluate(run, eval__seed=1)
   assert other["neg_elbo"] != first["neg_elbo"]
   assert other["rate"] == pytest.approx(first["rate"], rel=0.2)
 
 
-def test_what_is_written(run):
-  result = _evaluate(run, eval__split="validation")
+def test_result_file_holds_the_context(run):
+  result = _evaluate(run, eval__split="validation", eval__latents=True)
   path = pathlib.Path(run) / "eval" / "validation.json"
   written = json.loads(path.read_text())
   assert written == json.loads(json.dumps(result))
@@ -89,13 +93,20 @@ def test_what_is_written(run):
   assert any("neg_elbo" in x and "nats per image" in x for x in lines)
 
 
-def test_mean_terms_is_the_mean_over_single_examples(run):
+def test_mean_terms_is_the_mean_over_single_examples(run, whole):
   """Against a plain loop over examples, without padding or devices."""
   c = restore.load_config(run)
   state = restore.load_state(run)
   source = datasets.open_splits(c.data).test
   vae = build.model(c, tuple(c.data.image_shape), train=False)
   variables = state_lib.eval_variables(c, state)
+  objective = objectives.from_config(c)
+
+  @jax.jit
+  def loss(image, index, key):
+    batch = Batch(image, index, jnp.ones((1,), bool), key)
+    return nn.apply(lambda vae: objective(vae, batch).loss[0], vae)(variables)
+
   total = []
   for i in range(len(source)):
     index = np.array([i], np.int32)
@@ -107,40 +118,34 @@ def test_mean_terms_is_the_mean_over_single_examples(run):
       key,
       mode=c.data.binarization,
     )
-    batch = Batch(image, jnp.asarray(index), jnp.ones((1,), bool), key)
-    objective = objectives.from_config(c)
-
-    def loss(vae, batch=batch, objective=objective):
-      return objective(vae, batch).loss
-
-    total.append(float(nn.apply(loss, vae)(variables)[0]))
-  assert _evaluate(run)["loss"] == pytest.approx(np.mean(total), rel=1e-5)
+    total.append(float(loss(image, jnp.asarray(index), key)))
+  assert whole["loss"] == pytest.approx(np.mean(total), rel=1e-5)
 
 
 @pytest.mark.parametrize(
   "likelihood, args, data, extra, words",
   [
     ("bernoulli", {}, {"binarization": "static"}, 0, "probability"),
-    ("bernoulli", {}, {}, 0, "cross-entropy of grey pixels, no likelihood"),
-    ("laplace", {}, {}, math.log(255), "density per grey level"),
+    ("bernoulli", {}, {}, 0, "cross-entropy of gray pixels, no likelihood"),
+    ("laplace", {}, {}, math.log(255), "density per gray level"),
     (
       "laplace",
       {},
       {"dequantization": "uniform"},
       math.log(256),
-      "bound on the probability of grey levels, uniform dequantisation",
+      "bound on the probability of gray levels, uniform dequantization",
     ),
-    ("categorical256", {}, {}, 0, "probability of 8-bit grey levels"),
+    ("categorical256", {}, {}, 0, "probability of 8-bit gray levels"),
     (
       "discretized_logistic_mixture",
       {"bits": 5},
       {},
       0,
-      "probability of 5-bit grey levels",
+      "probability of 5-bit gray levels",
     ),
   ],
 )
-def test_bits_say_what_they_are(likelihood, args, data, extra, words):
+def test_bits_have_a_meaning_in_words(likelihood, args, data, extra, words):
   c = tiny_config("/nowhere", model__likelihood__name=likelihood)
   c.model.likelihood.args.update(args)
   c.data.update(data)
@@ -151,7 +156,7 @@ def test_bits_say_what_they_are(likelihood, args, data, extra, words):
   assert bound.bits(run, {"loss": 1.0})["bits_per_dim"] is None
 
 
-def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
+def test_autoencoder_has_no_bound(tmp_path, faces_dir):
   c = tiny_config(
     faces_dir,
     objective__name="autoencoder",
@@ -167,57 +172,6 @@ def test_an_autoencoder_has_no_bound(tmp_path, faces_dir):
   )
 
 
-def test_no_run_is_said_in_a_sentence(tmp_path):
+def test_missing_run_is_refused(tmp_path):
   with pytest.raises(config_lib.ConfigError, match="no run in"):
     restore.load_config(tmp_path)
-
-
-def test_samples_and_reconstructions(run):
-  c = restore.load_config(run)
-  state = restore.load_state(run)
-  path = sample.run(c, run)
-  assert path.endswith("samples.png")
-  images = np.load(path.replace(".png", ".npz"))["images"]
-  assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
-  vae = build.model(c, tuple(c.data.image_shape), train=False)
-  variables = state_lib.eval_variables(c, state)
-  first = np.arange(10, dtype=np.int32)
-  ten = np.asarray(apply.sample(vae, variables, first, 0, 1.0))
-  np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)
-  other = np.asarray(apply.sample(vae, variables, first, 1, 1.0))
-  assert not np.array_equal(ten, other)
-  source = datasets.open_splits(c.data).test
-  image = source.fetch(np.arange(4))["image"]
-  codes = apply.encode(vae, variables, image)
-  np.testing.assert_array_equal(
-    apply.reconstruct(vae, variables, image),
-    apply.decode(vae, variables, codes),
-  )
-
-
-def test_temperature_scales_the_codes():
-  keys = jax.random.split(jax.random.key(0), 3)
-  prior = distributions.StandardNormal(4)
-  np.testing.assert_allclose(
-    prior.sample(keys, 0.5), 0.5 * prior.sample(keys), rtol=1e-6
-  )
-  assert jnp.abs(prior.sample(keys, 0.0)).max() == 0
-
-
-def test_prior_quantiles():
-  ticks = quantiles.prior_quantiles(4)
-  expected = [-1.15035, -0.31864, 0.31864, 1.15035]
-  np.testing.assert_allclose(ticks, expected, atol=1e-4)
-  grid = quantiles.grid(ticks, ticks)
-  np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)
-
-
-def test_parameter_count_needs_no_data():
-  c = config_lib.default()
-  c.data.dir = "/nowhere"
-  c.data.image_shape = (28, 28, 1)
-  c.model.encoder.name = c.model.decoder.name = "mlp"
-  c.model.latent_dim = 20
-  assert build.parameter_count(c) == 652_824

@@ -16,6 +16,7 @@ from vae_jax import distributions, figures
 from vae_jax.data import datasets
 from vae_jax.evaluate import bound, diagnostics
 from vae_jax.runtime import devices as parallel
+from vae_jax.training import batch as batch_lib
 from vae_jax.training import build, experiment, step
 
 
@@ -52,7 +53,7 @@ def _random(n, d, seed=0):
   return mean + np.exp(log_variance / 2) * noise, mean, log_variance
 
 
-def test_each_example_is_encoded_once_and_in_order(model, rows):
+def test_posteriors_are_those_of_single_examples(model, rows):
   """Against a plain loop over examples, without padding or devices."""
   c, variables, source = model
   vae = build.model(c, (16, 16, 1), train=False)
@@ -60,7 +61,7 @@ def test_each_example_is_encoded_once_and_in_order(model, rows):
 
   @jax.jit
   def one(data):
-    batch = step.eval_batch(c, data, jnp.uint32(c.eval.seed))
+    batch = batch_lib.eval_batch(c, data, jnp.uint32(c.eval.seed))
 
     def run(vae):
       posterior = vae.encode(batch.image)
@@ -85,7 +86,7 @@ def test_each_example_is_encoded_once_and_in_order(model, rows):
 
 
 @pytest.mark.parametrize("devices, batch_size", [(1, 7), (8, 64)])
-def test_devices_and_batch_size_change_nothing(
+def test_number_of_devices_and_batch_size_change_nothing(
   model, rows, monkeypatch, devices, batch_size
 ):
   chosen = jax.devices()[:devices]
@@ -193,7 +194,7 @@ def _rows_of(z, mean, log_variance):
   )
 
 
-def test_statistics_by_plain_loops():
+def test_statistics_are_those_of_plain_loops():
   z, mean, log_variance = _random(50, 3)
   mean[:, 1] *= 0.05
   report = diagnostics.statistics(
@@ -214,13 +215,13 @@ def test_statistics_by_plain_loops():
   assert report["active_units"] == 2
 
 
-def test_activity_is_strictly_above_the_threshold():
+def test_active_units_exceed_the_threshold():
   mean = np.array([[1.0], [-1.0]]) * np.sqrt([0.0099, 0.0101, 1.0])
   found = diagnostics.active_units(mean.astype(np.float32))
   assert found.tolist() == [False, True, True]
 
 
-def test_a_subset_is_named_and_keeps_the_identity():
+def test_subset_size_is_reported():
   z, mean, log_variance = _random(60, 2)
   rows = _rows_of(z, mean, log_variance)
   whole = diagnostics.statistics(rows, max_examples=60, seed=0)
@@ -236,7 +237,7 @@ def test_a_subset_is_named_and_keeps_the_identity():
 
 
 @pytest.mark.parametrize("d", [1, 50])
-def test_picture_of_any_number_of_dimensions(d, tmp_path):
+def test_picture_fits_any_number_of_dimensions(d, tmp_path):
   z, mean, _ = _random(40, d)
   kl = np.linspace(0, 2, d)
   path = tmp_path / "latents.png"

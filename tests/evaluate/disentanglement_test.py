@@ -1,4 +1,4 @@
-"""Disentanglement scores: floors, ceilings, and what must not change them."""
+"""Disentanglement scores: their ranges, their values, their invariances."""
 
 import json
 
@@ -28,13 +28,13 @@ def _factors(sizes=SIZES, n=N):
   return np.stack([rng.integers(0, size, n) for size in sizes], axis=1)
 
 
-def _standardise(values):
+def _standardize(values):
   return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
 def _codes(kind):
   rng = np.random.default_rng(1)
-  informative = _standardise(_factors()) + 0.02 * rng.normal(size=(N, 5))
+  informative = _standardize(_factors()) + 0.02 * rng.normal(size=(N, 5))
   noise = rng.normal(size=(N, 5))
   rotation = np.random.default_rng(11).normal(size=(10, 10))
   return {
@@ -49,8 +49,8 @@ def _codes(kind):
 @pytest.fixture(scope="module", autouse=True)
 def few_points():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(fixed_factor_metrics, "_TRAIN_POINTS", 2000)
-    patch.setattr(fixed_factor_metrics, "_TEST_POINTS", 1000)
+    patch.setattr(fixed_factor_metrics, "TRAIN_POINTS", 2000)
+    patch.setattr(fixed_factor_metrics, "TEST_POINTS", 1000)
     yield
 
 
@@ -82,7 +82,9 @@ def scores():
     ("beta_vae", (1, 1), (0.98, 1), (0.1, 0.3), (0.2, 0.2)),
   ],
 )
-def test_floor_and_ceiling(scores, metric, aligned, rotated, noise, dead):
+def test_scores_of_aligned_rotated_noisy_and_dead_codes(
+  scores, metric, aligned, rotated, noise, dead
+):
   for kind, (low, high) in {
     "aligned": aligned,
     "rotated": rotated,
@@ -92,7 +94,7 @@ def test_floor_and_ceiling(scores, metric, aligned, rotated, noise, dead):
     assert low <= scores[kind][metric]["mean"] <= high, kind
 
 
-def test_matrices_find_the_codes_of_the_factors(scores):
+def test_matrices_are_largest_at_the_aligned_codes(scores):
   result = scores["aligned"]
   for matrix in (result["mutual_information"], result["importance"]):
     assert matrix.shape == (10, 5)
@@ -103,10 +105,10 @@ def test_matrices_find_the_codes_of_the_factors(scores):
   assert not dead["mutual_information"].any() and not dead["importance"].any()
 
 
-def test_names_and_signs_of_codes_change_nothing():
+def test_order_and_signs_of_codes_change_nothing():
   factors = _factors((3, 6, 10), n=900)
   rng = np.random.default_rng(2)
-  informative = _standardise(factors) @ rng.normal(size=(3, 3))
+  informative = _standardize(factors) @ rng.normal(size=(3, 3))
   codes = np.concatenate([informative, rng.normal(size=(900, 2))], axis=1)
   order = np.array([3, 0, 4, 2, 1])
   one, again, permuted, flipped = (
@@ -125,7 +127,7 @@ def test_names_and_signs_of_codes_change_nothing():
   np.testing.assert_allclose(flipped["mutual_information"], information)
 
 
-def test_information_of_a_table():
+def test_mutual_information_of_a_table():
   # Four in ten of each pair that agrees, one in ten of each that does not.
   codes = np.repeat([-1.0, -1.0, 3.0, 3.0], [4, 1, 1, 4])[:, None]
   factors = np.repeat([5, 9, 5, 9], [4, 1, 1, 4])[:, None]
@@ -137,7 +139,7 @@ def test_information_of_a_table():
   )
 
 
-def test_information_is_scikit_learns():
+def test_mutual_information_is_that_of_scikit_learn():
   codes, factors = _codes("rotated"), _factors()
   information = disentanglement_metrics.mutual_information(codes, factors)
   for i, k in ((0, 0), (1, 2), (7, 4)):
@@ -147,12 +149,12 @@ def test_information_is_scikit_learns():
     np.testing.assert_allclose(information[i, k], expected, rtol=1e-3)
 
 
-def test_gaps_and_modularity_of_a_table():
+def test_mig_sap_and_modularity_of_a_table():
   table = np.array([[0.9, 0.1], [0.3, 0.0], [0.0, 0.0]])
   mig = disentanglement_metrics.mig(table, np.array([1.2, 0.5]))
   assert mig == pytest.approx((0.6 / 1.2 + 0.1 / 0.5) / 2)
   assert disentanglement_metrics.sap(table) == pytest.approx((0.6 + 0.1) / 2)
-  # The second code knows one factor only, the third nothing.
+  # The second code has information about one factor, the third about none.
   expected = (1 - 0.01 / 0.81 + 1 + 0) / 3
   assert disentanglement_metrics.modularity(table) == pytest.approx(expected)
   assert disentanglement_metrics.mig(table[:1], np.ones(2)) == pytest.approx(
@@ -183,15 +185,15 @@ def test_dci_of_a_table():
   assert disentanglement_metrics.disentanglement(np.zeros((2, 2))) == 0
 
 
-def test_separability_is_that_of_the_published_classifier():
+def test_separability_is_that_of_the_dual_classifier():
   codes, factors = _codes("rotated")[:, :3], _factors()[:, :2]
   parts = [(codes[:2000], factors[:2000]), (codes[2000:], factors[2000:])]
-  found = disentanglement_metrics.separability(*parts)
+  accuracy = disentanglement_metrics.separability(*parts)
   for i, k in np.ndindex(3, 2):
     line = svm.LinearSVC(C=0.01, class_weight="balanced", random_state=0)
     line.fit(parts[0][0][:, [i]], parts[0][1][:, k])
     expected = line.score(parts[1][0][:, [i]], parts[1][1][:, k])
-    assert found[i, k] == pytest.approx(expected, abs=5e-3)
+    assert accuracy[i, k] == pytest.approx(expected, abs=5e-3)
 
 
 def test_explicitness_leaves_out_values_that_one_part_lacks():
@@ -227,7 +229,7 @@ def test_scores_without_shared_values_are_refused():
       score((codes, factors), (codes, factors), seed=0)
 
 
-def test_interval_is_students():
+def test_interval_is_that_of_students_t():
   # t quantile 4.3027 at 0.975 with 2 degrees of freedom; sd 1.
   summary = disentanglement._summary([1.0, 2.0, 3.0])
   assert summary["mean"] == 2
@@ -240,7 +242,7 @@ def test_interval_is_students():
 def test_evaluation_is_json_with_pictures(tmp_path):
   rng = np.random.default_rng(3)
   factors = _factors((3, 6), n=300)
-  codes = _standardise(factors).astype(np.float32)
+  codes = _standardize(factors).astype(np.float32)
   codes += 0.1 * rng.normal(size=codes.shape).astype(np.float32)
   rare = np.arange(300) < 5
   values = np.column_stack([factors, np.full(300, 4), rare]).astype(np.int32)
@@ -271,14 +273,14 @@ def test_evaluation_is_json_with_pictures(tmp_path):
     ({"factors": np.eye(30, 1, dtype=int)}, "does not vary in column 0"),
   ],
 )
-def test_wrong_input_gets_one_sentence(change, message):
+def test_invalid_input_is_refused(change, message):
   arguments = {"codes": np.zeros((30, 2)), "seeds": (0,)}
   arguments |= {"factors": np.arange(30)[:, None] % 2} | change
   with pytest.raises(ValueError, match=message):
     disentanglement.scores(**arguments)
 
 
-def test_names_and_factors_must_match(tmp_path):
+def test_names_that_do_not_match_factors_are_refused(tmp_path):
   codes, values = np.zeros((20, 2)), np.zeros((20, 1), int)
   for names, message in (
     (["a", "b"], "factor_names has 2 names"),

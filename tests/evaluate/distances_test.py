@@ -111,7 +111,7 @@ def test_kernel_distance_of_images_and_themselves_is_not_biased():
   assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
 
 
-def test_seeds_choose_the_subsets():
+def test_seed_chooses_the_subsets():
   x, y = _normal(0, 60, 3), _normal(1, 60, 3)
   first = distances.kernel_distance(x, y, seed=0)
   assert distances.kernel_distance(x, y, seed=0) == first
@@ -131,7 +131,7 @@ def test_a_lost_mode_costs_recall_alone():
   assert distances.precision_recall(mode, reference) == (0.5, 1)
 
 
-def test_samples_that_are_all_one_image_cover_only_that():
+def test_samples_of_one_image_cover_only_that_image():
   reference = (1000 + _normal(0, 20, 8)).astype(np.float32)
   samples = np.repeat(reference[:1], 16, axis=0)
   assert distances.precision_recall(reference, samples) == (1, 1 / 20)
@@ -157,7 +157,7 @@ def test_precision_and_recall_are_those_of_brute_force(k):
   assert distances.precision_recall(x, y, k=k) == pytest.approx(expected)
 
 
-def test_too_few_rows():
+def test_too_few_rows_are_refused():
   x = np.zeros((3, 2))
   with pytest.raises(ValueError, match="at least 2 rows"):
     distances.gaussian(x[:1])

@@ -1,4 +1,4 @@
-"""Features: what they are of, and what is said where they cannot be had."""
+"""Features of images: their values, and errors where they are missing."""
 
 import pickle
 import sys
@@ -51,17 +51,17 @@ def _net(name="Net", **args):
   return _build(f"{__name__}.{name}", **args)
 
 
-def test_a_network_sees_images_in_0_1():
+def test_network_receives_images_in_0_1():
   extract = _net(width=3, scale=2.0)
   variables = Net(3).init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
   expected = 2 * Net(3).apply(variables, jnp.asarray(IMAGES) / 255)
-  found = extract(IMAGES)
-  assert found.dtype == np.float32 and found.shape == (5, 3)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  values = extract(IMAGES)
+  assert values.dtype == np.float32 and values.shape == (5, 3)
+  np.testing.assert_allclose(values, expected, rtol=1e-5)
   assert "Net" in extract.name and "random weights" in extract.name
 
 
-def test_weights_of_a_network_are_read(tmp_path):
+def test_network_has_the_weights_of_a_checkpoint(tmp_path):
   variables = Net(3).init(jax.random.key(7), jnp.zeros((1, *SHAPE)))
   folder = tmp_path / "weights"
   with ocp.StandardCheckpointer() as writer:
@@ -83,16 +83,16 @@ def test_weights_of_a_network_are_read(tmp_path):
     ("Net", {"width": 3, "depth": 1}, "args.depth is unknown"),
     ("Net", {"width": 3, "scale": "big"}, "args.scale is 'big'"),
     ("NoFeatures", {}, "must return features"),
-    ("SHAPE", {}, "no flax.linen.Module"),
+    ("SHAPE", {}, "not a flax.linen.Module"),
     ("Missing", {}, "has no Missing"),
   ],
 )
-def test_a_wrong_network_is_said_in_a_sentence(name, args, words):
+def test_unusable_network_is_refused(name, args, words):
   with pytest.raises(ConfigError, match=words):
     _net(name, **args)
 
 
-def test_names():
+def test_unknown_names_and_arguments_are_refused():
   with pytest.raises(ConfigError, match="Did you mean inception"):
     _build("inceptoin")
   with pytest.raises(ConfigError, match="allowed are encoder, inception"):
@@ -178,15 +178,15 @@ def test_inception(monkeypatch, tmp_path):
   monkeypatch.setattr(features, "_CHUNK", 2)
   extract = _build("inception", weights=str(path))
   images = IMAGES[:3]
-  found = extract(images)
-  assert found.shape == (3, 2048) and found.dtype == np.float32
+  values = extract(images)
+  assert values.shape == (3, 2048) and values.dtype == np.float32
   assert "standard" not in extract.name and "2048" in extract.name
-  for image, row in zip(images, found, strict=True):
+  for image, row in zip(images, values, strict=True):
     colours = torch.tensor(image).permute(2, 0, 1).expand(1, 3, 4, 4)
     np.testing.assert_allclose(row, model(colours)[0][0], rtol=1e-3, atol=1e-5)
-  coloured = _build("inception", (4, 4, 3), weights=str(path))
+  color = _build("inception", (4, 4, 3), weights=str(path))
   np.testing.assert_allclose(
-    coloured(np.repeat(images, 3, axis=3)), found, rtol=1e-3, atol=1e-5
+    color(np.repeat(images, 3, axis=3)), values, rtol=1e-3, atol=1e-5
   )
 
   path.write_bytes(pickle.dumps(print))

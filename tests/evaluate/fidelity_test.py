@@ -1,4 +1,4 @@
-"""Sample quality: all images once, a batch at a time, and what is reported."""
+"""Sample quality: each image once, in batches of any size."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_distances():
   assert result["reconstruction_recall"] == 1
 
 
-def test_what_the_numbers_depend_on_is_said():
+def test_result_contains_its_context():
   result = _evaluate(16)
   assert result["features"] == "pixels" and result["num_features"] == 4
   assert result["reference_split"] == "test of toys" and result["seed"] == 3
@@ -60,7 +60,7 @@ def test_what_the_numbers_depend_on_is_said():
   assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_batches_change_nothing_and_come_one_at_a_time():
+def test_batch_size_changes_nothing():
   sizes = []
 
   def function(image):
@@ -71,17 +71,17 @@ def test_batches_change_nothing_and_come_one_at_a_time():
   assert max(sizes) == 7 and sum(sizes) == 170
 
 
-def test_too_few_images():
+def test_too_few_images_are_refused():
   with pytest.raises(ConfigError, match="19 sample images.* at least 20"):
     _evaluate(16, samples=SAMPLES[:19])
 
 
-def test_features_that_are_no_numbers():
+def test_features_that_are_not_finite_are_refused():
   with pytest.raises(ConfigError, match=r"reference.*not all finite \(pixels"):
     _evaluate(16, function=lambda image: np.full((len(image), 2), np.nan))
 
 
-def test_fewer_images_than_features_is_said(caplog):
+def test_fewer_images_than_features_give_a_warning(caplog):
   def many(image):
     return np.tile(_pixels(image), (1, 20))
 

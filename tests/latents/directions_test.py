@@ -1,4 +1,4 @@
-"""Directions of attributes: values against loops, fits and closed forms."""
+"""Linear directions against loops, fits and closed forms."""
 
 import dataclasses
 
@@ -74,7 +74,7 @@ def test_balanced_of_one_attribute_is_the_mean_difference():
   )
 
 
-def test_classes_count_alike_however_frequent():
+def test_balanced_weighs_classes_equally():
   codes = RNG.randn(60, 4)
   labels = np.repeat([0, 1, 2], [10, 45, 5]).astype(np.int32)
   found = estimate(codes, labels, ("a", "b", "c"))
@@ -89,7 +89,7 @@ def test_classes_count_alike_however_frequent():
   )
 
 
-def test_a_class_without_images_counts_for_no_other():
+def test_class_without_images_is_ignored():
   codes, labels = RNG.randn(20, 4), np.repeat([0, 2], 10).astype(np.int32)
   found = estimate(codes, labels, ("a", "b", "c"))
   wanted = codes[:10].mean(0) - codes[10:].mean(0)
@@ -98,7 +98,7 @@ def test_a_class_without_images_counts_for_no_other():
     found.vector("b", "balanced")
 
 
-def test_the_probe_points_where_the_classes_part_and_has_their_distance():
+def test_probe_is_the_normal_of_the_boundary_with_mean_distance():
   # Of two Gaussians of one covariance the log-odds are linear, with weights
   # covariance^-1 (m1 - m0).
   covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
@@ -119,13 +119,13 @@ def test_the_probe_points_where_the_classes_part_and_has_their_distance():
   )
 
 
-def test_correlation_is_that_of_numpy():
+def test_correlation_equals_numpy():
   labels = correlated_labels(200)
   found = estimate(RNG.randn(200, 2), labels)
   np.testing.assert_allclose(found.correlation, np.corrcoef(labels.T))
 
 
-def test_an_attribute_of_all_images_has_no_direction():
+def test_attribute_of_all_images_has_no_direction():
   labels = correlated_labels(50)
   labels[:, 2] = 1
   found = estimate(RNG.randn(50, 4), labels)
@@ -138,7 +138,7 @@ def test_an_attribute_of_all_images_has_no_direction():
   np.testing.assert_array_equal(found.correlation[2], 0)
 
 
-def test_wrong_names_are_said(tmp_path):
+def test_unknown_names_are_refused():
   found = estimate(RNG.randn(50, 4), correlated_labels(50))
   with pytest.raises(ConfigError, match="'Smilng'; did you mean Smiling"):
     found.vector("Smilng", "mean")
@@ -148,7 +148,7 @@ def test_wrong_names_are_said(tmp_path):
     found.vector("Smiling", "median")
 
 
-def test_what_is_saved_is_read_back_and_the_same_bytes(tmp_path):
+def test_saved_directions_are_read_back_with_same_bytes(tmp_path):
   found = estimate(RNG.randn(50, 4), correlated_labels(50))
   directions.save(found, tmp_path / "a.npz")
   read = directions.load(tmp_path / "a.npz")

@@ -1,10 +1,9 @@
-"""Ways between codes and quantiles of them, against closed forms."""
+"""Paths between codes against closed forms."""
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from vae_jax.latents import interpolation, quantiles
+from vae_jax.latents import interpolation
 
 
 def code(*values):
@@ -14,48 +13,50 @@ def code(*values):
 T = np.linspace(0, 1, 9)
 
 
-def test_the_straight_way():
+def test_linear_path_is_a_line():
   a, b = code(1, -2, 3), code(5, 2, -1)
-  found = interpolation.linear(a, b, np.array([0, 0.25, 0.5, 1]))
+  codes = interpolation.linear(a, b, np.array([0, 0.25, 0.5, 1]))
   np.testing.assert_array_equal(
-    found, [[1, -2, 3], [2, -1, 2], [3, 0, 1], [5, 2, -1]]
+    codes, [[1, -2, 3], [2, -1, 2], [3, 0, 1], [5, 2, -1]]
   )
 
 
-def test_the_arc_between_codes_of_one_length():
+def test_spherical_path_of_equal_lengths_is_an_arc():
   # From 10 to 130 degrees around the origin, at a distance of 3.
   degrees = 10 + 120 * T
   a, b = (
     code(*(3 * f(np.radians(v)) for f in (np.cos, np.sin))) for v in (10, 130)
   )
-  found = interpolation.spherical(a, b, T)
+  codes = interpolation.spherical(a, b, T)
   np.testing.assert_allclose(
-    found,
+    codes,
     3 * np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1),
     atol=1e-5,
   )
 
 
-def test_the_arc_between_codes_of_two_lengths():
+def test_spherical_path_changes_length():
   # At a right angle the weights are cos(t pi / 2) and sin(t pi / 2).
-  found = interpolation.spherical(code(2, 0, 0), code(0, 0, 5), T)
+  codes = interpolation.spherical(code(2, 0, 0), code(0, 0, 5), T)
   quarter = T * np.pi / 2
   expected = np.stack([2 * np.cos(quarter), 0 * T, 5 * np.sin(quarter)], 1)
-  np.testing.assert_allclose(found, expected, atol=1e-6)
+  np.testing.assert_allclose(codes, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", [interpolation.linear, interpolation.spherical])
+@pytest.mark.parametrize(
+  "path", [interpolation.linear, interpolation.spherical]
+)
 @pytest.mark.parametrize("d", [1, 2, 7, 300])
-def test_the_ends_are_exact(way, d):
+def test_paths_begin_and_end_exactly(path, d):
   rng = np.random.default_rng(d)
   for _ in range(20):
     a, b = rng.normal(size=(2, d)).astype(np.float32)
-    found = way(a, b, T)
-    assert found.dtype == np.float32 and found.shape == (9, d)
-    np.testing.assert_array_equal(found[0], a)
-    np.testing.assert_array_equal(found[-1], b)
-    backwards = way(b, a, 1 - T)
-    np.testing.assert_allclose(found, backwards, rtol=1e-5, atol=1e-6)
+    codes = path(a, b, T)
+    assert codes.dtype == np.float32 and codes.shape == (9, d)
+    np.testing.assert_array_equal(codes[0], a)
+    np.testing.assert_array_equal(codes[-1], b)
+    backwards = path(b, a, 1 - T)
+    np.testing.assert_allclose(codes, backwards, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -70,21 +71,12 @@ def test_the_ends_are_exact(way, d):
     (code(1, 2), code(-1, -2)),
   ],
 )
-def test_without_an_arc_the_way_is_straight(a, b):
-  found = interpolation.spherical(a, b, T)
-  np.testing.assert_array_equal(found, interpolation.linear(a, b, T))
+def test_spherical_path_without_an_arc_is_linear(a, b):
+  codes = interpolation.spherical(a, b, T)
+  np.testing.assert_array_equal(codes, interpolation.linear(a, b, T))
 
 
-def test_narrow_arcs_are_close_to_straight():
+def test_narrow_arc_is_close_to_linear():
   a, b = code(100, 0), code(100, 0.01)
-  found = interpolation.spherical(a, b, T)
-  np.testing.assert_allclose(found, interpolation.linear(a, b, T), atol=1e-4)
-
-
-def test_quantiles_of_codes():
-  codes = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
-  codes = np.stack([codes, 5 - 2 * codes], axis=1).astype(np.float32)
-  np.random.default_rng(0).shuffle(codes)
-  found = quantiles.aggregate_quantiles(codes, 9)
-  normal = quantiles.prior_quantiles(9)
-  np.testing.assert_allclose(found, [normal, 5 + 2 * normal], atol=1e-3)
+  codes = interpolation.spherical(a, b, T)
+  np.testing.assert_allclose(codes, interpolation.linear(a, b, T), atol=1e-4)

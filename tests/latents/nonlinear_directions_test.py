@@ -1,4 +1,4 @@
-"""Curved ways: against an ODE solver, and where no direction can lead."""
+"""Nonlinear directions against an ODE solver, and on a saddle."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def velocity(found, code, weights):
 @pytest.mark.parametrize(
   "weights", [{"saddle": 1.0}, {"half": -1.0}, {"half": 0.5, "saddle": -0.5}]
 )
-def test_the_way_is_the_solution_of_its_equation(fitted, weights):
+def test_path_solves_its_equation(fitted, weights):
   begin = np.array([1.2, 0.8, 0.3], np.float32)
   made = fitted.walk(begin[None], weights, np.array([0.2]))[0, 0]
   solved = integrate.solve_ivp(
@@ -69,7 +69,7 @@ def test_the_way_is_the_solution_of_its_equation(fitted, weights):
   )
 
 
-def test_the_gap_is_between_the_means(fitted):
+def test_gap_is_the_difference_of_mean_log_odds(fitted):
   odds = log_odds(fitted, CODES)
   for a in range(2):
     hit = PRESENT[:, a] > 0
@@ -78,14 +78,14 @@ def test_the_gap_is_between_the_means(fitted):
   assert (fitted.gap > 2).all()
 
 
-def test_it_leads_where_no_direction_can(fitted):
+def test_path_enters_a_saddle_as_no_line_can(fitted):
   codes = CODES[PRESENT[:, 0] == 0][:100]
   walked = fitted.walk(codes, {"saddle": 1.0}, np.array([-0.5, 0.0, 1.5]))
   share = (walked[..., 0] * walked[..., 1] > 0).mean(axis=0)
   assert share[0] == 0 and share[1] == 0 and share[2] > 0.9
 
 
-def test_no_strength_and_no_weight_change_nothing(fitted):
+def test_zero_strength_or_weight_changes_nothing(fitted):
   strengths = np.array([-1.0, 0.0, 1.0])
   made = fitted.walk(CODES[:5], {"saddle": 1.0}, strengths)
   np.testing.assert_array_equal(made[:, 1], CODES[:5])
@@ -96,12 +96,12 @@ def test_no_strength_and_no_weight_change_nothing(fitted):
 
 
 @pytest.mark.parametrize("far", [1e6, np.nan, np.inf])
-def test_too_far_is_said(fitted, far):
+def test_too_large_strength_is_refused(fitted, far):
   with pytest.raises(ConfigError, match="leads too far"):
     fitted.walk(CODES[:1], {"saddle": 1.0}, np.array([0.0, far]))
 
 
-def test_codes_do_not_mix(fitted):
+def test_paths_of_codes_are_independent(fitted):
   strengths = np.array([-1.0, 1.0])
   together = fitted.walk(CODES[:4], {"half": 1.0}, strengths)
   for i in range(4):
@@ -109,7 +109,7 @@ def test_codes_do_not_mix(fitted):
     np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
 
 
-def test_what_is_saved_is_read_back(fitted, tmp_path):
+def test_saved_directions_are_read_back(fitted, tmp_path):
   nonlinear_directions.save(fitted, tmp_path / "a.npz")
   read = nonlinear_directions.load(tmp_path / "a.npz")
   assert read.names == NAMES and read.step == 4

@@ -1,4 +1,4 @@
-"""Critics against other libraries and loops of numbers."""
+"""Critics against NumPy and layers of Flax."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from vae_jax.models import critics
 
 
 @pytest.mark.parametrize("slope", [0.2, 0.0])
-def test_latent_critic_value(slope):
+def test_latent_critic_is_a_loop_over_layers(slope):
   critic = critics.LatentCritic(hidden=(4, 3), negative_slope=slope)
   z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
   variables = {"params": random_params(critic, z)}
@@ -46,7 +46,7 @@ def test_sizes_are_the_published_ones():
   ]
 
 
-def test_image_critic_is_the_same_of_flax():
+def test_image_critic_equals_layers_of_flax():
   class Other(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -69,7 +69,7 @@ def test_image_critic_is_the_same_of_flax():
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_of_the_layer_asked_for():
+def test_features_come_from_the_chosen_layer():
   x = jnp.zeros((2, 5, 6, 1))
   for layer, count in ((1, 5 * 6 * 2), (2, 3 * 3 * 3)):
     critic = critics.ImageCritic(channels=(2, 3), feature_layer=layer)
@@ -80,14 +80,14 @@ def test_features_are_of_the_layer_asked_for():
 
 
 @pytest.mark.parametrize(
-  "settings, said",
+  "settings, message",
   [
     ({"feature_layer": 5}, "feature_layer is 5; allowed are 1 to 4"),
     ({"feature_layer": 0}, "feature_layer is 0; allowed are 1 to 4"),
     ({"norm": "batch"}, "norm is 'batch'; allowed are group, none"),
   ],
 )
-def test_wrong_settings_are_said_in_a_sentence(settings, said):
+def test_impossible_settings_are_refused(settings, message):
   critic = critics.ImageCritic(**settings)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=message):
     critic.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))

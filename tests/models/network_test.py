@@ -31,7 +31,7 @@ def shapes(module, shape):
 
 
 def draw(module, shape):
-  """Variables to compute with, without compiling the initialisation."""
+  """Returns variables without compiling the initialization."""
   rng = np.random.default_rng(0)
   _, variables = shapes(module, shape)
   params = jax.tree.map(
@@ -229,10 +229,7 @@ NETWORKS = {
 }
 
 
-EVERY = [(encoders, n) for n in NETWORKS if hasattr(encoders, n)]
-
-
-EVERY += [(decoders, n) for n in NETWORKS]
+EVERY = [(classes, n) for classes in (ENCODERS, DECODERS) for n in classes]
 
 
 def _pair(classes, name):
@@ -243,7 +240,7 @@ def _pair(classes, name):
     settings = {**settings, "image_shape": (side, side), "out_channels": 1}
     shape = (2, 3)
   pair = [
-    getattr(classes, name)(train=True, remat=remat, **settings)
+    classes[name](train=True, remat=remat, **settings)
     for remat in (False, True)
   ]
   rng = np.random.default_rng(0)
@@ -265,7 +262,7 @@ def _outputs(net, variables, params, x):
 
 
 @pytest.mark.parametrize("classes, name", EVERY)
-def test_less_is_kept_for_the_backward_pass(classes, name):
+def test_remat_saves_memory_of_the_backward_pass(classes, name):
   pair, variables, x = _pair(classes, name)
 
   def kept(net):
@@ -287,7 +284,7 @@ def test_less_is_kept_for_the_backward_pass(classes, name):
     for m, n in EVERY
   ],
 )
-def test_same_outputs_and_gradients(classes, name):
+def test_remat_changes_neither_outputs_nor_gradients(classes, name):
   pair, variables, x = _pair(classes, name)
 
   def gradients(net, params, x):
@@ -311,7 +308,7 @@ def test_same_outputs_and_gradients(classes, name):
   )
 
 
-def test_a_train_step_needs_less_memory_and_computes_the_same():
+def test_remat_saves_memory_of_a_train_step():
   # The values that a gelu leaves behind, in few bytes of weights.
   settings = {
     "model__encoder": {"name": "conv", "args": {"channels": (2,)}},

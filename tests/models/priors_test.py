@@ -39,7 +39,7 @@ def _images(count):
   return rng.integers(0, 256, (count, *linear_gaussian_vae.SHAPE))
 
 
-def test_sampled_rate_against_the_closed_form():
+def test_sampled_rate_has_the_closed_form_as_mean():
   prior = priors.GaussianMixture(2, num_components=1, spread=0.0)
   normal = distributions.Groups((distributions.StandardNormal(2),))
 
@@ -111,7 +111,7 @@ def _loss_and_gradient(params, devices):
   return jax.value_and_grad(loss, has_aux=True)(params)
 
 
-def test_vamp_loss_and_gradient_on_eight_devices():
+def test_vamp_loss_and_gradient_are_the_same_on_eight_devices():
   params = _vamp_params()
   one, eight = (_loss_and_gradient(params, n) for n in (1, 8))
   jax.tree.map(
@@ -128,21 +128,23 @@ def test_vamp_loss_and_gradient_on_eight_devices():
 
 
 @pytest.mark.parametrize("part", ["latent_prior", "posterior"])
-def test_vamp_gradient_against_finite_differences(part):
+def test_vamp_gradient_equals_finite_differences(part):
   params = _vamp_params()
   # Where clipping has a derivative.
   params["latent_prior"] = jax.tree.map(
     lambda v: jnp.clip(v, 0.1, 0.9), params["latent_prior"]
   )
   flat, unravel = flatten_util.ravel_pytree(params[part])
-  way = np.random.default_rng(0).normal(size=flat.shape).astype(np.float32)
+  direction = (
+    np.random.default_rng(0).normal(size=flat.shape).astype(np.float32)
+  )
 
   def moved(size):
-    return params | {part: unravel(flat + size * way)}
+    return params | {part: unravel(flat + size * direction)}
 
   high, low = (_loss_and_gradient(moved(s), 1)[0][0] for s in (3e-3, -3e-3))
   gradient = _loss_and_gradient(params, 1)[1][part]
-  slope = flatten_util.ravel_pytree(gradient)[0] @ way
+  slope = flatten_util.ravel_pytree(gradient)[0] @ direction
   np.testing.assert_allclose(slope, (high - low) / 6e-3, rtol=2e-2, atol=2e-2)
 
 
@@ -154,7 +156,7 @@ def test_vamp_gradient_against_finite_differences(part):
     priors.Flow(2, num_layers=1, hidden=(4,)),
   ],
 )
-def test_pictures_of_every_prior(prior):
+def test_every_prior_samples_images_by_index(prior):
   vae = linear_gaussian_vae.VAE.clone(latent_prior=prior)
   batch = linear_gaussian_vae.batch_of(_images(1))
   shapes = jax.eval_shape(vae.init, batch.key[0], batch.image, batch.key)

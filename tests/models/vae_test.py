@@ -89,7 +89,9 @@ def test_draws_stacked_draw_by_draw_keep_their_labels(variables):
 @pytest.mark.parametrize(
   "feature, kind", [("attributes", "attributes"), ("factors/glasses", "label")]
 )
-def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
+def test_a_conditional_run_trains_and_samples(
+  faces_dir, tmp_path, feature, kind
+):
   c = tiny_config(
     faces_dir,
     data__label="" if kind == "attributes" else feature,
@@ -109,7 +111,7 @@ def test_a_conditional_run(faces_dir, tmp_path, feature, kind):
 
 
 @pytest.mark.parametrize("wanted", ["label", "attributes"])
-def test_labels_that_are_not_there(faces_dir, tmp_path, wanted):
+def test_missing_labels_are_refused(faces_dir, tmp_path, wanted):
   c = tiny_config(
     faces_dir,
     data__label="factors/glasses" if wanted == "attributes" else "",
@@ -148,7 +150,7 @@ def test_noise_follows_the_key_and_repeats_draw_by_draw():
   np.testing.assert_array_equal(decode(batch.key[::-1])[0], noise[::-1])
 
 
-def test_without_keys_dequantised_pixels_have_a_mean_alone():
+def test_dequantized_pixels_without_keys_have_only_a_mean():
   params, _ = exact_model()
   z = (jnp.zeros((1, 2)),)
   image = jnp.zeros((1, 2, 3, 1), jnp.uint8)

@@ -15,7 +15,7 @@ from vae_jax.training import experiment, restore
 
 @pytest.fixture
 def folder(run):
-  return run[1]
+  return pathlib.Path(run[1])
 
 
 @pytest.fixture

@@ -138,8 +138,8 @@ def test_programs_of_a_conditional_model_take_labels(kind, label):
 def exported(run):
   """A run, exported and open."""
   config, folder = run
-  export.run(config, str(folder))
-  return trained_model.open_run(config, str(folder), chunk=3)
+  export.run(config, folder)
+  return trained_model.open_run(config, folder, chunk=3)
 
 
 def test_process_without_this_package_edits_a_face(exported, tmp_path):

@@ -124,7 +124,7 @@ def test_upload_is_read_or_refused(model, conditional):
     ("nobody.png", "--images=nobody.png: there is no such file."),
     ("*.jpg", "there is no such file."),
     (".", "did you mean ./*?"),
-    ("words.txt", "words.txt is no picture that can be read"),
+    ("words.txt", "words.txt is not an image"),
   ],
 )
 def test_wrong_selections_are_refused(model, folder, text, said):

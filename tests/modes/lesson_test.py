@@ -10,7 +10,8 @@ from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.evaluate import distances
 from vae_jax.modes import lesson
-from vae_jax.training import metrics, restore
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 RUNS = ("autoencoder_4", "vae_4")  # One size is enough for a test.
 
@@ -70,7 +71,7 @@ def test_nearest_distances_equal_all_pairs():
   np.testing.assert_allclose(distances.nearest(x, y), pairs.min(axis=1))
   own = scipy_distance.cdist(x, x) + np.diag(np.full(30, np.inf))
   np.testing.assert_allclose(distances.nearest_other(x), own.min(axis=1))
-  with pytest.raises(ValueError, match="no other row"):
+  with pytest.raises(ValueError, match="nearest other row needs 2 rows"):
     distances.nearest_other(x[:1])
 
 
@@ -111,7 +112,7 @@ def test_runs_differ_in_kind_and_size_alone(taught, faces_dir):
     }
 
 
-def test_what_the_config_says_of_a_loss_is_not_left_over(faces_dir):
+def test_runs_drop_arguments_of_the_config_s_loss(faces_dir):
   c = _config(faces_dir)
   c.objective.name = "beta_vae"
   c.objective.args.beta = 3.0
@@ -126,7 +127,7 @@ def test_what_the_config_says_of_a_loss_is_not_left_over(faces_dir):
   assert c.objective.args.beta == 3.0
 
 
-def test_what_is_written_and_said(taught):
+def test_table_and_files_hold_the_same_numbers(taught):
   folder, said = taught
   written = json.loads((folder / "lesson" / "lesson.json").read_text())
   named = [(r["model"], r["latents"]) for r in written["rows"]]
@@ -149,11 +150,11 @@ def test_second_lesson_trains_nothing(taught, faces_dir):
   folder, said = taught
   files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
   before = [path.read_bytes() for path in files]
-  rows = {name: metrics.read_rows(folder / name) for name in RUNS}
+  rows = {name: writer_lib.read_rows(folder / name) for name in RUNS}
   again = lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
   assert again == said
   assert [path.read_bytes() for path in files] == before
-  assert {name: metrics.read_rows(folder / name) for name in RUNS} == rows
+  assert {name: writer_lib.read_rows(folder / name) for name in RUNS} == rows
 
 
 def test_too_few_images_are_refused_before_training(tmp_path, faces_dir):

@@ -38,4 +38,4 @@ def test_wrong_flags_are_refused(make, refusal, flags, message):
 
 def test_conditional_model_is_refused(make, refusal, conditional):
   model = make(model__latent_dim=2, **conditional)
-  assert "is given a label with each" in refusal("manifold", model)
+  assert "needs a label with each" in refusal("manifold", model)

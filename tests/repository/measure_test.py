@@ -42,7 +42,7 @@ def test_layouts_have_equal_work_per_core(monkeypatch):
   "words, message",
   [
     (["--layouts=4", "--", "a"], "no layout"),
-    (["--layouts=1x1@9", "--", "a"], "asks for 9 cores; here are 4"),
+    (["--layouts=1x1@9", "--", "a"], "needs 9 cores, but there are 4"),
     (["--batch_size=60", "--", "a"], "a multiple of 32 can"),
     ([], "nothing to run"),
     (["--rounds=0", "--", "a"], "1 or more"),
@@ -58,7 +58,7 @@ def test_wrong_flags_get_one_sentence(words, message, monkeypatch, capsys):
 def test_ratios_are_taken_within_rounds():
   # The third round was slow for both.
   times = {"1x1@4": [1.0, 2.0, 10.0], "4x2@4": [1.5, 2.2, 11.0]}
-  summary = scaling.summarise(times)
+  summary = scaling.summarize(times)
   assert summary["1x1@4"]["median_ratio"] == summary["1x1@4"]["min_ratio"] == 1
   row = summary["4x2@4"]
   assert (row["median_ms"], row["min_ms"]) == (2.2, 1.5)

@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all, wherever they lie."""
+"""Atomic writes to folders and addresses."""
 
 import json
 import math
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vae_jax import config as config_lib
-from vae_jax.runtime import storage, transfer
+from vae_jax.runtime import storage
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
+def test_json_is_written_completely_or_not_at_all(tmp_path):
   path = tmp_path / "eval" / "test.json"
   storage.write_json(path, {"a": 1.5})
   assert json.loads(path.read_text()) == {"a": 1.5}
@@ -21,7 +21,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+def test_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
   path = tmp_path / "file"
   storage.write_bytes(path, b"old")
 
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
   path = tmp_path / "file"
   storage.write_bytes(path, b"old")
   on_disk = []
@@ -51,7 +51,7 @@ def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
   assert on_disk == [b"new"] and path.read_bytes() == b"new"
 
 
-def test_arrays_come_back_and_have_the_same_bytes(tmp_path):
+def test_equal_arrays_have_equal_bytes(tmp_path):
   arrays = {"a": np.arange(6).reshape(2, 3), "b": np.array(["x", "yz"])}
   for name in ("one.npz", "two.npz"):
     storage.write_arrays(tmp_path / name, **arrays)
@@ -63,13 +63,13 @@ def test_arrays_come_back_and_have_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["ftp://host/runs", "s3://", "gs:///"])
-def test_unknown_addresses(address):
+def test_unknown_addresses_are_refused(address):
   with pytest.raises(config_lib.ConfigError, match="gs://BUCKET") as error:
     storage.path(address)
   assert address in str(error.value)
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_missing_package_is_named(monkeypatch):
   def missing(name):
     raise ImportError(name)
 
@@ -78,29 +78,21 @@ def test_a_missing_package_is_named(monkeypatch):
     storage.path("s3://bucket/runs")
 
 
-def test_a_file_has_another_tag_when_its_content_is_another(monkeypatch):
-  class Store:
-    def __init__(self, **info):
-      self.info = info
-
-    def _strip_protocol(self, path):
-      return "bucket/data"
-
-    def find(self, root, detail):
-      info = {"type": "file", "size": 3, **self.info}
-      return {"bucket/data/a": info}
-
-  def tag(**info):
-    monkeypatch.setattr(storage, "file_system", lambda path: Store(**info))
-    (entry,) = transfer.listing(storage.pathlib.Path("any")).values()
-    return entry["tag"]
-
-  # As Google's has it before and after a note is made beside the content.
-  noted = {"crc32c": "x", "generation": "1", "etag": "CAE="}
-  assert tag(md5Hash="m", **noted) == tag(md5Hash="m", **noted | {"etag": "C"})
-  assert tag(**noted) == tag(**noted | {"etag": "CAI="})
-  assert tag(**noted) != tag(**noted | {"crc32c": "y"})
-  assert tag(generation="1", etag="a") != tag(generation="2", etag="a")
-  # As S3's, and as a folder's.
-  assert tag(ETag="a") != tag(ETag="b")
-  assert tag(mtime=1.0) != tag(mtime=2.0)
+def test_remote_files_are_listed_as_soon_as_they_are_written(any_address):
+  storage.write_json(any_address / "a" / "x.json", {"a": 1})
+  assert (any_address / "a" / "x.json").exists()
+  assert [p.name for p in (any_address / "a").glob("*.json")] == ["x.json"]
+  # By another machine.
+  other = storage.file_system(any_address).__class__(skip_instance_cache=True)
+  other.pipe_file(str(any_address / "a" / "y.json"), b"{}")
+  assert sorted(p.name for p in (any_address / "a").glob("*.json")) == [
+    "x.json",
+    "y.json",
+  ]
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  (any_address / "a" / "y.json").unlink(missing_ok=True)
+  assert not (any_address / "a" / "y.json").exists()
+  storage.write_arrays(any_address / "b.npz", v=np.arange(3))
+  np.testing.assert_array_equal(
+    storage.read_arrays(any_address / "b.npz")["v"], np.arange(3)
+  )

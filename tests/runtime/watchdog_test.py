@@ -21,11 +21,15 @@ def make(codes, seconds=0.5, **options):
 
 
 def test_stalled_process_is_ended_with_its_activity(codes, caplog):
-  dog = make(codes)
+  dog = make(codes, delay=0.2)
   words = []
   dog.last_words.append(words.append)
   with dog.armed(True, "starting"):
     dog.progress("fetching data after step 3")
+    while not words:
+      assert codes.empty()
+    # Time for the reports of other processes.
+    assert codes.empty()
     assert codes.get(timeout=10) == watchdog.EXIT_LOST == 76
   (reason,) = words
   assert reason in caplog.text

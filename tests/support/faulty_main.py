@@ -20,7 +20,7 @@ from vae_jax import main
 from vae_jax.data import cache
 from vae_jax.evaluate import bound
 from vae_jax.runtime import distributed, watchdog
-from vae_jax.training import checkpoint, restore, setup
+from vae_jax.training import checkpoint, setup, store
 
 NOBODY = 65534
 FOLDER = pathlib.Path(os.environ["FAULTS"])
@@ -99,7 +99,7 @@ def _prepare(fault):
   elif fault["at"] == "save" and lead:
     _at(checkpoint.Checkpoints, "save", fault)
   elif fault["at"] == "save":
-    _at(restore.Safekeeping, "save", fault)
+    _at(store.Store, "save", fault)
   elif fault["at"] == "evaluate":
     _at(bound, "mean_terms", fault)
   elif fault["at"] == "clock":

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from tests.support.tiny import assert_same
-from vae_jax.training import metrics, restore
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
@@ -91,7 +92,7 @@ def rows(workdir):
   """Returns the rows without their speed."""
   return [
     {k: v for k, v in row.items() if k != "images_per_second"}
-    for row in metrics.read_rows(workdir)
+    for row in writer_lib.read_rows(workdir)
   ]
 
 

@@ -13,9 +13,10 @@ from vae_jax import objectives
 from vae_jax.latents import trained_model
 from vae_jax.objectives import elbo
 from vae_jax.runtime import devices
-from vae_jax.training import build, experiment, metrics, setup
+from vae_jax.training import build, experiment, setup
 from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
+from vae_jax.training import writer as writer_lib
 
 
 def tiny_config(data_dir, **settings):
@@ -60,7 +61,7 @@ def nan_on_one_device(vae, batch):
 
 def curve(workdir, split="train"):
   """Returns the losses of a split, row by row."""
-  rows = [r for r in metrics.read_rows(workdir) if r["split"] == split]
+  rows = [r for r in writer_lib.read_rows(workdir) if r["split"] == split]
   return np.array([r["loss"] for r in rows])
 
 

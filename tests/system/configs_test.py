@@ -16,7 +16,8 @@ from vae_jax.config import check
 from vae_jax.data import datasets
 from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import devices, job
-from vae_jax.training import build, metrics, optim, restore
+from vae_jax.training import build, optim, restore
+from vae_jax.training import writer as writer_lib
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -78,7 +79,7 @@ def test_config_trains_two_steps(path, faces_dir, tmp_path):
   assert int(state.step) == 2 and int(state.skipped) == 0
   for leaf in jax.tree.leaves(state.params):
     assert np.isfinite(leaf).all()
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   assert {r["split"] for r in rows} == {"train", "validation"}
   for name in ("curves", "reconstructions", "samples"):
     assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000

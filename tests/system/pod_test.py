@@ -1,6 +1,7 @@
 """Several real processes: the numbers of one, and recovery from faults."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support import jobs
 from vae_jax.runtime import storage
-from vae_jax.training import checkpoint, restore
+from vae_jax.training import restore
 
 # In one worker, so that the jobs of the fixtures run once.
 pytestmark = pytest.mark.xdist_group("pod")
@@ -40,7 +41,7 @@ def pod(tmp_path_factory, faces_dir):
 
 def test_two_processes_train_as_one(alone, pod):
   jobs.assert_close(pod, alone)
-  assert checkpoint.steps(pod) == checkpoint.steps(alone)
+  assert restore.steps(pod) == restore.steps(alone)
   assert (pod / "figures" / "samples.png").exists()
 
 
@@ -138,7 +139,9 @@ def test_failing_save_leaves_the_older_ones(do, word, pod, tmp_path, faces_dir):
   ended, workdir = jobs.job(tmp_path, faces_dir, plan=plan, restarts=0)
   assert ended.returncode == 74, ended.stdout
   assert word in ended.stdout.lower(), ended.stdout
-  assert "Traceback" not in ended.stdout
+  assert "The checkpoint of step 20 cannot be written to" in ended.stdout
+  # Threads of Orbax may print theirs.
+  assert not re.search(r'File ".*/vae_jax/', ended.stdout), ended.stdout
   assert restore.load_state(workdir).step == 10
   ended, workdir = jobs.job(tmp_path, faces_dir)
   assert ended.returncode == 0, ended.stdout

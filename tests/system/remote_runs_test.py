@@ -13,7 +13,8 @@ from tests.support.tiny import assert_same, tiny_config
 from vae_jax import train
 from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import staging, storage, transfer
-from vae_jax.training import checkpoint, metrics, restore
+from vae_jax.training import restore
+from vae_jax.training import writer as writer_lib
 
 
 def test_checkpoint_is_complete_with_its_last_file(any_address, monkeypatch):
@@ -139,13 +140,13 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   _, errors = process.communicate()
   assert process.returncode == -signal.SIGKILL, errors
   assert (address / "run" / ".owner").exists()
-  assert checkpoint.steps(there)[-1] == 8
+  assert restore.steps(there)[-1] == 8
   # The next process on the host removes the files of a killed one.
   left = list((tmp_path / "one" / "staging").iterdir())
   with staging.scratch() as one, staging.scratch() as other:
     assert one.exists() and not [p for p in left if p.exists()]
   assert len(left) == 2 and not other.exists()
-  assert metrics.read_rows(there)[-1]["step"] == 12
+  assert writer_lib.read_rows(there)[-1]["step"] == 12
   # On another host, without the copies of the first one.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
   with caplog.at_level(logging.INFO, "absl"):
@@ -155,7 +156,7 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
   assert_same(restore.load_state(there), restore.load_state(here))
-  assert checkpoint.steps(there) == checkpoint.steps(here)
+  assert restore.steps(there) == restore.steps(here)
   assert jobs.rows(there) == jobs.rows(here)
 
   for workdir in (there, here):
@@ -183,4 +184,4 @@ def test_unreadable_checkpoint_is_set_aside(
   again = train.train(config, str(address))
   assert list((address / "checkpoints").glob("unreadable-4-*"))
   assert_same(again, state)
-  assert checkpoint.steps(str(address)) == [2, 4]
+  assert restore.steps(str(address)) == [2, 4]

@@ -17,7 +17,8 @@ from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
-from vae_jax.training import checkpoint, metrics, restore
+from vae_jax.training import checkpoint, restore
+from vae_jax.training import writer as writer_lib
 
 
 def _command(workdir, faces_dir, *more):
@@ -75,7 +76,7 @@ def test_run_killed_at_random_moments_ends_in_the_same_bits(
   moments = np.random.default_rng(0)
 
   def at_random(folder, process):
-    while process.poll() is None and not checkpoint.steps(folder):
+    while process.poll() is None and not restore.steps(folder):
       time.sleep(0.01)
     time.sleep(moments.uniform(0, 10))
 
@@ -110,7 +111,7 @@ def test_signal_saves_and_the_same_command_resumes(
       train.train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
-  (step,) = checkpoint.steps(tmp_path)
+  (step,) = restore.steps(tmp_path)
   assert 0 < step < 20
   assert f"step {step} of 20" in str(stopped.value)
   assert_same(train.train(c, str(tmp_path)), state)
@@ -122,9 +123,9 @@ def test_workdir_of_another_config_is_refused(reference, faces_dir):
   with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
     train.train(c, str(folder))
   # The same command on a finished run does nothing to it.
-  before = metrics.read_rows(folder)
+  before = writer_lib.read_rows(folder)
   assert_same(train.train(tiny_config(faces_dir), str(folder)), state)
-  assert metrics.read_rows(folder) == before
+  assert writer_lib.read_rows(folder) == before
 
 
 def _cut(content):
@@ -210,7 +211,7 @@ def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
     optim__learning_rate=0.05,
   )
   train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   scores = {
     r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
   }

@@ -1,4 +1,4 @@
-"""Jobs that are killed many times, and end in the bits of an undisturbed run."""
+"""Jobs that are killed many times end in the bits of an undisturbed run."""
 
 import collections
 import gc
@@ -13,8 +13,9 @@ import pytest
 
 from tests.support import jobs
 from tests.support.tiny import tiny_config, tiny_experiment
-from vae_jax.training import checkpoint, metrics
+from vae_jax.training import checkpoint
 from vae_jax.training import state as state_lib
+from vae_jax.training import writer as writer_lib
 
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
@@ -104,7 +105,7 @@ def test_stopped_at_random_moments_it_ends_in_the_same_bits(
   assert len(jobs.faults(tmp_path)) >= 8
   assert "Traceback" not in ended.stdout
   # Each stop adds a row of the steps since the last one.
-  steps = [r["steps"] for r in metrics.read_rows(workdir) if "steps" in r]
+  steps = [r["steps"] for r in writer_lib.read_rows(workdir) if "steps" in r]
   assert sum(steps) == STEPS
   jobs.assert_undisturbed(workdir, undisturbed[layout])
 

@@ -10,7 +10,8 @@ from tests.support.tiny import assert_same, curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices as parallel
-from vae_jax.training import metrics, restore, step_log
+from vae_jax.training import progress, restore
+from vae_jax.training import writer as writer_lib
 
 
 def _convolutional(faces_dir):
@@ -143,7 +144,7 @@ def test_exploding_steps_are_skipped_counted_and_end_the_run(
   faces_dir, tmp_path
 ):
   c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
-  with pytest.raises(step_log.Diverged, match="step 7 .gradient norm") as error:
+  with pytest.raises(progress.Diverged, match="step 7 .gradient norm") as error:
     train.train(c, str(tmp_path))
   assert "7 steps in a row" in str(error.value)
 
@@ -178,7 +179,9 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
     lambda a, b: np.abs(a - b).max(), later.params, after.params
   )
   assert min(jax.tree.leaves(changed)) > 0
-  rows = [r for r in metrics.read_rows(tmp_path / "6") if r["split"] == "train"]
+  rows = [
+    r for r in writer_lib.read_rows(tmp_path / "6") if r["split"] == "train"
+  ]
   assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
   assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
   # Adam has taken 5 steps, and so has the average.
@@ -194,9 +197,9 @@ def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
-  with pytest.raises(step_log.Diverged, match="not finite: .*loss"):
+  with pytest.raises(progress.Diverged, match="not finite: .*loss"):
     train.train(c, str(tmp_path))
-  rows = metrics.read_rows(tmp_path)
+  rows = writer_lib.read_rows(tmp_path)
   assert sum(r["skipped"] for r in rows) > 0
   assert json.dumps(rows, allow_nan=False)
 

@@ -12,8 +12,15 @@ from vae_jax.config import flags
 from vae_jax.data import remote
 from vae_jax.figures import png
 from vae_jax.runtime import locks, preemption, storage, transfer
-from vae_jax.training import checkpoint, metrics, provenance, step_log
+from vae_jax.training import (
+  checkpoint,
+  progress,
+  provenance,
+  restore,
+  store,
+)
 from vae_jax.training import workdir as workdir_lib
+from vae_jax.training import writer as writer_lib
 from vae_jax.training.state import TrainState
 
 # What s3fs raises for SlowDown, RequestTimeout and InternalError, and an error
@@ -85,22 +92,21 @@ def saved(address):
 def test_failing_store_damages_no_checkpoint(saved, fail, part, error):
   fail("get", part, error)
   with pytest.raises(storage.Unreachable, match="s3://bucket") as raised:
-    checkpoint.restore(saved, _state(0))
+    restore.restore(saved, _state(0))
   assert raised.value.exit_code == flags.EXIT_STORAGE
 
 
-def test_full_disk_damages_no_checkpoint(saved, monkeypatch):
-  state, unreadable = checkpoint.restore(saved, _state(0))
-  assert_same(state, _state(4))
-  assert not unreadable
+def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):
+  assert_same(restore.restore(saved, _state(0)), _state(4))
+  assert "cannot be read" not in caplog.text
   monkeypatch.setattr(
     transfer.shutil,
     "disk_usage",
     lambda folder: shutil._ntuple_diskusage(1, 1, 0),
   )
   with pytest.raises(OSError, match="only 0.00 GB are free") as raised:
-    checkpoint.restore(saved, _state(0))
-  assert raised.value.errno in flags.STORAGE_ERRORS
+    restore.restore(saved, _state(0))
+  assert flags.exit_code(raised.value) == flags.EXIT_STORAGE
 
 
 @pytest.mark.parametrize("error", _TRANSIENT)
@@ -141,43 +147,46 @@ def test_end_of_a_lease_hides_no_other_error(address, fail, verb, caplog):
 
 
 def test_next_flush_writes_rows_that_failed(address, fail):
-  writer = metrics.Writer(str(address), step=0)
+  writer = writer_lib.WorkdirWriter(str(address), step=0)
   writer.row(1, "train", {"loss": 1.0})
   faults = fail("put", "", _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     writer.flush()
   faults.clear()
   writer.close()
-  (row,) = metrics.read_rows(str(address))
+  (row,) = writer_lib.read_rows(str(address))
   assert row["step"] == 1
   (events,) = (address / "tensorboard").glob("*tfevents*")
   assert b"train/loss" in events.read_bytes()
 
 
-@pytest.mark.parametrize("sent", [0, 1 << 30], ids=["new file", "another file"])
-def test_close_after_a_failed_flush_succeeds(address, fail, sent, monkeypatch):
-  writer = metrics.Writer(str(address), step=0)
+@pytest.mark.parametrize("max_bytes", [0, 1 << 24])
+def test_close_after_a_failed_flush_succeeds(address, fail, max_bytes):
+  writer = writer_lib.WorkdirWriter(
+    str(address), step=0, max_event_bytes=max_bytes
+  )
   writer.row(1, "train", {"loss": 1.0})
-  monkeypatch.setattr(metrics, "_LARGEST_EVENTS", 0 if sent else 1 << 24)
   faults = fail("put", "tensorboard", _TRANSIENT[0])
   with pytest.raises(storage.Unreachable):
     writer.flush()
   faults.clear()
   writer.close()
-  assert len(metrics.read_rows(str(address))) == 1
+  assert len(writer_lib.read_rows(str(address))) == 1
+  (events,) = (address / "tensorboard").glob("*tfevents*")
+  assert b"train/loss" in events.read_bytes()
 
 
 def test_last_rows_hide_no_other_error(address, fail, caplog):
-  with pytest.raises(step_log.Diverged):
-    with metrics.Writer(str(address), step=0):
+  with pytest.raises(progress.Diverged):
+    with store.Store(str(address), config_lib.default(), step=0):
       fail("put", "metrics.jsonl", _TRANSIENT[0])
-      raise step_log.Diverged("Not finite.")
-  assert "last rows could not be written" in caplog.text
+      raise progress.Diverged("Not finite.")
+  assert "last rows cannot be written" in caplog.text
 
 
 def test_run_without_its_last_rows_is_not_finished(address, fail):
   with pytest.raises(storage.Unreachable):
-    with metrics.Writer(str(address), step=0):
+    with store.Store(str(address), config_lib.default(), step=0):
       fail("put", "metrics.jsonl", _TRANSIENT[0])
 
 

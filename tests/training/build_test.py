@@ -187,3 +187,12 @@ def test_networks_that_cannot_recompute_are_named(monkeypatch, tmp_path):
     build.model(c, (16, 16, 1), train=True)
   c.model.remat = False
   build.model(c, (16, 16, 1), train=True)
+
+
+def test_parameter_count_needs_no_data():
+  c = config_lib.default()
+  c.data.dir = "/nowhere"
+  c.data.image_shape = (28, 28, 1)
+  c.model.encoder.name = c.model.decoder.name = "mlp"
+  c.model.latent_dim = 20
+  assert build.parameter_count(c) == 652_824

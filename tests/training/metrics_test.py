@@ -1,8 +1,6 @@
 """Means, bits per dimension and the rows on disk."""
 
-import json
 import math
-import os
 
 import numpy as np
 import pytest
@@ -39,45 +37,3 @@ def test_step_means_leave_skipped_steps_out():
   assert means.result() == {}
   means.add({"loss": np.array([np.inf]), "skipped": np.array([1])})
   assert means.result() == {"loss": None, "skipped": 1, "steps": 1}
-
-
-def test_rows_after_the_resumed_step_and_half_lines_go(tmp_path):
-  writer = metrics.Writer(tmp_path, step=0)
-  for step in (1, 2, 3):
-    writer.row(step, "train", {"loss": float(step), "none": None})
-  writer.close()
-  with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 4, "spl')
-  writer = metrics.Writer(tmp_path, step=2)
-  writer.row(3, "train", {"loss": 30.0})
-  writer.close()
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  rows = [json.loads(line) for line in lines]
-  assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
-  assert metrics.read_rows(tmp_path) == rows
-
-
-def test_flushed_rows_are_on_the_disk(tmp_path, monkeypatch):
-  writer = metrics.Writer(tmp_path, step=0)
-  on_disk = []
-  rows = tmp_path / "metrics.jsonl"
-
-  def fsync(number):
-    # The events have their own.
-    if os.path.samestat(os.fstat(number), rows.stat()):
-      on_disk.append(rows.read_text())
-
-  monkeypatch.setattr(os, "fsync", fsync)
-  writer.row(1, "train", {"loss": 1.0})
-  assert on_disk == []
-  writer.flush()
-  writer.close()
-  assert on_disk == ['{"step": 1, "split": "train", "loss": 1.0}\n']
-
-
-def test_what_is_not_finite_becomes_null(tmp_path):
-  writer = metrics.Writer(tmp_path, step=0)
-  writer.row(1, "validation", {"loss": math.nan, "rate": 1.0, "n": 3})
-  writer.close()
-  (row,) = metrics.read_rows(tmp_path)
-  assert row["loss"] is None and row["rate"] == 1.0 and row["n"] == 3

@@ -1,4 +1,4 @@
-"""Muon: against a singular value decomposition and optax's own."""
+"""Muon against a singular value decomposition and optax's own."""
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +14,26 @@ RNG = np.random.RandomState(0)
 
 
 @pytest.mark.parametrize("shape", [(36, 6), (6, 36), (8, 8)])
-def test_singular_values_are_levelled_and_vectors_kept(shape):
+def test_singular_values_become_one_and_vectors_stay(shape):
   random = np.random.RandomState(0)
   u, s, vt = np.linalg.svd(random.randn(*shape), full_matrices=False)
   # The weakest direction is a hundredth of the strongest; float32 would lose
   # more of its singular value than is allowed below.
   levels = np.geomspace(1, 0.01, len(s))
   with jax.enable_x64(True):
-    found = np.asarray(muon.orthogonal(jnp.asarray((u * levels) @ vt)))
-  assert found.dtype == np.float64
-  made = u.T @ found @ vt.T
-  np.testing.assert_allclose(made, np.diag(np.diag(made)), atol=1e-4)
+    result = np.asarray(muon.orthogonal(jnp.asarray((u * levels) @ vt)))
+  assert result.dtype == np.float64
+  rotated = u.T @ result @ vt.T
+  np.testing.assert_allclose(rotated, np.diag(np.diag(rotated)), atol=1e-4)
   # The iteration on each singular value alone.
   x = levels / np.linalg.norm(levels)
   for _ in range(5):
     x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
-  np.testing.assert_allclose(np.diag(made), x, rtol=1e-4)
+  np.testing.assert_allclose(np.diag(rotated), x, rtol=1e-4)
   assert 0.6 < x.min() and x.max() < 1.3
 
 
-def test_nothing_stays_nothing():
+def test_the_direction_of_zeros_is_zero():
   assert not np.asarray(muon.orthogonal(jnp.zeros((3, 4)))).any()
 
 
@@ -92,7 +92,7 @@ def test_other_weights_have_adam():
   assert np.argmin(made) in (0, 4) and (made[wanted == 0] == 0).all()
 
 
-def test_it_minimises():
+def test_muon_minimizes_a_square():
   target = jnp.asarray(RNG.randn(4, 3), jnp.float32)
   chosen = muon.muon(optax.linear_schedule(0.3, 0.0, 100))
   params = {"kernel": jnp.zeros((4, 3))}

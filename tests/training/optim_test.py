@@ -89,7 +89,7 @@ def test_debiased_average_is_the_weighted_mean():
 
 
 @pytest.mark.parametrize(
-  "path, value, said",
+  "path, value, message",
   [
     ("optim.optimizer.name", "adamm", "adamm"),
     ("optim.optimizer.name", "chain", "muon or an optimizer of optax"),
@@ -98,15 +98,15 @@ def test_debiased_average_is_the_weighted_mean():
     ("optim.schedule.args.final", 1.0, "final"),
   ],
 )
-def test_what_optax_lacks_is_said(path, value, said):
+def test_unknown_optimizers_and_schedules_are_refused(path, value, message):
   c = config_lib.default()
   config_lib.update(c, path, value)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=message):
     optim.optimizer(c, 10)
 
 
 @pytest.mark.parametrize(
-  "name, args, said",
+  "name, args, message",
   [
     ("cosine", {"final": -1.0}, "final is -1.0; it must be 0 or more"),
     ("step", {"decay": -1.0}, "decay is -1.0; it must be above 0"),
@@ -114,11 +114,11 @@ def test_what_optax_lacks_is_said(path, value, said):
     ("stages", {"count": 0}, "count is 0; it must be at least 1"),
   ],
 )
-def test_impossible_schedules_are_said_in_a_sentence(name, args, said):
+def test_impossible_schedules_are_refused(name, args, message):
   c = config_lib.default()
   c.optim.schedule.name = name
   c.optim.schedule.args.update(args)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=message):
     optim.learning_rate(c, 10)
 
 

@@ -13,7 +13,7 @@ from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import preemption, storage
-from vae_jax.training import provenance, step_log
+from vae_jax.training import progress, provenance
 
 
 def test_every_start_of_a_run_has_an_entry(reference, faces_dir):
@@ -48,7 +48,7 @@ def test_every_start_of_a_run_has_an_entry(reference, faces_dir):
   [
     (preemption.Interrupted("Stopped."), "interrupted", "Stopped."),
     (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
-    (step_log.Diverged("Not finite."), "diverged", "Not finite."),
+    (progress.Diverged("Not finite."), "diverged", "Not finite."),
     (config_lib.ConfigError("Too large."), "failed", "Too large."),
     (ZeroDivisionError("division"), "failed", "division"),
   ],
@@ -103,10 +103,10 @@ def test_a_full_disk_does_not_hide_how_a_run_ended(tmp_path, monkeypatch):
   def full(*args):
     raise OSError(28, "No space left on device")
 
-  with pytest.raises(step_log.Diverged):
+  with pytest.raises(progress.Diverged):
     with provenance.keep(str(tmp_path), tiny_config("")):
       monkeypatch.setattr(storage, "write_json", full)
-      raise step_log.Diverged("Not finite.")
+      raise progress.Diverged("Not finite.")
   (entry,) = provenance.read(str(tmp_path))
   assert entry["outcome"] == "unknown"
 

@@ -130,10 +130,10 @@ _OF_ALL = (CONFIG, MODE, WORKDIR, SEED, COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
 
 
-def given() -> dict[str, Any]:
+def values() -> dict[str, Any]:
   """Returns the values of the flags of modes that are set, by name."""
-  values = {flag.name: flag.value for flag in _OF_MODES}
-  return {name: value for name, value in values.items() if value is not None}
+  pairs = ((flag.name, flag.value) for flag in _OF_MODES)
+  return {name: value for name, value in pairs if value is not None}
 
 
 def check(mode: str, needs: str) -> None:
@@ -175,12 +175,12 @@ def workdir(prefix: str) -> str:
 
 def overrides() -> dict[str, Any]:
   """Returns the settings that the flags override, by dotted path."""
-  values = {}
+  settings = {}
   if CONFIG.value is not None:
-    values |= config_flags.get_override_values(flags.FLAGS["config"])
+    settings |= config_flags.get_override_values(flags.FLAGS["config"])
   if SEED.value is not None:
-    values |= {"sample.seed": SEED.value, "eval.seed": SEED.value}
-  return values
+    settings |= {"sample.seed": SEED.value, "eval.seed": SEED.value}
+  return settings
 
 
 def describe(readers: Mapping[str, Sequence[str]]) -> str:

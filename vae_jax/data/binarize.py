@@ -1,4 +1,4 @@
-"""What happens to `uint8` images on the device before a model sees them."""
+"""Binarization of `uint8` images on the device."""
 
 import math
 
@@ -8,8 +8,8 @@ from jaxtyping import Array, Int32, Key, UInt8, UInt32
 
 from vae_jax.data.batch import Stream
 
-# The key of static binarisation does not follow the run's seed: it makes one
-# fixed data set, the same for all runs.
+# Static binarization does not follow the run's seed, because it defines one
+# data set for all runs.
 _STATIC_SEED = 0
 
 
@@ -26,15 +26,15 @@ def binarize(
   and 255 and elsewhere within 1.6e-5 relative (257 v / 65536 for v / 255).
 
   Args:
-    image: grey levels.
+    image: gray levels.
     index: position in the split, the source of "static" randomness.
     key: per-example keys, the source of "dynamic" randomness.
-    mode: "none" returns the image; "static" draws each image once and for
-      all; "dynamic" draws anew each time.
+    mode: "none" returns the image; "static" gives each image of the split one
+      fixed draw; "dynamic" draws anew each time.
 
   References:
-    Salakhutdinov and Murray, 2008 (arXiv has none; ICML), section 6; the
-    dynamic form: Burda et al., arXiv 1509.00519, section 5.
+    Salakhutdinov and Murray, ICML 2008, section 6 (static); Burda et al.,
+    arXiv 1509.00519, section 5 (dynamic).
   """
   if mode == "none":
     return image

@@ -30,8 +30,8 @@ from vae_jax.runtime import devices, locks, storage, transfer
 # Incremented when the same records would give other bytes, because the decoder,
 # the resize or the layout of the folder has changed.
 _VERSION = 1
-_BLOCK = 1 << 24  # Bytes per checksum.
-_CHUNK = 1 << 26  # Bytes of images per fetch.
+BLOCK = 1 << 24  # Bytes per checksum.
+CHUNK = 1 << 26  # Bytes of images per fetch.
 _KEY = "identity"  # Name of the fingerprint in `meta.json`.
 
 
@@ -116,10 +116,9 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
             _upload(folder, store)
   except OSError as error:
     raise errors.DataError(
-      f"decoded images cannot be stored in {root} ({error}): name a folder with "
-      f"{_size(source) / 1e9:.2f} GB of free space with "
-      "--config.data.cache_dir, or disable the cache with "
-      "--config.data.cache=none"
+      f"decoded images cannot be stored in {root} ({error}): set "
+      f"--config.data.cache_dir to a folder with {_size(source) / 1e9:.2f} GB "
+      "of free space, or disable the cache with --config.data.cache=none"
     ) from error
   return CachedSource(folder)
 
@@ -193,7 +192,7 @@ def _stamp(path: pathlib.Path) -> list[int]:
 def _checksums(path: pathlib.Path) -> list[int]:
   """Returns the CRC-32 of each block of a file."""
   content = np.memmap(path, np.uint8, "r")
-  blocks = (content[i : i + _BLOCK] for i in range(0, len(content), _BLOCK))
+  blocks = (content[i : i + BLOCK] for i in range(0, len(content), BLOCK))
   with futures.ThreadPoolExecutor(4) as pool:
     return list(pool.map(zlib.crc32, blocks))
 
@@ -234,7 +233,7 @@ def _make(
 
 def _write(source: datasets.Source, folder: pathlib.Path) -> None:
   """Writes image.npy and, if the source has labels, label.npy."""
-  step = max(1, _CHUNK // int(np.prod(source.image_shape)))
+  step = max(1, CHUNK // int(np.prod(source.image_shape)))
   labels = []
   # Written, not mapped, because a full disk kills a process that maps.
   with (

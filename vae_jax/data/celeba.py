@@ -1,9 +1,8 @@
 """CelebA from its five official files, without TensorFlow or a download.
 
-Google Drive refuses the download of CelebA more often than not. The files
-fetched by hand (`FILES`, from the link in `HOMEPAGE`) give the same data set:
-version 2.1.0 of `celeb_a` in tensorflow-datasets, with the same splits,
-features and JPEG bytes.
+Google Drive often refuses the download of CelebA. The manually downloaded
+files (`FILES`, from `HOMEPAGE`) give the same data set: version 2.1.0 of
+`celeb_a` in tensorflow-datasets, with equal splits, features and JPEG bytes.
 """
 
 import contextlib
@@ -41,7 +40,7 @@ LANDMARKS = (
   "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x "
   "leftmouth_y rightmouth_x rightmouth_y"
 ).split()
-WAY_OUT = (
+INSTRUCTIONS = (
   f"put {', '.join(FILES)} (in a browser, from {HOMEPAGE}; the zip may be "
   "unpacked as img_align_celeba/) into one folder and name it with "
   "--config.data.manual_dir=FOLDER, which needs neither TensorFlow nor a "
@@ -58,7 +57,7 @@ def prepare(manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     data_dir: root of the prepared data sets.
 
   Raises:
-    DataError: a file is missing, cut off, or not what its name says.
+    DataError: a file is missing, truncated, or not CelebA's.
   """
   logging.info("preparing celeb_a under %s from %s", data_dir, manual_dir)
   builder = CelebA(
@@ -71,7 +70,7 @@ def prepare(manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-  """Where the images are, and the tables: image name to words of its row."""
+  """The folder or zip of images, and each table from image name to row."""
 
   images: pathlib.Path
   partition: dict[str, list[str]]
@@ -81,7 +80,7 @@ class _Files:
 
 
 class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """The builder of `celeb_a` that reads the official files itself."""
+  """The builder of `celeb_a` that reads the official files."""
 
   VERSION = tfds.core.Version("2.1.0")
 
@@ -107,7 +106,7 @@ class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # There is nothing to download.
+    del dl_manager  # Nothing is downloaded.
     return {
       split: self._generate_examples(code) for split, code in _SPLITS.items()
     }
@@ -119,8 +118,8 @@ class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       for name in names:
         attributes = [word == "1" for word in files.attributes[name]]
         landmarks = [int(word) for word in files.landmarks[name]]
-        # The key is the name, as in tensorflow-datasets, whose shuffle hashes
-        # it: both ways of preparing give the same order of examples.
+        # The key is the name, as in tensorflow-datasets, so that its shuffle,
+        # which hashes the key, gives the same order of examples.
         yield (
           name,
           {
@@ -133,10 +132,10 @@ class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _read(folder: pathlib.Path) -> _Files:
-  """The official files in `folder`, checked against each other."""
+  """Returns the official files, after comparing their image names."""
   if not folder.is_dir():
     raise errors.DataError(
-      f"--config.data.manual_dir={folder} is not a folder; {WAY_OUT}"
+      f"--config.data.manual_dir={folder} is not a folder; {INSTRUCTIONS}"
     )
   images = folder / FILES[0].removesuffix(".zip")
   if not images.is_dir():
@@ -144,7 +143,9 @@ def _read(folder: pathlib.Path) -> _Files:
   missing = [f for f in FILES[1:] if not (folder / f).is_file()]
   missing = ([] if images.exists() else [FILES[0]]) + missing
   if missing:
-    raise errors.DataError(f"{folder} lacks {', '.join(missing)}; {WAY_OUT}")
+    raise errors.DataError(
+      f"{folder} lacks {', '.join(missing)}; {INSTRUCTIONS}"
+    )
   partition = _table(folder / FILES[1], ["partition"], header=False)
   files = _Files(
     images=images,
@@ -163,7 +164,7 @@ def _read(folder: pathlib.Path) -> _Files:
     if absent:
       raise errors.DataError(
         f"{folder / where} lacks {len(absent)} of the {len(partition)} images "
-        f"in {FILES[1]}, {min(absent)} first: fetch it again"
+        f"in {FILES[1]}, {min(absent)} first: download it again"
       )
   return files
 
@@ -171,25 +172,26 @@ def _read(folder: pathlib.Path) -> _Files:
 def _table(
   path: pathlib.Path, columns: list[str], header: bool
 ) -> dict[str, list[str]]:
-  """Rows of an official text file, by image name.
+  """Returns the rows of an official text file, by image name.
 
   Args:
     path: the file.
-    columns: what stands in a row after the name of the image.
-    header: whether two lines, the number of rows and `columns`, come first.
+    columns: names of the values that follow the image name in a row.
+    header: whether the file starts with a line with the number of rows and a
+      line with `columns`.
   """
   lines = path.read_text(errors="replace").splitlines()
   if header:
     if len(lines) < 2 or lines[1].split() != list(columns):
       raise errors.DataError(
         f"{path} does not name {columns[0]} ... {columns[-1]} in its second "
-        "line: it is not CelebA's file, fetch it again"
+        "line: it is not CelebA's file, download it again"
       )
     count, lines = lines[0].strip(), lines[2:]
     if str(len(lines)) != count:
       raise errors.DataError(
-        f"{path} has {len(lines)} rows where its first line says {count}: it "
-        "is cut off, fetch it again"
+        f"{path} has {len(lines)} rows, but its first line is {count}: it is "
+        "truncated, download it again"
       )
   rows = {}
   for line in lines:
@@ -197,19 +199,19 @@ def _table(
     if len(row) != len(columns):
       raise errors.DataError(
         f"{path} has a line {line[:60]!r} without an image name and "
-        f"{len(columns)} values: it is not CelebA's file, fetch it again"
+        f"{len(columns)} values: it is not CelebA's file, download it again"
       )
     rows[name] = row
   return rows
 
 
 def _members(images: zipfile.ZipFile) -> dict[str, str]:
-  """From the name of an image to its path in the zip."""
+  """Returns the path in the zip of each image name."""
   return {os.path.basename(path): path for path in images.namelist()}
 
 
 def _image_names(images: pathlib.Path) -> set[str]:
-  """Names of the images in the folder or the zip."""
+  """Returns the names of the images in the folder or the zip."""
   if images.is_dir():
     return set(os.listdir(images))
   try:
@@ -217,15 +219,15 @@ def _image_names(images: pathlib.Path) -> set[str]:
       return set(_members(archive))
   except zipfile.BadZipFile as error:
     raise errors.DataError(
-      f"{images} ({images.stat().st_size} bytes) is not a whole zip file "
-      f"({error}), perhaps a page of Google Drive saved under its name: fetch "
-      "it again"
+      f"{images} ({images.stat().st_size} bytes) is not a complete zip file "
+      f"({error}), perhaps a page of Google Drive saved under its name: "
+      "download it again"
     ) from error
 
 
 @contextlib.contextmanager
 def _reader(images: pathlib.Path) -> Iterator[Callable[[str], bytes]]:
-  """A function from the name of an image to its JPEG bytes, kept as stored."""
+  """Yields a function from the name of an image to its stored JPEG bytes."""
   if images.is_dir():
     yield lambda name: (images / name).read_bytes()
   else:

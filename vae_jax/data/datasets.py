@@ -1,4 +1,4 @@
-"""A data set by name: its splits, as images and labels with random access."""
+"""A data set by name: its splits as images and labels with random access."""
 
 import collections
 import dataclasses
@@ -18,11 +18,11 @@ DataError = errors.DataError
 
 @runtime_checkable
 class Source(Protocol):
-  """Examples by position: what a split and its cache have in common.
+  """Examples by position: the interface of a split and of its cache.
 
   Attributes:
-    image_shape: (h, w, c) of every image.
-    label_shape: () for a class id, (k,) for attributes, None without label.
+    image_shape: (h, w, c) of each image.
+    label_shape: () for a class id, (k,) for attributes, None without a label.
     fingerprint: JSON-able description of everything that determines the
       examples; the key of their cache.
   """
@@ -32,12 +32,20 @@ class Source(Protocol):
   fingerprint: dict[str, Any]
 
   def __len__(self) -> int:
-    """The number of examples."""
+    """Returns the number of examples."""
 
   def fetch(
     self, indices: Integer[np.ndarray, " n"]
   ) -> dict[str, Integer[np.ndarray, "n ..."]]:
-    """`image` uint8[n h w c] and, if any, `label`, at positions `indices`."""
+    """Reads examples.
+
+    Args:
+      indices: positions in the split, each in [0, len(self)).
+
+    Returns:
+      `image` uint8[n h w c] and, if the data set has labels, `label` int32[n]
+      or int32[n k] (uint8 for bits).
+    """
 
 
 class First:
@@ -65,13 +73,13 @@ class Splits:
   """An open data set.
 
   Attributes:
-    train: examples to fit the model to.
-    validation: examples to choose between models with.
-    test: examples to report results on.
-    name: with config and version, as `data.name` takes it.
+    train: examples for training.
+    validation: examples for the choice between models.
+    test: examples for reported results.
+    name: with config and version, in the form of `data.name`.
     image_shape: (h, w, c), after crop, resize and grayscale.
-    label_names: names of the classes, or of the attributes, or None.
-    split_strings: split of the data set behind each of the three sources.
+    label_names: of the classes or attributes; None without a label.
+    split_strings: the data set's split for each of the three sources.
   """
 
   train: Source
@@ -84,10 +92,10 @@ class Splits:
 
 
 def open_splits(data: config_dict.ConfigDict) -> Splits:
-  """Opens a data set, preparing it first where it is not on disk.
+  """Opens a data set, preparing it first if it is not on disk.
 
-  Only metadata is read, and one image where the data set does not state the
-  shape of its images.
+  It reads metadata only, and one image if the metadata do not contain the
+  shape of the images.
 
   Args:
     data: the `data` node of the config.
@@ -96,8 +104,8 @@ def open_splits(data: config_dict.ConfigDict) -> Splits:
     The three splits.
 
   Raises:
-    DataError: see `preparation.builder`; or there is no such split, label or
-      image, or the crop is larger than the image.
+    DataError: see `preparation.builder`; or the split, label or image does not
+      exist, or the crop is larger than the image.
   """
   builder = preparation.builder(data)
   features = dict(builder.info.features.items())
@@ -131,7 +139,7 @@ def open_splits(data: config_dict.ConfigDict) -> Splits:
 
 def stored_size(data: config_dict.ConfigDict) -> tuple[int, int] | None:
   """Returns height and width of a data set's images before any crop, pixels;
-  None where it does not state them, or they differ.
+  None if the metadata do not contain them.
 
   Args:
     data: the `data` node of the config.
@@ -143,39 +151,36 @@ def stored_size(data: config_dict.ConfigDict) -> tuple[int, int] | None:
 def split_strings(
   builder: tfds.core.DatasetBuilder, data: config_dict.ConfigDict
 ) -> dict[str, str]:
-  """Decides what to train, validate and test on.
+  """Returns the splits for training, validation and testing.
 
-  What the config leaves open is the data set's own `validation` (or `valid`)
-  and `test` split; where it has none, the last examples of its `train` split,
-  at most 10,000: a tenth of it to test, a fifth of it, before those, to
-  validate, and the rest to train.
+  Splits that the config leaves open are the data set's own `validation` (or
+  `valid`) and `test` split. Without these they are taken from the end of
+  `train`, at most 10,000 examples each: a tenth for testing, before it a fifth
+  for validation; the rest is for training.
 
   Args:
     builder: the data set.
     data: `train_split`, `validation_split` and `test_split`, in the split
-      language of tensorflow-datasets, "" for automatic.
-
-  Returns:
-    The splits of `train`, `validation` and `test`.
+      language of tensorflow-datasets; "" = automatic.
 
   Raises:
-    DataError: a split is unknown or empty, or one left open shares examples
+    DataError: a split is unknown or empty, or an automatic one shares examples
       with another.
   """
   asked = {k: data[f"{k}_split"] for k in ("train", "validation", "test")}
   sizes = {k: v.num_examples for k, v in builder.info.splits.items()}
   chosen = divide(sizes, asked)
   if not all(chosen.values()):
-    _complain(builder, asked, "has no split `train` to divide")
-  parts = {k: _parts(builder, k, split) for k, split in chosen.items()}
-  for one, other, meant in (
-    # Whoever writes both may overlap them, to see a model overfit.
+    _refuse(builder, asked, "has no split `train` to divide")
+  ranges = {k: _ranges(builder, k, split) for k, split in chosen.items()}
+  for one, other, allowed in (
+    # Two splits that are both set may overlap, to let a model overfit.
     ("train", "validation", asked["train"] and asked["validation"]),
     ("train", "test", asked["train"] and asked["test"]),
     ("validation", "test", asked["validation"]),
   ):
-    if not meant and _overlap(parts[one], parts[other]):
-      _complain(
+    if not allowed and _overlap(ranges[one], ranges[other]):
+      _refuse(
         builder,
         asked,
         f"would share examples between {one} ({chosen[one]}) and {other} "
@@ -185,14 +190,14 @@ def split_strings(
 
 
 def divide(sizes: dict[str, int], asked: dict[str, str]) -> dict[str, str]:
-  """Fills in the splits that were left open, as `split_strings` says.
+  """Chooses the splits that were left open; see `split_strings`.
 
   Args:
     sizes: number of examples of each split of the data set.
-    asked: split for each purpose, "" where it was left open.
+    asked: split for each purpose; "" = left open.
 
   Returns:
-    `asked` without "", unless there is no `train` split to take them from.
+    `asked` without "", unless the data set has no `train` split to divide.
   """
   chosen = dict(asked)
   for purpose, own in (
@@ -208,25 +213,25 @@ def divide(sizes: dict[str, int], asked: dict[str, str]) -> dict[str, str]:
       start = end - min(10_000, share)
       chosen[purpose] = f"train[{start}:{'' if end == total else end}]"
       end = start
-  whole = "train" if end == total else f"train[:{end}]"
-  return {**chosen, "train": chosen["train"] or whole}
+  rest = "train" if end == total else f"train[:{end}]"
+  return {**chosen, "train": chosen["train"] or rest}
 
 
-def _complain(
-  builder: tfds.core.DatasetBuilder, asked: dict[str, str], trouble: str
+def _refuse(
+  builder: tfds.core.DatasetBuilder, asked: dict[str, str], problem: str
 ) -> NoReturn:
-  """Raises the error about splits that were left open."""
+  """Raises a DataError about splits that were left open."""
   flags = [f"--config.data.{k}_split" for k, v in asked.items() if not v]
   raise DataError(
-    f"{builder.info.full_name} {trouble}: set {' and '.join(flags)} too (it "
+    f"{builder.info.full_name} {problem}: set {' and '.join(flags)} too (it "
     f"has {', '.join(builder.info.splits)})"
   )
 
 
-def _parts(
+def _ranges(
   builder: tfds.core.DatasetBuilder, purpose: str, split: str
 ) -> list[tuple[str, int, int]]:
-  """The (file, first record, past the last record) that a split reads."""
+  """Returns the ranges (file, first record, end) that a split reads."""
   flag = f"--config.data.{purpose}_split={split!r}"
   known = list(builder.info.splits)
   try:
@@ -237,19 +242,19 @@ def _parts(
     raise DataError(f"{flag}: {reason(error)}{hint}") from error
   if not instructions:
     raise DataError(f"{flag} holds no example of {builder.info.full_name}")
-  for part in instructions:
-    if not pathlib.Path(part.filename).exists():
+  for file in instructions:
+    if not pathlib.Path(file.filename).exists():
       raise DataError(
-        f"{part.filename} is missing: remove {builder.data_dir} and prepare "
+        f"{file.filename} is missing: remove {builder.data_dir} and prepare "
         "the data set again"
       )
-  return [(p.filename, p.skip, p.skip + p.take) for p in instructions]
+  return [(f.filename, f.skip, f.skip + f.take) for f in instructions]
 
 
 def _overlap(
   one: list[tuple[str, int, int]], other: list[tuple[str, int, int]]
 ) -> bool:
-  """Whether two splits share a record."""
+  """Returns whether two splits share a record."""
   ranges = collections.defaultdict(list)
   for file, start, end in one:
     ranges[file].append((start, end))

@@ -1,4 +1,4 @@
-"""What is wrong with the data, in one sentence a user can act on."""
+"""Errors about data, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,23 +7,23 @@ from vae_jax.config import ConfigError
 
 
 class DataError(ConfigError):
-  """A data set cannot be found, prepared, read or cached as asked."""
+  """The data set cannot be found, prepared, read or cached."""
 
 
 def suggest(name: str, known: Iterable[str], most: int = 12) -> str:
-  """Names to try instead of an unknown one, as the end of a sentence.
+  """Returns the end of an error message that lists names to use instead.
 
   Args:
-    name: what was asked for.
-    known: what there is, in the order to show it; may be paths.
-    most: length of the longest list that is worth printing.
+    name: the unknown name.
+    known: the allowed names, in the order to show them; may be paths.
+    most: length of the longest list that is shown.
 
   Returns:
-    "; did you mean ...?" with the nearest names, then all of them when they
-    are few, or "" when neither helps.
+    "; did you mean ...?" with the nearest names, then all names if they are
+    few; "" if neither applies.
   """
   known = list(known)
-  # "Smilng" is far from "attributes/Smiling" but near its last part.
+  # By last part too: "Smilng" is far from "attributes/Smiling" as a whole.
   ends = {path.rpartition("/")[2]: path for path in known}
   near = difflib.get_close_matches(name, known, n=3) or [
     ends[end] for end in difflib.get_close_matches(name, ends, n=3)

@@ -1,4 +1,4 @@
-"""Ground-truth factors of a data set that was drawn or rendered from them."""
+"""Ground-truth factors of drawn or rendered data sets."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from vae_jax.data import errors
 
-_CHUNK = 1000  # Records read at a time: they come with their images.
+CHUNK = 1000  # Records per read, which include their images.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Factors:
 
   Attributes:
     names: of the factors that vary, sorted.
-    values: int32[n f], one column for each of `names`: the stored whole
-      number, or the bin of a real one.
-    dropped: names of the factors that have one value only in this split.
+    values: one column for each of `names`: the stored integer, or the bin of
+      a real number.
+    dropped: names of the factors that are constant in this split.
   """
 
   names: tuple[str, ...]
@@ -32,25 +32,22 @@ class Factors:
 def read(
   builder: tfds.core.DatasetBuilder, split: str, *, bins: int = 10
 ) -> Factors:
-  """Reads the factors of a split; no image is decoded.
+  """Reads the factors of a split, without decoding images.
 
   Factors are the features `factors/<name>` (synthetic_faces), else the
   features `label_<name>` (dsprites, shapes3d, smallnorb).
 
   Args:
     builder: of `preparation.builder`.
-    split: in the split language of tensorflow-datasets, as
-      `datasets.split_strings` gives it; row i is example i of its source.
-    bins: see `discretise`.
-
-  Returns:
-    The factors.
+    split: in the split language of tensorflow-datasets, as returned by
+      `datasets.split_strings`; row i is example i of its source.
+    bins: see `discretize`.
 
   Raises:
     DataError: the data set has no such features, or none of them varies.
   """
   stored = values(builder, split)
-  columns = {name: discretise(v, bins=bins) for name, v in stored.items()}
+  columns = {name: discretize(v, bins=bins) for name, v in stored.items()}
   names = [name for name, v in columns.items() if np.any(v != v[0])]
   if not names:
     raise errors.DataError(
@@ -67,14 +64,14 @@ def read(
 def values(
   builder: tfds.core.DatasetBuilder, split: str
 ) -> dict[str, Shaped[np.ndarray, " n"]]:
-  """Reads the factors of a split as they are stored; no image is decoded.
+  """Reads the stored factors of a split, without decoding images.
 
   Args:
     builder: of `preparation.builder`.
     split: as for `read`.
 
   Returns:
-    The value of each example, by the factor's name, sorted by it.
+    The value of each example by the factor's name, sorted by name.
 
   Raises:
     DataError: the data set has no such features.
@@ -87,32 +84,29 @@ def values(
     name: np.empty(len(source), feature.np_dtype)
     for name, (_, feature) in features.items()
   }
-  for start in range(0, len(source), _CHUNK):
-    indices = range(start, min(start + _CHUNK, len(source)))
+  for start in range(0, len(source), CHUNK):
+    indices = range(start, min(start + CHUNK, len(source)))
     records = source.__getitems__(list(indices))
     for index, record in zip(indices, records, strict=True):
       example = tf_example_pb2.Example.FromString(record).features.feature
       for name, (key, _) in features.items():
-        # Whole numbers and real ones lie in different lists of a record.
+        # Integers and real numbers are in different lists of a record.
         value = example[key]
         kind = value.WhichOneof("kind")
         stored[name][index] = getattr(value, kind).value[0]
   return stored
 
 
-def discretise(
+def discretize(
   values: Shaped[np.ndarray, " n"], *, bins: int = 10
 ) -> Int32[np.ndarray, " n"]:
-  """Turns a factor into classes.
+  """Returns the class of each value of a factor.
 
   Args:
-    values: whole numbers or bits, which stay what they are, or real numbers.
-    bins: classes of a real factor, with equally many examples each as far as
-      equal values allow; a factor of at most that many distinct values gets
-      one class for each.
-
-  Returns:
-    The class of each example.
+    values: integers or bits, which are returned, or real numbers.
+    bins: number of classes of a real factor, with equal numbers of examples as
+      far as ties allow; a factor with at most so many distinct values has one
+      class for each of them.
   """
   if values.dtype.kind in "iub":
     return values.astype(np.int32)
@@ -125,26 +119,26 @@ def discretise(
 
 
 def _select(builder: tfds.core.DatasetBuilder) -> dict[str, tuple[str, Any]]:
-  """The (stored name, feature) of each factor by name, sorted by it."""
+  """Returns (stored name, feature) of each factor by name, sorted by name."""
   features = dict(builder.info.features.items())
   group = features.get("factors")
   if isinstance(group, tfds.features.FeaturesDict):
-    found = {name: (f"factors/{name}", f) for name, f in group.items()}
+    factors = {name: (f"factors/{name}", f) for name, f in group.items()}
   else:
-    found = {
+    factors = {
       key.removeprefix("label_"): (key, feature)
       for key, feature in features.items()
       if key.startswith("label_")
     }
-  found = {
+  factors = {
     name: (key, feature)
-    for name, (key, feature) in sorted(found.items())
+    for name, (key, feature) in sorted(factors.items())
     if feature.shape == () and np.dtype(feature.np_dtype).kind in "iubf"
   }
-  if not found:
+  if not factors:
     raise errors.DataError(
-      f"{builder.info.full_name} has no ground-truth factors, which are "
-      "features named factors/NAME or label_NAME, as synthetic_faces, "
-      "dsprites and shapes3d have them: choose another --config.data.name"
+      f"{builder.info.full_name} has no ground-truth factors (features named "
+      "factors/NAME or label_NAME), unlike synthetic_faces, dsprites and "
+      "shapes3d: choose another --config.data.name"
     )
-  return found
+  return factors

@@ -1,7 +1,7 @@
-"""A person's own picture, brought to what the data set does to its images.
+"""Photos of users, converted to images of the data set.
 
-Whatever is read here may come from a stranger by way of a web page: sizes are
-bounded before a pixel is decoded, and whatever is wrong is said in a sentence.
+The files may come from strangers by way of a web page: sizes are bounded
+before a pixel is decoded, and each defect raises a DataError.
 """
 
 import io
@@ -11,28 +11,18 @@ import warnings
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vae_jax.data import errors, records
 
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
-# Pillow knows many more, with a history of holes that nobody's photo needs.
+# Pillow reads many more formats, whose decoders have had security holes.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
-_ORIENTATION = 0x0112  # The tag of EXIF.
-_UPRIGHT = {
-  2: Image.Transpose.FLIP_LEFT_RIGHT,
-  3: Image.Transpose.ROTATE_180,
-  4: Image.Transpose.FLIP_TOP_BOTTOM,
-  5: Image.Transpose.TRANSPOSE,
-  6: Image.Transpose.ROTATE_270,
-  7: Image.Transpose.TRANSVERSE,
-  8: Image.Transpose.ROTATE_90,
-}
-# What is done about warnings belongs to the process, not to a thread; and of
-# large pictures one at a time is enough for the memory.
-_ALONE = threading.Lock()
+# Warning filters belong to the process, not to a thread; one photo at a time
+# also bounds the memory.
+_LOCK = threading.Lock()
 
 
 def read(
@@ -43,50 +33,49 @@ def read(
   crop: int = 0,
   stored: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """Decodes a picture as an image of the data set.
+  """Decodes a photo as an image of the data set.
 
-  It is turned upright as its EXIF says, laid on white where it is transparent,
-  cut to the largest centred part that the data set would keep of an image of
-  its own, and resized by area. Of an animation it is the first frame.
+  The photo is turned upright by its EXIF orientation, blended with white where
+  it is transparent, cropped to the largest centered part that the data set
+  would keep of an image of its own, and resized by area. The first frame of an
+  animation is used.
 
   Args:
     content: of the file.
     name: of the file, for messages.
     shape: height, width and channels of the model's images.
-    crop: side of the centred square that the data set cuts out of its images,
-      pixels; 0: none.
-    stored: height and width of these images before they are cut, pixels; None:
-      unknown, then the photo's whole centre is taken.
+    crop: side of the data set's center crop, pixels; 0 = none.
+    stored: height and width of the data set's images before the crop, pixels;
+      None = unknown, then the largest center of the photo is used.
 
   Raises:
-    DataError: the file is too large, or no picture that can be read.
+    DataError: the file is too large, or cannot be decoded as an image.
   """
   if len(content) > MAX_BYTES:
     raise errors.DataError(
-      f"{name} is larger than {MAX_BYTES // 10**6} MB, the most that is read "
-      "of a picture"
+      f"{name} is larger than {MAX_BYTES // 10**6} MB, the limit for an image"
     )
-  with _ALONE, warnings.catch_warnings():
-    # Of damaged metadata and large sizes, which are judged here.
+  with _LOCK, warnings.catch_warnings():
+    # Pillow warns of damaged metadata and large sizes, which are checked here.
     warnings.simplefilter("ignore")
     try:
-      image = _decoded(content, name)
+      image = _decode(content, name)
       part = _part(image.size[::-1], shape, crop, stored)
       return records.fit(_on_white(image, part), shape)
     except errors.DataError:
       raise
     except Image.UnidentifiedImageError as error:
       raise errors.DataError(
-        f"{name} is no picture that can be read: allowed are "
+        f"{name} is not an image in an allowed format: allowed are "
         f"{', '.join(FORMATS)}"
       ) from error
     except Image.DecompressionBombError as error:
       raise errors.DataError(_too_large(name)) from error
     except Exception as error:
-      # Pillow has no error of its own for damage: whatever its decoders
-      # stumble over comes out, from EOFError to struct.error.
+      # Pillow's decoders raise errors of many types for damaged files, from
+      # EOFError to struct.error.
       raise errors.DataError(
-        f"{name} cannot be decoded: the file is damaged or cut short"
+        f"{name} cannot be decoded: the file is damaged or truncated"
       ) from error
 
 
@@ -97,7 +86,7 @@ def load(
   crop: int = 0,
   stored: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """Reads a picture from a file; see `read`.
+  """Reads a photo from a file; see `read`.
 
   Raises:
     DataError: as `read`, or the file cannot be opened.
@@ -114,20 +103,23 @@ def load(
 
 def _too_large(name: str) -> str:
   return (
-    f"{name} has more than {MAX_PIXELS // 10**6} million pixels, the most that "
-    "are read of a picture"
+    f"{name} has more than {MAX_PIXELS // 10**6} million pixels, the limit for "
+    "an image"
   )
 
 
-def _decoded(content: bytes, name: str) -> Image.Image:
-  """Returns the picture upright."""
-  # Only the header is read here.
+def _decode(content: bytes, name: str) -> Image.Image:
+  """Returns the photo, upright."""
+  # This reads the header only.
   image = Image.open(io.BytesIO(content), formats=FORMATS)
   if image.width * image.height > MAX_PIXELS:
     raise errors.DataError(_too_large(name))
   image.load()
-  turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
-  return image if turn is None else image.transpose(turn)
+  # Without the encoded EXIF, which exif_transpose would encode again: this
+  # fails for unusual tags.
+  image.getexif()
+  image.info.pop("exif", None)
+  return ImageOps.exif_transpose(image)
 
 
 def _part(
@@ -136,28 +128,28 @@ def _part(
   crop: int,
   stored: tuple[int, int] | None,
 ) -> tuple[int, int]:
-  """Returns height and width of what is kept of a photo of some size.
+  """Returns height and width of the part of a photo to keep.
 
-  An image of the data set's own proportions, as large as fits into the photo,
-  loses as much of it as the data set's images do.
+  The largest rectangle with the proportions of the data set's stored images
+  that fits into the photo is cropped by the same share as those are.
   """
-  kept = (crop, crop) if crop else shape[:2]
-  whole = stored if crop and stored else kept
-  scale = min(size[0] / whole[0], size[1] / whole[1])
-  height, width = (max(1, round(side * scale)) for side in kept)
+  target = (crop, crop) if crop else shape[:2]
+  full = stored if crop and stored else target
+  scale = min(size[0] / full[0], size[1] / full[1])
+  height, width = (max(1, round(side * scale)) for side in target)
   return height, width
 
 
 def _on_white(
   image: Image.Image, part: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns the centred part of a picture in RGB, without transparency."""
+  """Returns the centered part of a photo in RGB, on a white background."""
   top, left = (
     (a - b) // 2 for a, b in zip(image.size[::-1], part, strict=True)
   )
   image = image.crop((left, top, left + part[1], top + part[0]))
   if image.mode.startswith("I"):
-    # 16 bits of grey, which Pillow would not scale but clip.
+    # Scaled here, because Pillow clips 16-bit gray instead.
     levels = np.asarray(image).astype(np.uint32)
     image = Image.fromarray(np.round(levels / 257).astype(np.uint8))
   if image.has_transparency_data:

@@ -1,9 +1,9 @@
-"""The order of examples, and their way to the devices.
+"""The order of examples, and batches for the devices.
 
-Training reads an endless stream in which every epoch is a permutation of the
+Training reads an endless stream in which each epoch is a permutation of the
 split. The example at a position of the stream is a pure function of (seed,
-position), so that the step number alone says where a resumed run goes on, on
-any number of hosts. Batches may cross the border between two epochs.
+position), so that a resumed run needs only its step number, on any number of
+hosts. A batch may contain examples of two epochs.
 """
 
 import collections
@@ -17,7 +17,7 @@ import numpy as np
 from vae_jax.data import datasets
 from vae_jax.runtime import devices as parallel
 
-# Items that are made before they are asked for.
+# Items computed in advance.
 AHEAD = 2
 
 In = TypeVar("In")
@@ -26,8 +26,8 @@ Out = TypeVar("Out")
 
 @functools.lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-  # RandomState's stream is frozen by NumPy's compatibility policy, unlike
-  # Generator's: an upgrade between two starts of a run must not reorder it.
+  # RandomState, because its stream is frozen by NumPy's compatibility policy:
+  # an upgrade of NumPy may not reorder a run that is resumed.
   return np.random.RandomState([seed, epoch]).permutation(size)
 
 
@@ -37,7 +37,7 @@ def example_order(seed: int, size: int, positions: np.ndarray) -> np.ndarray:
   Args:
     seed: of the run.
     size: number of examples in the split.
-    positions: places in the endless stream, any order.
+    positions: in the endless stream, in any order.
   """
   epochs, places = np.divmod(positions, size)
   order = np.empty(positions.shape, np.int64)
@@ -55,39 +55,41 @@ def train_data(
   *,
   seed: int,
   batch_size: int,
-  parts: int,
+  micro_batches: int,
   steps_per_call: int,
 ) -> dict[str, np.ndarray]:
-  """Returns the examples of `count` steps from `start` for one dispatch.
+  """Returns the examples of `count` steps from `start`, for one dispatch.
 
   Args:
     source: the training split.
     start: first step.
-    count: steps to fetch; the rest up to `steps_per_call` is zeros.
+    count: steps to fetch; the arrays are padded with zeros to
+      `steps_per_call`.
     seed: of the run.
     batch_size: images per step over all devices.
-    parts: parts a batch is computed in.
+    micro_batches: parts of a batch that a device computes in turn.
     steps_per_call: steps in the returned arrays.
 
   Returns:
-    `image` [devices k a b h w c], `index` [devices k a b] and, where the
-    source has one, `label`; of this process's devices, whose examples alone
-    are read.
+    `image` [devices k a b h w c], `index` [devices k a b] and, if the source
+    has labels, `label`, for the devices of this process only.
   """
   devices, here = parallel.device_count(), parallel.positions()
-  local = batch_size // (parts * devices)
+  local = batch_size // (micro_batches * devices)
   positions = np.arange(start * batch_size, (start + count) * batch_size)
-  positions = positions.reshape(count, parts, devices, local)[:, :, here]
+  positions = positions.reshape(count, micro_batches, devices, local)[
+    :, :, here
+  ]
   index = example_order(seed, len(source), positions.ravel())
   fetched = {**source.fetch(index), "index": index.astype(np.int32)}
 
   def arrange(values: np.ndarray) -> np.ndarray:
     rest = values.shape[1:]
-    values = values.reshape(count, parts, len(here), local, *rest)
+    values = values.reshape(count, micro_batches, len(here), local, *rest)
     if len(here) == 1 and count == steps_per_call:
-      return values.reshape(1, count, parts, local, *rest)
+      return values.reshape(1, count, micro_batches, local, *rest)
     full = np.zeros(
-      (len(here), steps_per_call, parts, local, *rest), values.dtype
+      (len(here), steps_per_call, micro_batches, local, *rest), values.dtype
     )
     full[:, :count] = np.moveaxis(values, 2, 0)
     return full
@@ -100,8 +102,8 @@ def eval_data(
 ) -> dict[str, np.ndarray]:
   """Returns examples `start` to `start + batch_size`, padded at the end.
 
-  `mask` is False for padding, so that each example counts exactly once.
-  Leaves are [devices b ...], of this process's devices.
+  `mask` is False for padding, so that each example counts exactly once. Arrays
+  are [devices b ...], for the devices of this process only.
   """
   here = parallel.positions()
   index = np.arange(start, start + batch_size)
@@ -117,17 +119,17 @@ def prefetch(
 ) -> Iterator[Out]:
   """Yields function(item) in order, computed `ahead` items early in threads.
 
-  An exception of the function is raised where its result would have come.
+  An exception of the function is raised in place of its result.
   """
   with futures.ThreadPoolExecutor(ahead, "prefetch") as pool:
-    waiting: collections.deque[futures.Future[Out]] = collections.deque()
+    pending: collections.deque[futures.Future[Out]] = collections.deque()
     try:
       for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-          yield waiting.popleft().result()
-      while waiting:
-        yield waiting.popleft().result()
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+          yield pending.popleft().result()
+      while pending:
+        yield pending.popleft().result()
     finally:
-      for future in waiting:
+      for future in pending:
         future.cancel()

@@ -1,7 +1,7 @@
-"""Finds a prepared data set on disk, or prepares it once.
+"""Prepared data sets on disk: found, or prepared once.
 
-Reading needs the files alone: neither TensorFlow, nor the code that wrote
-them, nor the network.
+Reading needs the files only: neither TensorFlow nor the code that wrote them
+nor the network.
 """
 
 import importlib.util
@@ -26,20 +26,20 @@ _FACES = "synthetic_faces"
 
 
 def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
-  """Opens the data set that `data.name` says, preparing it if need be.
+  """Opens the data set `data.name`, preparing it first if necessary.
 
   Args:
-    data: `name` as `mnist`, `mnist:3.0.1`, `emnist/balanced` or
-      `emnist/balanced:3.0.0`; `dir`, the root of the prepared data sets ("":
+    data: `name`, such as `mnist`, `mnist:3.0.1`, `emnist/balanced` or
+      `emnist/balanced:3.0.0`; `dir`, the root of the prepared data sets ("" =
       $TFDS_DATA_DIR, else ~/tensorflow_datasets); `manual_dir`, a folder with
-      files fetched by hand ("": none).
+      manually downloaded files ("" = none).
 
   Returns:
     A builder that reads ArrayRecord files.
 
   Raises:
-    DataError: the data set is unknown, cannot be prepared here, or stands
-      there in another version or file format.
+    DataError: the data set is unknown, cannot be prepared here, or is prepared
+      in another version or file format.
   """
   match = _NAME.fullmatch(data.name)
   if not match:
@@ -54,16 +54,16 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
       folder = _find(root, name, config, version)
     if folder is None:
       raise errors.DataError(
-        f"{data.name} is not prepared in {root}, and nothing is prepared at an "
-        "address: prepare it in a folder, as any mode does with "
-        f"--config.data.dir=FOLDER, and copy FOLDER/{name} to {root / name}"
+        f"{data.name} is not prepared in {root}, where it cannot be prepared: "
+        "prepare it in a folder, with any mode and --config.data.dir=FOLDER, "
+        f"and copy FOLDER/{name} to {root / name}"
       )
     return _open(remote.local(folder, root))
   folder = _find(root, name, config, version)
   if folder is None:
     try:
       root.mkdir(parents=True, exist_ok=True)
-      # Not `.{name}.lock`: a data set that locks itself may take that.
+      # Not `.{name}.lock`, which synthetic_faces locks itself.
       lock = root / f".prepare_{name}.lock"
       with locks.file_lock(lock, f"preparing {name}"):
         folder = _find(root, name, config, version)
@@ -86,7 +86,7 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
 
 
 def _root(folder: str) -> storage.Path:
-  """The root of the prepared data sets."""
+  """Returns the root of the prepared data sets."""
   default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   root = storage.path(folder or default)
   if storage.is_remote(root):
@@ -101,7 +101,7 @@ def _root(folder: str) -> storage.Path:
 
 
 def _versions(folder: storage.Path) -> list[tfds.core.Version]:
-  """Versions prepared in `folder`, lowest first."""
+  """Returns the versions prepared in `folder`, lowest first."""
   return sorted(
     tfds.core.Version(path.parent.name)
     for path in folder.glob("*/features.json")
@@ -113,28 +113,28 @@ def _versions(folder: storage.Path) -> list[tfds.core.Version]:
 def _find(
   root: storage.Path, name: str, config: str | None, version: str | None
 ) -> storage.Path | None:
-  """The folder of the prepared data set, of its highest matching version."""
+  """Returns the folder of the highest matching version, None without one."""
   base = root / name
   folder = base / (config or _default_config(base))
   versions = _versions(folder)
   matching = [v for v in versions if version is None or v.match(version)]
   if versions and not matching:
     raise errors.DataError(
-      f"{folder} does not hold version {version} but "
+      f"{folder} does not contain version {version} but "
       f"{', '.join(map(str, versions))}: correct --config.data.name"
     )
   return folder / str(matching[-1]) if matching else None
 
 
 def _default_config(base: storage.Path) -> str:
-  """The config meant by a bare name, "" where the data set has no configs."""
+  """Returns the config of a bare name; "" if the data set has none."""
   metadata = base / ".config" / "metadata.json"
   if metadata.exists():
     return json.loads(metadata.read_text())["default_config_name"]
   configs = sorted(p.name for p in base.glob("*") if _versions(p))
   if len(configs) > 1 and not _versions(base):
     raise errors.DataError(
-      f"{base} holds several configs, of which --config.data.name must say "
+      f"{base} contains several configs, of which --config.data.name must name "
       f"one: {', '.join(f'{base.name}/{c}' for c in configs)}"
     )
   return "" if _versions(base) or not configs else configs[0]
@@ -146,9 +146,9 @@ def _prepare(
   name: str,
   config: str | None,
 ) -> None:
-  """Writes the data set under `root` in the way that suits it."""
+  """Writes the data set under `root`."""
   if name == _FACES:
-    # Drawing code and its start-up cost concern this one data set only.
+    # Imported here, because other data sets do not need the drawing code.
     from vae_jax.data.synthetic_faces import dataset
 
     try:
@@ -168,49 +168,50 @@ def _prepare_with_tensorflow(
   config: str | None,
 ) -> None:
   """Downloads and writes a data set of tensorflow-datasets."""
-  maker = _maker(data.name, root, name, config)
-  way_out = f"; or {celeba.WAY_OUT}" if name == "celeb_a" else ""
+  writer = _tfds_builder(data.name, root, name, config)
+  alternative = f"; or {celeba.INSTRUCTIONS}" if name == "celeb_a" else ""
   if importlib.util.find_spec("tensorflow") is None:
     raise errors.DataError(
       f"{data.name} is not prepared in {root}, and preparing it needs "
       'TensorFlow once: `pip install -e ".[prepare]"`, then '
       '`python -c "import tensorflow_datasets as tfds; '
       f"tfds.builder('{data.name}', data_dir='{root}', "
-      f"file_format='array_record').download_and_prepare()\"`{way_out}"
+      f"file_format='array_record').download_and_prepare()\"`{alternative}"
     )
   logging.info("preparing %s under %s", data.name, root)
   try:
-    maker.download_and_prepare(
+    writer.download_and_prepare(
       download_config=tfds.download.DownloadConfig(
         manual_dir=data.manual_dir or None
       )
     )
   except Exception as error:
     if name == "celeb_a":
-      way_out = f"; Google Drive often refuses it: {celeba.WAY_OUT}"
+      alternative = f"; Google Drive often refuses it: {celeba.INSTRUCTIONS}"
     raise errors.DataError(
       f"{data.name} could not be downloaded and prepared in {root} "
-      f"({type(error).__name__}: {reason(error, limit=300)}){way_out}"
+      f"({type(error).__name__}: {reason(error, limit=300)}){alternative}"
     ) from error
 
 
-def _maker(
+def _tfds_builder(
   full_name: str, root: pathlib.Path, name: str, config: str | None
 ) -> tfds.core.DatasetBuilder:
-  """The builder of tensorflow-datasets that can write the data set."""
-  wrong = f"--config.data.name={full_name!r}"
+  """Returns the builder of tensorflow-datasets that writes the data set."""
+  setting = f"--config.data.name={full_name!r}"
   try:
     configs = tfds.builder_cls(name).builder_configs
   except tfds.core.DatasetNotFoundError as error:
-    here = {path.parent.name for path in root.glob("*/*") if path.is_dir()}
-    known = {*tfds.list_builders(with_community_datasets=False), *here, _FACES}
+    prepared = {path.parent.name for path in root.glob("*/*") if path.is_dir()}
+    known = tfds.list_builders(with_community_datasets=False)
+    known = {*known, *prepared, _FACES}
     raise errors.DataError(
-      f"{wrong} is neither prepared in {root} nor known to "
+      f"{setting} is neither prepared in {root} nor part of "
       f"tensorflow-datasets{errors.suggest(name, sorted(known))}"
     ) from error
   if config and config not in configs:
     raise errors.DataError(
-      f"{wrong}: {name} has no config {config!r}"
+      f"{setting}: {name} has no config {config!r}"
       f"{errors.suggest(config, configs)}"
     )
   try:
@@ -218,12 +219,12 @@ def _maker(
       full_name, data_dir=str(root), file_format="array_record"
     )
   except AssertionError as error:
-    # The version is unknown; the message ends with the known ones.
-    raise errors.DataError(f"{wrong}: {reason(error, limit=300)}") from error
+    # An unknown version; the message ends with the known ones.
+    raise errors.DataError(f"{setting}: {reason(error, limit=300)}") from error
 
 
 def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
-  """A builder over the ArrayRecord files in `folder`."""
+  """Returns a builder that reads the ArrayRecord files in `folder`."""
   stored = json.loads((folder / "dataset_info.json").read_text())
   formats = [stored.get("fileFormat", "tfrecord")]
   formats += stored.get("alternativeFileFormats", [])
@@ -235,7 +236,7 @@ def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
       f"--dataset_version_dir={folder} --out_file_format=array_record`"
     )
   opened = tfds.builder_from_directory(folder)
-  # One of several formats, and not the first, after a conversion in place.
+  # After a conversion in place, ArrayRecord is not the first of the formats.
   opened.info.set_file_format(
     "array_record", override=True, override_if_initialized=True
   )

@@ -15,19 +15,26 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from vae_jax.data import errors
 
-# Images a thread gets at least: fewer are decoded sooner than it starts.
-_FEWEST = 16
-_ENDS = 1 << 16  # Bytes at each end of a file that go into its fingerprint.
+# Fewer images are decoded sooner than a thread starts.
+_MIN_PER_THREAD = 16
+_ENDS = 1 << 16  # Bytes at each end of a file that are hashed.
+
+
+_Feature = tfds.features.FeatureConnector
+_Features = Mapping[str, _Feature]
+# Stored features of a record by name, of a class that is generated at import.
+_Example = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-  """Which features of a record are its label.
+  """The features of a record that are its label.
 
   Attributes:
-    path: the path of the feature in the data set, as `attributes/Smiling`.
-    keys: the stored features that make it up, in order.
-    names: of the classes of a scalar, of the entries of a vector, or None.
+    path: of the feature in the data set, such as `attributes/Smiling`.
+    keys: the stored features of the label, in order.
+    names: of the classes of a scalar or of the entries of a vector; None if
+      they have no names.
     shape: () for a class id, (k,) for a vector of attributes.
     dtype: int32, or uint8 for a vector of bits.
   """
@@ -41,14 +48,14 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """What happens to an image between its file and the batch.
+  """Center crop, luma and resize of an image.
 
   Attributes:
-    crop: side of the centre crop, pixels; 0: none.
-    resize: side after resizing, pixels; 0: none. Each new pixel is the mean
+    crop: side of the center crop, pixels; 0 = none.
+    resize: side after resizing, pixels; 0 = none. Each new pixel is the mean
       over the area it covers, so that shrinking does not alias; a side that
       grows is interpolated linearly.
-    grayscale: RGB becomes one channel of luma (ITU-R BT.601).
+    grayscale: whether to convert RGB to one channel of luma (ITU-R BT.601).
   """
 
   crop: int
@@ -56,7 +63,13 @@ class Transform:
   grayscale: bool
 
   def shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    """Shape (h, w, c) of an image that came as `shape`; None is unknown."""
+    """Returns the shape (h, w, c) of the result for an image of `shape`.
+
+    Sides that are None are unknown.
+
+    Raises:
+      DataError: the crop is larger than the image.
+    """
     height, width, channels = shape
     for side in (height, width):
       if side is not None and self.crop > side:
@@ -73,7 +86,7 @@ class Transform:
   def __call__(
     self, image: UInt8[np.ndarray, "h w c"]
   ) -> UInt8[np.ndarray, "h2 w2 c2"]:
-    """Crops, then takes the luma, then resizes."""
+    """Crops the image, then takes the luma, then resizes it."""
     height, width, channels = self.shape(image.shape)
     if self.crop:
       top = (image.shape[0] - self.crop) // 2
@@ -88,34 +101,33 @@ def fit(
   """Takes the luma of an image if `shape` has one channel, then resizes it.
 
   Args:
-    image: grey, RGB or RGBA.
+    image: gray, RGB or RGBA.
     shape: height, width and channels of the result.
   """
   height, width, channels = shape
   if channels == 1 and image.shape[-1] >= 3:
-    # A fourth channel is opacity.
+    # Without a fourth channel, which is opacity.
     rgb = np.ascontiguousarray(image[..., :3])
     image = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
   if image.shape[:2] != (height, width):
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-  # OpenCV drops a single channel.
+  # Because OpenCV drops a single channel.
   return image.reshape(height, width, channels)
 
 
-def select_label(features: Mapping[str, Any], path: str) -> Label | None:
+def select_label(features: _Features, path: str) -> Label | None:
   """Chooses the label of a data set.
 
   Args:
     features: the features of the data set, by name.
-    path: a feature path such as `attributes/Smiling`; "": the class id
-      `label`, else the vector of all `attributes`, else nothing.
+    path: a feature path such as `attributes/Smiling`; "" = the class id
+      `label`, else the vector of all `attributes`, else none.
 
   Returns:
     The label, or None.
 
   Raises:
-    DataError: there is no such feature, or it is neither whole numbers nor
-      bits.
+    DataError: there is no such feature, or it is neither integers nor bits.
   """
   if not path:
     if isinstance(features.get("label"), tfds.features.ClassLabel):
@@ -125,7 +137,7 @@ def select_label(features: Mapping[str, Any], path: str) -> Label | None:
     else:
       return None
   flat = _flatten(features)
-  # The order of features is not stored; by name is CelebA's own order.
+  # By name, because the order of features is not stored; it is CelebA's order.
   keys = sorted(
     key for key in flat if key == path or key.startswith(path + "/")
   )
@@ -133,8 +145,8 @@ def select_label(features: Mapping[str, Any], path: str) -> Label | None:
   usable += sorted({key.rpartition("/")[0] for key in usable} - {""})
   if not keys or not all(_is_integer(flat[key]) for key in keys):
     raise errors.DataError(
-      f"--config.data.label={path!r} is not a feature of whole numbers or bits "
-      f"in this data set{errors.suggest(path, usable)}"
+      f"--config.data.label={path!r} is not a feature of integers or bits in "
+      f"this data set{errors.suggest(path, usable)}"
     )
   bits = all(flat[key].np_dtype == np.bool_ for key in keys)
   if keys != [path]:
@@ -149,8 +161,8 @@ def select_label(features: Mapping[str, Any], path: str) -> Label | None:
   return Label(path, (path,), names, (), np.dtype(np.int32))
 
 
-def _flatten(features: Mapping[str, Any]) -> dict[str, Any]:
-  """Features by the path under which a record stores them."""
+def _flatten(features: _Features) -> dict[str, _Feature]:
+  """Returns the features by the path under which a record stores them."""
   flat = {}
   for name, feature in features.items():
     if isinstance(feature, tfds.features.FeaturesDict):
@@ -161,23 +173,17 @@ def _flatten(features: Mapping[str, Any]) -> dict[str, Any]:
   return flat
 
 
-def _is_integer(feature: Any) -> bool:
-  """Whether a feature is one whole number or one bit."""
+def _is_integer(feature: _Feature) -> bool:
+  """Returns whether a feature is one integer or one bit."""
   return feature.shape == () and np.dtype(feature.np_dtype).kind in "iub"
 
 
 class RecordSource:
-  """Decoded images and labels of one split, by position.
+  """Decoded images and labels of one split, by position; see `Source`.
 
-  The records are read as bytes and taken apart here: the parser of
-  tensorflow-datasets costs ten times as much for a CelebA record, whose 51
-  other features it decodes one by one.
-
-  Attributes:
-    image_shape: (h, w, c) of every image.
-    label_shape: () for a class id, (k,) for attributes, None without label.
-    fingerprint: JSON-able description of everything that determines the
-      examples; the key of their cache.
+  Records are parsed here, because the parser of tensorflow-datasets takes ten
+  times as long for a CelebA record, whose 51 other features it decodes one by
+  one.
   """
 
   def __init__(
@@ -205,7 +211,7 @@ class RecordSource:
       "dataset": builder.info.full_name,
       "files": _files_digest(builder, split),
       "label": label.path if label else None,
-      # JPEG is defined up to rounding, which differs between releases.
+      # JPEG leaves the rounding open, which differs between releases.
       "decoder": f"opencv {cv2.__version__}",
       **dataclasses.asdict(transform),
     }
@@ -216,14 +222,7 @@ class RecordSource:
   def fetch(
     self, indices: Integer[np.ndarray, " n"]
   ) -> dict[str, Integer[np.ndarray, "n ..."]]:
-    """Reads and decodes examples.
-
-    Args:
-      indices: int[n], positions in the split, each in [0, len(self)).
-
-    Returns:
-      `image` uint8[n h w c] and, where the data set has one, `label` int32[n]
-      or [n k] (uint8 for bits).
+    """Reads and decodes examples; see `Source.fetch`.
 
     Raises:
       DataError: an image cannot be decoded, or has another shape.
@@ -234,12 +233,12 @@ class RecordSource:
       batch["label"] = np.empty((n, *self._label.shape), self._label.dtype)
     positions = indices.tolist()
     stored = self._records.__getitems__(positions)
-    threads = min(self._num_threads, n // _FEWEST)
+    threads = min(self._num_threads, n // _MIN_PER_THREAD)
     if threads < 2:
       self._fill(stored, positions, batch)
       return batch
-    # Decoding leaves Python's lock; a pool kept alive would neither pickle
-    # nor survive a fork.
+    # Threads, because decoding releases Python's lock. A pool that outlives
+    # the call could neither be pickled nor survive a fork.
     edges = np.linspace(0, n, threads + 1).astype(int)
     with futures.ThreadPoolExecutor(threads) as pool:
       jobs = [
@@ -276,19 +275,19 @@ class RecordSource:
         values = [example[k].int64_list.value[0] for k in self._label.keys]
         batch["label"][row] = values if self._label.shape else values[0]
 
-  def _example(self, index: int) -> Any:
-    """The stored features of one record."""
+  def _example(self, index: int) -> _Example:
+    """Returns the stored features of one record."""
     record = self._records[index]
     return tf_example_pb2.Example.FromString(record).features.feature
 
-  def _image(self, example: Any, index: int) -> np.ndarray:
+  def _image(self, example: _Example, index: int) -> np.ndarray:
     """Decodes and transforms the image of a record."""
     try:
       image = self._feature.decode_example_np(
         example["image"].bytes_list.value[0]
       )
     except (AttributeError, IndexError, cv2.error) as error:
-      # What OpenCV's empty result turns into.
+      # Errors that OpenCV's empty result causes.
       raise errors.DataError(
         f"image {index} of {self._name} cannot be decoded: its file is "
         "damaged, prepare the data set again"
@@ -297,10 +296,10 @@ class RecordSource:
 
 
 def _files_digest(builder: tfds.core.DatasetBuilder, split: str) -> str:
-  """Hash of which records of which files a split reads.
+  """Returns a hash of the records and files that a split reads.
 
-  A file counts with its size, its first and its last bytes: reading all of it
-  would take longer than opening the data set should.
+  Of each file, size, first and last bytes are hashed, because reading all of
+  it would take too long at each start.
   """
   folder = pathlib.Path(builder.data_dir)
   digest = hashlib.sha256()

@@ -1,6 +1,6 @@
-"""Prepared data sets that lie at an address, copied to this machine once.
+"""Local copies of prepared data sets at a remote URL.
 
-ArrayRecord reads local files only, and training reads them out of order.
+They are needed because ArrayRecord reads local files only.
 """
 
 import hashlib
@@ -12,49 +12,51 @@ from vae_jax.runtime import devices, locks, storage, transfer
 
 
 def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
-  """Returns the copy of a prepared version, making it if there is none.
+  """Returns the local copy of a prepared version, copying it if necessary.
 
-  It lies under `tfds` in `parallel.cache_root()` and is made again when what
-  lies at the address has changed.
+  Copies are in `tfds/` under `devices.cache_root()`. A copy is replaced when
+  the remote files have changed.
 
   Args:
     remote: folder of the version.
-    root: address that `data.dir` names.
+    root: the URL `data.dir`.
 
   Raises:
-    ConfigError: the address cannot be read.
-    DataError: the copy cannot be made.
-    storage.Unreachable: the store fails, which may pass.
+    ConfigError: the URL cannot be read.
+    DataError: the copy cannot be written.
+    storage.Unreachable: the store fails (possibly transient).
   """
   with storage.reaching("--config.data.dir", root):
     listing = transfer.listing(remote)
-  # Two addresses may hold the same version with other content.
+  # A folder per URL, because the same version may differ between two URLs.
   digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
   copies = pathlib.Path(devices.cache_root()) / "tfds" / digest
   folder = copies / remote.relative_to(root)
-  record = folder.with_name(f"{folder.name}.json")
+  listing_file = folder.with_name(f"{folder.name}.json")
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locks.file_lock(
       folder.with_name(f"{folder.name}.lock"), f"copying {remote}"
     ):
-      if not _is_of(folder, record, listing):
-        record.unlink(missing_ok=True)
+      if not _is_current(folder, listing_file, listing):
+        listing_file.unlink(missing_ok=True)
         transfer.download(remote, folder)
-        storage.write_json(record, listing)
+        storage.write_json(listing_file, listing)
   except (OSError, ValueError) as error:
     size = sum(entry["size"] for entry in listing.values())
     raise errors.DataError(
-      f"{remote} cannot be copied to {folder} ({error}): name a folder with "
-      f"{size / 1e9:.2f} GB of room with $VAE_JAX_CACHE_DIR"
+      f"{remote} cannot be copied to {folder} ({error}): set "
+      f"$VAE_JAX_CACHE_DIR to a folder with {size / 1e9:.2f} GB of free space"
     ) from error
   return folder
 
 
-def _is_of(
-  folder: pathlib.Path, record: pathlib.Path, listing: transfer.Listing
+def _is_current(
+  folder: pathlib.Path, listing_file: pathlib.Path, listing: transfer.Listing
 ) -> bool:
-  """Whether a copy is of what lies at the address now, and whole."""
-  if not record.exists() or json.loads(record.read_text()) != listing:
+  """Returns whether a copy is complete and equal to the remote files."""
+  if (
+    not listing_file.exists() or json.loads(listing_file.read_text()) != listing
+  ):
     return False
   return transfer.local_sizes(folder) == transfer.sizes(listing)

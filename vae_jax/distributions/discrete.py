@@ -34,13 +34,6 @@ def _from_levels(
   return (level << (8 - bits)).astype(jnp.uint8)
 
 
-def _squared_error(
-  image: UInt8[Array, "b h w c"], mean: Float[Array, "b h w c"], bits: int
-) -> Float[Array, " b"]:
-  """Returns the squared error of the quantized image."""
-  return pixels.squared_error(_from_levels(_to_levels(image, bits), bits), mean)
-
-
 def _mean_pixels(
   level: Float[Array, "b h w c"], bits: int
 ) -> Float[Array, "b h w c"]:
@@ -130,8 +123,19 @@ def _round_to_level(x: Float[Array, "..."], bits: int) -> Int32[Array, "..."]:
   return jnp.clip(level, 0, 2**bits - 1).astype(jnp.int32)
 
 
+class _Levels:
+  """The metrics of a distribution of levels, which has `bits` and `mean`."""
+
+  def metrics(
+    self, image: UInt8[Array, "b h w c"]
+  ) -> dict[str, Float[Array, " b"]]:
+    """Returns the squared error of the quantized image, summed over pixels."""
+    quantized = _from_levels(_to_levels(image, self.bits), self.bits)
+    return {"squared_error": pixels.squared_error(quantized, self.mean)}
+
+
 @struct.dataclass
-class Categorical:
+class Categorical(_Levels):
   """Independent pixels with a free probability for each of n levels.
 
   log p = sum log softmax(logits)[level].
@@ -146,7 +150,8 @@ class Categorical:
   logits: Float[Array, "b h w c n"]
 
   @property
-  def _bits(self) -> int:
+  def bits(self) -> int:
+    """Returns log2 n."""
     return (self.logits.shape[-1] - 1).bit_length()
 
   @property
@@ -154,29 +159,23 @@ class Categorical:
     """Returns the expected value."""
     probability = jax.nn.softmax(self.logits)
     # No matmul: on a TPU it would round the levels to 8 bits.
-    level = jnp.arange(2**self._bits, dtype=jnp.float32).reshape(1, 1, 1, 1, -1)
-    return _mean_pixels(jnp.sum(probability * level, axis=-1), self._bits)
+    level = jnp.arange(2**self.bits, dtype=jnp.float32).reshape(1, 1, 1, 1, -1)
+    return _mean_pixels(jnp.sum(probability * level, axis=-1), self.bits)
 
   def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
     """Returns log P(image), nats."""
-    level = _to_levels(image, self._bits)[..., None]
+    level = _to_levels(image, self.bits)[..., None]
     chosen = jnp.take_along_axis(self.logits, level, axis=-1)[..., 0]
     return pixels.sum_pixels(chosen - jax.nn.logsumexp(self.logits, axis=-1))
 
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key."""
     level = jax.vmap(jax.random.categorical)(key, self.logits)
-    return _from_levels(level, self._bits)
-
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
-    """Returns the squared error summed over pixels."""
-    return {"squared_error": _squared_error(image, self.mean, self._bits)}
+    return _from_levels(level, self.bits)
 
 
 @struct.dataclass
-class DiscretizedLogistic:
+class DiscretizedLogistic(_Levels):
   """Independent pixels, each a logistic rounded and clipped to the levels.
 
   It is a `DiscretizedLogisticMixture` of one component whose channels are
@@ -215,15 +214,9 @@ class DiscretizedLogistic:
     x = self.location + jnp.exp(self.log_scale) * noise
     return _from_levels(_round_to_level(x, self.bits), self.bits)
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
-    """Returns the squared error summed over pixels."""
-    return {"squared_error": _squared_error(image, self.mean, self.bits)}
-
 
 @struct.dataclass
-class DiscretizedLogisticMixture:
+class DiscretizedLogisticMixture(_Levels):
   """Independent pixels, the channels of each a mixture of rounded logistics.
 
   log p = sum over pixels of
@@ -310,9 +303,3 @@ class DiscretizedLogisticMixture:
       x = one._located(before) + scale * noise[..., c, None]
       levels.append(_round_to_level(x, self.bits))
     return _from_levels(jnp.concatenate(levels, axis=-1), self.bits)
-
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
-    """Returns the squared error summed over pixels."""
-    return {"squared_error": _squared_error(image, self.mean, self.bits)}

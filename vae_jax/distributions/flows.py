@@ -138,7 +138,7 @@ class InverseAutoregressive:
   def inverse(
     self, z: Float[Array, "b d"]
   ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Returns the point of the base that maps to z, and log |det| of the inverse.
+    """Returns the point of the base that maps to z, and log |det| of it.
 
     It is slow: dimensions x layers passes, one after another.
     """

@@ -16,7 +16,7 @@ from vae_jax.distributions.normal import LOG_2PI
 
 
 @struct.dataclass
-class Normal:
+class Normal(pixels.Density):
   """Independent pixels N(mean, sigma^2) of x = image / 255, one sigma for all.
 
   log p = -sum (x - mean)^2 / (2 sigma^2) - D log sigma - D/2 log 2 pi, the
@@ -34,10 +34,6 @@ class Normal:
     scaled = 0.5 * jnp.exp(-2 * self.log_sigma) * error
     return -scaled - dims * (self.log_sigma + 0.5 * LOG_2PI)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p(image), nats."""
-    return self.log_density(pixels.unit_pixels(image))
-
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""
     shape = self.mean.shape[1:]
@@ -48,16 +44,12 @@ class Normal:
     self, image: UInt8[Array, "b h w c"]
   ) -> dict[str, Float[Array, " b"]]:
     """Returns the squared error summed over pixels, and sigma."""
-    error = pixels.squared_error(image, self.mean)
-    sigma = jnp.exp(self.log_sigma)
-    return {
-      "squared_error": error,
-      "sigma": jnp.broadcast_to(sigma, error.shape),
-    }
+    sigma = jnp.broadcast_to(jnp.exp(self.log_sigma), len(image))
+    return super().metrics(image) | {"sigma": sigma}
 
 
 @struct.dataclass
-class CalibratedNormal:
+class CalibratedNormal(pixels.Density):
   """`Normal` whose variance is the best one for the batch, in closed form.
 
   sigma^2 = mean over the global batch and all pixels of (x - mean)^2. With a
@@ -100,10 +92,6 @@ class CalibratedNormal:
       self.record(jax.lax.stop_gradient(jnp.exp(2 * normal.log_sigma)))
     return normal.log_density(x)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p(image), nats; records the variance in training."""
-    return self.log_density(pixels.unit_pixels(image))
-
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""
     return self._normal(None).sample(key)
@@ -116,7 +104,7 @@ class CalibratedNormal:
 
 
 @struct.dataclass
-class Laplace:
+class Laplace(pixels.Density):
   """Independent pixels of x = image / 255 with one scale for all.
 
   log p = -sum |x - mean| / scale - D log(2 scale), scale = exp(log_scale).
@@ -133,18 +121,8 @@ class Laplace:
     normalizer = dims * (self.log_scale + math.log(2))
     return -jnp.exp(-self.log_scale) * error - normalizer
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Returns log p(image), nats."""
-    return self.log_density(pixels.unit_pixels(image))
-
   def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Returns one image per key, rounded and clipped to 0..255."""
     shape = self.mean.shape[1:]
     noise = jax.vmap(lambda k: jax.random.laplace(k, shape))(key)
     return pixels.to_uint8(self.mean + jnp.exp(self.log_scale) * noise)
-
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
-    """Returns the squared error summed over pixels."""
-    return {"squared_error": pixels.squared_error(image, self.mean)}

@@ -35,6 +35,20 @@ def squared_error(
   return sum_pixels(jnp.square(unit_pixels(image) - mean))
 
 
+class Density:
+  """The methods that densities of pixels in [0, 1] share."""
+
+  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Returns log p(image), nats."""
+    return self.log_density(unit_pixels(image))
+
+  def metrics(
+    self, image: UInt8[Array, "b h w c"]
+  ) -> dict[str, Float[Array, " b"]]:
+    """Returns the squared error summed over pixels."""
+    return {"squared_error": squared_error(image, self.mean)}
+
+
 @struct.dataclass
 class Dequantized:
   """A density of pixels in [0, 1] that bounds a probability of gray levels.

@@ -1,4 +1,4 @@
-"""The bound on held-out data: every example once, the same number always."""
+"""The objective's terms on held-out data: a mean over each example once."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from vae_jax import models
 from vae_jax.data import datasets, pipeline
 from vae_jax.runtime import devices, watchdog
 from vae_jax.training import metrics
@@ -15,7 +16,7 @@ from vae_jax.training.experiment import Experiment
 
 def mean_terms(
   eval_step: Callable[..., dict[str, Any]],
-  variables: Any,
+  variables: models.Variables,
   source: datasets.Source,
   *,
   batch_size: int,
@@ -23,17 +24,17 @@ def mean_terms(
   seed: int,
   progress: bool = False,
 ) -> dict[str, float]:
-  """Returns the objective's terms, averaged over a split, in nats.
+  """Returns the objective's terms averaged over a split, in nats.
 
   Args:
-    eval_step: of `train_step.make_eval_step`.
+    eval_step: of `training.step.make_eval_step`.
     variables: replicated parameters and model state.
     source: the split.
-    batch_size: images at a time over all devices, rounded up to a multiple
-      of them; only losses with a statistic of the batch depend on it.
-    step: optimiser steps so far, for schedules inside the objective.
+    batch_size: images at a time over all devices, rounded up to a multiple of
+      their number; only losses with a statistic of the batch depend on it.
+    step: number of optimizer steps, for schedules of the objective.
     seed: of the sampling.
-    progress: whether to show a bar.
+    progress: whether to show a progress bar.
 
   Returns:
     {name: mean over examples} and "num_examples".
@@ -62,9 +63,9 @@ def mean_terms(
 
 
 def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
-  """Returns "bits_per_dim" of neg_elbo, and in words what it is the bits of.
+  """Returns "bits_per_dim" of neg_elbo and "bits_of", their meaning in words.
 
-  Without a rate there is no bound, and bits_per_dim is None.
+  bits_per_dim is None if the objective has no rate, hence no bound.
   """
   config, likelihood = experiment.config, experiment.vae_eval.likelihood
   density = likelihood.is_density
@@ -77,15 +78,15 @@ def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
       is_density=density,
       dequantized=dequantized,
     )
-  bits_modelled = getattr(likelihood, "bits", None)
+  modeled_bits = getattr(likelihood, "bits", None)
   if density and dequantized:
-    words = "bound on the probability of grey levels, uniform dequantisation"
+    words = "bound on the probability of gray levels, uniform dequantization"
   elif density:
-    words = "density per grey level"
-  elif bits_modelled is not None:
-    words = f"probability of {bits_modelled}-bit grey levels"
+    words = "density per gray level"
+  elif modeled_bits is not None:
+    words = f"probability of {modeled_bits}-bit gray levels"
   elif config.data.binarization == "none":
-    words = "cross-entropy of grey pixels, no likelihood"
+    words = "cross-entropy of gray pixels, no likelihood"
   else:
     words = "probability"
   return {"bits_per_dim": value, "bits_of": words}

@@ -1,4 +1,4 @@
-"""What the latents of a split carry: per dimension, and all together."""
+"""Latent diagnostics: KL, moments and information, per dimension and total."""
 
 import dataclasses
 import functools
@@ -19,23 +19,22 @@ from vae_jax.evaluate import per_example
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
 
-# Variance of the posterior mean above which a dimension counts as active.
+# Variance of the posterior mean above which a dimension is active.
 _ACTIVE = 0.01
-# Numbers in a block of differences code - mean.
-_BLOCK = 1 << 22
+_BLOCK = 1 << 22  # Numbers in a block of differences code - mean.
 
 
 @dataclasses.dataclass(frozen=True)
 class Posteriors:
-  """A split seen through the encoder, one row per example, in its order.
+  """Posteriors of a split, one row per example, in its order.
 
   Attributes:
     mean: of q(z | x).
     log_variance: of q(z | x).
     sample: one draw z from q(z | x).
     rate: KL(q(z | x) || p(z)), nats, or its estimate at that draw.
-    kl: each dimension's part of it; None where it has no closed form.
-    distortion: -log p(x | z) of that draw, nats.
+    distortion: -log p(x | z) at that draw, nats.
+    kl: the KL of each dimension, nats; None without a closed form.
   """
 
   mean: Float[np.ndarray, "b d"]
@@ -47,34 +46,34 @@ class Posteriors:
 
 
 def posteriors(
-  experiment: Experiment, variables: Any, source: datasets.Source
+  experiment: Experiment, variables: models.Variables, source: datasets.Source
 ) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
   Args:
-    experiment: of the run; its `eval.batch_size` changes no number.
+    experiment: of the run; `eval.batch_size` does not change the numbers.
     variables: replicated parameters and model state.
     source: the split.
 
   Raises:
-    ConfigError: the posterior is no diagonal normal.
+    ConfigError: the posterior is not a diagonal normal.
   """
 
   name = experiment.config.model.posterior.name
 
-  def row(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
+  def encode(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
     posterior, prior = vae.encode(batch.image), vae.prior()
     kinds = [type(group) for group in posterior.groups]
     if kinds != [distributions.DiagonalNormal]:
       raise ConfigError(
         "KL per dimension, active units and mutual information need one group "
-        "of latents with a DiagonalNormal posterior; that of "
+        "of latents with a DiagonalNormal posterior; the posterior of "
         f"config.model.posterior.name {name!r} is "
         f"{', '.join(kind.__name__ for kind in kinds)}."
       )
     z, log_q = posterior.sample_and_log_prob(batch.key)
     (group,) = posterior.groups
-    found = {
+    row = {
       "mean": group.mean,
       "log_variance": group.log_variance,
       "sample": z[0],
@@ -82,12 +81,12 @@ def posteriors(
       "distortion": -vae.decode(z).log_prob(batch.image),
     }
     if group.has_kl(prior.groups[0]):
-      found["kl"] = group.kl_per_dimension(prior.groups[0])
-    return found
+      row["kl"] = group.kl_per_dimension(prior.groups[0])
+    return row
 
-  parts = list(per_example.rows(experiment, row, variables, source))
+  batches = list(per_example.rows(experiment, encode, variables, source))
   return Posteriors(
-    **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    **{k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
   )
 
 
@@ -115,11 +114,11 @@ def aggregate_moments(
 def kl_to_aggregate(
   mean: Float[np.ndarray, "b d"], log_variance: Float[np.ndarray, "b d"]
 ) -> Float[np.ndarray, " d"]:
-  """Returns what each dimension tells of x whatever the prior is, nats.
+  """Returns the KL of each dimension from its aggregate's moments, nats.
 
-  E_x KL(q(z_j | x) || N(m_j, v_j)) = 1/2 (log v_j - E_x log Var(z_j | x)), m_j
-  and v_j the moments of q(z_j): an upper bound of I(x; z_j), which is
-  E_x KL(q(z_j | x) || q(z_j)), by KL(q(z_j) || N(m_j, v_j)).
+  E_x KL(q(z_j | x) || N(m_j, v_j)) = 1/2 (log v_j - E_x log Var(z_j | x)) with
+  the moments m_j, v_j of q(z_j). It does not depend on the prior, and
+  exceeds I(x; z_j) = E_x KL(q(z_j | x) || q(z_j)) by KL(q(z_j) || N(m_j, v_j)).
   """
   _, variance = aggregate_moments(mean, log_variance)
   within = log_variance.astype(np.float64).mean(axis=0)
@@ -140,13 +139,13 @@ def log_aggregate(
     z: codes.
     mean: of each posterior.
     log_variance: of each posterior.
-    block: codes at a time; bounds memory, changes no number.
+    block: codes at a time; bounds the memory, does not change the numbers.
   """
   mixture = distributions.DiagonalNormal(mean, log_variance)
 
   def log_density(code: Float[Array, " d"]) -> Float[Array, ""]:
-    # The square is not multiplied out into a matrix product: where variances
-    # are small, float32 would lose log q(z) in the differences.
+    # Not as a matrix product of expanded squares, because float32 would lose
+    # log q(z) in their differences if variances are small.
     log_probs = mixture.log_prob(jnp.broadcast_to(code, mean.shape))
     return jax.nn.logsumexp(log_probs) - math.log(len(mean))
 
@@ -161,8 +160,8 @@ def mutual_information(
   """Returns I(x; z) = E[log q(z | x) - log q(z)] under the encoder, nats.
 
   q(z) is the exact mixture of the b posteriors, and the mean is over one draw
-  from each: I(n; z) of which of the b examples a code came from, at most
-  log b however much more the codes tell of all possible images.
+  from each. This is the information I(n; z) about the index of the example, at
+  most log b.
 
   Args:
     z: a draw from each posterior.
@@ -184,12 +183,12 @@ def mutual_information(
 def statistics(
   rows: Posteriors, *, max_examples: int, seed: int
 ) -> dict[str, Any]:
-  """Returns what `latent_report` does.
+  """Returns the numbers of `latent_report`.
 
   Args:
     rows: posteriors of a split.
-    max_examples: for the mutual information, at least 1.
-    seed: of which examples these are, if the split has more.
+    max_examples: number of examples for the mutual information, at least 1.
+    seed: of the choice of these examples, if the split has more.
   """
   active = active_units(rows.mean)
   aggregate_mean, aggregate_variance = aggregate_moments(
@@ -210,7 +209,7 @@ def statistics(
     "active_units": int(active.sum()),
     "mutual_information": information,
     "mutual_information_examples": count,
-    # The rate of the same examples: only then is the difference a divergence.
+    # Of the same examples, because the difference is then a divergence.
     "marginal_kl": float(rate[chosen].mean()) - information,
     "variance_of_means": rows.mean.var(axis=0, dtype=np.float64).tolist(),
     "aggregate_mean": aggregate_mean.tolist(),
@@ -223,7 +222,7 @@ def statistics(
 
 def latent_report(
   experiment: Experiment,
-  variables: Any,
+  variables: models.Variables,
   source: datasets.Source,
   folder: str | os.PathLike[str] | None,
   *,
@@ -235,21 +234,20 @@ def latent_report(
     experiment: of the run.
     variables: replicated parameters and model state.
     source: the split.
-    folder: of the picture; None: none is drawn.
-    max_examples: at most so many, chosen by `config.eval.seed`, for the
-      mutual information, whose cost is quadratic in them.
+    folder: of the picture; None = no picture.
+    max_examples: number of examples, chosen by `config.eval.seed`, for the
+      mutual information, whose cost is quadratic in it.
 
   Returns:
-    JSON-able, in nats where it has a unit: `rate` and `distortion`, the
-    model's point in the rate-distortion plane; `active_units`;
-    `mutual_information` I(x; z) over `mutual_information_examples`, and
-    `marginal_kl`, the rest of their rate: KL(q(z) || p(z)); and lists, one
-    number per dimension: `variance_of_means`, `aggregate_mean`,
-    `aggregate_variance` and, where the prior allows a closed form,
-    `kl_per_dimension`, without which there is no picture.
+    A JSON-able dict, in nats where there is a unit: `rate` and `distortion`;
+    `active_units`; `mutual_information` I(x; z) of
+    `mutual_information_examples`; `marginal_kl`, KL(q(z) || p(z)), the rest of
+    their rate; and one number per dimension: `variance_of_means`,
+    `aggregate_mean`, `aggregate_variance` and, if it has a closed form,
+    `kl_per_dimension`, which the picture needs.
 
   Raises:
-    ConfigError: the posterior is no diagonal normal.
+    ConfigError: the posterior is not a diagonal normal.
   """
   rows = posteriors(experiment, variables, source)
   seed = experiment.config.eval.seed

@@ -1,4 +1,4 @@
-"""Disentanglement of codes against ground-truth factors, with its spread."""
+"""Disentanglement of codes by ground-truth factors, with intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from vae_jax import figures
 from vae_jax.evaluate import disentanglement_metrics, fixed_factor_metrics
 from vae_jax.runtime import storage
 
-# Standard deviation below which a code is dead, in units of the prior N(0, I):
-# where published configurations prune codes for the FactorVAE score.
+# Standard deviation below which a code is dead, in units of the prior N(0, I),
+# as in published configurations of the FactorVAE score.
 DEAD = 0.05
-# Examples that a factor needs beside its most frequent value, and their share:
-# with fewer, it may be constant in a part.
-_FEWEST = 10
-_SMALLEST = 0.01
-_NEEDED = (
-  f"at least {_FEWEST} examples, and {_SMALLEST:.0%} of all, beside the most "
-  "frequent value"
+# A factor needs so many examples, and such a share, besides its most frequent
+# value; with fewer it may be constant in the train or the test part.
+_MIN_COUNT = 10
+_MIN_SHARE = 0.01
+_REQUIRED = (
+  f"at least {_MIN_COUNT} examples, and {_MIN_SHARE:.0%} of all, besides the "
+  "most frequent value"
 )
 
 
@@ -34,31 +34,31 @@ def scores(
   train_size: int = 10_000,
   test_size: int = 5_000,
 ) -> dict[str, Any]:
-  """Scores codes by all metrics, once for each seed.
+  """Computes all metrics, once for each seed.
 
-  Each seed draws its own train and test examples, trees and batches. No single
-  number is enough: FactorVAE and modularity can rate rotated codes as high as
-  aligned ones, so read them beside MIG, DCI and the two matrices. Dead codes
-  are taken as constant: alone they score 0, and chance in what is an accuracy
-  (informativeness, beta_vae) or an area (explicitness: 0.5).
+  Each seed draws its own train and test examples, trees and batches. FactorVAE
+  and modularity can be as high for rotated codes as for aligned ones; compare
+  them with MIG, DCI and the two matrices. Dead codes are replaced by constants;
+  if all are dead, scores are 0, or chance for accuracies (informativeness,
+  beta_vae) and areas (explicitness: 0.5).
 
   Args:
-    codes: float[n d], posterior means, in the units of the prior N(0, I).
-    factors: int[n f], classes; each factor varies.
+    codes: posterior means, in units of the prior N(0, I).
+    factors: classes; each factor varies.
     seeds: of the evaluations.
-    train_size: examples to fit to, at most two thirds of n.
-    test_size: examples to test on, at most the rest.
+    train_size: number of training examples, at most two thirds of n.
+    test_size: number of test examples, at most the rest.
 
   Returns:
-    For each metric {"mean", "interval"}: the mean over seeds and the 95%
-    interval of Student's t around it, None for one seed. It covers the chance
-    in the evaluation of these codes, not another training of the model. Also
+    For each metric {"mean", "interval"}: the mean over seeds and its 95%
+    interval by Student's t, None for one seed. The interval covers the chance
+    in the evaluation of these codes, not in the training of the model. Also
     "mutual_information" (nats) and "importance", float[d f], means over seeds,
-    and "active_codes", the number of those that are not dead.
+    and "active_codes", the number of codes that are not dead.
 
   Raises:
-    ValueError: if the codes are not finite, rows do not match, a factor does
-      not vary, or there is no seed.
+    ValueError: codes are not finite, rows do not match, a factor does not vary,
+      or there is no seed.
   """
   _check(codes, factors, seeds)
   active = codes.std(axis=0) >= DEAD
@@ -72,8 +72,8 @@ def scores(
     first, second = order[:train_size], order[train_size:][:test_size]
     train = codes[first], factors[first]
     test = codes[second], factors[second]
-    # Solvers run side by side: were each of their matrix products to take all
-    # cores too, they would wait for each other ten times as long.
+    # One thread per matrix product, because the solvers run in parallel and
+    # would otherwise take ten times as long.
     with threadpoolctl.threadpool_limits(1):
       row, *matrices = _evaluate(train, test, seed)
     rows.append(row)
@@ -95,25 +95,25 @@ def evaluate_codes(
   *,
   seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, Any]:
-  """Scores codes and draws which code knows which factor.
+  """Computes all metrics and draws the matrices of codes and factors.
 
   Writes `disentanglement_mi.png` (mutual information as a share of the
   factor's entropy) and `disentanglement_importance.png`.
 
   Args:
-    codes: float[n d], posterior means.
-    factor_values: int[n f], classes of the same examples.
-    factor_names: f names.
-    folder: where the pictures go, made if missing; None: none are drawn.
+    codes: posterior means.
+    factor_values: classes of the same examples.
+    factor_names: one per column of `factor_values`.
+    folder: of the pictures, created if missing; None = no pictures.
     seeds: of the evaluations.
 
   Returns:
-    `scores`, ready for JSON, with the matrices as lists of rows, and
-    "factors", their columns; "dropped_factors", which hardly vary in these
-    examples; "num_examples" and "seeds".
+    `scores` as JSON-able values, with the matrices as lists of rows, and
+    "factors", the names of their columns; "dropped_factors", which hardly vary
+    in these examples; "num_examples" and "seeds".
 
   Raises:
-    ValueError: as `scores`, or if names do not match, or no factor is left.
+    ValueError: as `scores`, or names do not match, or no factor varies.
   """
   if len(factor_names) != factor_values.shape[1]:
     raise ValueError(
@@ -121,12 +121,13 @@ def evaluate_codes(
       f"the {factor_values.shape[1]} columns of factor_values."
     )
   varies = _varies(factor_values)
-  kept = np.flatnonzero(varies).tolist()
-  if not kept:
+  columns = np.flatnonzero(varies).tolist()
+  if not columns:
     raise ValueError(
-      f"factor_values has no factor that varies; allowed is {_NEEDED}."
+      f"factor_values has no factor that varies; allowed is {_REQUIRED}."
     )
-  values, names = factor_values[:, kept], [factor_names[k] for k in kept]
+  values = factor_values[:, columns]
+  names = [factor_names[k] for k in columns]
   result = scores(codes, values, seeds=seeds)
   shares = result["mutual_information"] / disentanglement_metrics.entropy(
     values
@@ -162,7 +163,7 @@ def _evaluate(
   test: tuple[np.ndarray, np.ndarray],
   seed: int,
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-  """All metrics, the mutual information and the importance."""
+  """Returns all metrics, the mutual information and the importance."""
   information = disentanglement_metrics.mutual_information(*train)
   importance, accuracy = disentanglement_metrics.importance(
     train, test, seed=seed
@@ -185,7 +186,7 @@ def _evaluate(
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-  """The mean, and Student's 95% interval of it."""
+  """Returns the mean and its 95% interval by Student's t."""
   mean = float(np.mean(values))
   if len(values) < 2:
     return {"mean": mean, "interval": None}
@@ -194,7 +195,9 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
   return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
-def _check(codes, factors, seeds):
+def _check(
+  codes: np.ndarray, factors: np.ndarray, seeds: Sequence[int]
+) -> None:
   if len(codes) != len(factors):
     raise ValueError(
       f"codes has {len(codes)} rows and factors {len(factors)}; allowed is one "
@@ -207,12 +210,12 @@ def _check(codes, factors, seeds):
   if not _varies(factors).all():
     raise ValueError(
       f"factors does not vary in column {_varies(factors).argmin()}; allowed "
-      f"is {_NEEDED}."
+      f"is {_REQUIRED}."
     )
 
 
-def _varies(factors):
-  """Which factors vary enough to be told from a constant."""
+def _varies(factors: np.ndarray) -> np.ndarray:
+  """Returns which factors vary in enough examples."""
   n = len(factors)
   most = [np.unique(v, return_counts=True)[1].max() for v in factors.T]
-  return n - np.array(most) >= max(_FEWEST, _SMALLEST * n)
+  return n - np.array(most) >= max(_MIN_COUNT, _MIN_SHARE * n)

@@ -1,9 +1,8 @@
-"""How codes relate to ground-truth factors: information and prediction.
+"""Disentanglement metrics by mutual information and by prediction.
 
-Codes are float[n d], one row an example, one column a latent dimension, as the
-posterior mean; factors are int[n f], one column a factor, with classes as
-values. Matrices are [d f], a row a code. Train and test are other examples of
-the same data.
+Codes are float[n d], posterior means with a row per example and a column per
+latent dimension; factors are int[n f], classes with a column per factor.
+Matrices are [d f]. Train and test are different examples of the same data.
 """
 
 import os
@@ -16,8 +15,8 @@ from jaxtyping import Float, Integer
 from sklearn import ensemble, linear_model, metrics, preprocessing, svm
 
 _TREES = 10
-# Smaller leaves than a 250th of the examples fit noise, to which splits then
-# give importance.
+# Leaves have at least a 250th of the examples, because smaller ones fit noise
+# and so increase its importance.
 _LEAVES = 250
 
 
@@ -27,15 +26,16 @@ def mutual_information(
   *,
   bins: int = 20,
 ) -> Float[np.ndarray, "d f"]:
-  """Mutual information of each code with each factor, in nats.
+  """Returns the mutual information of each code with each factor, nats.
 
   I(z; v) = sum_{z,v} p(z, v) log(p(z, v) / (p(z) p(v))) of the empirical
-  distribution, the code being the one of `bins` equally wide bins between its
-  smallest and its largest value. The estimate is biased upwards, by about
-  (bins - 1) (classes - 1) / 2n where they are independent.
+  distribution, where a code is replaced by the index of one of `bins` equally
+  wide bins between its smallest and largest value. The estimate is too high, by
+  about (bins - 1) (classes - 1) / 2n for independent code and factor.
 
-  Source: Chen et al. 2018, arXiv 1802.04942, section 4.1; the bins are those of
-  Locatello et al. 2019, arXiv 1811.12359, appendix C.
+  References:
+    Chen et al. 2018, arXiv 1802.04942, section 4.1; the bins are
+    those of Locatello et al. 2019, arXiv 1811.12359, appendix C.
   """
   low, high = codes.min(axis=0), codes.max(axis=0)
   scale = bins / np.where(high > low, high - low, 1)
@@ -50,15 +50,14 @@ def mutual_information(
       seen = joint > 0
       ratio = joint[seen] / independent[seen]
       information[i, k] = np.sum(joint[seen] * np.log(ratio))
-  # Rounding takes independence to either side of zero, and ratios of such
-  # numbers mean nothing.
+  # Rounded to 0, because ratios of rounding errors have no meaning.
   return np.where(information > 1e-12, information, 0)
 
 
 def entropy(
   factors: Integer[np.ndarray, "n f"],
 ) -> Float[np.ndarray, " f"]:
-  """Entropy of each factor, -sum_v p(v) log p(v), in nats."""
+  """Returns the entropy of each factor, -sum_v p(v) log p(v), nats."""
   shares = [np.bincount(v) / len(factors) for v in _classes(factors)]
   return np.array([-np.sum(p * np.log(p)) for p in shares])
 
@@ -66,26 +65,28 @@ def entropy(
 def mig(
   information: Float[np.ndarray, "d f"], entropies: Float[np.ndarray, " f"]
 ) -> float:
-  """Mutual information gap, in [0, 1].
+  """Returns the mutual information gap, in [0, 1].
 
-  mean over factors v of (I(z_1; v) - I(z_2; v)) / H(v), where z_1 and z_2 are
-  the codes that know most and second most about v.
+  It is the mean over factors v of (I(z_1; v) - I(z_2; v)) / H(v), where z_1 and
+  z_2 are the codes with most and second most information about v.
 
-  Source: Chen et al. 2018, arXiv 1802.04942, equation 6.
+  References:
+    Chen et al. 2018, arXiv 1802.04942, equation 6.
   """
   return float(np.mean(_gap(information) / entropies))
 
 
 def modularity(information: Float[np.ndarray, "d f"]) -> float:
-  """How far each code depends on one factor only, in [0, 1].
+  """Returns the modularity, in [0, 1]: whether codes depend on one factor.
 
-  mean over codes of 1 - sum_{v != v*} I(z; v)^2 / (I(z; v*)^2 (f - 1)), v*
-  being the factor the code knows most about; 0 for a code that knows nothing.
-  Codes of noise score about 0.7, for the bias of the information is nearly as
-  large for all factors, and rotated codes can score as high as aligned ones:
-  it does not stand alone.
+  It is the mean over codes of 1 - sum_{v != v*} I(z; v)^2 / ((f - 1) I*^2), where
+  I* is I(z; v*) and v* the factor with the largest I(z; v); 0 for a code without
+  information. Codes of noise score about 0.7, because the bias of the
+  information is similar for all factors, and rotated codes can score as high
+  as aligned ones.
 
-  Source: Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.
+  References:
+    Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.
   """
   squares = np.square(information)
   most = squares.max(axis=1)
@@ -101,21 +102,21 @@ def importance(
   *,
   seed: int,
 ) -> tuple[Float[np.ndarray, "d f"], Float[np.ndarray, " f"]]:
-  """Importance of each code in predicting each factor, by randomised trees.
+  """Returns the importance of each code for each factor in random trees.
 
-  Boosted trees, as published scores use, take minutes where these take
-  seconds; every split looks at all codes, or noise would gain importance from
-  splits that were offered nothing else.
+  These take seconds, unlike the boosted trees of published scores. Each split
+  considers all codes, because a split among noise only would give it
+  importance.
 
   Args:
-    train: codes and factors to fit to.
-    test: codes and factors to predict.
+    train: codes and factors for the fit.
+    test: codes and factors for the accuracy.
     seed: of the trees.
 
   Returns:
-    The mean decrease of impurity by each code, columns summing to 1 (to 0
-    where no code tells anything), and the share of test examples whose factor
-    is predicted.
+    The mean decrease of impurity by each code, with columns that sum to 1 (0
+    if no code is informative), and the accuracy of each factor's prediction on
+    the test examples.
   """
   codes, factors = train
 
@@ -135,13 +136,14 @@ def importance(
 
 
 def disentanglement(matrix: Float[np.ndarray, "d f"]) -> float:
-  """Whether a code serves one factor only: the D of DCI, in [0, 1].
+  """Returns the D of DCI, in [0, 1]: whether a code predicts one factor.
 
-  sum_i rho_i (1 - H_f(P_i)), where P_i is row i of the importance matrix
+  It is sum_i rho_i (1 - H_f(P_i)), where P_i is row i of the importance matrix
   divided by its sum, H_f the entropy to base f, and rho_i the share of row i
-  in the sum of the matrix. 0 where nothing is important.
+  in the sum of the matrix; 0 for a matrix of zeros.
 
-  Source: Eastwood & Williams 2018, openreview By-7dz-AZ, section 2.
+  References:
+    Eastwood & Williams 2018, openreview By-7dz-AZ, section 2.
   """
   totals = matrix.sum(axis=1)
   if not totals.sum():
@@ -154,12 +156,12 @@ def disentanglement(matrix: Float[np.ndarray, "d f"]) -> float:
 
 
 def completeness(matrix: Float[np.ndarray, "d f"]) -> float:
-  """Whether a factor is served by one code only: the C of DCI, in [0, 1].
+  """Returns the C of DCI, in [0, 1]: whether one code predicts a factor.
 
-  `disentanglement` with rows and columns exchanged: factors weigh as much as
-  they are predicted from.
+  It is `disentanglement` of the transposed matrix.
 
-  Source: Eastwood & Williams 2018, openreview By-7dz-AZ, section 2.
+  References:
+    Eastwood & Williams 2018, openreview By-7dz-AZ, section 2.
   """
   return disentanglement(matrix.T)
 
@@ -168,11 +170,11 @@ def separability(
   train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
   test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
 ) -> Float[np.ndarray, "d f"]:
-  """Share of test examples whose factor a line finds from one code alone.
+  """Returns the test accuracy of a linear classifier of each factor by a code.
 
-  The line is the linear support vector machine of published scores, with
-  C = 0.01 and balanced classes. Its primal problem has the same solution as
-  the dual one and is solved in half the time, without random numbers.
+  The classifier is the linear support vector machine of published scores, with
+  C = 0.01 and balanced classes. The primal problem is solved, in half the time
+  of the dual one and without random numbers.
   """
   codes, factors = train
 
@@ -186,14 +188,15 @@ def separability(
 
 
 def sap(matrix: Float[np.ndarray, "d f"]) -> float:
-  """Separated attribute predictability, in [0, 1].
+  """Returns the separated attribute predictability, in [0, 1].
 
-  mean over factors of the gap between the two largest accuracies in a column
-  of `separability`. One line cannot part many classes, so that perfect codes
-  of factors with tens of values score about 0.2; and as the line's penalty is
-  not scaled with the codes, the score grows with their spread.
+  It is the mean over factors of the gap between the two largest accuracies in
+  a column of `separability`. Perfect codes of factors with tens of values score
+  about 0.2, because one line cannot separate many classes. The score increases
+  with the scale of the codes, because the classifier's penalty is absolute.
 
-  Source: Kumar et al. 2018, arXiv 1711.00848, section 3.
+  References:
+    Kumar et al. 2018, arXiv 1711.00848, section 3.
   """
   return float(np.mean(_gap(matrix)))
 
@@ -202,42 +205,45 @@ def explicitness(
   train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
   test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
 ) -> float:
-  """How well lines part each value of a factor from all others, in [0.5, 1].
+  """Returns the explicitness, in [0.5, 1]: whether factors are linear in codes.
 
-  mean over factors of the mean over their values of the area under the ROC
-  curve of a logistic regression, one value against the rest, on all codes,
-  standardised: 0.5 is chance. Values without an example inside or outside, in
-  either part, are left out. Of many ordered values the middle ones are parted
-  by no line, so that perfect codes do not reach 1.
+  It is the mean over factors and their values of the area under the ROC curve
+  of a logistic regression of one value against the rest on all standardized
+  codes; 0.5 is chance. Values that all or no examples of a part have are left
+  out. Perfect codes of many ordered values do not reach 1, because the middle
+  values are not linearly separable.
 
-  Source: Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.
+  References:
+    Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.
   """
   scaler = preprocessing.StandardScaler().fit(train[0])
   x, x_test = scaler.transform(train[0]), scaler.transform(test[0])
 
   def area(k: int, value: int) -> float:
-    hit, hit_test = train[1][:, k] == value, test[1][:, k] == value
-    if hit.all() or hit_test.all() or not hit_test.any():
+    true, true_test = train[1][:, k] == value, test[1][:, k] == value
+    if true.all() or true_test.all() or not true_test.any():
       return np.nan
-    line = linear_model.LogisticRegression(max_iter=1000).fit(x, hit)
-    return metrics.roc_auc_score(hit_test, line.decision_function(x_test))
+    line = linear_model.LogisticRegression(max_iter=1000).fit(x, true)
+    return metrics.roc_auc_score(true_test, line.decision_function(x_test))
 
   pairs = [
     (k, v) for k, c in enumerate(train[1].T) for v in np.unique(c).tolist()
   ]
   areas = np.array(_concurrently(area, pairs))
   factor = np.array([k for k, _ in pairs])
-  told = [areas[(factor == k) & np.isfinite(areas)] for k in np.unique(factor)]
-  return float(np.mean([area.mean() for area in told if area.size] or 0.5))
+  finite = [
+    areas[(factor == k) & np.isfinite(areas)] for k in np.unique(factor)
+  ]
+  return float(np.mean([area.mean() for area in finite if area.size] or 0.5))
 
 
 def _classes(factors: np.ndarray) -> list[np.ndarray]:
-  """Each factor's values as 0, 1, ... without gaps."""
+  """Returns each factor's values as 0, 1, ... without gaps."""
   return [np.unique(v, return_inverse=True)[1] for v in factors.T]
 
 
 def _gap(matrix: np.ndarray) -> np.ndarray:
-  """Largest minus second largest entry of each column."""
+  """Returns the largest minus the second largest entry of each column."""
   ordered = np.sort(matrix, axis=0)
   return ordered[-1] - (ordered[-2] if len(ordered) > 1 else 0)
 
@@ -246,6 +252,6 @@ def _concurrently(
   function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]
 ) -> list[Any]:
   """Calls a function with each tuple of arguments, on all cores."""
-  # Threads, because the solvers release Python's lock.
+  # In threads, because the solvers release Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     return list(pool.map(lambda argument: function(*argument), arguments))

@@ -1,31 +1,26 @@
-"""How far apart two sets of images are, measured between their features.
+"""Distances between two sets of images, in the space of some features.
 
-NumPy in float64: each number is the same on any device.
+They are computed by NumPy in float64 and so do not depend on the device.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 Features = Float[np.ndarray, "n f"]
 Others = Float[np.ndarray, "m f"]
 
-# Fewest images on either side: `kernel_distance` takes 10 subsets of 2.
-FEWEST = 20
+# Images of each set: `kernel_distance` needs 10 subsets of 2.
+MIN_IMAGES = 20
 _SUBSETS = 10
-# Rows of a block of pairwise distances, which takes 32 MiB.
+# A block of pairwise distances takes 32 MiB.
 _ROWS = 2048
 
 
 class Gaussian(NamedTuple):
-  """A normal distribution over features.
-
-  Attributes:
-    mean: [f].
-    cov: [f f].
-  """
+  """Mean and covariance of a normal distribution over features."""
 
   mean: Float[np.ndarray, " f"]
   cov: Float[np.ndarray, "f f"]
@@ -59,15 +54,15 @@ def frechet(p: Gaussian, q: Gaussian) -> float:
 
     |m_p - m_q|^2 + tr(C_p + C_q - 2 (C_p C_q)^(1/2))
 
-  With Inception's features it is the FID. It shrinks with the number of
-  images it is estimated from: compare equal numbers only.
+  With Inception's features it is the FID. The estimate decreases with the
+  number of images, so that only equal numbers of images are comparable.
 
   References:
     Dowson and Landau, 1982; Heusel et al., arXiv 1706.08500, equation 6.
   """
   # tr (C_p C_q)^(1/2) is the sum of the singular values of C_p^(1/2) C_q^(1/2).
-  # Eigenvalues of C_p C_q would do too, but only their roots: 1e-16 where a
-  # singular covariance has 0 would count as 1e-8.
+  # It is also that of the roots of the eigenvalues of C_p C_q, but a rounding
+  # error of 1e-16 in an eigenvalue 0 would count as 1e-8.
   overlap = np.linalg.norm(_root(p.cov) @ _root(q.cov), "nuc")
   squared = np.sum((p.mean - q.mean) ** 2) + np.trace(p.cov + q.cov)
   return max(float(squared - 2 * overlap), 0.0)
@@ -84,7 +79,7 @@ def squared_mmd(x: Features, y: Others) -> float:
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j)
       - 2 mean_{i, j} k(x_i, y_j),    k(x, y) = (x . y / f + 1)^3
 
-  It may be negative. All pairs are in memory at once.
+  It may be negative. The memory is quadratic in the number of rows.
 
   References:
     Gretton et al., 2012 (JMLR 13), equation 3; the kernel: Binkowski et al.,
@@ -109,16 +104,16 @@ def kernel_distance(
   """Returns the mean of `squared_mmd` over subsets, and its standard error.
 
   With Inception's features it is the KID. Its expectation depends neither on
-  the number of images nor on the size of the subsets. These are disjoint,
-  for the standard error of overlapping ones would be too small; there are at
-  least ten of them, of fewer images where there are less than ten thousand.
+  the number of images nor on the size of the subsets. The subsets are disjoint,
+  because the standard error of overlapping ones would be too small. There are
+  at least ten of them, smaller ones if there are fewer than ten thousand rows.
 
   Args:
     x: features of one set.
-    y: features of the other; where both have one length, row i may be made
-      from row i of x.
+    y: features of the other; row i may be a function of row i of x if both
+      have equal lengths.
     seed: of the choice of subsets.
-    subset_size: images of a subset on each side, at most.
+    subset_size: largest number of rows of a subset of each set.
 
   Raises:
     ValueError: one set has fewer than 20 rows.
@@ -127,20 +122,20 @@ def kernel_distance(
     Binkowski et al., arXiv 1801.01401, section 4.
   """
   count = min(len(x), len(y))
-  if count < FEWEST:
+  if count < MIN_IMAGES:
     raise ValueError(
-      f"A kernel distance needs at least {FEWEST} rows of features on either "
-      f"side, got {len(x)} and {len(y)}."
+      f"A kernel distance needs at least {MIN_IMAGES} rows of features on "
+      f"either side, got {len(x)} and {len(y)}."
     )
   size = min(subset_size, count // _SUBSETS)
 
   def subsets(features: Features) -> np.ndarray:
-    # RandomState's stream is frozen by NumPy's compatibility policy.
+    # Not Generator, whose stream may change between versions of NumPy.
     order = np.random.RandomState(seed).permutation(len(features))
     return order[: count // size * size].reshape(-1, size)
 
-  # One place further, no image meets its own reconstruction: the estimate is
-  # unbiased for independent images alone.
+  # Shifted by one, so that no image is compared with its own reconstruction,
+  # because the estimate is unbiased for independent images only.
   pairs = zip(subsets(x), np.roll(subsets(y), 1, axis=0), strict=True)
   values = np.array([squared_mmd(x[i], y[j]) for i, j in pairs])
   error = values.std(ddof=1) / np.sqrt(len(values))
@@ -152,18 +147,17 @@ def precision_recall(
 ) -> tuple[float, float]:
   """Returns the shares of samples and of reference images that are covered.
 
-  A set covers what lies in a ball around one of its rows, as large as the
-  distance to that row's k-th nearest other row. Precision is the share of
-  samples that the reference covers, recall the share of the reference that
-  the samples cover.
+  A set covers the balls around its rows, whose radius is the distance to the
+  k-th nearest other row. Precision is the share of samples covered by the
+  reference; recall is the share of the reference covered by the samples.
 
   Args:
     reference: features of real images.
-    samples: features of made ones.
-    k: neighbour whose distance is the radius.
+    samples: features of generated images.
+    k: neighbor whose distance is the radius.
 
   Raises:
-    ValueError: one set has no k-th neighbour.
+    ValueError: one set has no k-th neighbor.
 
   References:
     Kynkaanniemi et al., arXiv 1904.06991, equations 1 and 2.
@@ -173,18 +167,18 @@ def precision_recall(
       f"Precision and recall with k={k} need at least {k + 1} rows of "
       f"features, got {len(reference)} and {len(samples)}."
     )
-  # Near their mean the squares of the features cancel least.
+  # Centered, because the squares then lose least in their differences.
   mean = reference.mean(axis=0, dtype=np.float64)
   reference_radii = _squared_radii(reference, k, mean)
   sample_radii = _squared_radii(samples, k, mean)
-  good: Bool[np.ndarray, " n"] = np.zeros(len(samples), bool)
-  found: Bool[np.ndarray, " n"] = np.zeros(len(reference), bool)
-  for i, made in _blocks(samples):
+  precise = np.zeros(len(samples), bool)
+  recalled = np.zeros(len(reference), bool)
+  for i, generated in _blocks(samples):
     for j, real in _blocks(reference):
-      squared = _squared_distances(made - mean, real - mean)
-      good[i] |= (squared <= reference_radii[j]).any(axis=1)
-      found[j] |= (squared <= sample_radii[i, None]).any(axis=0)
-  return float(good.mean()), float(found.mean())
+      squared = _squared_distances(generated - mean, real - mean)
+      precise[i] |= (squared <= reference_radii[j]).any(axis=1)
+      recalled[j] |= (squared <= sample_radii[i, None]).any(axis=0)
+  return float(precise.mean()), float(recalled.mean())
 
 
 def _squared_radii(x: Features, k: int, mean: np.ndarray) -> np.ndarray:
@@ -193,10 +187,10 @@ def _squared_radii(x: Features, k: int, mean: np.ndarray) -> np.ndarray:
     nearest = np.empty((len(rows), 0))
     for _, others in _blocks(x):
       squared = _squared_distances(rows - mean, others - mean)
-      # A row's own distance, 0, is one of the k + 1.
+      # k + 1, because the distance to the row itself, 0, is one of them.
       nearest = np.concatenate([nearest, squared], axis=1)
-      kept = min(k, nearest.shape[1] - 1)
-      nearest = np.partition(nearest, kept, axis=1)[:, : k + 1]
+      last = min(k, nearest.shape[1] - 1)
+      nearest = np.partition(nearest, last, axis=1)[:, : k + 1]
     radii[i] = nearest.max(axis=1)
   return radii
 
@@ -204,7 +198,7 @@ def _squared_radii(x: Features, k: int, mean: np.ndarray) -> np.ndarray:
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   sizes = np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1)
   squared = sizes - 2 * (x @ y.T)
-  # Rounding must not tell equal rows apart, whose radius is 0.
+  # Equal rows have distance 0 despite rounding, because their radius is 0.
   squared[squared < 1e-12 * sizes] = 0
   return squared
 
@@ -215,8 +209,8 @@ def nearest(x: Features, y: Others) -> Float[np.ndarray, " n"]:
   squared = np.full(len(x), np.inf)
   for i, rows in _blocks(x):
     for _, others in _blocks(y):
-      found = _squared_distances(rows - mean, others - mean).min(axis=1)
-      squared[i] = np.minimum(squared[i], found)
+      smallest = _squared_distances(rows - mean, others - mean).min(axis=1)
+      squared[i] = np.minimum(squared[i], smallest)
   return np.sqrt(squared)
 
 
@@ -227,5 +221,5 @@ def nearest_other(x: Features) -> Float[np.ndarray, " n"]:
     ValueError: there is no other row.
   """
   if len(x) < 2:
-    raise ValueError(f"There is no other row among {len(x)}.")
+    raise ValueError(f"A nearest other row needs 2 rows, got {len(x)}.")
   return np.sqrt(_squared_radii(x, 1, x.mean(axis=0, dtype=np.float64)))

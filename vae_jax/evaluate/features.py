@@ -1,6 +1,6 @@
-"""What sample quality is measured in: images to features.
+"""Features of images, in which sample quality is measured.
 
-`config.eval.features` names it: a function of this module, or any Flax
+`config.eval.features` names them: a function of this module, or any Flax
 network by its dotted path.
 """
 
@@ -16,78 +16,79 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import linen as nn
-from jaxtyping import Float32
+from jaxtyping import ArrayLike, Float32
 from ml_collections import ConfigDict
 
+from vae_jax import models
 from vae_jax.config import ConfigError, reason, registry
-from vae_jax.latents import apply as latents
+from vae_jax.latents import apply
 from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
-# SHA-256 of the weights that FID means begins with this.
+# The start of the SHA-256 of the weights that define the FID.
 _STANDARD = "6726825d"
 _WEIGHTS_URL = (
   "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
   "weights-inception-2015-12-05-6726825d.pth"
 )
-# Images at a time: Inception's first layers take 50 MB an image.
+# Images at a time, because Inception's first layers take 50 MB an image.
 _CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """A function from images to features that says what it is.
+  """A function from images to features.
 
   Attributes:
-    name: what the features are, in words for a report.
+    name: description of the features for a report.
     function: uint8 [n h w c] -> [n f].
   """
 
   name: str
-  function: Callable[[np.ndarray], Any]
+  function: Callable[[np.ndarray], ArrayLike]
 
-  def __call__(self, image: latents.Images) -> Float32[np.ndarray, "n f"]:
+  def __call__(self, image: apply.Images) -> Float32[np.ndarray, "n f"]:
     """Returns the features of images."""
     return np.asarray(self.function(np.asarray(image)), np.float32)
 
 
 def build(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
-  """Returns what `config.eval.features` says.
+  """Returns the extractor of `config.eval.features`.
 
   Args:
     node: `name` and `args`.
     shape: height, width and channels of the images.
 
   Raises:
-    ConfigError: there are no such features, they do not take such arguments
-      or images, or something that they need is missing.
+    ConfigError: the name is unknown, the arguments or images do not fit, or a
+      package or file is missing.
   """
   if "." in node.name:
     return _network(node, shape)
-  here = sys.modules[__name__]
-  function = registry.resolve(_FIELD, node.name, [here], _NAMES)
+  module = sys.modules[__name__]
+  function = registry.resolve(_FIELD, node.name, [module], _NAMES)
   known = registry.keyword_arguments(function)
   args = registry.check_arguments(_FIELD, node.name, node.args, known)
   return function(shape, **args)
 
 
 def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
-  """Returns the 2048 pooled features that FID is defined by.
+  """Returns the 2048 pooled features of Inception-v3 that define the FID.
 
-  Through torch-fidelity, which resizes as the original TensorFlow code does.
-  Grey images are repeated to three channels.
+  They are computed by torch-fidelity, which resizes images as the original
+  TensorFlow code does. Gray images are repeated to three channels.
 
   Args:
     shape: height, width and channels of the images.
-    weights: file with the network's weights; "" = download it once to
-      PyTorch's own folder of downloads.
+    weights: file with the network's weights; "" = downloaded once to
+      PyTorch's folder of downloads.
 
   Raises:
     ConfigError: torch-fidelity or the weights are missing, or the images are
-      neither grey nor coloured.
+      neither gray nor RGB.
 
   References:
     Heusel et al., arXiv 1706.08500; Szegedy et al., arXiv 1512.00567.
@@ -100,17 +101,17 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
   try:
     import torch
     import torch_fidelity
-  # RuntimeError: versions of torch and torchvision that do not match.
+  # RuntimeError is raised if the versions of torch and torchvision differ.
   except (ImportError, RuntimeError) as error:
     raise ConfigError(
       f"config.{_FIELD}.name is 'inception', which needs torch-fidelity "
-      f'({reason(error)}): `pip install -e ".[fidelity]"`, and where there '
-      f"is no network the file {_WEIGHTS_URL}, given as "
+      f'({reason(error)}): `pip install -e ".[fidelity]"`, and without '
+      f"network the file {_WEIGHTS_URL}, as "
       f"--config.{_FIELD}.args.weights=FILE."
     ) from error
   path = pathlib.Path(weights) if weights else _download(torch.hub)
   try:
-    # torch-fidelity unpickles whatever the file says; this refuses code.
+    # This refuses code, which torch-fidelity would unpickle and run.
     torch.load(path, map_location="cpu", weights_only=True)
     model = torch_fidelity.FeatureExtractorInceptionV3(
       "inception-v3-compat",
@@ -128,17 +129,19 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
 
   def run(image: np.ndarray) -> np.ndarray:
     image = np.repeat(image, 3 // image.shape[3], axis=3)
-    parts = []
+    features = []
     with torch.inference_mode():
       for begin in range(0, len(image), _CHUNK):
-        part = image[begin : begin + _CHUNK].transpose(0, 3, 1, 2)
-        parts.append(model(torch.tensor(part, device=device))[0].cpu().numpy())
-    return np.concatenate(parts)
+        chunk = image[begin : begin + _CHUNK].transpose(0, 3, 1, 2)
+        features.append(model(torch.tensor(chunk, device=device))[0].cpu())
+    return np.concatenate(features)
 
-  words = "standard weights" if digest == _STANDARD else f"weights {digest}"
+  description = (
+    "standard weights" if digest == _STANDARD else f"weights {digest}"
+  )
   return Extractor(
     "Inception-v3, 2048 pooled features (torch-fidelity "
-    f"{torch_fidelity.__version__}, {words})",
+    f"{torch_fidelity.__version__}, {description})",
     run,
   )
 
@@ -150,10 +153,11 @@ def _download(hub: Any) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
       hub.download_url_to_file(_WEIGHTS_URL, str(path), _STANDARD)
-  except (OSError, RuntimeError) as error:  # RuntimeError: another hash.
+  # RuntimeError is raised if the hash differs.
+  except (OSError, RuntimeError) as error:
     raise ConfigError(
       f"The weights of Inception cannot be downloaded ({reason(error)}); "
-      f"fetch {_WEIGHTS_URL} elsewhere and give the file as "
+      f"download {_WEIGHTS_URL} elsewhere and set "
       f"--config.{_FIELD}.args.weights=FILE."
     ) from error
   return path
@@ -162,8 +166,7 @@ def _download(hub: Any) -> pathlib.Path:
 def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   """Returns the posterior means of another trained run.
 
-  Images are encoded as they are, not binarised: features are a function of
-  the image alone.
+  Images are not binarized, so that features are a function of the image only.
 
   Args:
     shape: height, width and channels of the images.
@@ -175,7 +178,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   if not workdir or not (storage.path(workdir) / "config.json").exists():
     raise ConfigError(
       f"config.{_FIELD}.args.workdir is {workdir!r}; it must be the folder of "
-      "a trained run, the features of whose encoder shall be compared."
+      "a trained run, whose encoder computes the features."
     )
   config = restore.load_config(workdir)
   own = tuple(config.data.image_shape)
@@ -186,8 +189,8 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
     )
   if config.model.condition != "none":
     raise ConfigError(
-      f"config.{_FIELD}.args.workdir is {workdir!r}, a conditional model, whose "
-      "codes need labels; name a run with config.model.condition=none."
+      f"config.{_FIELD}.args.workdir is {workdir!r}, a conditional model, "
+      "whose codes need labels; name a run with config.model.condition=none."
     )
   opened = experiment.build(config)
   state = restore.load_state(workdir, experiment=opened)
@@ -195,7 +198,7 @@ def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
   variables = state_lib.eval_variables(config, state)
 
   def run(image: np.ndarray) -> np.ndarray:
-    codes = latents.encode(vae, variables, image)
+    codes = apply.encode(vae, variables, image)
     return np.concatenate([np.reshape(c, (len(image), -1)) for c in codes], 1)
 
   return Extractor(f"posterior means of {workdir}, step {state.step}", run)
@@ -207,7 +210,7 @@ def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
   cls = registry.resolve(_FIELD, name, [])
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
     raise ConfigError(
-      f"config.{_FIELD}.name is {name!r}, which is no flax.linen.Module."
+      f"config.{_FIELD}.name is {name!r}, which is not a flax.linen.Module."
     )
   args = _arguments(cls, node)
   weights = args.pop("weights", "")
@@ -215,29 +218,29 @@ def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
   example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   try:
     like = jax.eval_shape(module.init, jax.random.key(0), example)
-    made = jax.eval_shape(module.apply, like, example)
-  except Exception as error:  # Whatever a user's network says.
+    output = jax.eval_shape(module.apply, like, example)
+  except Exception as error:  # The network of a user may raise anything.
     raise ConfigError(
       f"config.{_FIELD}.name is {name!r}, which does not take images of "
       f"{example.shape} ({reason(error)})."
     ) from error
-  if len(getattr(made, "shape", ())) != 2:
+  if len(getattr(output, "shape", ())) != 2:
     raise ConfigError(
       f"config.{_FIELD}.name is {name!r}, which must return features [b f] of "
-      f"images [b h w c], but of {example.shape} returns {made}."
+      f"images [b h w c], but returns {output} for {example.shape}."
     )
   if weights:
-    variables, words = _restore(weights, like), f"weights of {weights}"
+    variables, description = _restore(weights, like), f"weights of {weights}"
   else:
     zeros = jnp.zeros(example.shape)
     variables = jax.jit(module.init)(jax.random.key(0), zeros)
-    words = "random weights"
-  apply = jax.jit(lambda image: module.apply(variables, image / 255.0))
-  return Extractor(f"{name} ({words})", apply)
+    description = "random weights"
+  run = jax.jit(lambda image: module.apply(variables, image / 255.0))
+  return Extractor(f"{name} ({description})", run)
 
 
 def _arguments(cls: type[nn.Module], node: ConfigDict) -> dict[str, Any]:
-  """Returns the checked arguments of a network, and `weights` if given."""
+  """Returns the checked arguments of a network, `weights` among them."""
   fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
   del fields["parent"], fields["name"]
   empty = dataclasses.MISSING
@@ -255,8 +258,8 @@ def _arguments(cls: type[nn.Module], node: ConfigDict) -> dict[str, Any]:
   return args
 
 
-def _restore(folder: str, like: Any) -> Any:
-  """Returns variables that Orbax's StandardCheckpointer has written."""
+def _restore(folder: str, like: models.Variables) -> models.Variables:
+  """Returns variables from a checkpoint of Orbax's StandardCheckpointer."""
   try:
     with ocp.StandardCheckpointer() as reader:
       return reader.restore(pathlib.Path(folder).absolute(), like)

@@ -1,17 +1,17 @@
-"""Scores from batches of examples that share the value of one factor.
+"""Disentanglement metrics from examples that share the value of one factor.
 
-Published code renders such batches. Here they are drawn from the examples of a
-split, so that any data set with factors can be scored. Codes and factors are
-as in `factor_scores`.
+Published code renders such examples. Here they are drawn from a split, so that
+the metrics apply to any data set with factors. Codes and factors are as in
+`disentanglement_metrics`.
 """
 
 import numpy as np
 from jaxtyping import Float, Integer
 from sklearn import linear_model
 
-_BATCH = 64  # Examples, or pairs of them, behind one point.
-_TRAIN_POINTS = 10_000
-_TEST_POINTS = 5_000
+_BATCH = 64  # Examples, or pairs, per point.
+TRAIN_POINTS = 10_000
+TEST_POINTS = 5_000
 
 
 def factor_vae(
@@ -20,26 +20,27 @@ def factor_vae(
   *,
   seed: int,
 ) -> float:
-  """Accuracy of telling the fixed factor from the code that varies least.
+  """Returns the accuracy of predicting the fixed factor by the steadiest code.
 
-  A point is the code with the smallest Var_batch(z_i) / Var(z_i) within 64
+  A point is the code with the smallest Var_batch(z_i) / Var(z_i) among 64
   examples that share the value of a factor. A majority vote over 10,000 points
   maps each code to a factor; the score is the accuracy of that map on 5,000
-  points of the test examples. Constant codes are pruned; 0 where none is left.
-  Rotated codes can score as high as aligned ones: it does not stand alone.
+  points of the test examples. Constant codes are left out; the score is 0 if
+  all are constant. Rotated codes can score as high as aligned ones.
 
   Args:
-    train: codes and factors to fit to.
-    test: codes and factors to predict.
+    train: codes and factors for the vote.
+    test: codes and factors for the accuracy.
     seed: of the batches.
 
   Returns:
     The accuracy; chance is about 1 / f.
 
   Raises:
-    ValueError: if no two examples share a value in either part.
+    ValueError: no two examples of a part share a value.
 
-  Source: Kim & Mnih 2018, arXiv 1802.05983, section 4.
+  References:
+    Kim & Mnih 2018, arXiv 1802.05983, section 4.
   """
   scale = train[0].std(axis=0)
   active = scale > 0
@@ -50,7 +51,7 @@ def factor_vae(
   fixable = _fixable(*groups)
   votes = []
   for split, group, count in zip(
-    (train, test), groups, (_TRAIN_POINTS, _TEST_POINTS), strict=True
+    (train, test), groups, (TRAIN_POINTS, TEST_POINTS), strict=True
   ):
     codes = (split[0] / np.where(active, scale, 1))[:, active]
     table = np.zeros((codes.shape[1], len(fixable)), np.int64)
@@ -62,8 +63,8 @@ def factor_vae(
       table[:, column] = np.bincount(steadiest, minlength=len(table))
     votes.append(table)
   guess = votes[0].argmax(axis=1)
-  right = np.take_along_axis(votes[1], guess[:, None], axis=1)
-  return float(right.sum() / votes[1].sum())
+  correct = np.take_along_axis(votes[1], guess[:, None], axis=1)
+  return float(correct.sum() / votes[1].sum())
 
 
 def beta_vae(
@@ -72,24 +73,25 @@ def beta_vae(
   *,
   seed: int,
 ) -> float:
-  """Accuracy of telling the fixed factor from the mean distance of pairs.
+  """Returns the accuracy of predicting the fixed factor from code differences.
 
-  A point is the mean of |z - z'| over 64 pairs of examples, each pair sharing
-  its value of one factor. A logistic regression is fitted to 10,000 points;
-  the score is its accuracy on 5,000 points of the test examples.
+  A point is the mean of |z - z'| over 64 pairs of examples, where each pair
+  shares the value of one factor. A logistic regression is fitted to 10,000
+  points; the score is its accuracy on 5,000 points of the test examples.
 
   Args:
-    train: codes and factors to fit to.
-    test: codes and factors to predict.
+    train: codes and factors for the fit.
+    test: codes and factors for the accuracy.
     seed: of the pairs.
 
   Returns:
     The accuracy; chance is about 1 / f.
 
   Raises:
-    ValueError: if no two examples share a value in either part.
+    ValueError: no two examples of a part share a value.
 
-  Source: Higgins et al. 2017, openreview Sy2fzU9gl, section 3.
+  References:
+    Higgins et al. 2017, openreview Sy2fzU9gl, section 3.
   """
   rng = np.random.default_rng(seed)
   groups = _Groups(train[1]), _Groups(test[1])
@@ -98,7 +100,7 @@ def beta_vae(
     return 1.0
   points, labels = [], []
   for split, group, count in zip(
-    (train, test), groups, (_TRAIN_POINTS, _TEST_POINTS), strict=True
+    (train, test), groups, (TRAIN_POINTS, TEST_POINTS), strict=True
   ):
     distances = []
     for k in fixable:
@@ -113,7 +115,7 @@ def beta_vae(
 
 
 class _Groups:
-  """Which examples share the value of a factor."""
+  """Examples by their value of each factor."""
 
   def __init__(self, factors: np.ndarray):
     self._order = np.argsort(factors, axis=0, kind="stable")
@@ -130,20 +132,20 @@ class _Groups:
   def examples(
     self, rng: np.random.Generator, k: int, shape: tuple[int, ...]
   ) -> np.ndarray:
-    """Draws examples that are not the only one with their value."""
+    """Draws examples that share their value of factor k with another one."""
     return rng.choice(np.flatnonzero(self.size[:, k] > 1), shape)
 
   def partners(
     self, rng: np.random.Generator, k: int, examples: np.ndarray
   ) -> np.ndarray:
-    """Draws for each example another one with its value of factor k."""
+    """Draws another example with the same value of factor k for each one."""
     start, size = self._start[examples, k], self.size[examples, k]
     place = self._place[examples, k] - start + rng.integers(1, size)
     return self._order[start + place % size, k]
 
 
 def _fixable(train: _Groups, test: _Groups) -> list[int]:
-  """The factors of which some examples share a value, in both parts."""
+  """Returns the factors of which two examples share a value in both parts."""
   shared = (train.size > 1).any(axis=0) & (test.size > 1).any(axis=0)
   if not shared.any():
     raise ValueError(
@@ -154,5 +156,5 @@ def _fixable(train: _Groups, test: _Groups) -> list[int]:
 
 
 def _points(count: int, fixable: list[int]) -> int:
-  """How many of `count` points each factor gets."""
+  """Returns the number of points for each factor, of `count` in total."""
   return max(count // len(fixable), 1)

@@ -22,7 +22,7 @@ from vae_jax.training.experiment import Experiment
 
 def importance_nll(
   experiment: Experiment,
-  variables: Any,
+  variables: models.Variables,
   source: datasets.Source,
   *,
   num_samples: int,
@@ -59,7 +59,7 @@ def importance_nll(
 
 def nll_per_image(
   experiment: Experiment,
-  variables: Any,
+  variables: models.Variables,
   source: datasets.Source,
   *,
   num_samples: int,

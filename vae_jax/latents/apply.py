@@ -1,8 +1,8 @@
 """Compiled functions of a trained model: encode, decode, sample.
 
 Images are `uint8` [b h w c], codes are tuples of groups [b d]. A conditional
-model reads the labels of the images from `variables`, where `models.side_inputs`
-puts them.
+model reads the labels of the images from the collection in `variables` that
+`models.side_inputs` returns.
 """
 
 import functools
@@ -23,7 +23,7 @@ Images = UInt8[Array, "b h w c"] | UInt8[np.ndarray, "b h w c"]
 
 @functools.partial(jax.jit, static_argnums=0)
 def encode(vae: models.Vae, variables: Any, image: Images) -> Codes:
-  """Returns posterior means, which unlike samples are the same each time."""
+  """Returns posterior means, which are deterministic."""
   return nn.apply(lambda vae: vae.encode(image).mean, vae)(variables)
 
 
@@ -34,13 +34,6 @@ def decode(
   """Returns the means of the likelihood as images."""
   mean = nn.apply(lambda vae: vae.decode(codes).mean, vae)(variables)
   return pixels.to_uint8(mean)
-
-
-def reconstruct(
-  vae: models.Vae, variables: Any, image: Images
-) -> UInt8[Array, "b h w c"]:
-  """Returns decode(encode(image))."""
-  return decode(vae, variables, encode(vae, variables, image))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -58,8 +51,8 @@ def sample(
   Args:
     vae: the model.
     variables: its parameters and state.
-    index: which draws.
-    seed: of all of them.
+    index: numbers of the draws.
+    seed: of all draws.
     temperature: factor on the prior's standard deviation.
   """
   root = jax.random.key(seed)
@@ -80,7 +73,7 @@ def as_model_input(
   *,
   mode: str,
 ) -> UInt8[Array, "b h w c"]:
-  """Returns images as the model is given them: binarised, if `mode` says so."""
+  """Returns images as the model's input: binarized if `mode` asks for it."""
   root = jax.random.key(seed)
   key = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
   return binarize.binarize(image, index, key, mode=mode)

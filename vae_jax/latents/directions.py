@@ -1,20 +1,20 @@
-"""Directions in latent space along which an attribute comes or goes.
+"""Linear directions in latent space that add or remove an attribute.
 
-Three kinds, all in one unit: a step of 1 moves a code as far along its
-direction as the codes with and without the attribute lie apart on average (for
-`balanced`: as they would, were everything else equal).
+There are three kinds, in one unit: unit length is the mean distance, along the
+direction, between codes with and without the attribute (for `balanced`: with
+everything else held equal).
 
   mean      v = m1 - m0, the difference of the mean codes with and without
   balanced  the same with everything else held equal: for attributes, the
             coefficient of the attribute in a least-squares fit of the codes on
-            all attributes at once; for classes, the mean of the class less the
-            mean of the other classes' means, however frequent each is
+            all attributes; for classes, the mean of the class less the
+            unweighted mean of the other classes' means
   probe     w (w . (m1 - m0)) / (w . w), w the weights of a logistic regression
-            that tells the attribute from the code
+            that predicts the attribute from the code
 
 References:
   mean: Larsen et al., arXiv 1512.09300, section 4.1; White, arXiv 1609.04468,
-  section 3.2, also on attributes that go together; probe: Shen et al., arXiv
+  section 3.2, also on correlated attributes; probe: Shen et al., arXiv
   1907.10786, section 3.
 """
 
@@ -36,21 +36,20 @@ KINDS = ("mean", "balanced", "probe")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Directions:
-  """A direction for each attribute and kind, and what they were made from.
+  """A direction for each attribute and kind.
 
   Attributes:
-    names: of the attributes, or of the classes.
-    vectors: float32 [kinds a d] in the order of `KINDS`; not a number for an
-      attribute that all images have, or none.
-    pixels: float32 [a h w c], mean image with each attribute less mean image
-      without it, pixels in [0, 255].
-    positives: images with each attribute.
-    total: images.
-    correlation: of the attributes among each other, [a a]; 0 where one does
-      not vary.
-    accuracy: of each probe on the images it was fitted to, balanced: 0.5 is
-      chance.
-    split: of the data set that the codes are from.
+    names: of the attributes or classes.
+    vectors: in the order of `KINDS`; NaN for an attribute that all images have,
+      or none.
+    pixels: mean image with each attribute less mean image without it, pixels in
+      [0, 255].
+    positives: number of images with each attribute.
+    total: number of images.
+    correlation: between attributes; 0 for an attribute that does not vary.
+    accuracy: balanced accuracy of each probe on the images that it was fitted
+      to; 0.5 is chance.
+    split: split of the data set that the codes are from.
     step: of the checkpoint that encoded them.
   """
 
@@ -79,7 +78,7 @@ class Directions:
     return self.vectors[KINDS.index(kind), self.position(name)]
 
   def pixel_difference(self, name: str) -> Float[np.ndarray, "h w c"]:
-    """Returns mean image with an attribute less mean image without it.
+    """Returns the mean image with an attribute less the one without it.
 
     Raises:
       ConfigError: as `vector`.
@@ -88,7 +87,7 @@ class Directions:
     return self.pixels[self.position(name)]
 
   def check(self, name: str) -> None:
-    """Stops with one sentence where no way leads to an attribute.
+    """Checks that an attribute has a direction.
 
     Raises:
       ConfigError: there is no such attribute, or it does not vary.
@@ -101,10 +100,10 @@ class Directions:
       )
 
   def position(self, name: str) -> int:
-    """Returns which of `names` an attribute is.
+    """Returns the position of an attribute in `names`.
 
     Raises:
-      ConfigError: it is none of them.
+      ConfigError: there is no such attribute.
     """
     if name not in self.names:
       raise ConfigError(unknown(name, self.names))
@@ -112,7 +111,7 @@ class Directions:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-  """Returns a sentence that says that there is no such attribute."""
+  """Returns the message for an unknown attribute."""
   near = difflib.get_close_matches(name, known, n=3)
   if near:
     return f"There is no attribute {name!r}; did you mean {' or '.join(near)}?"
@@ -132,12 +131,12 @@ def estimate(
 
   Args:
     codes: posterior means.
-    labels: attributes [n a], 0 or 1; or class ids [n], each class then being
-      an attribute.
-    names: of the attributes, or of the classes.
-    images: the images themselves, in any parts.
-    split: where the codes are from, for the record.
-    step: of the checkpoint that made them, for the record.
+    labels: attributes [n a], 0 or 1; or class ids [n], where each class is an
+      attribute.
+    names: of the attributes or classes.
+    images: the images of the codes, in chunks of any size.
+    split: stored in the result.
+    step: stored in the result.
   """
   codes = codes.astype(np.float64)
   present = present_in(labels, len(names))
@@ -164,7 +163,7 @@ def estimate(
 def present_in(
   labels: Integer[np.ndarray, "n ..."], count: int
 ) -> Bool[np.ndarray, "n a"]:
-  """Returns which image has which attribute, or is of which class.
+  """Returns whether each image has each attribute, or is of each class.
 
   Args:
     labels: attributes [n a], 0 or 1, or class ids [n].
@@ -178,8 +177,13 @@ def present_in(
 def _differences(
   inside: np.ndarray, total: np.ndarray, present: np.ndarray
 ) -> np.ndarray:
-  """Mean with each attribute less mean without it, [a d]; from the sum over
-  the images with it, [a d], and the sum over all images, [d]."""
+  """Returns the mean with each attribute less the mean without it, [a d].
+
+  Args:
+    inside: sum over the images with each attribute, [a d].
+    total: sum over all images, [d].
+    present: whether each image has each attribute, [n a].
+  """
   count = present.sum(axis=0)[:, None]
   with np.errstate(divide="ignore", invalid="ignore"):
     return inside / count - (total - inside) / (len(present) - count)
@@ -188,22 +192,24 @@ def _differences(
 def _pixel_differences(
   images: Iterable[np.ndarray], present: np.ndarray
 ) -> np.ndarray:
-  """Mean image with each attribute less mean image without it, [a h w c]."""
+  """Returns the mean image with each attribute less the one without it, as
+  [a h w c]."""
   inside, total, begin, shape = 0.0, 0.0, 0, ()
-  for part in images:
-    chosen = present[begin : begin + len(part)].T.astype(np.float32)
-    flat = part.reshape(len(part), -1).astype(np.float32)
-    # Whole numbers: exact in float32 up to 65,793 images a part.
+  for chunk in images:
+    chosen = present[begin : begin + len(chunk)].T.astype(np.float32)
+    flat = chunk.reshape(len(chunk), -1).astype(np.float32)
+    # Integers: exact in float32 for up to 65,793 images in a chunk.
     inside = inside + (chosen @ flat).astype(np.float64)
     total = total + flat.sum(axis=0, dtype=np.float64)
-    begin, shape = begin + len(part), part.shape[1:]
+    begin, shape = begin + len(chunk), chunk.shape[1:]
   return _differences(inside, total, present).reshape(-1, *shape)
 
 
 def _differences_of_classes(
   codes: np.ndarray, present: np.ndarray
 ) -> np.ndarray:
-  """Mean code of each class less the mean of those of the others, [a d]."""
+  """Returns the mean code of each class less the mean of the other classes'
+  mean codes, [a d]."""
   with_it = present.T.astype(np.float64)
   count = with_it.sum(axis=1, keepdims=True)
   there = count[:, 0] > 0
@@ -213,19 +219,20 @@ def _differences_of_classes(
 
 
 def _coefficients(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
-  """Least-squares coefficients of the attributes in a fit of codes, [a d].
+  """Returns least-squares coefficients of attributes in a fit of codes, [a d].
 
-  Of attributes that determine each other the shortest solution is taken.
+  For attributes that determine each other it is the shortest solution.
   """
-  centred = present - present.mean(axis=0)
-  solution = np.linalg.lstsq(centred, codes - codes.mean(axis=0), rcond=1e-8)
+  centered = present - present.mean(axis=0)
+  solution = np.linalg.lstsq(centered, codes - codes.mean(axis=0), rcond=1e-8)
   return solution[0]
 
 
 def _probes(
   codes: np.ndarray, present: np.ndarray, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Directions of logistic regressions, [a d], and their accuracies, [a]."""
+  """Returns the directions of logistic regressions, [a d], and their balanced
+  accuracies, [a]."""
   scaler = preprocessing.StandardScaler().fit(codes)
   scaled = scaler.transform(codes)
 
@@ -236,10 +243,10 @@ def _probes(
     line = linear_model.LogisticRegression(
       class_weight="balanced", max_iter=1000
     ).fit(scaled, hit)
-    # Weights of the codes themselves; a code that never varies keeps scale 1.
+    # Weights of the unscaled codes; constant dimensions have scale 1.
     weights = line.coef_[0] / scaler.scale_
-    told = line.predict(scaled) == hit
-    accuracy = (told[hit].mean() + told[~hit].mean()) / 2
+    correct = line.predict(scaled) == hit
+    accuracy = (correct[hit].mean() + correct[~hit].mean()) / 2
     length = weights @ weights
     return weights * (weights @ mean[a]) / max(length, 1e-300), accuracy
 
@@ -251,25 +258,25 @@ def _probes(
 
 
 def _correlation(present: np.ndarray) -> np.ndarray:
-  centred = present - present.mean(axis=0)
-  spread = np.sqrt((centred**2).sum(axis=0))
+  centered = present - present.mean(axis=0)
+  spread = np.sqrt((centered**2).sum(axis=0))
   scale = np.where(spread > 0, spread, 1)
-  return (centred / scale).T @ (centred / scale)
+  return (centered / scale).T @ (centered / scale)
 
 
-def save(found: Directions, path: storage.Path) -> None:
-  """Writes directions to an `.npz` file, whole or not at all."""
+def save(directions: Directions, path: storage.Path) -> None:
+  """Writes directions to an `.npz` file, atomically."""
   storage.write_arrays(
     path,
     **{
-      field.name: np.asarray(getattr(found, field.name))
+      field.name: np.asarray(getattr(directions, field.name))
       for field in dataclasses.fields(Directions)
     },
   )
 
 
 def load(path: storage.Path) -> Directions:
-  """Reads what `save` wrote; needs no pickle."""
+  """Reads a file of `save`, without pickle."""
   values = storage.read_arrays(path)
   return Directions(
     **{

@@ -12,12 +12,12 @@ def linear(
   b: Float[np.ndarray, " d"],
   t: Float[np.ndarray, " k"],
 ) -> Float32[np.ndarray, "k d"]:
-  """Returns (1 - t) a + t b: codes on the line from a to b.
+  """Returns codes on the line from a to b: (1 - t) a + t b.
 
   Args:
-    a: where t is 0, exactly.
-    b: where t is 1, exactly.
-    t: how far along each code is.
+    a: code at t = 0, returned exactly.
+    b: code at t = 1, returned exactly.
+    t: position of each code on the path, from 0 to 1.
   """
   return _weighted(a, b, 1 - t, t)
 
@@ -27,18 +27,17 @@ def spherical(
   b: Float[np.ndarray, " d"],
   t: Float[np.ndarray, " k"],
 ) -> Float32[np.ndarray, "k d"]:
-  """Returns codes on an arc from a to b, which passes the origin by.
+  """Returns codes on the arc from a to b around the origin (slerp).
 
   sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
-  The weights are those of unit vectors, put on the codes as they are: codes of
-  one length keep it, of two lengths change from one to the other. Where w is
-  0 or pi, or a code is 0, there is no arc, or no single one, and the codes are
-  those of `linear`.
+  Codes of equal length keep it; otherwise the length changes from one to the
+  other. Where w is 0 or pi, or a code is 0, the arc does not exist or is not
+  unique, and the codes are those of `linear`.
 
   Args:
-    a: where t is 0, exactly.
-    b: where t is 1, exactly.
-    t: how far along each code is.
+    a: code at t = 0, returned exactly.
+    b: code at t = 1, returned exactly.
+    t: position of each code on the path, from 0 to 1.
 
   References:
     Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;
@@ -48,7 +47,7 @@ def spherical(
   if min(lengths) == 0:
     return linear(a, b, t)
   one, other = a / lengths[0], b / lengths[1]
-  # Exact for small angles too, of which a cosine says nothing.
+  # Exact for small angles too, where an arccosine loses all digits.
   angle = 2 * np.arctan2(
     np.linalg.norm(one - other), np.linalg.norm(one + other)
   )

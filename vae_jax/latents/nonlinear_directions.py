@@ -1,19 +1,17 @@
-"""Curved ways through latent space along which an attribute comes or goes.
+"""Nonlinear latent paths that add or remove an attribute.
 
-A direction is the same everywhere, but a smile on a turned face may lie
-elsewhere than on a straight one. A probe f_a that is no line, the log-odds of
-attribute a given a code by small networks, points the way at each code:
+A path is the gradient flow on the log-odds f_a(z) of attribute a, as an MLP
+probe predicts it from the code:
 
   dz / ds = sum_a w_a gap_a grad f_a(z) / |grad f_a(z)|^2,    z(0) = the code,
 
 where w_a are the weights of the attributes and gap_a is the mean of f_a over
-the codes with the attribute less that over those without. So a step of 1 along
-one attribute raises its log-odds as far as images with it and without it lie
-apart on average: the unit of the directions, too.
+codes with the attribute less the mean over codes without it. So a strength of 1
+along one attribute raises its log-odds by the mean distance between images with
+and without it, which is also the unit of linear directions.
 
-The networks are trained on codes with the posterior's noise, so that they do
-not rest on differences too small to be seen in a picture, and their mean is
-taken.
+f_a is the mean of several networks, trained on codes with the posterior's noise
+so that they do not depend on differences that are invisible in an image.
 """
 
 import dataclasses
@@ -40,14 +38,15 @@ _EPOCHS = 15
 _FEWEST_STEPS = 50
 _LEARNING_RATE = 2e-3
 _WEIGHT_DECAY = 0.1
-_FURTHEST = 100.0
-_STEPS = 20  # Of Euler's, for each unit of strength.
-# Gradients shorter than this share of the usual ones lead too far.
+_MAX_STRENGTH = 100.0
+_STEPS = 20  # Euler steps for each unit of strength.
+# Gradients shorter than this share of the usual length are not divided by,
+# because the path would jump.
 _SHORT = 0.1
 
 
 class Probe(nn.Module):
-  """Log-odds of attributes, given standardised codes.
+  """Predicts the log-odds of attributes from standardized codes.
 
   Attributes:
     outputs: number of attributes.
@@ -69,12 +68,12 @@ class NonlinearDirections:
   """Fitted probes.
 
   Attributes:
-    names: of the attributes, or of the classes.
-    params: of the networks, stacked.
-    scale: mean and standard deviation of the codes, [2 d].
-    gap: mean log-odds with each attribute less that without it, [a].
-    floor: least squared length of a gradient that is divided by, [a].
-    step: of the checkpoint that made the codes.
+    names: of the attributes or classes.
+    params: parameters of the networks, stacked.
+    scale: mean and standard deviation of the codes.
+    gap: mean log-odds with each attribute less that without it.
+    floor: smallest squared length of a gradient that is divided by.
+    step: of the checkpoint that encoded the codes.
   """
 
   names: tuple[str, ...]
@@ -90,34 +89,34 @@ class NonlinearDirections:
     weights: Mapping[str, float | int],
     strengths: Float[np.ndarray, " s"],
   ) -> Float32[np.ndarray, "n s d"]:
-    """Returns where each code is led to, for each strength.
+    """Returns the codes at each strength along the path of each code.
 
     Args:
-      codes: where the ways begin; at strength 0 they are returned as they are.
-      weights: of the attributes; others do not matter.
-      strengths: how far, of either sign.
+      codes: starts of the paths, returned unchanged at strength 0.
+      weights: of the attributes; other attributes may change freely.
+      strengths: lengths of the paths, of either sign.
 
     Raises:
-      ConfigError: a strength times a weight is beyond 100, or no number.
+      ConfigError: a strength times a weight is above 100, or not a number.
     """
     chosen = np.array([self.names.index(name) for name in weights], np.int32)
     speed = np.array(list(weights.values()), np.float32) * self.gap[chosen]
     reach = float(np.abs(list(weights.values())).max(initial=0))
     furthest = float(np.abs(strengths).max(initial=0))
     furthest *= reach
-    # Each unit takes its time.
-    if not furthest <= _FURTHEST:
+    # The time is proportional to the strength.
+    if not furthest <= _MAX_STRENGTH:
       raise ConfigError(
         f"The strength {furthest:g} leads too far along a curve; it must be at "
-        f"most {_FURTHEST:g}."
+        f"most {_MAX_STRENGTH:g}."
       )
-    # Of each way its own, so that none depends on how far others lead.
+    # A number for each path, so that none depends on the others' strengths.
     steps = np.ceil(_STEPS * reach * np.abs(strengths) - 1e-6).astype(np.int32)
     n, s = len(codes), len(strengths)
     begin = np.repeat(codes, s, axis=0)
-    far = np.tile(strengths / np.maximum(steps, 1), n).astype(np.float32)
+    length = np.tile(strengths / np.maximum(steps, 1), n).astype(np.float32)
     ends = _walk(
-      self.params, self.scale, chosen, speed, self.floor[chosen], begin, far,
+      self.params, self.scale, chosen, speed, self.floor[chosen], begin, length,
       np.tile(steps, n),
     )  # fmt: skip
     return np.asarray(ends).reshape(n, s, -1)
@@ -128,7 +127,7 @@ def _log_odds(
   scale: Float[Array, "2 d"],
   code: Float[Array, " d"],
 ) -> Float[Array, " a"]:
-  """Mean over the networks."""
+  """Returns the mean log-odds over the networks."""
   outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]
   standard = (code - scale[0]) / scale[1]
   run = lambda p: Probe(outputs).apply(p, standard)  # noqa: E731
@@ -138,14 +137,26 @@ def _log_odds(
 @jax.jit
 def _walk(
   params: Any,
-  scale: Any,
-  chosen: Any,
-  speed: Any,
-  floor: Any,
-  begin: Any,
-  far: Any,
-  steps: Any,
-) -> jax.Array:
+  scale: Float[Array, "2 d"],
+  chosen: Integer[Array, " w"],
+  speed: Float[Array, " w"],
+  floor: Float[Array, " w"],
+  begin: Float[Array, "n d"],
+  length: Float[Array, " n"],
+  steps: Integer[Array, " n"],
+) -> Float[Array, "n d"]:
+  """Integrates the flow by `steps` Euler steps of `length` each.
+
+  Args:
+    params: of the probes.
+    scale: mean and standard deviation of the codes.
+    chosen: positions of the weighted attributes.
+    speed: weight times gap of each of them.
+    floor: see `NonlinearDirections`, of each of them.
+    begin: starts of the paths.
+    length: of a step of each path, in units of strength.
+    steps: of each path.
+  """
   scale = jnp.asarray(scale)
 
   def odds(code: jax.Array) -> jax.Array:
@@ -157,7 +168,7 @@ def _walk(
     return (speed / lengths) @ gradients
 
   def move(i: Any, codes: jax.Array) -> jax.Array:
-    moved = codes + far[:, None] * jax.vmap(velocity)(codes)
+    moved = codes + length[:, None] * jax.vmap(velocity)(codes)
     return jnp.where((i < steps)[:, None], moved, codes)
 
   return jax.lax.fori_loop(0, jnp.max(steps), move, jnp.asarray(begin))
@@ -175,13 +186,13 @@ def fit(
 
   Args:
     codes: posterior means.
-    noise: standard deviation of the posterior about them, by dimension.
-    present: which attributes each has, 0 or 1.
+    noise: standard deviation of the posterior, by dimension.
+    present: whether each code has each attribute, 0 or 1.
     names: of the attributes.
-    step: of the checkpoint that made the codes, for the record.
+    step: stored in the result.
   """
   spread = codes.std(axis=0)
-  # A dimension that never varies tells nothing.
+  # Constant dimensions are not scaled.
   spread = np.where(spread > 1e-6, spread, 1).astype(np.float32)
   scale = np.stack([codes.mean(axis=0), spread]).astype(np.float32)
   params = _train(
@@ -189,7 +200,7 @@ def fit(
     jnp.asarray(noise / scale[1]),
     jnp.asarray(present, jnp.float32),
   )
-  odds, lengths = _read(params, jnp.asarray(scale), jnp.asarray(codes))
+  odds, lengths = _evaluate(params, jnp.asarray(scale), jnp.asarray(codes))
   count = present.sum(axis=0)
   with np.errstate(divide="ignore", invalid="ignore"):
     inside = (present * odds).sum(axis=0) / count
@@ -240,36 +251,37 @@ def _train(
   return train(jax.random.split(jax.random.key(0), _NETWORKS))
 
 
-def _read(
+def _evaluate(
   params: Any, scale: Float[Array, "2 d"], codes: Float[Array, "n d"]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Log-odds of all codes, [n a]; mean squared lengths of gradients, [a]."""
+  """Returns the log-odds of all codes, [n a], and the mean squared lengths of
+  their gradients, [a]."""
   odds = functools.partial(_log_odds, params, scale)
-  told = jax.jit(lambda c: jax.lax.map(odds, c, batch_size=_BATCH))(codes)
-  # A few hundred codes tell how long gradients are.
+  values = jax.jit(lambda c: jax.lax.map(odds, c, batch_size=_BATCH))(codes)
+  # A few hundred codes estimate the mean length of a gradient.
   few = codes[:: max(1, len(codes) // 500)]
   gradients = jax.jit(
     lambda c: jax.lax.map(jax.jacrev(odds), c, batch_size=_BATCH)
   )(few)
-  return np.asarray(told), np.asarray((gradients**2).sum(-1).mean(0))
+  return np.asarray(values), np.asarray((gradients**2).sum(-1).mean(0))
 
 
-def save(found: NonlinearDirections, path: storage.Path) -> None:
-  """Writes curves to an `.npz` file, whole or not at all."""
-  flat = traverse_util.flatten_dict(found.params, sep="/")
+def save(directions: NonlinearDirections, path: storage.Path) -> None:
+  """Writes fitted probes to an `.npz` file, atomically."""
+  flat = traverse_util.flatten_dict(directions.params, sep="/")
   storage.write_arrays(
     path,
-    names=np.array(found.names),
-    scale=found.scale,
-    gap=found.gap,
-    floor=found.floor,
-    step=np.array(found.step),
+    names=np.array(directions.names),
+    scale=directions.scale,
+    gap=directions.gap,
+    floor=directions.floor,
+    step=np.array(directions.step),
     **flat,
   )
 
 
 def load(path: storage.Path) -> NonlinearDirections:
-  """Reads what `save` wrote; needs no pickle."""
+  """Reads a file of `save`, without pickle."""
   values = storage.read_arrays(path)
   flat = {k: v for k, v in values.items() if k.startswith("params/")}
   return NonlinearDirections(

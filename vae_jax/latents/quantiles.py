@@ -1,4 +1,4 @@
-"""Values that a picture of the latent space is drawn at: quantiles and grids."""
+"""Quantiles and grids at which pictures of the latent space are drawn."""
 
 import jax
 import numpy as np
@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 def grid(
   z1: Float[np.ndarray, " n"], z2: Float[np.ndarray, " m"]
 ) -> Float32[np.ndarray, "k 2"]:
-  """Returns all pairs of two ascending lists, highest z2 first: row by row as
-  in a picture, k = n m."""
+  """Returns all pairs of two ascending lists, k = n m, row by row as in a
+  picture: highest z2 first."""
   first, second = np.meshgrid(z1, z2[::-1])
   return np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
 
@@ -18,8 +18,8 @@ def grid(
 def prior_quantiles(count: int) -> np.ndarray:
   """Returns `count` quantiles of N(0, 1), ascending.
 
-  Quantiles (i + 1/2) / count, so that every cell of a grid of them stands for
-  the same prior probability.
+  Quantiles (i + 1/2) / count, so that every cell of their grid has the same
+  prior probability.
 
   References:
     Kingma and Welling, arXiv 1312.6114, appendix A.
@@ -31,8 +31,10 @@ def prior_quantiles(count: int) -> np.ndarray:
 def aggregate_quantiles(
   codes: Float[np.ndarray, "n d"], count: int
 ) -> Float[np.ndarray, "d count"]:
-  """Returns `count` quantiles of each dimension of some codes, ascending: the
-  same as `prior_quantiles`, where codes follow no known prior."""
+  """Returns `count` quantiles of each dimension of codes, ascending.
+
+  They replace `prior_quantiles` where codes follow no known prior.
+  """
   probability = (np.arange(count) + 0.5) / count
   return np.quantile(codes.astype(np.float64), probability, axis=0).T
 

@@ -1,7 +1,7 @@
-"""A trained model, open for use: images to codes and back, a chunk at a time.
+"""A trained model opened for use: images to codes and back.
 
-Whatever is asked for is computed in chunks of one size, so that each function
-is compiled once and a code decodes to the same bits wherever it stands.
+Everything is computed in chunks of one size, so that each function is compiled
+once and a code decodes to the same bits at every position of an array.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from vae_jax.runtime import devices, storage
 from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
+from vae_jax.training.state import TrainState
 
 CHUNK = 64  # Images encoded or decoded at a time.
 _FETCHED = 500  # Images read from a source at a time.
@@ -32,9 +33,9 @@ class TrainedModel:
   Attributes:
     experiment: of the run.
     workdir: folder of the run.
-    step: of the checkpoint.
-    variables: its parameters and state.
-    chunk: images encoded or decoded at a time; one shape is compiled.
+    step: optimizer steps of the checkpoint.
+    variables: parameters and model state of the checkpoint.
+    chunk: images encoded or decoded at a time.
   """
 
   experiment: Experiment
@@ -66,8 +67,8 @@ class TrainedModel:
   def as_input(
     self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns images as the model is given them in evaluation: binarised, with
-    the keys of their positions in the split, if it was trained so."""
+    """Returns images as the model's input in evaluation: binarized, with the
+    keys of their positions in the split, if the model was trained so."""
     return np.asarray(
       apply.as_model_input(
         image,
@@ -82,15 +83,15 @@ class TrainedModel:
     image: UInt8[np.ndarray, "n h w c"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> Float32[np.ndarray, "n d"]:
-    """Returns the posterior means of images, `as_input` gives them.
+    """Returns the posterior means of images.
 
     Args:
-      image: pixels.
-      label: of each image; read by a conditional model alone.
+      image: pixels, as `as_input` returns them.
+      label: of each image; read by conditional models only.
     """
 
-    def run(image: np.ndarray, given: dict[str, Any]) -> Any:
-      (code,) = apply.encode(self.vae, {**self.variables, **given}, image)
+    def run(image: np.ndarray, side_inputs: dict[str, Any]) -> Any:
+      (code,) = apply.encode(self.vae, {**self.variables, **side_inputs}, image)
       return code
 
     return self._in_chunks(run, image, label)
@@ -100,10 +101,15 @@ class TrainedModel:
     code: Float32[np.ndarray, "n d"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns the means of the likelihood of codes, as images."""
+    """Returns the means of the likelihood as images.
 
-    def run(code: np.ndarray, given: dict[str, Any]) -> Any:
-      return apply.decode(self.vae, {**self.variables, **given}, (code,))
+    Args:
+      code: codes.
+      label: of each code; read by conditional models only.
+    """
+
+    def run(code: np.ndarray, side_inputs: dict[str, Any]) -> Any:
+      return apply.decode(self.vae, {**self.variables, **side_inputs}, (code,))
 
     return self._in_chunks(run, code, label)
 
@@ -112,13 +118,20 @@ class TrainedModel:
     index: Int32[np.ndarray, " n"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns decoded draws from the prior, with `config.sample`'s seed and
-    temperature; draw i is the same whatever others are drawn."""
+    """Returns decoded draws from the prior.
 
-    def run(index: np.ndarray, given: dict[str, Any]) -> Any:
+    Seed and temperature are those of `config.sample`. Draw i depends on the
+    seed and i alone.
+
+    Args:
+      index: numbers of the draws.
+      label: of each draw; read by conditional models only.
+    """
+
+    def run(index: np.ndarray, side_inputs: dict[str, Any]) -> Any:
       return apply.sample(
         self.vae,
-        {**self.variables, **given},
+        {**self.variables, **side_inputs},
         index,
         self.config.sample.seed,
         self.config.sample.temperature,
@@ -148,18 +161,20 @@ class TrainedModel:
     parts = []
     for begin in range(0, len(values), self.chunk):
       chosen = slice(begin, begin + self.chunk)
-      given = {}
+      side_inputs = {}
       if label is not None:
-        given = models.side_inputs(label=padded(label[chosen], self.chunk))
-      made = function(padded(values[chosen], self.chunk), given)
-      parts.append(np.asarray(made)[: len(values[chosen])])
+        side_inputs = models.side_inputs(
+          label=padded(label[chosen], self.chunk)
+        )
+      rows = function(padded(values[chosen], self.chunk), side_inputs)
+      parts.append(np.asarray(rows)[: len(values[chosen])])
     return np.concatenate(parts)
 
 
 def padded(
   values: Shaped[np.ndarray, "n ..."], count: int
 ) -> Shaped[np.ndarray, "count ..."]:
-  """Returns values, and the first of them again until there are `count`."""
+  """Returns values, padded to `count` with copies of the first."""
   return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
 
 
@@ -203,11 +218,29 @@ def open_run(
   opened = experiment.build(config, splits)
   best = config.eval.checkpoint == "best"
   state = restore.load_state(workdir, best=best, experiment=opened)
+  return of_state(opened, workdir, state, chunk=chunk)
+
+
+def of_state(
+  experiment: Experiment,
+  workdir: str | os.PathLike[str],
+  state: TrainState,
+  *,
+  chunk: int = CHUNK,
+) -> TrainedModel:
+  """Returns the model of a state, with averaged weights if it has them.
+
+  Args:
+    experiment: of the run.
+    workdir: folder or address of the run.
+    state: host copy.
+    chunk: see `TrainedModel`.
+  """
   return TrainedModel(
-    experiment=opened,
+    experiment=experiment,
     workdir=storage.path(workdir),
     step=int(state.step),
-    variables=state_lib.eval_variables(config, state),
+    variables=state_lib.eval_variables(experiment.config, state),
     chunk=chunk,
   )
 

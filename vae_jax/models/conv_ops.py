@@ -26,6 +26,8 @@ from jaxtyping import Array, Float
 # this size measured fastest.
 _CACHE_BYTES = 5_000_000
 
+Function = Callable[..., Array]
+
 
 class Window(NamedTuple):
   """Geometry of a convolution, one entry per image axis.
@@ -143,23 +145,24 @@ def _native(x: Array, kernel: Array, window: Window) -> Array:
   )
 
 
+def _transposed(
+  fun: Function, shape: tuple[int, ...], gradient: Array
+) -> Array:
+  argument = jax.ShapeDtypeStruct(shape, gradient.dtype)
+  return jax.linear_transpose(fun, argument)(gradient)[0]
+
+
 def _native_to_input(g: Array, kernel: Array, window: Window) -> Array:
   shape = (g.shape[0], *window.image, kernel.shape[2])
-  (dx,) = jax.linear_transpose(
-    lambda x: _native(x, kernel, window), jax.ShapeDtypeStruct(shape, g.dtype)
-  )(g)
-  return dx
+  return _transposed(lambda x: _native(x, kernel, window), shape, g)
 
 
 def _native_to_kernel(x: Array, g: Array, window: Window) -> Array:
   shape = (*window.kernel, x.shape[3], g.shape[3])
-  (dk,) = jax.linear_transpose(
-    lambda k: _native(x, k, window), jax.ShapeDtypeStruct(shape, g.dtype)
-  )(g)
-  return dk
+  return _transposed(lambda k: _native(x, k, window), shape, g)
 
 
-def _in_float32(fun: Callable[..., Array]) -> Callable[..., Array]:
+def _in_float32(fun: Function) -> Function:
   """Computes in float32, because CPUs have no faster type."""
 
   @functools.wraps(fun)
@@ -185,7 +188,7 @@ def _split(x: Array, pieces: int) -> Array:
   return x.reshape(pieces, x.shape[0] // pieces, *x.shape[1:])
 
 
-def _map(fun: Callable[[Array], Array], x: Array, pieces: int) -> Array:
+def _map(fun: Function, x: Array, pieces: int) -> Array:
   """Applies `fun` to one micro-batch after the other."""
   if pieces == 1:
     return fun(x)
@@ -236,19 +239,10 @@ def _product_to_kernel(x: Array, g: Array, window: Window) -> Array:
   return total.reshape(*window.kernel, x.shape[3], g.shape[3])
 
 
-def _choose(
-  cpu: Callable[..., Array],
-  default: Callable[..., Array],
-  a: Array,
-  b: Array,
-  window: Window,
-) -> Array:
-  return lax.platform_dependent(
-    a,
-    b,
-    cpu=functools.partial(cpu, window=window),
-    default=functools.partial(default, window=window),
-  )
+def _choose(cpu: Function, default: Function, *arguments: Any) -> Array:
+  *arrays, window = arguments
+  cpu, default = (functools.partial(f, window=window) for f in (cpu, default))
+  return lax.platform_dependent(*arrays, cpu=cpu, default=default)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -285,7 +279,7 @@ def _conv_to_kernel(
   return _choose(_product_to_kernel, _native_to_kernel, x, g, window)
 
 
-def _save(fun: Callable[..., Array]) -> Callable[..., Any]:
+def _save(fun: Function) -> Callable[..., Any]:
   return lambda a, b, window: (fun(a, b, window), (a, b))
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vae_jax.models import blocks, network
+from vae_jax.models import blocks, layers, network
 
 # PyTorch's padding=1 and padding=0 of a transposed convolution.
 _PADDING_1, _PADDING_0 = ((1, 1), (1, 1)), ((2, 2), (2, 2))
@@ -39,7 +39,8 @@ class Mlp(network.Decoder):
 
   @network.stage
   def _layer(self, z: Float[Array, "b d"], features: int) -> Array:
-    return blocks.activation(self.activation)(self.dense(z, features))
+    z = layers.dense(z, features, **self.settings)
+    return blocks.activation(self.activation)(z)
 
 
 class Conv(network.Decoder):
@@ -114,7 +115,8 @@ class Resnet(network.Decoder):
       for _ in range(self.depth):
         x = self.residual_block(x, features, self.norm)
     x = blocks.GroupNormSwish(self.norm, self.dtype)(x)
-    return self.conv(x, self.out_channels).astype(jnp.float32)
+    x = layers.conv(x, self.out_channels, **self.settings)
+    return x.astype(jnp.float32)
 
 
 class LectureMnist(network.Decoder):
@@ -198,10 +200,10 @@ class LectureCelebaUpsample(network.Decoder):
     x = self.to_map(z, 8, 8, 64)
     for features in (64, 64, 32):
       x = self._double(x, features)
-    x = self.conv(blocks.double(x), self.out_channels)
+    x = layers.conv(blocks.double(x), self.out_channels, **self.settings)
     return x.astype(jnp.float32)
 
   @network.stage
   def _double(self, x: Float[Array, "b h w c"], features: int) -> Array:
-    x = self.conv(blocks.double(x), features)
+    x = layers.conv(blocks.double(x), features, **self.settings)
     return self.norm_act(x, _leaky_relu, dropout=self.dropout)

@@ -10,7 +10,7 @@ import functools
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from vae_jax.models import blocks, network
+from vae_jax.models import blocks, layers, network
 
 # PyTorch's padding=1; "SAME" would shift the windows of stride 2.
 _PADDING_1 = ((1, 1), (1, 1))
@@ -38,7 +38,8 @@ class Mlp(network.Network):
 
   @network.stage
   def _layer(self, x: Float[Array, "b f"], features: int) -> Array:
-    return blocks.activation(self.activation)(self.dense(x, features))
+    x = layers.dense(x, features, **self.settings)
+    return blocks.activation(self.activation)(x)
 
 
 class Conv(network.Network):
@@ -72,7 +73,9 @@ class Conv(network.Network):
   def _halve(self, x: Float[Array, "b h w c"], features: int) -> Array:
     # Batch norm adds a bias of its own.
     bias = not self.batch_norm
-    x = self.conv(x, features, self.kernel_size, stride=2, use_bias=bias)
+    x = layers.conv(
+      x, features, self.kernel_size, stride=2, use_bias=bias, **self.settings
+    )
     activation = blocks.activation(self.activation)
     return self.norm_act(x, activation, self.batch_norm, self.dropout)
 
@@ -96,7 +99,7 @@ class Resnet(network.Network):
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b f"]:
     """Maps images in [0, 1] to features."""
-    x = self.conv(x, self.channels[0])
+    x = layers.conv(x, self.channels[0], **self.settings)
     for features in self.channels:
       for _ in range(self.depth):
         x = self.residual_block(x, features, self.norm)
@@ -114,14 +117,16 @@ class LectureMnist(network.Network):
     blocks.require_size("lecture_mnist", x.shape[1:3], (28, 28))
     for features, stride in ((32, 1), (64, 2), (64, 2)):
       x = self._layer(x, features, stride)
-    x = self.conv(x, 64, padding=_PADDING_1)
+    x = layers.conv(x, 64, padding=_PADDING_1, **self.settings)
     return x.reshape(x.shape[0], -1)
 
   @network.stage
   def _layer(
     self, x: Float[Array, "b h w c"], features: int, stride: int
   ) -> Array:
-    x = self.conv(x, features, stride=stride, padding=_PADDING_1)
+    x = layers.conv(
+      x, features, stride=stride, padding=_PADDING_1, **self.settings
+    )
     return nn.leaky_relu(x)
 
 
@@ -144,5 +149,7 @@ class LectureCeleba(network.Network):
 
   @network.stage
   def _halve(self, x: Float[Array, "b h w c"], features: int) -> Array:
-    x = self.conv(x, features, stride=2, padding=_PADDING_1, use_bias=False)
+    x = layers.conv(
+      x, features, stride=2, padding=_PADDING_1, use_bias=False, **self.settings
+    )
     return self.norm_act(x, _leaky_relu, dropout=self.dropout)

@@ -53,22 +53,10 @@ class Network(nn.Module):
   axis_name: str | None = None
   remat: bool = False
 
-  def _settings(self) -> dict[str, Any]:
+  @property
+  def settings(self) -> dict[str, Any]:
+    """Returns the arguments that all layers share."""
     return {"dtype": self.dtype, "initializer": self.initializer}
-
-  def dense(self, x: Float[Array, "b f"], features: int) -> Float[Array, "b o"]:
-    """Applies a new dense layer."""
-    return layers.dense(x, features, **self._settings())
-
-  def conv(
-    self,
-    x: Float[Array, "b h w c"],
-    features: int,
-    kernel_size: int = 3,
-    **options: Any,
-  ) -> Float[Array, "b m n o"]:
-    """Applies a new convolution, see `layers.conv` for its options."""
-    return layers.conv(x, features, kernel_size, **self._settings(), **options)
 
   def conv_transpose(
     self,
@@ -83,7 +71,7 @@ class Network(nn.Module):
       features,
       (kernel_size, kernel_size),
       (stride, stride),
-      **self._settings(),
+      **self.settings,
       **options,
     )
     return layer(x)
@@ -111,7 +99,7 @@ class Network(nn.Module):
     self, x: Float[Array, "b h w c"], features: int, norm: str
   ) -> Float[Array, "b h w o"]:
     """Applies a new `blocks.ResidualBlock`."""
-    block = blocks.ResidualBlock(features, norm, **self._settings())
+    block = blocks.ResidualBlock(features, norm, **self.settings)
     return block(x)
 
 
@@ -130,4 +118,5 @@ class Decoder(Network, kw_only=True):
     self, z: Float[Array, "b d"], h: int, w: int, c: int
   ) -> Float[Array, "b h w c"]:
     """Maps latents to an image of c channels by a dense layer."""
-    return self.dense(z, h * w * c).reshape(z.shape[0], h, w, c)
+    x = layers.dense(z, h * w * c, **self.settings)
+    return x.reshape(z.shape[0], h, w, c)

@@ -47,9 +47,9 @@ class Mode:
   shared: bool = False
   prefix: str = ""
 
-  def check(self, given: Iterable[str]) -> None:
-    """Raises a ConfigError if the mode does not read one of some flags."""
-    for flag in given:
+  def check(self, names: Iterable[str]) -> None:
+    """Raises a ConfigError if the mode does not read one of the flags."""
+    for flag in names:
       if flag not in self.flags:
         readers = [m.name for m in table().values() if flag in m.flags]
         raise ConfigError(
@@ -57,11 +57,12 @@ class Mode:
         )
 
   def run(
-    self, config: ConfigDict | None, workdir: str, given: dict[str, Any]
+    self, config: ConfigDict | None, workdir: str, values: dict[str, Any]
   ) -> str:
-    """Imports and runs the mode; returns the text to print."""
+    """Imports and runs the mode with values of its flags; returns the text to
+    print."""
     module = importlib.import_module(f"{__name__}.{self.name}")
-    return module.run(config, workdir, **given)
+    return module.run(config, workdir, **values)
 
 
 @functools.cache
@@ -71,8 +72,10 @@ def table() -> dict[str, Mode]:
   paths = {path.stem: path for path in folder.glob("*.py")}
   paths |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
   modes = (_read(name, path.read_text()) for name, path in paths.items())
-  found = {mode.name: mode for mode in modes if mode is not None}
-  return dict(sorted(found.items()))
+  return {
+    mode.name: mode
+    for mode in sorted(filter(None, modes), key=lambda mode: mode.name)
+  }
 
 
 def find(name: str) -> Mode:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import train
 from vae_jax.runtime import devices, distributed, storage
+from vae_jax.training import setup
 
 NEEDS = "config"
 SHARED = True
@@ -60,24 +61,22 @@ def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
   config.train.num_epochs = 0.0
   config.train.validate_every_steps = steps + 1
   config.checkpoint.every_steps = steps + 1
+  costs = setup.Costs()
   begin = time.monotonic()
-  # Of the processes of a job the first one alone writes.
+  # In a job the first process alone writes to its folder.
   with tempfile.TemporaryDirectory() as folder:
-    _, costs = train.fit(config, folder)
+    train.train(config, folder, costs=costs)
   total = time.monotonic() - begin
   rate = costs.images / costs.seconds
-  flops = costs.flops_per_image * rate
   return {
     "images_per_second": rate,
     "ms_per_step": 1e3 * config.train.batch_size / rate,
     "share_waiting_for_data": costs.waited / costs.seconds,
     "compile_seconds": costs.compile_seconds,
     "flops_per_image": costs.flops_per_image,
-    "flops_per_second": flops,
+    "flops_per_second": costs.flops_per_image * rate,
     "peak_memory_bytes": _peak_memory(),
-    "device_memory_bytes": costs.memory.total,
-    "device_memory": costs.memory.parts(),
-    "exchanged_bytes_per_step": costs.exchanged,
+    "device_memory_bytes": costs.memory_bytes,
     "images": costs.images,
     "total_seconds": total,
     "devices": devices.describe_devices(),

@@ -13,7 +13,7 @@ from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.modes import compare_table
 from vae_jax.runtime import storage
-from vae_jax.training import metrics
+from vae_jax.training import writer as writer_lib
 
 NEEDS = "nothing"
 PREFIX = "compare"
@@ -75,7 +75,7 @@ def compare(
       "--mode=compare needs folders of runs, as --workdirs=runs/a,runs/b."
     )
   configs = [_read_config(path) for path in paths]
-  histories = [metrics.read_rows(path) for path in paths]
+  histories = [writer_lib.read_rows(path) for path in paths]
   names = _names(paths)
   differing = _differing(configs)
   rows = []

@@ -106,7 +106,7 @@ def run(
 def pca(
   codes: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " 2"]]:
-  """Returns the first two principal components, and their shares of the variance.
+  """Returns two principal components and their shares of the variance.
 
   The largest weight of each component is positive. The second component of
   one-dimensional codes is 0.
@@ -165,7 +165,7 @@ def best_explained(
   explained = (fitted**2).sum(axis=0) / np.where(total > 0, total, np.inf)
   best = np.argsort(-explained, kind="stable")[:_PANELS]
   return [
-    _by_attribute(labels, names, a, f"{names[a]}, R² = {explained[a]:.2f}")
+    _by_attribute(labels, names, int(a), f"{names[a]}, R² = {explained[a]:.2f}")
     for a in best
   ]
 

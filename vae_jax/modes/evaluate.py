@@ -46,7 +46,7 @@ _CONTEXT = ("step", "checkpoint", "seed", "data_split", "batch_size")
 
 def run(config: ConfigDict, workdir: str) -> str:
   """Evaluates a run; returns the results as a table."""
-  with memory.refusals(config):
+  with memory.explain_oom(config):
     return evaluate_table.table(evaluate(config, workdir))
 
 

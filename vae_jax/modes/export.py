@@ -113,8 +113,8 @@ def programs(model: trained_model.TrainedModel) -> dict[str, bytes]:
 def _variables(
   model: trained_model.TrainedModel, *label: jax.Array
 ) -> dict[str, Any]:
-  # Without the barrier the compiler would fold computations of constant weights,
-  # and round them differently than computations of arguments.
+  # Without the barrier the compiler would fold computations of the constant
+  # weights, and round them differently than computations of arguments.
   variables = lax.optimization_barrier(model.variables)
   return {**variables, **(models.side_inputs(label=label[0]) if label else {})}
 

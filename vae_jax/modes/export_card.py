@@ -122,8 +122,8 @@ def _directions(model: trained_model.TrainedModel) -> dict[str, Any] | None:
   return {
     "use": "decode(encode(image) + strength * vector), strength as -3 to 3",
     "unit": (
-      "1 is the mean distance, along the vector, between codes with and without "
-      "the attribute"
+      "1 is the mean distance, along the vector, between codes with and "
+      "without the attribute"
     ),
     "split": linear.split,
     "step": linear.step,

@@ -124,8 +124,8 @@ def _positions(
     match = _RANGE.fullmatch(word.strip())
     if not match:
       raise ConfigError(
-        f"--images={part}: {word.strip()!r} is no position; they are given as "
-        "in data:test:0-7 or data:test:3,5,9-11."
+        f"--images={part}: {word.strip()!r} is no position; write "
+        "data:test:0-7 or data:test:3,5,9-11."
       )
     first = int(match[1])
     last = first if match[2] is None else int(match[2])

@@ -58,8 +58,8 @@ def check_unconditional(config: ConfigDict, mode: str) -> None:
   if condition != "none":
     raise ConfigError(
       f"--mode={mode} decodes codes alone; a model with config.model.condition="
-      f"{condition} is given a label with each, which only images have: "
-      "--mode=reconstruct, interpolate and traverse draw those."
+      f"{condition} needs a label with each, which only images have; use "
+      "--mode=reconstruct, interpolate or traverse."
     )
 
 

@@ -78,11 +78,11 @@ def compare_kinds(
   test = cache.open_source(splits.test, config.data)
   source = cache.open_source(splits.train, config.data)
   count = min(config.eval.num_samples, len(test), len(source))
-  if count < distances.FEWEST:
+  if count < distances.MIN_IMAGES:
     raise ConfigError(
       f"There are {count} images to compare samples with; the lesson needs at "
-      f"least {distances.FEWEST} (config.eval.num_samples and the splits of "
-      f"{config.data.name})."
+      f"least {distances.MIN_IMAGES} (config.eval.num_samples and the splits "
+      f"of {config.data.name})."
     )
   runs = {}
   for dim in latents:
@@ -183,7 +183,9 @@ def _flat(
   return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def _spread(source: Any, count: int) -> UInt8[np.ndarray, "n h w c"]:
+def _spread(
+  source: datasets.Source, count: int
+) -> UInt8[np.ndarray, "n h w c"]:
   """Returns at most `count` images at even distances in a split."""
   count = min(count, len(source))
   return source.fetch(np.arange(count) * len(source) // count)["image"]

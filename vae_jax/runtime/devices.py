@@ -156,7 +156,7 @@ def shard_global(tree: T) -> T:
 
 def replicate(tree: T) -> T:
   """Returns the tree on every device, with a leading axis of local devices."""
-  count = jax.local_device_count()
+  count = len(positions())
 
   def copy(leaf: Any) -> np.ndarray:
     leaf = np.asarray(leaf)

@@ -23,6 +23,8 @@ from vae_jax.runtime import distributed, watchdog
 
 # Seconds that a process waits after an error for the others to end, too.
 _LAST_SECONDS = 5.0
+# Seconds in which the watchdogs of all processes report a run that hangs.
+_REPORT_DELAY = 30.0
 # Seconds that it waits for JAX's report after a collective broke.
 _REPORT_SECONDS = 120.0
 # Statuses of a collective that broke. Others (RESOURCE_EXHAUSTED, ...) would
@@ -73,7 +75,10 @@ def start(
     logging.get_absl_handler().setFormatter(
       std_logging.Formatter(f"[{index}] %(message)s")
     )
-  watchdog.start(config.watch.stall_seconds, name=f"Process {index}")
+  # JAX ends the others soon after the end of the first.
+  watchdog.start(
+    config.watch.stall_seconds, f"Process {index}", delay=_REPORT_DELAY
+  )
   _check_devices()
   distributed.agree(
     "the start",
@@ -221,7 +226,7 @@ def leave(error: BaseException, code: int | None) -> None:
   elif code is None:
     logging.error("", exc_info=error)
   else:
-    logging.error("%s", error)
+    logging.error("%s", str(error) or type(error).__name__)
   sys.stdout.flush()
   sys.stderr.flush()
   # The shutdown waits for the other processes. Should they not come, JAX would

@@ -1,4 +1,4 @@
-"""Folders to and from object stores: whole, or not seen at all."""
+"""Atomic copies of folders to and from object stores."""
 
 import errno
 import os
@@ -15,15 +15,17 @@ from vae_jax.runtime import storage
 
 Listing = dict[str, dict[str, int | str]]
 
-_AT_ONCE = 4  # Files on their way.
-# What stores say of a file's content. Checksums first: Google's ETag changes
-# with what is noted beside the content too.
+_AT_ONCE = 4  # Files in transfer.
+# Fields of stores that change with a file's content. Checksums first, because
+# Google's ETag changes with the metadata, too.
 _TAGS = ("md5Hash", "crc32c", "generation", "ETag", "etag", "mtime")
 
 
 def listing(remote: storage.Path) -> Listing:
-  """Returns `size` in bytes and `tag` of each file under an address, by its
-  name below it; a file that is written anew gets another tag."""
+  """Returns the files under an address, by their names relative to it.
+
+  Each has a `size` in bytes and a `tag` that changes with its content.
+  """
   system = storage.file_system(remote)
   # Clients list names without the scheme.
   root = system._strip_protocol(os.fspath(remote)).rstrip("/") + "/"
@@ -43,7 +45,7 @@ def sizes(files: Listing) -> dict[str, int]:
 
 
 def local_sizes(folder: pathlib.Path) -> dict[str, int]:
-  """Returns the bytes of each file under a folder, by its name below it."""
+  """Returns the bytes of each file under a folder, by its relative name."""
   return {
     path.relative_to(folder).as_posix(): path.stat().st_size
     for path in sorted(folder.rglob("*"))
@@ -52,23 +54,22 @@ def local_sizes(folder: pathlib.Path) -> dict[str, int]:
 
 
 def download(remote: storage.Path, folder: pathlib.Path) -> None:
-  """Copies all under an address into a new folder, renamed when it is whole.
+  """Copies all files under an address into a folder, atomically.
 
-  A folder of that name is replaced. Only one process may do so at a time.
+  A folder of that name is replaced. One process at a time may call it.
 
   Raises:
-    Unreachable: the store fails, or a file did not arrive as long as it is
-      there.
+    Unreachable: the store failed, or a file has arrived with another size.
     OSError: the disk is too small, or cannot be written.
   """
   with storage.using(remote):
-    wanted = sizes(listing(remote))
+    expected = sizes(listing(remote))
   folder.parent.mkdir(parents=True, exist_ok=True)
   prefix = f"{folder.name}.tmp-"
-  for left_by_a_killed_process in folder.parent.glob(f"{prefix}*"):
-    shutil.rmtree(left_by_a_killed_process)
+  for left in folder.parent.glob(f"{prefix}*"):  # By a killed process.
+    shutil.rmtree(left)
   free = shutil.disk_usage(folder.parent).free
-  if free < sum(wanted.values()):
+  if free < sum(expected.values()):
     raise OSError(
       errno.ENOSPC, f"only {free / 1e9:.2f} GB are free in {folder.parent}"
     )
@@ -78,7 +79,7 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
     with (
       storage.using(remote),
       tqdm.tqdm(
-        total=sum(wanted.values()),
+        total=sum(expected.values()),
         desc=f"copying {remote}",
         unit="B",
         unit_scale=True,
@@ -91,12 +92,12 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
         source = os.fspath(remote / name)
         system.get_file(source, str(target), callback=_Bytes(bar))
 
-      _at_once(fetch, wanted)
+      _at_once(fetch, expected)
     arrived = local_sizes(scratch)
-    if arrived != wanted:
-      wrong = sorted(k for k, v in wanted.items() if arrived.get(k) != v)
-      raise storage.Unreachable(f"{remote / wrong[0]} did not arrive whole.")
-    # A damaged one; whoever still has it mapped keeps its pages.
+    if arrived != expected:
+      wrong = sorted(k for k, v in expected.items() if arrived.get(k) != v)
+      raise storage.Unreachable(f"{remote / wrong[0]} is incomplete here.")
+    # A damaged copy; processes that have it mapped keep its pages.
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
   finally:
@@ -104,13 +105,13 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
 
 
 def upload(folder: pathlib.Path, remote: storage.Path, *, last: str) -> None:
-  """Copies all under a folder to an address.
+  """Copies all files under a folder to an address.
 
   Args:
-    folder: local.
-    remote: where to.
-    last: name of the file that is put when all others are there; readers take
-      what lies there for whole by it alone.
+    folder: local folder.
+    remote: address.
+    last: name of the file that is written after all others, which marks the
+      copy as complete.
   """
   system = storage.file_system(remote)
 
@@ -122,12 +123,12 @@ def upload(folder: pathlib.Path, remote: storage.Path, *, last: str) -> None:
 
 
 def rename(folder: storage.Path, target: storage.Path) -> None:
-  """Gives a folder, here or at an address, another name."""
+  """Renames a folder, here or at an address."""
   if not storage.is_remote(folder):
     folder.rename(target)
     return
   system = storage.file_system(folder)
-  # File by file: a client that copies all looks for objects that are folders.
+  # File by file, because clients look for folders when they copy recursively.
   for name in listing(folder):
     system.cp_file(os.fspath(folder / name), os.fspath(target / name))
   folder.rmtree()
@@ -139,12 +140,12 @@ def _at_once(function: Callable[[str], None], names: Iterable[str]) -> None:
 
 
 class _Bytes(callbacks.Callback):
-  """Shows the bytes that have arrived."""
+  """Shows received bytes in a progress bar."""
 
   def __init__(self, bar: tqdm.tqdm):
     super().__init__()
     self._bar = bar
 
   def relative_update(self, inc: int = 1) -> None:
-    """Adds to what has arrived."""
+    """Adds received bytes."""
     self._bar.update(inc)

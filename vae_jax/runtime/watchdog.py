@@ -37,6 +37,7 @@ class Watchdog:
     seconds: float,
     name: str = "",
     *,
+    delay: float = 0.0,
     end: Callable[[int], None] = os._exit,
     last_word_seconds: float = 5.0,
   ):
@@ -45,11 +46,13 @@ class Watchdog:
     Args:
       seconds: without progress until the process ends; 0: never.
       name: of this process.
+      delay: seconds from the report to the end, in which the watchdogs of
+        other processes report, too.
       end: ends the process with an exit code.
       last_word_seconds: time limit of each of `last_words`.
     """
     self.last_words: list[Callable[[str], None]] = []
-    self._seconds, self._end = seconds, end
+    self._seconds, self._delay, self._end = seconds, delay, end
     self._last_word_seconds = last_word_seconds
     self._name = name or f"This process (pid {os.getpid()})"
     self._doing, self._armed, self._since = "", False, time.monotonic()
@@ -104,6 +107,7 @@ class Watchdog:
       thread = threading.Thread(target=function, args=(reason,), daemon=True)
       thread.start()
       thread.join(self._last_word_seconds)
+    time.sleep(self._delay)
     sys.stdout.flush()
     sys.stderr.flush()
     self._end(EXIT_LOST)
@@ -113,11 +117,11 @@ class Watchdog:
 _current = Watchdog(0.0)
 
 
-def start(seconds: float, name: str = "") -> None:
+def start(seconds: float, name: str = "", *, delay: float = 0.0) -> None:
   """Starts the watchdog of this process; see `Watchdog`."""
   global _current
   _current.stop()
-  _current = Watchdog(seconds, name)
+  _current = Watchdog(seconds, name, delay=delay)
 
 
 def stop() -> None:

@@ -45,6 +45,11 @@ class Experiment:
     """Height, width and channels of the images."""
     return tuple(self.config.data.image_shape)
 
+  @property
+  def steps_per_epoch(self) -> float:
+    """Optimizer steps per pass over the training split."""
+    return len(self.splits.train) / self.config.train.batch_size
+
   @functools.cached_property
   def splits(self) -> datasets.Splits:
     """The data set; opened on first use, so that sampling needs none."""

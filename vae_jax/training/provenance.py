@@ -1,9 +1,9 @@
-"""What a run was made with: `<workdir>/record.json`, an entry for each start.
+"""Provenance of a run: `<workdir>/record.json`, an entry for each start.
 
-With the config and the data it is what somebody needs to get the same numbers
-again: the code, the packages, the devices and the command. An entry is written
-when a run starts and completed when it ends; one that stays "unknown" is of a
-run that was killed, or is still at work.
+An entry holds the code, packages, devices and command that the config and the
+data need to give the same numbers again. It is written at the start and
+completed at the end; an outcome that stays "unknown" means that the process
+was killed, or is still at work.
 """
 
 import contextlib
@@ -25,105 +25,83 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax.runtime import (
-  devices,
-  distributed,
-  preemption,
-  storage,
-  watchdog,
-)
-from vae_jax.training import step_log
+from vae_jax.runtime import devices, distributed, preemption, storage, watchdog
+from vae_jax.training import progress
 
 _PACKAGES = (
-  "jax",
-  "jaxlib",
-  "flax",
-  "optax",
-  "orbax-checkpoint",
-  "numpy",
-  "tensorflow-datasets",
-  "array_record",
-  "ml_collections",
-  "vae_jax",
-)
+  "jax jaxlib flax optax orbax-checkpoint numpy tensorflow-datasets "
+  "array_record ml_collections vae_jax"
+).split()
 _FOLDER = pathlib.Path(__file__).parents[1]
 _GIT_SECONDS = 10.0
 _OUTCOMES = (
   (preemption.Interrupted, "interrupted"),
   (KeyboardInterrupt, "interrupted"),
-  (step_log.Diverged, "diverged"),
+  (progress.Diverged, "diverged"),
   (BaseException, "failed"),
 )
 
 
 class Record:
-  """The entry of one start.
+  """The entry of one start, which the first process writes.
 
   Attributes:
-    step: that the run has come to.
+    step: of the run, up to now.
   """
 
   def __init__(self, workdir: str, entry: dict[str, Any]):
-    """Appends the entry to those in the workdir; the first process writes."""
+    """Appends the entry to those in the workdir."""
     self.step: int | None = None
-    self._entry = entry
     self._path = storage.path(workdir) / "record.json"
-    self._before: list[Any] = []
+    self._entry, self._entries = entry, [entry]
     self._writes = devices.is_lead()
     if not self._writes:
       return
     try:
-      self._before = read(workdir)
+      self._entries = [*read(workdir), entry]
     except Exception as error:  # Clients of object stores have no common base.
-      # Without this start's entry the file has at least those before it.
+      # The earlier entries matter more than this one.
       logging.warning("%s cannot be read (%s).", self._path, error)
       self._writes = False
     self._write()
 
   def began(self, step: int) -> None:
-    """Notes the step that the run goes on from, 0 if it begins."""
-    self.step = self._entry["from_step"] = step
-    self._write()
+    """Notes the first step of this start."""
+    self.step = step
+    self._write(from_step=step)
 
   def ended(self, error: BaseException | None) -> None:
-    """Notes how the run ended: with an error, or as it should."""
+    """Notes the end of the run, and the error that ended it, if any."""
     outcome, sentence = "finished", ""
     if error is not None:
       outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
       sentence = str(error) or type(error).__name__
-    self._entry |= {
-      "outcome": outcome,
-      "sentence": sentence,
-      "to_step": self.step,
-      "ended": _now(),
-    }
-    self._write()
+    self._write(
+      outcome=outcome, sentence=sentence, to_step=self.step, ended=_now()
+    )
 
-  def _write(self) -> None:
+  def _write(self, **changes: Any) -> None:
+    self._entry |= changes
     if not self._writes:
       return
     try:
-      storage.write_json(self._path, [*self._before, self._entry])
+      storage.write_json(self._path, self._entries)
     except Exception as error:  # Clients of object stores have no common base.
-      # Of no weight beside the run itself, or beside the error that ends it.
+      # The run, or the error that ends it, matters more.
       logging.warning("%s cannot be written (%s).", self._path, error)
 
 
 @contextlib.contextmanager
 def keep(workdir: str, config: ConfigDict) -> Iterator[Record]:
-  """Keeps the record of a run, from its start to its end.
+  """Keeps the record of a run from its start to its end, in the block.
 
   Args:
     workdir: folder of the run.
     config: the resolved config.
   """
   record = Record(workdir, describe(config) if devices.is_lead() else {})
-
-  def lost(sentence: str) -> None:
-    record.ended(watchdog.Stalled(sentence))
-
   try:
-    with watchdog.last_words(lost):
+    with watchdog.last_words(lambda s: record.ended(watchdog.Stalled(s))):
       yield record
   except BaseException as error:
     record.ended(error)
@@ -134,7 +112,7 @@ def keep(workdir: str, config: ConfigDict) -> Iterator[Record]:
 def read(workdir: str) -> list[dict[str, Any]]:
   """Returns the entries of a workdir, oldest first.
 
-  A file that cannot be read is kept as `record.unreadable.json`.
+  A damaged file is kept as `record.unreadable.json`.
   """
   path = storage.path(workdir) / "record.json"
   try:
@@ -154,7 +132,7 @@ def read(workdir: str) -> list[dict[str, Any]]:
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:
-  """Returns what a run with this config is made with, as it starts."""
+  """Returns the entry of a start, without its end."""
   settings = config_lib.to_json(config).encode()
   return {
     "started": _now(),
@@ -164,14 +142,14 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     "from_step": None,
     "to_step": None,
     "seed": config.seed,
-    "config_digest": _digest(settings),
+    "config_digest": hashlib.sha256(settings).hexdigest()[:16],
     "command": sys.argv,
     "working_directory": {"path": os.getcwd(), **_checkout(os.getcwd())},
     "code": code_version(),
     "python": platform.python_version(),
     "packages": packages(),
     "devices": devices.describe_devices(),
-    "processes": [str(p) for p in distributed.processes()],
+    "processes": [str(process) for process in distributed.processes()],
     "devices_per_process": jax.local_device_count(),
     "backend": jax.default_backend(),
     "platform": platform.platform(),
@@ -183,12 +161,8 @@ def _now() -> str:
   return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _digest(content: bytes) -> str:
-  return hashlib.sha256(content).hexdigest()[:16]
-
-
 def packages() -> dict[str, str]:
-  """Returns the versions of the packages that decide a run's numbers."""
+  """Returns the versions of the packages on which a run's numbers depend."""
   versions = {}
   for name in _PACKAGES:
     # vae_jax itself may be a folder on the path.
@@ -199,7 +173,7 @@ def packages() -> dict[str, str]:
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-  """Returns what tells one state of this package's code from another.
+  """Returns the version of this package's code.
 
   Returns:
     `version` of the installed package, "" if it is not installed; `commit` of
@@ -208,8 +182,7 @@ def code_version() -> dict[str, Any]:
   """
   content = hashlib.sha256()
   for path in sorted(_FOLDER.rglob("*.py")):
-    code = path.read_bytes()
-    name = path.relative_to(_FOLDER).as_posix()
+    code, name = path.read_bytes(), path.relative_to(_FOLDER).as_posix()
     content.update(f"{name}\0{len(code)}\0".encode() + code)
   return {
     "version": packages().get("vae_jax", ""),
@@ -225,27 +198,24 @@ def _checkout(
 
   Args:
     folder: any in the checkout.
-    tracked: a file there that must be part of it: an installed package may
-      lie in the folder of another project.
+    tracked: a file that must be part of the checkout, because an installed
+      package may lie in the folder of another project.
   """
 
   def git(*words: str) -> str:
-    done = subprocess.run(
-      # A look must not wait for another git, nor keep it waiting.
+    return subprocess.run(
+      # Without locks, so that neither waits for another git.
       ["git", "--no-optional-locks", "-C", os.fspath(folder), *words],
       capture_output=True,
       text=True,
       check=True,
       timeout=_GIT_SECONDS,
-    )
-    return done.stdout.strip()
+    ).stdout.strip()
 
   try:
     if tracked:
       git("ls-files", "--error-unmatch", tracked)
-    return {
-      "commit": git("rev-parse", "HEAD"),
-      "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-    }
+    dirty = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
   except (OSError, subprocess.SubprocessError):
     return {"commit": "", "dirty": False}

@@ -1,126 +1,183 @@
-"""The state of a run in all processes, and on storage: one process reads and
-writes, and the others are given its bits over the devices.
+"""Reads runs: their config, state and weights, without pickle."""
 
-No process waits for another inside a save, so that none can break it, and
-storage is asked once however many processes there are.
-"""
-
-import contextlib
-import functools
+import errno
+import json
 import os
-from typing import Any
+import pathlib
+import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
-from vae_jax.runtime import devices, distributed, storage, watchdog
-from vae_jax.training import checkpoint, init_from_data, metrics
+from vae_jax.models import Params
+from vae_jax.runtime import devices, distributed, staging, storage, transfer
+from vae_jax.training import checkpoint, init_from_data
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
+# System errors that say nothing about the file that was read.
+_TRANSIENT = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
-class Safekeeping:
-  """Restores, saves and writes the rows of one run.
 
-  Attributes:
-    state: on all devices, at the start.
-    host_state: a copy of it here.
-    resumed: whether it is of a checkpoint.
-    writer: of rows; writes nothing in all processes but the first.
+def restore_or_init(
+  experiment: Experiment, workdir: str, source: datasets.Source
+) -> tuple[TrainState, bool]:
+  """Restores the newest readable checkpoint, or makes the initial state.
+
+  Process 0 does so, and the others receive its bits: storage is asked once
+  however many processes there are.
+
+  Args:
+    experiment: of the run.
+    workdir: folder of the run.
+    source: training images, for initial variables that depend on them.
+
+  Returns:
+    A host copy of the state, and whether it was restored.
   """
+  like = _abstract(experiment)
+  restored = None
+  if devices.is_lead():
+    restored = restore(workdir, like, repair=True)
+    state = restored or jax.tree.map(np.asarray, _initial(experiment, source))
+  else:
+    state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
+  resumed = distributed.from_lead("the checkpoint", restored is not None)
+  return distributed.broadcast(state), resumed
 
-  def __init__(
-    self,
-    experiment: Experiment,
-    workdir: str,
-    source: datasets.Source,
-    *,
-    stack: contextlib.ExitStack,
-  ):
-    """Restores the newest checkpoint that can be read, or begins anew.
 
-    Args:
-      experiment: of the run.
-      workdir: folder of the run.
-      source: training images, for what of the state is set from data.
-      stack: closes what is open, at the end of the run.
-    """
-    self._experiment, self._config = experiment, experiment.config
-    self._workdir, self._stack = workdir, stack
-    self._checkpoints: checkpoint.Checkpoints | None = None
-    self.writer: metrics.Writer = metrics.Silent()
-    initial = functools.partial(state_lib.init_state, experiment)
-    like = jax.eval_shape(initial)
-    found = None
-    if devices.is_lead():
-      found = self._open(like)
-      state = found
-      if state is None:
-        state = jax.tree.map(np.asarray, self._from_data(initial(), source))
-    else:
-      state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
-    self.resumed = distributed.from_lead("the checkpoint", found is not None)
-    self.host_state = distributed.broadcast(state)
-    self.state = devices.replicate(self.host_state)
+def _abstract(experiment: Experiment) -> TrainState:
+  return jax.eval_shape(lambda: state_lib.init_state(experiment))
 
-  def _open(self, like: TrainState) -> TrainState | None:
-    found, unreadable = checkpoint.restore(self._workdir, like)
-    for step in unreadable:
-      checkpoint.set_aside(self._workdir, step)
-    self._checkpoints = checkpoint.Checkpoints(
-      self._workdir,
-      keep_latest=self._config.checkpoint.keep_latest,
-      keep_best=self._config.checkpoint.keep_best,
+
+def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
+  state, config = state_lib.init_state(experiment), experiment.config
+  if not init_from_data.is_needed(config):
+    return state
+  variables = {"params": state.params, **state.model_state}
+  variables = init_from_data.apply(
+    config, experiment.vae_eval, variables, source
+  )
+  return state_lib.state_of(experiment, variables)
+
+
+def restore(
+  workdir: str | os.PathLike[str],
+  like: TrainState,
+  *,
+  best: bool = False,
+  repair: bool = False,
+) -> TrainState | None:
+  """Returns the newest (or best) readable state; None without checkpoints.
+
+  Orbax's manager is not used, because one broken file would stop it.
+
+  Args:
+    workdir: folder of the run.
+    like: a state of the same structure; only shapes and types are read.
+    best: whether to read the best by validation rather than the newest.
+    repair: whether to rename unreadable checkpoints, which the manager of a
+      run that goes on could not open.
+
+  Raises:
+    ConfigError: there are checkpoints, but none can be read.
+    storage.Unreachable: an object store fails.
+  """
+  folder = checkpoint.folder_of(workdir)
+  abstract = jax.tree.map(
+    lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
+  )
+  candidates, state = [], None
+  damages: dict[int, str] = {}
+  for step in steps(workdir):
+    try:
+      candidates.append((step, _score(folder / str(step))))
+    except (OSError, ValueError, KeyError) as error:
+      damages[step] = _damage(error)
+  if best:
+    scored = [c for c in candidates if c[1] is not None]
+    # Stable: the newer one of equal scores comes last.
+    candidates = sorted(scored, key=lambda c: -c[1]) or candidates
+  for step, _ in reversed(candidates):
+    # An error while it is copied is no damage of the checkpoint.
+    with staging.local(folder / str(step)) as copy:
+      try:
+        state = _read(copy, abstract)
+        break
+      except Exception as error:  # Orbax's errors have no common base.
+        damages[step] = _damage(error)
+  for step, damage in damages.items():
+    logging.warning(
+      "The checkpoint of step %d in %s cannot be read (%s).",
+      step,
+      folder,
+      damage,
     )
-    self._stack.callback(self._checkpoints.close)
-    return found
-
-  def _from_data(
-    self, state: TrainState, source: datasets.Source
-  ) -> TrainState:
-    if not init_from_data.is_needed(self._config):
-      return state
-    variables = {"params": state.params, **state.model_state}
-    variables = init_from_data.apply(
-      self._config, self._experiment.vae_eval, variables, source
+  if damages and state is None:
+    raise ConfigError(
+      f"None of the checkpoints in {folder} can be read (steps "
+      f"{', '.join(map(str, sorted(damages)))}); start over with another "
+      "--workdir."
     )
-    return state_lib.state_of(self._experiment, variables)
+  if damages:
+    logging.warning("Using the one of step %d instead.", int(state.step))
+  for step in sorted(damages) if repair else ():
+    _set_aside(folder / str(step))
+  return state
 
-  def open_writer(self, step: int) -> None:
-    """Opens the rows; those after `step` are of a run that is gone."""
-    if devices.is_lead():
-      self.writer = self._stack.enter_context(
-        metrics.Writer(self._workdir, step=step)
-      )
 
-  def validated(self, step: int) -> bool:
-    """Returns whether there is a validation row of this step."""
-    rows = metrics.read_rows(self._workdir) if devices.is_lead() else []
-    steps = [r["step"] for r in rows if r["split"] == "validation"]
-    return distributed.from_lead("validated", step in steps)
+def steps(workdir: str | os.PathLike[str]) -> list[int]:
+  """Returns the steps of the complete checkpoints on disk, oldest first."""
+  folder = checkpoint.folder_of(workdir)
+  with storage.using(folder):
+    return sorted(int(p.name) for p in staging.complete(folder))
 
-  def save(self, state: TrainState, score: float | None) -> None:
-    """Starts to write a host copy of the state; see `Checkpoints.save`."""
-    if self._checkpoints is None:
-      return
-    watchdog.progress(f"saving step {int(state.step)}")
-    # Rows first: none may be missing of steps that will not be repeated.
-    with watchdog.paused("saving"):
-      self.writer.flush()
-      self._checkpoints.save(state, self._config, score=score)
 
-  def wait(self) -> None:
-    """Returns, in all processes, when what was saved is on disk."""
-    if self._checkpoints is not None:
-      with watchdog.paused("saving"):
-        self._checkpoints.wait()
-    distributed.barrier("the checkpoint")
+def _score(folder: storage.Path) -> float | None:
+  """Returns the validation result of a checkpoint, None if it has none."""
+  path = folder / "metrics" / "metrics"
+  with storage.using(path):
+    text = path.read_text() if path.exists() else None
+  return None if text is None else json.loads(text)[checkpoint.SCORE]
+
+
+def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
+  """Returns the state of a local checkpoint, and compares its checksum."""
+  options = checkpoint.this_process()
+  with ocp.StandardCheckpointer(multiprocessing_options=options) as reader:
+    restored = reader.restore(folder / "state", abstract)
+  state = jax.tree.map(np.asarray, restored)
+  # Checkpoints of an earlier release have none.
+  if (folder / "checksum").exists():
+    stored = json.loads((folder / "checksum" / "metadata").read_text())
+    if checkpoint.checksum(state) != stored["crc32"]:
+      raise ValueError("its content is not what was saved")
+  return state
+
+
+def _damage(error: Exception) -> str:
+  """Re-raises transient errors; returns the reason for all others, which mean
+  a corrupt checkpoint."""
+  transient = isinstance(error, OSError) and error.errno in _TRANSIENT
+  if transient or isinstance(error, MemoryError):
+    raise error
+  return reason(error)
+
+
+def _set_aside(folder: storage.Path) -> None:
+  """Renames an unreadable checkpoint."""
+  aside = folder.with_name(f"unreadable-{folder.name}-{time.time_ns()}")
+  with storage.using(folder):
+    transfer.rename(folder, aside)
+  logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
 def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -150,15 +207,14 @@ def load_state(
 
   Args:
     workdir: folder of the run.
-    best: whether the best by validation is wanted rather than the newest.
+    best: whether to read the best by validation rather than the newest.
     experiment: of the run; None = built from its config.
 
   Raises:
     ConfigError: there is no run, or none of its checkpoints can be read.
   """
   experiment = experiment or experiment_lib.build(load_config(workdir))
-  like = jax.eval_shape(lambda: state_lib.init_state(experiment))
-  state, _ = checkpoint.restore(workdir, like, best=best)
+  state = restore(workdir, _abstract(experiment), best=best)
   if state is None:
     raise ConfigError(
       f"{workdir} has no readable checkpoint yet; train with --mode=train."
@@ -168,9 +224,9 @@ def load_state(
 
 def load_params(
   workdir: str | os.PathLike[str], *, best: bool = False
-) -> dict[str, Any]:
+) -> Params:
   """Returns the weights of a run's newest (or best) checkpoint for use:
-  averaged ones where the run averages them. Needs no pickle.
+  averaged ones where the run averages them.
 
   Returns:
     The `params` collection of `vae_jax.models.Vae`, numpy arrays.

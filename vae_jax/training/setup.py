@@ -1,9 +1,10 @@
-"""From a config to a run: what the data decides, compiling, and the report."""
+"""Prepares a run: data, model, workdir, the compiled step and the report."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -15,56 +16,79 @@ from ml_collections import ConfigDict
 
 from vae_jax import objectives
 from vae_jax.config import ConfigError
+from vae_jax.config import check as config_check
 from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import distributed
-from vae_jax.training import build, collectives, flops, init_from_data, memory
+from vae_jax.training import build, flops, init_from_data, memory, provenance
 from vae_jax.training import experiment as experiment_lib
-from vae_jax.training import step as train_step
+from vae_jax.training import step as step_lib
+from vae_jax.training import workdir as workdir_lib
 from vae_jax.training.experiment import Experiment
-from vae_jax.training.memory import Memory
+from vae_jax.training.loop import RUN_AHEAD, Loop
+from vae_jax.training.progress import Stopwatch
 from vae_jax.training.state import TrainState
-
-# Dispatches that may wait for the device. Without a bound the host runs ahead
-# until simulated devices starve one another and deadlock.
-RUN_AHEAD = 2
-# Images of one dispatch, at most; it changes no number.
-_DISPATCH_BYTES = 1 << 28
 
 
 @dataclasses.dataclass
 class Costs:
-  """What a run cost.
+  """Costs of a run.
 
   Attributes:
     compile_seconds: wall time to trace and compile the train step.
     flops_per_image: of one training step, forward and backward; see `flops`.
-    memory: of a device; see `memory`.
-    exchanged: bytes that a device exchanges in a step, by kind; see
-      `collectives`.
+    memory_bytes: that each device holds; see `memory`.
     images: training images after the first dispatch.
-    seconds: wall time they took, validation, pictures and saves left out.
-    waited: the part of it spent waiting for data.
+    seconds: wall time of these, without validation, pictures and saves.
+    waited: part of `seconds` spent waiting for data.
   """
 
   compile_seconds: float = 0.0
   flops_per_image: float = 0.0
-  memory: Memory | None = None
-  exchanged: dict[str, int] = dataclasses.field(default_factory=dict)
+  memory_bytes: int = 0
   images: int = 0
   seconds: float = 0.0
   waited: float = 0.0
 
+  def add(self, stopwatch: Stopwatch) -> None:
+    """Adds the time of the loop."""
+    self.images += stopwatch.images
+    self.seconds += stopwatch.seconds
+    self.waited += stopwatch.waited
+
+
+def prepare(config: ConfigDict) -> Experiment:
+  """Checks a config, opens its data set and builds its parts.
+
+  Raises:
+    ConfigError: a setting is wrong, or the parts do not fit.
+  """
+  config_check.validate(config)
+  parallel.check_batch(
+    "train.batch_size", config.train.batch_size, config.train.accumulate
+  )
+  splits = open_splits(config)
+  experiment = experiment_lib.build(resolve(config, splits), splits)
+  check(experiment)
+  return experiment
+
+
+def open_splits(config: ConfigDict) -> datasets.Splits:
+  """Opens the data set; process 0 first, which may have to prepare it."""
+  return distributed.lead_first(
+    lambda: datasets.open_splits(config.data), "opening the data set"
+  )
+
 
 def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
-  """Returns the config with all that the data set decides written out.
+  """Returns the config with all settings that the data set decides.
 
   An objective's hyperparameter `dataset_size` becomes the number of training
   images, unless it is set.
 
   Raises:
-    ConfigError: the images are not of the size that the config names, or
+    ConfigError: the images do not have the size that the config names, or
       there is no such objective.
   """
   config = config.copy_and_resolve_references()
@@ -86,32 +110,12 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   return config
 
 
-def prepare(config: ConfigDict) -> Experiment:
-  """Opens the data set, resolves the config, builds its parts and checks them.
-
-  Raises:
-    ConfigError: as the data set, the model or the objective words it.
-  """
-  splits = open_splits(config)
-  config = resolve(config, splits)
-  experiment = experiment_lib.build(config, splits)
-  check(experiment)
-  return experiment
-
-
-def open_splits(config: ConfigDict) -> datasets.Splits:
-  """Opens the data set; process 0 first, which may have to prepare it."""
-  return distributed.lead_first(
-    lambda: datasets.open_splits(config.data), "opening the data set"
-  )
-
-
 def check(experiment: Experiment) -> None:
-  """Traces model, objective and optimiser without computing anything, so that
-  a setting that they refuse stops the run before compilation.
+  """Traces model and objective without computing anything, so that a setting
+  that they refuse stops the run before compilation.
 
   Raises:
-    ConfigError: as the model or the objective words it.
+    ConfigError: the model, the objective or the data set refuses a setting.
   """
   config, shape = experiment.config, experiment.image_shape
   objective, vae = experiment.objective, experiment.vae_eval
@@ -133,7 +137,7 @@ def check(experiment: Experiment) -> None:
       key=jax.random.split(jax.random.key(0), 2),
       label=label,
     )
-    return train_step.forward(objective, vae, variables, batch)[0]
+    return step_lib.forward(objective, vae, variables, batch)[0]
 
   # Under the axis name, for objectives with statistics of the global batch.
   mapped = jax.vmap(run, axis_name=parallel.AXIS)
@@ -147,107 +151,124 @@ def check(experiment: Experiment) -> None:
       )
 
 
-def steps_per_call(config: ConfigDict) -> int:
-  """Returns the steps of a dispatch: the config's, or as many as fit.
+@contextlib.contextmanager
+def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
+  """Holds a workdir, and records the run in it, inside the block.
 
-  Several dispatches are held at once, on the host and on the device.
+  Args:
+    experiment: of the run.
+    workdir: folder of the run.
+
+  Yields:
+    The record of this start.
+
+  Raises:
+    ConfigError: the processes differ, or the workdir cannot be had.
   """
-  step_bytes = config.train.batch_size * math.prod(config.data.image_shape)
-  fitting = max(1, _DISPATCH_BYTES // step_bytes)
-  return min(config.train.steps_per_call, fitting)
+  config, splits = experiment.config, experiment.splits
+  distributed.agree(
+    "the data",
+    {
+      **distributed.config_facts(config),
+      **distributed.data_facts("the training images", splits.train),
+      **distributed.data_facts("the validation images", splits.validation),
+    },
+  )
+  with contextlib.ExitStack() as stack:
+    # All processes end if the first one is refused.
+    distributed.lead_first(
+      lambda: (
+        parallel.is_lead()
+        and stack.enter_context(workdir_lib.claim(workdir, config))
+      ),
+      "claiming the workdir",
+    )
+    yield stack.enter_context(provenance.keep(workdir, config))
 
 
 def compile_step(
-  config: ConfigDict, step: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[Callable[..., Any], Costs]:
-  """Compiles the mapped train step; returns it and what it costs.
+  config: ConfigDict,
+  step: Callable[..., Any],
+  arguments: tuple[Any, ...],
+  costs: Costs,
+) -> Callable[..., Any]:
+  """Returns the mapped train step, compiled.
 
   Args:
     config: the resolved config.
-    step: of `train_step.make_train_steps`.
-    arguments: that it will be called with, state and data first.
+    step: of `step.make_train_steps`.
+    arguments: of its first call; state and data come first.
+    costs: receives the costs of compilation and of a step.
 
   Raises:
     ConfigError: the devices have too little memory.
   """
   begin = time.monotonic()
-  held = memory.of_state(*arguments[:2], dispatches=RUN_AHEAD + pipeline.AHEAD)
-  # Counting traces the step once more, which need not wait for the compiler.
+  dispatches = RUN_AHEAD + pipeline.AHEAD
+  held = memory.required(*arguments[:2], dispatches=dispatches)
+  # Counting traces the step once more, next to the compiler.
   with (
-    memory.refusals(config, held),
+    memory.explain_oom(config, held),
     futures.ThreadPoolExecutor(1) as pool,
   ):
     lowered = step.lower(*arguments)
-    # Under a trace pmap sees this process's devices alone.
+    # Under a trace pmap has this process's devices alone.
     local = len(parallel.positions())
     shapes = jax.tree.map(
       lambda v: jax.ShapeDtypeStruct((local, *v.shape[1:]), v.dtype), arguments
     )
     jaxpr = pool.submit(lambda: jax.make_jaxpr(step)(*shapes).jaxpr)
     compiled = lowered.compile()
-    seconds = time.monotonic() - begin
+    costs.compile_seconds = time.monotonic() - begin
     operations = flops.count(jaxpr.result())
-  held = memory.with_activations(held, compiled)
-  memory.check(config, held)
-  devices = parallel.device_count()
-  exchanged = {}
-  if devices > 1:
-    exchanged = collectives.bytes_per_step(compiled.as_text() or "")
-  return compiled, Costs(
-    compile_seconds=seconds,
-    flops_per_image=operations / (config.train.batch_size // devices),
-    memory=held,
-    exchanged=exchanged,
+  costs.memory_bytes = memory.required(
+    *arguments[:2], dispatches=dispatches, compiled=compiled
   )
+  memory.check(config, costs.memory_bytes)
+  local_batch = config.train.batch_size // parallel.device_count()
+  costs.flops_per_image = operations / local_batch
+  return compiled
 
 
 def describe(
   experiment: Experiment,
+  loop: Loop,
   workdir: str,
   state: TrainState,
   costs: Costs,
 ) -> None:
-  """Logs once what a researcher wants to see of a run."""
+  """Logs the facts of a run once, before it starts."""
   config, splits = experiment.config, experiment.splits
-  num_steps = experiment.num_steps
-  sizes = {k: len(getattr(splits, k)) for k in splits.split_strings}
   data = ", ".join(
-    f"{k} {sizes[k]:,} ({v})" for k, v in splits.split_strings.items()
+    f"{k} {len(getattr(splits, k)):,} ({v})"
+    for k, v in splits.split_strings.items()
   )
+  images = loop.num_steps * loop.batch_size
   lines = [
     f"devices     {parallel.describe_devices()}",
     f"data        {splits.name}, {config.data.image_shape}: {data}",
     *parameter_table(state.params),
-    *memory.table(costs.memory, _cached_bytes(config, splits)),
+    f"memory      {memory.size(costs.memory_bytes)} of "
+    f"{memory.size(memory.limit())} on each device",
     f"objective   {config.objective.name} {config.objective.args.to_dict()}",
     f"likelihood  {config.model.likelihood.name}, "
     f"binarization {config.data.binarization}",
-    f"run         {num_steps:,} steps of {config.train.batch_size} images, "
-    f"{num_steps * config.train.batch_size / sizes['train']:.1f} epochs, "
-    f"{steps_per_call(config)} steps per dispatch",
+    f"run         {loop.num_steps:,} steps of {loop.batch_size} images, "
+    f"{images / len(splits.train):.1f} epochs, "
+    f"{loop.steps_per_call} steps per dispatch",
     f"compute     {costs.flops_per_image / 1e6:.2f} MFLOP per image, "
     f"compiled in {costs.compile_seconds:.1f} s",
-    f"exchange    {collectives.describe(costs.exchanged)}",
     f"output      {workdir}",
   ]
   logging.info("%s", "\n".join(lines))
 
 
-def _cached_bytes(config: ConfigDict, splits: datasets.Splits) -> int:
-  """Returns the bytes of the images that lie decoded on this machine."""
-  if config.data.cache != "host":
-    return 0
-  images = len(splits.train) + len(splits.validation)
-  return images * math.prod(config.data.image_shape)
-
-
-def parameter_table(params: Any) -> list[str]:
-  """Returns a line for each part of the model, and one for all of it."""
-  lines = []
-  total = 0
-  for name, part in params.items():
-    count = sum(math.prod(np.shape(v)) for v in jax.tree.leaves(part))
-    total += count
-    lines.append(f"  {name:<14}{count:>14,} parameters")
-  lines.append(f"  {'all':<14}{total:>14,} parameters")
+def parameter_table(params: dict[str, Any]) -> list[str]:
+  """Returns a line for each part of the model, and one for their sum."""
+  counts = {
+    name: sum(math.prod(np.shape(v)) for v in jax.tree.leaves(part))
+    for name, part in params.items()
+  }
+  counts["all"] = sum(counts.values())
+  lines = [f"  {k:<14}{v:>14,} parameters" for k, v in counts.items()]
   return ["model", *lines]

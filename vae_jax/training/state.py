@@ -1,16 +1,22 @@
 """The state of a training run, and the weights to evaluate."""
 
-from typing import Any
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
+from jaxtyping import Array, Int32
 from ml_collections import ConfigDict
 
+from vae_jax.models import Params, Variables
 from vae_jax.training import build, optim
 from vae_jax.training.experiment import Experiment
 
 
+# Not checked at run time, because Orbax and tree.map construct states of other
+# leaves.
+@no_type_check
 @struct.dataclass
 class TrainState:
   """Everything that a run carries from step to step.
@@ -30,14 +36,13 @@ class TrainState:
     skipped_in_row: consecutive steps skipped up to now.
   """
 
-  # Any, because Orbax and tree.map construct states of other leaves.
-  step: Any  # int32 []
-  params: Any
-  model_state: Any
-  opt_state: Any
-  ema_params: Any
-  skipped: Any  # int32 []
-  skipped_in_row: Any  # int32 []
+  step: Int32[Array, ""]
+  params: Params
+  model_state: Variables
+  opt_state: optax.OptState
+  ema_params: Params | None
+  skipped: Int32[Array, ""]
+  skipped_in_row: Int32[Array, ""]
 
 
 def init_state(experiment: Experiment) -> TrainState:
@@ -48,7 +53,7 @@ def init_state(experiment: Experiment) -> TrainState:
   return state_of(experiment, variables)
 
 
-def state_of(experiment: Experiment, variables: dict[str, Any]) -> TrainState:
+def state_of(experiment: Experiment, variables: Variables) -> TrainState:
   """Returns the state before the first step, with these variables."""
   model_state = dict(variables)
   params = model_state.pop("params")
@@ -65,7 +70,7 @@ def state_of(experiment: Experiment, variables: dict[str, Any]) -> TrainState:
   )
 
 
-def eval_params(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+def eval_params(config: ConfigDict, state: TrainState) -> Params:
   """Returns the weights to evaluate: averaged where the config asks for it.
 
   Args:
@@ -78,7 +83,7 @@ def eval_params(config: ConfigDict, state: TrainState) -> dict[str, Any]:
   return optim.debias_ema(state.ema_params, config.optim.ema_decay, count)
 
 
-def eval_variables(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+def eval_variables(config: ConfigDict, state: TrainState) -> Variables:
   """Returns the variables to evaluate: weights as `eval_params`, and model
   state."""
   return {"params": eval_params(config, state), **state.model_state}

@@ -1,11 +1,15 @@
-"""The train and evaluation steps, mapped over devices: one shared forward.
+"""The train and evaluation steps of one device, and their mapped versions.
 
-A dispatch runs up to `config.train.steps_per_call` optimiser steps on the
+A dispatch runs up to `config.train.steps_per_call` optimizer steps on the
 device. The number of steps is an argument, not a shape: one compiled program
-serves every dispatch, and so the same step gives the same bits however the
-run is cut into dispatches by logging, checkpoints or a restart.
+serves every dispatch, so that a step gives the same bits however logging,
+checkpoints or a restart cut the run into dispatches.
+
+All functions but `make_*` run inside the mapped function, on the part of a
+batch that one device holds.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,25 +18,215 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
-from ml_collections import ConfigDict
+from jaxtyping import Array, Int32
 
 from vae_jax import models, objectives
-from vae_jax.data import binarize
-from vae_jax.data.batch import Batch, Stream
+from vae_jax.data.batch import Batch
+from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices as parallel
+from vae_jax.training import batch as batch_lib
 from vae_jax.training import optim
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
+
+Arrays = dict[str, jax.Array]  # by name
+
+
+def make_train_steps(
+  experiment: Experiment,
+) -> Callable[..., tuple[TrainState, Arrays, jax.Array]]:
+  """Returns `train_steps` of an experiment, mapped; the state is donated."""
+  return parallel.pmap(
+    functools.partial(train_steps, experiment), donate_argnums=(0,)
+  )
+
+
+def make_eval_step(experiment: Experiment) -> Callable[..., Arrays]:
+  """Returns `eval_step` of an experiment, mapped."""
+  return parallel.pmap(functools.partial(eval_step, experiment))
+
+
+def train_steps(
+  experiment: Experiment,
+  state: TrainState,
+  data: Arrays,
+  control: Int32[Array, "2"],
+  seed: jax.Array,
+) -> tuple[TrainState, Arrays, jax.Array]:
+  """Runs the steps of one dispatch.
+
+  Args:
+    experiment: of the run.
+    state: before the first step.
+    data: `image` uint8 [k a b h w c], `index` int32 [k a b] and perhaps
+      `label` [k a b ...]: k steps, a micro-batches, b images.
+    control: how many of the k steps to run, and whether this process has
+      received a stop signal.
+    seed: of the run.
+
+  Returns:
+    The state after the steps; metrics [k], which are means over the global
+    batch and 0 for steps that did not run; whether any process has received a
+    stop signal, so that all processes stop after the same step.
+  """
+  count, stop = control
+
+  def body(i: jax.Array, carry: Any) -> Any:
+    state, history = carry
+    step_data = jax.tree.map(
+      lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data
+    )
+    state, metrics = train_step(experiment, state, step_data, seed)
+    history = jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
+    return state, history
+
+  first = jax.tree.map(lambda v: v[0], data)
+  one_step = functools.partial(train_step, experiment)
+  _, shapes = jax.eval_shape(one_step, state, first, seed)
+  steps = data["index"].shape[0]
+  history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
+  state, history = lax.fori_loop(0, count, body, (state, history))
+  return state, history, lax.psum(stop, parallel.AXIS) > 0
+
+
+def train_step(
+  experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
+) -> tuple[TrainState, Arrays]:
+  """Takes one optimizer step, or skips it if gradient or loss is not finite.
+
+  Args:
+    experiment: of the run.
+    state: before the step.
+    data: of the step, [a b ...]; see `train_steps`.
+    seed: of the run.
+
+  Returns:
+    The state after the step, and scalar metrics.
+  """
+  grads, model_state, means = gradients(experiment, state, data, seed)
+  norm = optax.tree.norm(grads)
+  # Norm and loss are already global: all devices take the same decision. A
+  # comparison with nan is False, which skips.
+  good = jnp.isfinite(norm) & jnp.isfinite(means["loss"])
+  if experiment.config.optim.skip_norm:
+    good &= norm <= experiment.config.optim.skip_norm
+  # A branch, because selecting element by element reads and writes the state
+  # once more: 5% of a step of a small network on a CPU.
+  state_after = lax.cond(
+    good,
+    lambda: update(experiment, state, grads, model_state),
+    lambda: state,
+  )
+  skipped = 1 - good.astype(jnp.int32)
+  metrics = {
+    **means,
+    "grad_norm": norm,
+    "learning_rate": experiment.learning_rate(state.step - state.skipped),
+    "skipped": skipped,
+  }
+  return state_after.replace(
+    step=state.step + 1,
+    skipped=state.skipped + skipped,
+    skipped_in_row=(state.skipped_in_row + 1) * skipped,
+  ), metrics
+
+
+def update(
+  experiment: Experiment,
+  state: TrainState,
+  grads: Params,
+  model_state: Variables,
+) -> TrainState:
+  """Returns the state with updated weights; its counters are unchanged."""
+  updates, opt_state = experiment.optimizer.update(
+    grads, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  ema = state.ema_params
+  if ema is not None:
+    ema = optim.update_ema(ema, params, experiment.config.optim.ema_decay)
+  return state.replace(
+    params=params,
+    model_state=model_state,
+    opt_state=opt_state,
+    ema_params=ema,
+  )
+
+
+def gradients(
+  experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
+) -> tuple[Params, Variables, Arrays]:
+  """Returns gradient, model state and mean terms over the global batch.
+
+  Args: as `train_step`.
+  """
+
+  def micro_batch(
+    model_state: Variables, place: jax.Array, data: Arrays
+  ) -> tuple[Params, Variables, Arrays]:
+    batch, dropout_key = batch_lib.train_batch(
+      experiment.config, data, place, step=state.step, seed=seed
+    )
+    return micro_batch_gradients(
+      experiment, state.params, model_state, batch, dropout_key
+    )
+
+  def accumulate(carry: Any, xs: Any) -> tuple[Any, Arrays]:
+    total, model_state = carry
+    grads, model_state, means = micro_batch(model_state, *xs)
+    return (jax.tree.map(jnp.add, total, grads), model_state), means
+
+  count = data["index"].shape[0]
+  if count == 1:
+    only = jax.tree.map(lambda v: v[0], data)
+    grads, model_state, means = micro_batch(
+      state.model_state, jnp.int32(0), only
+    )
+  else:
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (grads, model_state), means = lax.scan(
+      accumulate, (zeros, state.model_state), (jnp.arange(count), data)
+    )
+    grads = jax.tree.map(lambda g: g / count, grads)
+    means = jax.tree.map(lambda m: jnp.mean(m, axis=0), means)
+  grads = lax.psum(grads, parallel.AXIS)
+  return grads, model_state, lax.psum(means, parallel.AXIS)
+
+
+def micro_batch_gradients(
+  experiment: Experiment,
+  params: Params,
+  model_state: Variables,
+  batch: Batch,
+  dropout_key: jax.Array,
+) -> tuple[Params, Variables, Arrays]:
+  """Returns this device's part of a micro-batch's gradient, model state and
+  mean terms: their sums over devices are those of the micro-batch."""
+  images = len(batch.index) * parallel.device_count()
+
+  def loss(params: Params) -> tuple[jax.Array, Any]:
+    terms, updated = forward(
+      experiment.objective,
+      experiment.vae_train,
+      {"params": params, **model_state},
+      batch,
+      dropout_key=dropout_key,
+    )
+    means = {k: jnp.sum(v) / images for k, v in terms.items()}
+    return means["loss"], (means, updated)
+
+  grads, (means, updated) = jax.grad(loss, has_aux=True)(params)
+  return grads, {**model_state, **updated}, means
 
 
 def forward(
   objective: objectives.Objective,
   vae: models.Vae,
-  variables: dict[str, Any],
+  variables: Variables,
   batch: Batch,
   *,
   dropout_key: jax.Array | None = None,
-) -> tuple[dict[str, jax.Array], Any]:
+) -> tuple[Arrays, Variables]:
   """Returns the objective's per-example terms [b] by name, and model state.
 
   Args:
@@ -40,7 +234,7 @@ def forward(
     vae: the unbound model, for training or for evaluation.
     variables: parameters and model state.
     batch: this device's examples.
-    dropout_key: given in training only, where the model state is updated.
+    dropout_key: of training, which updates the model state; None = evaluation.
   """
   training = dropout_key is not None
   mutable = ["batch_stats"] if training else []
@@ -60,226 +254,33 @@ def forward(
   return named | terms.extras, model_state
 
 
-def _keys(
-  seed: jax.Array, stream: Stream, step: jax.Array, positions: jax.Array
-) -> jax.Array:
-  root = jax.random.fold_in(jax.random.key(seed), stream)
-  step_key = jax.random.fold_in(root, step)
-  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(positions)
-
-
-def make_train_steps(
+def eval_step(
   experiment: Experiment,
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array], jax.Array]]:
-  """Returns `(state, data, control, seed) -> (state, metrics, stop)`, mapped.
+  variables: Variables,
+  data: Arrays,
+  step: jax.Array,
+  seed: jax.Array,
+) -> Arrays:
+  """Returns sums of terms over the global batch, where its mask is True.
 
   Args:
     experiment: of the run.
+    variables: parameters and model state.
+    data: as `batch.eval_batch`.
+    step: optimizer steps so far.
+    seed: of the evaluation.
 
   Returns:
-    A function of, per device: the state; `data` with `image` uint8
-    [k a b h w c], `index` int32 [k a b] and perhaps `label` [k a b ...], for
-    k steps, each computed in a parts of b images; `control` int32 [2], how
-    many of the k steps to run and whether this process was told to stop; the
-    seed. Its metrics [k] are means over the global batch, 0 for steps not
-    run; `stop` is whether any process was told to, which all of them thus
-    learn after the same step. The state is donated.
+    {term: sum}, and the number of examples as "count".
   """
-  config, objective = experiment.config, experiment.objective
-  vae, optimizer = experiment.vae_train, experiment.optimizer
-  learning_rate = experiment.learning_rate
-
-  def part_gradients(
-    params: Any,
-    model_state: Any,
-    data: dict[str, jax.Array],
-    part: jax.Array,
-    step: jax.Array,
-    seed: jax.Array,
-  ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    (local,) = data["index"].shape
-    devices, device = parallel.device_count(), lax.axis_index(parallel.AXIS)
-    # Parts divide the global batch before devices do, so that a part holds
-    # the same images however many devices share it.
-    place = part * devices + device
-    position = place * local + jnp.arange(local)
-    key = _keys(seed, Stream.TRAIN, step, position)
-    dropout = _keys(seed, Stream.DROPOUT, step, place[None])[0]
-    batch = Batch(
-      image=binarize.binarize(
-        data["image"], data["index"], key, mode=config.data.binarization
-      ),
-      index=data["index"],
-      mask=jnp.ones((local,), bool),
-      key=key,
-      label=data.get("label"),
-      step=step,
-    )
-
-    def loss(params: Any) -> tuple[jax.Array, Any]:
-      variables = {"params": params, **model_state}
-      terms, updated = forward(
-        objective, vae, variables, batch, dropout_key=dropout
-      )
-      means = {k: jnp.sum(v) / (local * devices) for k, v in terms.items()}
-      return means["loss"], (means, updated)
-
-    grads, (means, updated) = jax.grad(loss, has_aux=True)(params)
-    return grads, {**model_state, **updated}, means
-
-  def gradients(
-    state: TrainState, data: dict[str, jax.Array], seed: jax.Array
-  ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    """Returns gradient, model state and means over the global batch."""
-
-    def accumulate(carry: Any, xs: Any) -> tuple[Any, Any]:
-      total, model_state = carry
-      part, data = xs
-      grads, model_state, means = part_gradients(
-        state.params, model_state, data, part, state.step, seed
-      )
-      return (jax.tree.map(jnp.add, total, grads), model_state), means
-
-    parts = data["index"].shape[0]
-    if parts == 1:
-      only = jax.tree.map(lambda v: v[0], data)
-      grads, model_state, means = part_gradients(
-        state.params, state.model_state, only, jnp.int32(0), state.step, seed
-      )
-    else:
-      zeros = jax.tree.map(jnp.zeros_like, state.params)
-      (grads, model_state), means = lax.scan(
-        accumulate, (zeros, state.model_state), (jnp.arange(parts), data)
-      )
-      grads = jax.tree.map(lambda g: g / parts, grads)
-      means = jax.tree.map(lambda m: jnp.mean(m, axis=0), means)
-    grads = lax.psum(grads, parallel.AXIS)
-    return grads, model_state, lax.psum(means, parallel.AXIS)
-
-  def one_step(
-    state: TrainState, data: dict[str, jax.Array], seed: jax.Array
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
-    grads, updated_state, means = gradients(state, data, seed)
-    norm = optax.tree.norm(grads)
-    # Norm and loss are already global: all devices take the same decision. A
-    # comparison with nan is False, which skips.
-    good = jnp.isfinite(norm) & jnp.isfinite(means["loss"])
-    if config.optim.skip_norm:
-      good &= norm <= config.optim.skip_norm
-
-    def take() -> tuple[Any, ...]:
-      updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params
-      )
-      params = optax.apply_updates(state.params, updates)
-      ema = state.ema_params
-      if ema is not None:
-        ema = optim.update_ema(ema, params, config.optim.ema_decay)
-      return params, updated_state, opt_state, ema
-
-    def leave() -> tuple[Any, ...]:
-      return state.params, state.model_state, state.opt_state, state.ema_params
-
-    # A branch, since selecting element by element reads and writes the whole
-    # state once more: 5% of a step of a small network on a CPU.
-    params, model_state, opt_state, ema = lax.cond(good, take, leave)
-    bad = 1 - good.astype(jnp.int32)
-    metrics = {
-      **means,
-      "grad_norm": norm,
-      "learning_rate": learning_rate(state.step - state.skipped),
-      "skipped": bad,
-    }
-    new_state = TrainState(
-      step=state.step + 1,
-      params=params,
-      model_state=model_state,
-      opt_state=opt_state,
-      ema_params=ema,
-      skipped=state.skipped + bad,
-      skipped_in_row=(state.skipped_in_row + 1) * bad,
-    )
-    return new_state, metrics
-
-  def train_steps(
-    state: TrainState,
-    data: dict[str, jax.Array],
-    control: jax.Array,
-    seed: jax.Array,
-  ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-    count, told = control
-
-    def body(i: jax.Array, carry: Any) -> Any:
-      state, history = carry
-      now = jax.tree.map(
-        lambda v: lax.dynamic_index_in_dim(v, i, keepdims=False), data
-      )
-      state, metrics = one_step(state, now, seed)
-      history = jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
-      return state, history
-
-    first = jax.tree.map(lambda v: v[0], data)
-    _, shapes = jax.eval_shape(one_step, state, first, seed)
-    steps = data["index"].shape[0]
-    history = jax.tree.map(lambda s: jnp.zeros((steps,), s.dtype), shapes)
-    state, history = lax.fori_loop(0, count, body, (state, history))
-    return state, history, lax.psum(told, parallel.AXIS) > 0
-
-  return parallel.pmap(train_steps, donate_argnums=(0,))
-
-
-def eval_batch(
-  config: ConfigDict,
-  data: dict[str, jax.Array],
-  seed: jax.Array,
-  step: jax.Array | int = 0,
-) -> Batch:
-  """Returns one device's part of held-out data as the model is given it.
-
-  Keys, and with them binarisation and all sampling, depend on the seed and
-  the example's index alone, so that no number of devices changes a result, and
-  no batch size but that of a loss with a statistic of the batch.
-
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
-    seed: of the evaluation.
-    step: optimizer steps so far, for schedules inside the objective.
-  """
-  index = data["index"]
-  key = _keys(seed, Stream.EVALUATE, jnp.int32(0), index)
-  image = binarize.binarize(
-    data["image"], index, key, mode=config.data.binarization
+  batch = batch_lib.eval_batch(experiment.config, data, seed, step)
+  terms, _ = forward(
+    experiment.objective, experiment.vae_eval, variables, batch
   )
-  label = data.get("label")
-  return Batch(image, index, data["mask"], key, label, jnp.int32(step))
-
-
-def make_eval_step(
-  experiment: Experiment,
-) -> Callable[..., dict[str, jax.Array]]:
-  """Returns `(variables, data, step, seed) -> sums`, mapped.
-
-  `data` holds per device what `eval_batch` takes. The sums run over the
-  global batch where the mask is True, with their number under "count".
-  """
-  config, objective = experiment.config, experiment.objective
-  vae = experiment.vae_eval
-
-  def eval_step(
-    variables: Any,
-    data: dict[str, jax.Array],
-    step: jax.Array,
-    seed: jax.Array,
-  ) -> dict[str, jax.Array]:
-    batch = eval_batch(config, data, seed, step)
-    terms, _ = forward(objective, vae, variables, batch)
-    # where, not a product: padding may be inf or nan.
-    sums = {
-      k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
-      for k, v in terms.items()
-    }
-    count = jnp.sum(batch.mask, dtype=jnp.float32)
-    return lax.psum(sums | {"count": count}, parallel.AXIS)
-
-  return parallel.pmap(eval_step)
+  # where, not a product: padding may be inf or nan.
+  sums = {
+    k: jnp.sum(jnp.where(batch.mask, v, 0.0), dtype=jnp.float32)
+    for k, v in terms.items()
+  }
+  count = jnp.sum(batch.mask, dtype=jnp.float32)
+  return lax.psum(sums | {"count": count}, parallel.AXIS)

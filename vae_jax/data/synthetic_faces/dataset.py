@@ -1,8 +1,8 @@
-"""The embedded data set: drawn faces with CelebA's attributes, as TFDS.
+"""The data set `synthetic_faces` of TFDS: drawn faces with CelebA's attributes.
 
 It needs neither network nor TensorFlow. Example `index` of a split is
-`face_drawing.draw(sample_factors(split, index))`, and is stored at position
-`index`, so every stored face can be drawn again and every edit measured.
+`drawing.draw(sample_factors(split, index))`, stored at position `index`, so
+that each stored face can be drawn again and each edit can be measured.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ THRESHOLDS = face_factors.THRESHOLDS
 sample_factors = face_factors.sample_factors
 attributes = face_factors.attributes
 
-# Below this many, starting other processes takes longer than drawing.
-_MIN_PARALLEL = 500
-# One process stores faces about four times as fast as another draws them.
+# Fewer faces are drawn sooner than other processes start.
+MIN_PARALLEL = 500
+# The process that stores faces is about four times as fast as one that draws.
 _MAX_WORKERS = 4
-_WORKER = (
+WORKER = (
   "import sys; from vae_jax.data.synthetic_faces import drawing; "
   "drawing.stream(sys.argv[1], *map(int, sys.argv[2:]))"
 )
@@ -43,7 +43,7 @@ _WORKER = (
 
 @dataclasses.dataclass(kw_only=True)
 class FacesConfig(tfds.core.BuilderConfig):
-  """How many faces to draw.
+  """A size of the data set.
 
   Attributes:
     sizes: number of examples of each split.
@@ -69,7 +69,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
     ),
   ]
 
-  # Where `prepare` counts the examples; TFDS's own bars are one per stage.
+  # Updated by each example, because TFDS has one bar per stage instead.
   progress: tqdm.tqdm | None = None
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -91,7 +91,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
           "factors": factors,
         }
       ),
-      # The position of an example says which one it is.
+      # Because an example is identified by its position.
       disable_shuffling=True,
     )
 
@@ -108,7 +108,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
       yield (
         index,
         {
-          # TFDS can encode an array only with TensorFlow.
+          # Encoded, because TFDS needs TensorFlow to encode an array.
           "image": io.BytesIO(png),
           "attributes": attributes(factors),
           "factors": factors,
@@ -121,13 +121,13 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
 def prepare(
   data_dir: str | os.PathLike, config: str = "full"
 ) -> SyntheticFaces:
-  """Draws and stores the data set, unless it is there already.
+  """Draws and stores the data set, unless it exists.
 
-  Any number of processes may call this at once: one draws, the others wait
-  for it. What a killed call has left behind, the next one removes.
+  Several processes may call this at once: one draws, the others wait. Files of
+  a call that was killed are removed by the next one.
 
   Args:
-    data_dir: TFDS data directory, on a disk; made if missing.
+    data_dir: TFDS data directory, on a disk; created if missing.
     config: "full" (20,000 / 2,000 / 2,000 examples) or "tiny" (64 / 32 / 32).
 
   Returns:
@@ -142,7 +142,7 @@ def prepare(
   if "://" in os.fspath(data_dir):
     raise ValueError(
       f"data_dir is {os.fspath(data_dir)!r}; synthetic_faces can be drawn "
-      "only to a disk: prepare it there and copy it."
+      "only to a disk: draw it there and copy it."
     )
   root = pathlib.Path(data_dir).expanduser().resolve()
   root.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def prepare(
   with locks.file_lock(lock, "drawing synthetic_faces"), _quiet():
     builder = SyntheticFaces(data_dir=root, config=config)
     target = pathlib.Path(builder.data_dir)
-    # TFDS writes to a directory of another name and renames it when complete.
+    # TFDS writes to such a directory and renames it when it is complete.
     for stale in target.parent.glob(f"incomplete.*_{target.name}"):
       shutil.rmtree(stale)
     if not target.exists():
@@ -164,18 +164,18 @@ def prepare(
 
 
 def _pngs(split: str, size: int) -> Iterator[bytes]:
-  """Yields the encoded images of a split in order, drawn by all cores."""
+  """Yields the encoded images of a split in order, drawn on all cores."""
   workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-  if size < _MIN_PARALLEL or workers == 1:
+  if size < MIN_PARALLEL or workers == 1:
     for index in range(size):
       yield drawing.png(sample_factors(split, index))
     return
-  # Neither a fork, unsafe beside JAX's threads, nor multiprocessing's spawn,
-  # which would run the caller's main module again in every worker.
+  # Subprocesses, because a fork is unsafe with JAX's threads, and spawn of
+  # multiprocessing runs the caller's main module again in each worker.
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", _WORKER, split, *map(str, (first, size, workers))],
+      [sys.executable, "-c", WORKER, split, *map(str, (first, size, workers))],
       stdout=subprocess.PIPE,
       env=environment,
     )
@@ -183,11 +183,11 @@ def _pngs(split: str, size: int) -> Iterator[bytes]:
   ]
   try:
     for index in range(size):
-      # Full pipes stop the workers, so that none runs far ahead.
+      # A worker that is ahead waits, because its pipe is full.
       yield pickle.load(processes[index % workers].stdout)
   except EOFError as error:
     raise RuntimeError(
-      "A process that draws faces has stopped; its message is above."
+      "A process that draws faces has stopped; see its message above."
     ) from error
   finally:
     for process in processes:
@@ -198,7 +198,7 @@ def _pngs(split: str, size: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Silences TFDS's bars, prints and log lines."""
+  """Suppresses the bars, prints and log lines of TFDS."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   tfds.disable_progress_bar()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.data.synthetic_faces import hair
@@ -53,8 +53,8 @@ _SHIRT = face_pen.points(
 _KNOT = face_pen.points((-1.9, 22.4), (1.9, 22.4), (1.3, 24.8), (-1.3, 24.8))
 _TIE = face_pen.points((-1.2, 24.8), (1.2, 24.8), (2.6, 34), (-2.6, 34))
 
-# Places from left to right along an eye and along the mouth, and the parabola
-# that closes at both ends.
+# Positions from left to right along an eye and along the mouth, and parabolas
+# that are 0 at both ends.
 _ALONG_EYE = np.linspace(-1, 1, 11)
 _EYE_BOW = 1 - _ALONG_EYE**2
 _ALONG_MOUTH = np.linspace(-1, 1, 17)
@@ -65,13 +65,10 @@ _ACROSS = np.tanh(np.linspace(-1.5, 1.5, face_pen.SIZE))[None, :, None]
 
 
 def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
-  """Draws one face.
+  """Draws a face; equal factors give equal images.
 
   Args:
-    factors: a value for each of `face_factors.FACTORS`.
-
-  Returns:
-    The image; equal factors give equal images.
+    factors: a value for each of `factors.FACTORS`.
 
   Raises:
     ValueError: if a factor is missing, unknown or out of its range.
@@ -111,13 +108,14 @@ def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
 
 
 def png(factors: Mapping[str, float | int]) -> bytes:
-  """Draws one face and encodes it: OpenCV does it thrice as fast as Pillow."""
+  """Draws a face and encodes it as PNG."""
+  # With OpenCV, which is three times as fast as Pillow.
   bgr = np.ascontiguousarray(draw(factors)[:, :, ::-1])
   return cv2.imencode(".png", bgr)[1].tobytes()
 
 
 def stream(split: str, first: int, size: int, step: int) -> None:
-  """Writes every `step`-th face of a split to standard output, pickled PNGs.
+  """Writes each `step`-th face of a split to standard output as pickled PNG.
 
   Args:
     split: name of the split.
@@ -125,7 +123,7 @@ def stream(split: str, first: int, size: int, step: int) -> None:
     size: number of faces in the split.
     step: distance between indices.
   """
-  # Ends without a traceback when the reader goes away or is interrupted.
+  # The default handlers, to end without a traceback when the reader ends.
   for number in (signal.SIGPIPE, signal.SIGINT):
     signal.signal(number, signal.SIG_DFL)
   for index in range(first, size, step):
@@ -133,33 +131,40 @@ def stream(split: str, first: int, size: int, step: int) -> None:
     pickle.dump(png(factors), sys.stdout.buffer)
 
 
-def _background(f) -> list[face_pen.Rgb]:
+def _background(f: face_factors.Named) -> list[face_pen.Rgb]:
   value = 0.45 + 0.45 * f["background_light"]
   high = face_pen.hsv(f["background_hue"], 0.34, value)
   low = face_pen.hsv((f["background_hue"] + 0.04) % 1, 0.5, 0.72 * value)
   return [high, face_pen.mix(high, low, 0.3), face_pen.mix(high, low, 0.7), low]
 
 
-def _lit(image, light: float) -> UInt8[np.ndarray, "64 64 3"]:
-  # A lamp to one side: brightness falls off across the picture.
+def _lit(
+  image: Float[np.ndarray, "64 64 3"], light: float
+) -> UInt8[np.ndarray, "64 64 3"]:
+  # A lamp at one side: the brightness decreases across the image.
   gain = 1.0 + 0.16 * light * _ACROSS
   return np.clip(image * gain + 0.5, 0, 255).astype(np.uint8)
 
 
 def _outline(pen: face_pen.Pen, jaw: float) -> face_pen.Points:
-  """Outline of the head: an ellipse above, a jaw and a chin below."""
+  """Returns the outline of the head: an ellipse above, jaw and chin below."""
   angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
   c, s = np.cos(angles), np.sin(angles)
   low = np.maximum(s, 0)
-  # Below, the exponent 2/p of a superellipse goes from pointed to square.
+  # The lower half is a superellipse, whose exponent makes it pointed or square.
   squareness = 1.0 + (0.1 - 0.28 * jaw) * low
   width = np.sign(c) * np.abs(c) ** squareness * (1 - 0.1 * low)
-  # A turned head shows its chin ahead of its centre and its skull behind.
+  # In a turned head, the chin is ahead of the center and the skull behind it.
   lean = 5.0 * low**1.5 - 2.0 * np.maximum(-s, 0)
   return face_pen.curve(pen.rx * width + pen.turn * lean, pen.ry * s)
 
 
-def _head(pen, f, skin, outline) -> None:
+def _head(
+  pen: face_pen.Pen,
+  f: face_factors.Named,
+  skin: face_pen.Rgb,
+  outline: face_pen.Points,
+) -> None:
   edge = face_pen.mix(skin, (120, 50, 40), 0.3)
   middle = outline.mean(axis=0)
   pen.fill(outline, edge)
@@ -174,7 +179,7 @@ def _head(pen, f, skin, outline) -> None:
     pen.glow(cheek, (232, 78, 84), 0.6 * f["rosiness"])
 
 
-def _ear(pen, skin, side: int) -> None:
+def _ear(pen: face_pen.Pen, skin: face_pen.Rgb, side: int) -> None:
   shadow = face_pen.mix(skin, (120, 40, 36), 0.38)
   x = side * (pen.rx + 0.5) * np.sqrt(1 - pen.turn**2) - 1.5 * pen.turn
   pen.fill(face_pen.ellipse(x, 0.8, 2.4, 3.6), face_pen.mix(skin, shadow, 0.5))
@@ -182,7 +187,7 @@ def _ear(pen, skin, side: int) -> None:
   pen.fill(face_pen.ellipse(x + 0.2 * side, 0.9, 0.9, 1.9), shadow, 0.6)
 
 
-def _body(pen, f, skin) -> None:
+def _body(pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb) -> None:
   shade = face_pen.mix(skin, (110, 50, 40), 0.3)
   kind = f["clothes"]
   cloth = face_pen.hsv(f["clothes_hue"], 0.55, 0.66)
@@ -207,7 +212,9 @@ def _body(pen, f, skin) -> None:
   pen.fill(_TIE, face_pen.mix(tie, _INK, 0.18))
 
 
-def _eye(pen, f, skin, side: int) -> None:
+def _eye(
+  pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb, side: int
+) -> None:
   x = side * 0.43 * pen.rx
   upper = 0.7 + 2.1 * f["eye_open"]
   lower = 0.5 + 1.05 * f["eye_open"]
@@ -223,7 +230,7 @@ def _eye(pen, f, skin, side: int) -> None:
   ):
     disc = face_pen.ellipse(x + 0.8 * f["gaze"], -0.9, radius, radius)
     bow = 1 - ((disc[:, 0] - x) / 3.5) ** 2
-    # The lids cover what reaches beyond them.
+    # The lids cover the rest of the disc.
     y = np.maximum(disc[:, 1], -0.6 - upper * bow)
     disc[:, 1] = np.minimum(y, -0.6 + lower * bow)
     pen.fill(pen.surface(disc), tint)
@@ -235,7 +242,7 @@ def _eye(pen, f, skin, side: int) -> None:
   pen.fill(pen.surface(face_pen.ribbon(crease, 0.5, 0.9)), shade)
 
 
-def _brow(pen, f, side: int) -> None:
+def _brow(pen: face_pen.Pen, f: face_factors.Named, side: int) -> None:
   arch = f["brow_arch"]
   curve = face_pen.smooth(
     face_pen.points(
@@ -247,16 +254,16 @@ def _brow(pen, f, side: int) -> None:
     * (side * pen.rx / 14, 1)
   )
   stroke = face_pen.ribbon(curve, 0.7 + 1.9 * f["brow_thickness"], 0.7)
-  ink = face_pen.mix(hair.colour(f), _INK, 0.3)
+  ink = face_pen.mix(hair.color(f), _INK, 0.3)
   pen.fill(pen.surface(stroke), ink, 0.92)
 
 
-def _nose(pen, f, skin) -> None:
+def _nose(pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb) -> None:
   size = f["nose_size"]
   shade = face_pen.mix(skin, (100, 36, 30), 0.42)
   shine = face_pen.mix(skin, _WHITE, 0.6)
   wide, tip = 1.7 + 1.5 * size, 4.0 + 1.0 * size
-  # The side away from the lamp lies in shadow.
+  # The side away from the lamp is in the shadow.
   side = -1 if f["light"] > 0 else 1
   ridge = face_pen.points(
     (0.9, -2.5), (1.0, 0.5), (wide * 0.8, tip - 1.2), (wide, tip), (0.4, tip)
@@ -278,11 +285,13 @@ def _nose(pen, f, skin) -> None:
     pen.fill(pen.surface(hole, 2.0), face_pen.mix(shade, _INK, 0.5))
 
 
-def _mouth(pen, f, skin) -> None:
+def _mouth(
+  pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb
+) -> None:
   smile, gap = f["smile"], 3.6 * f["mouth_open"]
   half = (5.5 + 1.5 * smile) * pen.rx / 14
   bow = _MOUTH_BOW
-  # Corners rise as the middle sinks; teeth and tongue fill the gap.
+  # The corners rise as the middle sinks; teeth and tongue fill the gap.
   line = 9.9 + 3.1 * smile * (bow - 0.6)
   upper = line - 0.25 * gap * bow
   lower = line + 0.75 * gap * bow

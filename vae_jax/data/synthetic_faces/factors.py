@@ -1,7 +1,7 @@
-"""Ground-truth factors of the drawn faces: what they are, how they are drawn.
+"""Ground-truth factors of the drawn faces, and their distributions.
 
-Every factor is drawn from its own uniform number, so all of them are
-independent; CelebA's attributes are deterministic functions of them.
+Each factor is a function of its own uniform random number, so that all factors
+are independent. CelebA's attributes are deterministic functions of them.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ class Continuous:
   Attributes:
     low: smallest value.
     high: largest value.
-    doc: what the two ends look like.
-    power: 1 is uniform; above 1 the low end is more frequent.
+    doc: appearance of the two ends.
+    power: 1 is uniform; above 1, low values are more frequent.
   """
 
   low: float
@@ -27,7 +27,7 @@ class Continuous:
   power: float = 1.0
 
   def quantile(self, u: float) -> float:
-    """Value at `u` in [0, 1), rounded to the float32 that is stored."""
+    """Returns the value at `u` in [0, 1), rounded to the stored float32."""
     value = self.low + (self.high - self.low) * u**self.power
     return float(np.float32(value))
 
@@ -37,9 +37,9 @@ class Discrete:
   """A factor with named values, stored as the position in `names`.
 
   Attributes:
-    names: the values.
-    weights: their probabilities; they sum to 1.
-    doc: what it changes.
+    names: of the values.
+    weights: probabilities of the values; they sum to 1.
+    doc: the part of the image that it changes.
   """
 
   names: tuple[str, ...]
@@ -47,13 +47,13 @@ class Discrete:
   doc: str
 
   def quantile(self, u: float) -> int:
-    """Position in `names` of the value at `u` in [0, 1)."""
+    """Returns the position in `names` of the value at `u` in [0, 1)."""
     position = np.searchsorted(np.cumsum(self.weights), u, side="right")
     return min(int(position), len(self.names) - 1)
 
 
-# The order is part of the data set: factor k uses the k-th uniform number of
-# an example, so a new factor belongs at the end.
+# Names and order are part of the stored data set. Factor k is a function of the
+# k-th uniform number of an example, so that a new factor belongs at the end.
 FACTORS: dict[str, Continuous | Discrete] = {
   "smile": Continuous(
     -1.0, 1.0, "mouth corners: down and sad, to up and happy"
@@ -74,7 +74,7 @@ FACTORS: dict[str, Continuous | Discrete] = {
   "skin_tone": Continuous(0.0, 1.0, "palette of six: palest to darkest"),
   "rosiness": Continuous(0.0, 1.0, "opacity of the red on the cheeks", 1.5),
   "eye_open": Continuous(0.0, 1.0, "height of the eyes: narrow to wide"),
-  "eye_colour": Continuous(0.0, 1.0, "iris: brown, hazel, green, blue, grey"),
+  "eye_colour": Continuous(0.0, 1.0, "iris: brown, hazel, green, blue, gray"),
   "gaze": Continuous(-1.0, 1.0, "iris offset, in units of 1 pixel; 1 is right"),
   "brow_thickness": Continuous(0.0, 1.0, "thin to bushy"),
   "brow_arch": Continuous(0.0, 1.0, "flat to arched"),
@@ -89,8 +89,8 @@ FACTORS: dict[str, Continuous | Discrete] = {
   ),
   "hair_wave": Continuous(0.0, 1.0, "parted hair: straight to wavy"),
   "hair_colour": Continuous(0.0, 1.0, "black, brown, chestnut, red, blond"),
-  "hair_greyness": Continuous(0.0, 1.0, "blend of that colour with grey", 3.0),
-  "bangs": Discrete(("no", "yes"), (0.7, 0.3), "fringe, where the cut has one"),
+  "hair_greyness": Continuous(0.0, 1.0, "blend of that color with gray", 3.0),
+  "bangs": Discrete(("no", "yes"), (0.7, 0.3), "bangs, if the cut has them"),
   "beard": Discrete(
     ("none", "stubble", "goatee", "full"),
     (0.64, 0.1, 0.12, 0.14),
@@ -115,17 +115,20 @@ FACTORS: dict[str, Continuous | Discrete] = {
   "light": Continuous(-1.0, 1.0, "side the light comes from: left to right"),
 }
 
+# Factors with the discrete ones by name, as `named` returns them.
+Named = Mapping[str, float | str]
+
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
 
-# Cuts that can have a fringe.
-_FRINGED = ("crop", "side_part", "centre_part", "curly", "bun")
+# Hair styles that can have bangs.
+_WITH_BANGS = ("crop", "side_part", "centre_part", "curly", "bun")
 
 
 def sample_factors(split: str, index: int) -> dict[str, float | int]:
-  """Draws the factors of one example: a pure function of its place.
+  """Draws the factors of an example: a pure function of its position.
 
   Args:
-    split: "train", "validation" or "test"; each has its own random stream.
+    split: "train", "validation" or "test"; each has another random stream.
     index: position in the split, from 0.
 
   Returns:
@@ -146,13 +149,10 @@ def sample_factors(split: str, index: int) -> dict[str, float | int]:
 
 
 def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
-  """Replaces the positions of the discrete factors by their names.
+  """Replaces the values of discrete factors by their names.
 
   Args:
-    factors: a value for each of `FACTORS`; NumPy scalars are welcome.
-
-  Returns:
-    The same with a name for each discrete factor.
+    factors: a value for each of `FACTORS`; may be NumPy scalars.
 
   Raises:
     ValueError: if a factor is missing, unknown or out of its range.
@@ -163,7 +163,8 @@ def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
   values = {}
   for name, factor in FACTORS.items():
     value = factors[name]
-    if isinstance(factor, Discrete):
+    discrete = isinstance(factor, Discrete)
+    if discrete:
       low, high = 0, len(factor.names) - 1
     else:
       low, high = factor.low, factor.high
@@ -171,34 +172,30 @@ def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
       raise ValueError(
         f"factor {name} is {value}; it must be from {low} to {high}."
       )
-    discrete = isinstance(factor, Discrete)
     values[name] = factor.names[int(value)] if discrete else float(value)
   return values
 
 
-def has_locks(f: Mapping[str, float | str]) -> bool:
-  """Whether parted hair is long enough to hang down beside the face."""
+def has_locks(f: Named) -> bool:
+  """Returns whether parted hair is long enough to frame the face."""
   parted = f["hair_style"] in ("side_part", "centre_part")
   return parted and f["hair_length"] > 0.25
 
 
 def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
-  """CelebA's attributes of a face, under CelebA's names and in its order.
+  """Returns the attributes of a face by CelebA's names, in CelebA's order.
 
-  An attribute is true only where it can be seen: a hat hides baldness, a fringe
-  and a receding hairline, sunglasses hide narrow eyes, short hair has no waves,
-  and a bald head has no hair colour. CelebA's judgements
-  of people (Attractive, Male, Young, Chubby, ...) are not drawn and left out.
+  An attribute is true only if it is visible: a hat hides baldness, bangs and a
+  receding hairline, sunglasses hide narrow eyes, short hair has no waves, and a
+  bald head has no hair color. CelebA's opinions about people (Attractive, Male,
+  Young, Chubby, ...) are left out.
 
   Args:
     factors: a value for each of `FACTORS`.
-
-  Returns:
-    A truth value for each attribute.
   """
   f = named(factors)
   haired = f["hair_style"] != "bald"
-  grey = f["hair_greyness"] > 0.5
+  gray = f["hair_greyness"] > 0.5
   hue = f["hair_colour"]
   bare_headed = f["hat"] == "none"
   return {
@@ -207,16 +204,16 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
     "Bald": bare_headed and not haired,
     "Bangs": bare_headed
     and f["bangs"] == "yes"
-    and f["hair_style"] in _FRINGED,
+    and f["hair_style"] in _WITH_BANGS,
     "Big_Lips": f["lip_fullness"] > 0.65,
     "Big_Nose": f["nose_size"] > 0.65,
-    "Black_Hair": haired and not grey and hue < 0.25,
-    "Blond_Hair": haired and not grey and hue >= 0.8,
-    "Brown_Hair": haired and not grey and 0.25 <= hue < 0.6,
+    "Black_Hair": haired and not gray and hue < 0.25,
+    "Blond_Hair": haired and not gray and hue >= 0.8,
+    "Brown_Hair": haired and not gray and 0.25 <= hue < 0.6,
     "Bushy_Eyebrows": f["brow_thickness"] > 0.65,
     "Eyeglasses": f["glasses"] != "none",
     "Goatee": f["beard"] == "goatee",
-    "Gray_Hair": haired and grey,
+    "Gray_Hair": haired and gray,
     "Mouth_Slightly_Open": f["mouth_open"] > 0.2,
     "Mustache": f["moustache"] == "yes",
     "Narrow_Eyes": f["eye_open"] < 0.25 and f["glasses"] != "sun",
@@ -234,8 +231,8 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
   }
 
 
-# Attributes that are thresholds of one real factor, and whether they come with
-# its large values (1) or its small ones (-1).
+# Attributes that are thresholds of one real factor, and whether large values
+# (1) or small ones (-1) of the factor give the attribute.
 THRESHOLDS = {
   "Arched_Eyebrows": ("brow_arch", 1),
   "Big_Lips": ("lip_fullness", 1),

@@ -1,6 +1,4 @@
-"""What grows or sits on a drawn head: hair, beard, glasses and hats."""
-
-from collections.abc import Mapping
+"""Hair, beards, glasses and hats of drawn faces."""
 
 import numpy as np
 
@@ -15,10 +13,11 @@ _HAIR = (
   (214, 158, 84),
   (240, 210, 138),
 )
-_GREY = (186, 186, 192)
+_GRAY = (186, 186, 192)
 _INK = (24, 22, 28)
 
-# Knots of the front hairlines, as (share of the half width, y) from right to left temple.
+# Knots (share of the half width, y) of the front hairlines, from the right to
+# the left temple.
 _KNOTS = {
   "receding": (
     (0.98, -3), (0.9, -8), (0.72, -13.2), (0.4, -13.6), (0, -11.6),
@@ -64,28 +63,28 @@ _UPPER_LIP = face_pen.ribbon(
 _GOATEE = face_pen.symmetric(
   (0, 13.6), (2.4, 13.3), (4.2, 14.6), (3.2, 18), (0, 19.2)
 )
-_MOUSTACHE = face_pen.ribbon(
+_MUSTACHE = face_pen.ribbon(
   face_pen.symmetric((0, 7.0), (2.4, 6.7), (5.2, 8.2), (7.4, 10.2)), 2.5, 0.95
 )
 
 
-def colour(f: Mapping) -> face_pen.Rgb:
-  """Colour of hair, brows and beard."""
+def color(f: factors.Named) -> face_pen.Rgb:
+  """Returns the color of hair, brows and beard."""
   pigment = face_pen.palette(_HAIR, f["hair_colour"])
-  return face_pen.mix(pigment, _GREY, f["hair_greyness"])
+  return face_pen.mix(pigment, _GRAY, f["hair_greyness"])
 
 
-def hides_ears(f: Mapping) -> bool:
-  """Whether hair hangs over the ears."""
+def hides_ears(f: factors.Named) -> bool:
+  """Returns whether hair covers the ears."""
   return f["hair_style"] == "curly" or factors.has_locks(f)
 
 
-def _hem(f: Mapping) -> float:
+def _hem(f: factors.Named) -> float:
   return 1.0 + 25.0 * f["hair_length"]
 
 
 def _crown(pen: face_pen.Pen, lift: float, low: float) -> face_pen.Points:
-  """Upper outline of the head, `lift` times as large, down to y = low."""
+  """Returns the head's upper outline, scaled by `lift`, down to y = low."""
   start = np.arcsin(low / pen.ry)
   angles = np.linspace(start, -np.pi - start, 25)
   x, y = lift * pen.rx * np.cos(angles), lift * pen.ry * np.sin(angles)
@@ -94,11 +93,13 @@ def _crown(pen: face_pen.Pen, lift: float, low: float) -> face_pen.Points:
   return face_pen.curve(x + back, y)
 
 
-def _waves(f: Mapping, y: np.ndarray) -> np.ndarray:
+def _waves(f: factors.Named, y: np.ndarray) -> np.ndarray:
   return 1.5 * f["hair_wave"] * np.sin(0.85 * y)
 
 
-def _curls(pen: face_pen.Pen, f: Mapping, shade: float, radius: float) -> None:
+def _curls(
+  pen: face_pen.Pen, f: factors.Named, shade: float, radius: float
+) -> None:
   hem = 1.0 + 15.0 * f["hair_length"]
   top = -9.0 if f["hat"] != "none" else -pen.ry
   # Two staggered columns hang down each side.
@@ -108,13 +109,13 @@ def _curls(pen: face_pen.Pen, f: Mapping, shade: float, radius: float) -> None:
   arc = face_pen.curve(np.cos(angles), -np.sin(angles))
   arc = arc * (pen.rx + 0.6, pen.ry + 0.2)
   right = face_pen.curve(pen.rx + stagger, sides)
-  tints = [face_pen.mix(colour(f), _INK, shade + s) for s in (0, 0.1, 0.05)]
+  tints = [face_pen.mix(color(f), _INK, shade + s) for s in (0, 0.1, 0.05)]
   shine = face_pen.mix(tints[0], (255, 240, 220), 0.35)
   places = np.concatenate([arc, right, right * (-1, 1)]).tolist()
   for number, (x, y) in enumerate(places):
     if y < top:
       continue
-    # Three sizes in turn keep the outline from looking like a string of beads.
+    # Three sizes in turn, so that the outline does not look like beads.
     size = radius * (0.85, 1.1, 0.95)[number % 3]
     tint = tints[number % 3]
     pen.fill(face_pen.ellipse(x - pen.turn, y, size, size), tint)
@@ -122,14 +123,14 @@ def _curls(pen: face_pen.Pen, f: Mapping, shade: float, radius: float) -> None:
     pen.fill(gleam, shine, 0.3)
 
 
-def back(pen: face_pen.Pen, f: Mapping) -> None:
+def back(pen: face_pen.Pen, f: factors.Named) -> None:
   """Draws the hair behind the face and the neck."""
   style = f["hair_style"]
-  shade = face_pen.mix(colour(f), _INK, 0.38)
+  shade = face_pen.mix(color(f), _INK, 0.38)
   if style == "bun" and f["hat"] == "none":
     knot = face_pen.ellipse(-1.5 * pen.turn, -pen.ry - 3.4, 5.2, 4.6)
-    pen.fill(knot, face_pen.mix(colour(f), _INK, 0.2))
-    pen.fill(knot * 0.72 + (-0.6, -6.4), colour(f))
+    pen.fill(knot, face_pen.mix(color(f), _INK, 0.2))
+    pen.fill(knot * 0.72 + (-0.6, -6.4), color(f))
   if style == "curly":
     _curls(pen, f, 0.3, 4.2)
   if not factors.has_locks(f):
@@ -146,17 +147,17 @@ def back(pen: face_pen.Pen, f: Mapping) -> None:
   pen.fill(outline - (1.2 * pen.turn, 0), shade)
 
 
-def front(pen: face_pen.Pen, f: Mapping) -> None:
-  """Draws the hair that frames the face: cap, fringe and side locks."""
+def front(pen: face_pen.Pen, f: factors.Named) -> None:
+  """Draws the hair in front: top, bangs and locks at the sides."""
   style = f["hair_style"]
   if style == "bald":
     return
-  tint = colour(f)
+  tint = color(f)
   dark = face_pen.mix(tint, _INK, 0.3)
   shine = face_pen.mix(tint, (255, 240, 220), 0.3)
   line = pen.surface(_HAIRLINES[style] * (pen.rx, 1.0))
   outer = _crown(pen, _LIFT[style], -2.0)
-  # On the far side of a turned head the hairline passes out of sight.
+  # The hairline on the far side of a turned head is hidden.
   edge = pen.rx * np.sqrt(np.maximum(1 - (line[:, 1] / pen.ry) ** 2, 0))
   line[:, 0] = np.clip(line[:, 0], -edge, edge)
   if style == "curly":
@@ -165,12 +166,19 @@ def front(pen: face_pen.Pen, f: Mapping) -> None:
   if style not in ("curly", "receding"):
     _strands(pen, f, outer, line, dark, shine)
   if f["bangs"] == "yes":
-    _fringe(pen, f, tint, dark)
+    _bangs(pen, f, tint, dark)
   if factors.has_locks(f):
     _locks(pen, f, tint, dark, shine)
 
 
-def _strands(pen, f, outer, line, dark, shine) -> None:
+def _strands(
+  pen: face_pen.Pen,
+  f: factors.Named,
+  outer: face_pen.Points,
+  line: face_pen.Points,
+  dark: face_pen.Rgb,
+  shine: face_pen.Rgb,
+) -> None:
   part = _PARTING.get(f["hair_style"], 0.0) * pen.rx
   root = pen.surface(face_pen.points((part, -pen.ry * 0.82)))[0]
   for number in range(2, 23, 3):
@@ -183,7 +191,9 @@ def _strands(pen, f, outer, line, dark, shine) -> None:
   pen.fill(face_pen.ribbon(rows, 2.2, 1.0), shine, 0.35)
 
 
-def _fringe(pen, f, tint, dark) -> None:
+def _bangs(
+  pen: face_pen.Pen, f: factors.Named, tint: face_pen.Rgb, dark: face_pen.Rgb
+) -> None:
   width = 0.86 * pen.rx
   if f["hair_style"] == "curly":
     for number, x in enumerate(np.linspace(-0.8, 0.8, 7) * width):
@@ -202,13 +212,19 @@ def _fringe(pen, f, tint, dark) -> None:
     pen.line(pen.surface(strand), dark, 0.4)
 
 
-def _locks(pen, f, tint, dark, shine) -> None:
+def _locks(
+  pen: face_pen.Pen,
+  f: factors.Named,
+  tint: face_pen.Rgb,
+  dark: face_pen.Rgb,
+  shine: face_pen.Rgb,
+) -> None:
   hem = _hem(f)
   y = np.linspace(-6, hem, 14)
   wave = _waves(f, y)
   spread = np.clip(y / 20, 0, 1) * 1.8 * f["hair_length"]
   for side in (-1, 1):
-    # The lock on the near side of a turned head covers more of the cheek.
+    # The near lock of a turned head covers more of the cheek.
     near = -4.0 * side * pen.turn
     outer = pen.rx + 2.0 + spread + wave * side
     inner = pen.rx * 0.9 - near - 1.2 * np.clip(y / 12, 0, 1) + wave * side
@@ -224,15 +240,17 @@ def _locks(pen, f, tint, dark, shine) -> None:
       pen.line(face_pen.curve(x, y)[2:], ink, 0.45)
 
 
-def beard(pen: face_pen.Pen, f: Mapping, outline: face_pen.Points) -> None:
-  """Draws the beard and the moustache; the mouth comes on top of them.
+def beard(
+  pen: face_pen.Pen, f: factors.Named, outline: face_pen.Points
+) -> None:
+  """Draws beard and mustache; the mouth is drawn over them.
 
   Args:
-    pen: pen of the head.
-    f: factors by name.
-    outline: outline of the head as seen, from `face_drawing`.
+    pen: of the head.
+    f: factors, the discrete ones by name.
+    outline: of the head, from `drawing`.
   """
-  tint = face_pen.mix(colour(f), _INK, 0.12)
+  tint = face_pen.mix(color(f), _INK, 0.12)
   if f["beard"] in ("stubble", "full"):
     grown = f["beard"] == "full"
     jaw = outline[outline[:, 1] > 3.0]
@@ -249,10 +267,10 @@ def beard(pen: face_pen.Pen, f: Mapping, outline: face_pen.Points) -> None:
   if f["beard"] == "goatee":
     pen.fill(pen.surface(_GOATEE), tint)
   if f["moustache"] == "yes":
-    pen.fill(pen.surface(_MOUSTACHE, 1.0), tint)
+    pen.fill(pen.surface(_MUSTACHE, 1.0), tint)
 
 
-def glasses(pen: face_pen.Pen, f: Mapping) -> None:
+def glasses(pen: face_pen.Pen, f: factors.Named) -> None:
   """Draws glasses over the eyes."""
   kind = f["glasses"]
   if kind == "none":
@@ -262,7 +280,7 @@ def glasses(pen: face_pen.Pen, f: Mapping) -> None:
   for side in (-1, 1):
     lens = face_pen.ellipse(0, 0, 1, 1)
     if kind != "round":
-      # A superellipse: the square root pulls the circle towards a square.
+      # The square root makes the circle a superellipse, nearly a square.
       lens = np.sign(lens) * np.sqrt(np.abs(lens))
     size = (4.4, 4.4) if kind == "round" else (4.7, 3.5)
     lens = pen.surface(lens * size + (side * 0.43 * r, -0.4), 1.0)
@@ -282,7 +300,7 @@ def glasses(pen: face_pen.Pen, f: Mapping) -> None:
   pen.line(pen.surface(face_pen.smooth(bridge), 1.5), frame, 0.8)
 
 
-def hat(pen: face_pen.Pen, f: Mapping) -> None:
+def hat(pen: face_pen.Pen, f: factors.Named) -> None:
   """Draws a hat over everything else."""
   kind = f["hat"]
   if kind == "none":

@@ -1,0 +1,71 @@
+"""A run opened for use."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from vae_jax.config import ConfigError
+from vae_jax.latents import trained_model
+
+
+@pytest.fixture(scope="module")
+def model(reference):
+  return trained_model.load(reference[0], chunk=5)
+
+
+def test_load_opens_the_latest_checkpoint(model, reference):
+  folder, state = reference
+  assert model.step == int(state.step) == 20
+  assert model.workdir == folder and model.image_shape == (16, 16, 1)
+  np.testing.assert_array_equal(
+    model.variables["params"]["decoder"]["Dense_0"]["kernel"],
+    state.params["decoder"]["Dense_0"]["kernel"],
+  )
+
+
+def test_load_refuses_folders_without_a_checkpoint(reference, tmp_path):
+  with pytest.raises(ConfigError, match=r"There is no run in .*config.json"):
+    trained_model.load(tmp_path)
+  shutil.copy(reference[0] / "config.json", tmp_path)
+  with pytest.raises(ConfigError, match="no readable checkpoint yet"):
+    trained_model.load(tmp_path, best=True)
+
+
+def test_chunks_change_no_bits(model):
+  image = model.experiment.source("test").fetch(np.arange(12))["image"]
+  codes = model.encode(image)
+  assert codes.shape == (12, 3) and codes.dtype == np.float32
+  np.testing.assert_array_equal(codes[7:8], model.encode(image[7:8]))
+  decoded = model.decode(codes)
+  assert decoded.shape == image.shape and decoded.dtype == np.uint8
+  np.testing.assert_array_equal(decoded[11:], model.decode(codes[11:]))
+
+
+def test_draw_depends_on_its_number_alone(model):
+  samples = model.sample(np.arange(8, dtype=np.int32))
+  again = model.sample(np.array([6, 1], np.int32))
+  np.testing.assert_array_equal(again, samples[[6, 1]])
+  assert not np.array_equal(samples[1], samples[6])
+
+
+def test_first_codes_are_those_of_the_first_images(model):
+  source = model.experiment.source("test")
+  codes, labels = model.first_codes(source, 7)
+  data = source.fetch(np.arange(7))
+  np.testing.assert_array_equal(codes, model.encode(data["image"]))
+  np.testing.assert_array_equal(labels, data["label"])
+  codes, _ = model.first_codes(source, 1000)
+  assert len(codes) == len(source)
+
+
+def test_sample_labels_follow_the_condition(model):
+  config = model.config.copy_and_resolve_references()
+  source = model.experiment.source("test")
+  assert trained_model.sample_labels(config, None, 4) is None
+  config.model.condition, config.data.num_labels = "label", 3
+  labels = trained_model.sample_labels(config, None, 5)
+  assert labels.tolist() == [0, 1, 2, 0, 1]
+  config.model.condition = "attributes"
+  labels = trained_model.sample_labels(config, source, len(source) + 1)
+  np.testing.assert_array_equal(labels[0], labels[-1])
