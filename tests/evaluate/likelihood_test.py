@@ -144,12 +144,7 @@ def test_nll_is_the_bound_of_the_objective_iwae(case, monkeypatch):
   run = experiment.build(c)
   variables = parallel.replicate(build.init_variables(c, (4, 4, 1)))
   means = bound.mean_terms(
-    step.make_eval_step(run),
-    variables,
-    split,
-    batch_size=8,
-    step=0,
-    seed=SEED,
+    step.make_eval_step(run), variables, split, batch_size=8, step=0, seed=SEED
   )
   result = likelihood.importance_nll(run, variables, split, num_samples=6)
   assert result["importance_samples"] == 6
@@ -161,7 +156,7 @@ def test_standard_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
   result = likelihood.importance_nll(
-    exact_experiment(), None, source(), num_samples=5
+    exact_experiment(), {}, source(), num_samples=5
   )
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
   assert result == {

@@ -116,5 +116,4 @@ def test_measure_scaling_compares_layouts(faces_dir, tmp_path):
   assert len(found["ms_per_step"]) == 2
   _, divided = found["last_run"].values()
   assert "4 x cpu" in divided["devices"]
-  assert divided["exchanged_bytes_per_step"]["all-reduce"] > 4 * 8000
   assert len(done.stdout.splitlines()) == 3

@@ -167,7 +167,9 @@ def workdir(prefix: str) -> str:
   """
   if WORKDIR.value is not None:
     return WORKDIR.value
-  path = flags.FLAGS["config"].config_filename or ""
+  path = ""
+  if CONFIG.value is not None:
+    path = flags.FLAGS["config"].config_filename
   file, _, variant = path.partition(":")
   name = "_".join(filter(None, [prefix, pathlib.Path(file).stem, variant]))
   return str(pathlib.Path("runs") / name)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from vae_jax import models
-from vae_jax.data import datasets, pipeline
+from vae_jax.data import datasets
+from vae_jax.evaluate import per_example
 from vae_jax.runtime import devices, watchdog
 from vae_jax.training import metrics
 from vae_jax.training.experiment import Experiment
@@ -39,26 +39,14 @@ def mean_terms(
   Returns:
     {name: mean over examples} and "num_examples".
   """
-  batch_size = devices.round_up(batch_size)
   means = metrics.MaskedMeans()
   replicated = devices.replicate((np.int32(step), np.uint32(seed)))
-  starts = range(0, len(source), batch_size)
-  batches = pipeline.prefetch(
-    lambda start: pipeline.eval_data(source, start, batch_size), starts
-  )
-  bar = tqdm.tqdm(
-    total=len(source),
-    unit="img",
-    desc="evaluate",
-    disable=not (progress and devices.is_lead()),
-  )
-  with bar, watchdog.armed():
-    for start, data in zip(starts, batches, strict=True):
-      sums = eval_step(variables, devices.shard(data), *replicated)
+  bar = "evaluate" if progress else ""
+  with watchdog.armed():
+    for data, _ in per_example.batches(source, batch_size, bar):
+      sums = eval_step(variables, data, *replicated)
       watchdog.progress(watchdog.COMPUTING)
       means.add(devices.read_one(sums))
-      watchdog.progress("evaluating")
-      bar.update(min(batch_size, len(source) - start))
   return means.result()
 
 

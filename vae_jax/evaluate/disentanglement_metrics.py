@@ -54,9 +54,7 @@ def mutual_information(
   return np.where(information > 1e-12, information, 0)
 
 
-def entropy(
-  factors: Integer[np.ndarray, "n f"],
-) -> Float[np.ndarray, " f"]:
+def entropy(factors: Integer[np.ndarray, "n f"]) -> Float[np.ndarray, " f"]:
   """Returns the entropy of each factor, -sum_v p(v) log p(v), nats."""
   shares = [np.bincount(v) / len(factors) for v in _classes(factors)]
   return np.array([-np.sum(p * np.log(p)) for p in shares])

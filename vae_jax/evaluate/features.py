@@ -114,9 +114,7 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
     # This refuses code, which torch-fidelity would unpickle and run.
     torch.load(path, map_location="cpu", weights_only=True)
     model = torch_fidelity.FeatureExtractorInceptionV3(
-      "inception-v3-compat",
-      ["2048"],
-      feature_extractor_weights_path=str(path),
+      "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
   except Exception as error:  # PyTorch's errors have no common base.

@@ -47,21 +47,35 @@ def rows(
     return devices.all_gather(run({**variables, **side_inputs}, batch))
 
   mapped = devices.pmap(step)
-  batch_size = devices.round_up(config.eval.batch_size)
   seed = devices.replicate(np.uint32(config.eval.seed))
+  for data, count in batches(source, config.eval.batch_size, bar):
+    values = devices.read_one(mapped(variables, data, seed))
+    # Without the padding, which is at the end.
+    yield jax.tree.map(lambda v, count=count: v[:count], values)
+
+
+def batches(
+  source: datasets.Source, batch_size: int, bar: str
+) -> Iterator[tuple[dict[str, jax.Array], int]]:
+  """Yields the examples of a split on the devices, and their number.
+
+  Args:
+    source: the split.
+    batch_size: images over all devices, rounded up to a multiple of them; the
+      last batch is padded.
+    bar: name of the progress bar; "" = no bar.
+  """
+  batch_size = devices.round_up(batch_size)
   total = len(source)
   starts = range(0, total, batch_size)
-  batches = pipeline.prefetch(
-    lambda start: pipeline.eval_data(source, start, batch_size),
-    starts,
+  arrays = pipeline.prefetch(
+    lambda start: pipeline.eval_data(source, start, batch_size), starts
   )
   hidden = not (bar and devices.is_lead())
   with tqdm.tqdm(total=total, unit="img", desc=bar, disable=hidden) as progress:
-    for start, data in zip(starts, batches, strict=True):
-      values = devices.read_one(mapped(variables, devices.shard(data), seed))
-      # Without the padding, which is at the end.
+    for start, data in zip(starts, arrays, strict=True):
       count = min(batch_size, total - start)
-      yield jax.tree.map(lambda v, count=count: v[:count], values)
+      yield devices.shard(data), count
       watchdog.progress("evaluating")
       progress.update(count)
 

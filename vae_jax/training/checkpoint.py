@@ -27,7 +27,7 @@ SCORE = "score"
 
 
 class Unsaved(Exception):
-  """A checkpoint could not be written; the message has step, place and cause."""
+  """A checkpoint could not be written; the message names step and cause."""
 
   # The shells' code for an input/output error.
   exit_code = 74
@@ -73,7 +73,7 @@ class Checkpoints:
     keep_latest: int = 1,
     keep_best: int = 1,
   ):
-    """Opens `<workdir>/checkpoints`, where every checkpoint must be readable."""
+    """Opens `<workdir>/checkpoints`; all checkpoints must be readable."""
     self._folder = folder_of(workdir)
     self._mirror = None
     if storage.is_remote(self._folder):

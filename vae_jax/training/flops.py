@@ -1,8 +1,8 @@
 """Floating-point operations of a traced function, counted in its jaxpr.
 
-XLA's own count takes the body of every inner loop once, and convolutions are
-loops on a CPU. Only matrix products and convolutions are counted, two
-operations per multiply-add, as is usual for the share of the peak reached.
+XLA's own count takes the body of each inner loop once, and convolutions are
+loops on a CPU. Only matrix products and convolutions count, two operations
+per multiply-add, as is usual for model FLOPs utilization.
 """
 
 import math
@@ -14,8 +14,8 @@ from jax.extend import core
 def count(jaxpr: core.Jaxpr) -> int:
   """Returns the operations of one run of a jaxpr on one device.
 
-  A `scan` counts all its rounds; a `while`, whose rounds are not known, one;
-  of alternatives (`cond`, a choice by platform), the cheapest.
+  A `scan` counts all its iterations, a `while` one, because their number is
+  unknown, and a `cond` its cheapest branch.
   """
   total = 0
   for equation in jaxpr.eqns:
@@ -42,11 +42,11 @@ def count(jaxpr: core.Jaxpr) -> int:
 
 def _jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
   """Returns the functions among an equation's parameters."""
-  found = []
+  jaxprs = []
   for value in params.values():
     for item in value if isinstance(value, tuple | list) else [value]:
       if isinstance(item, core.ClosedJaxpr):
-        found.append(item.jaxpr)
+        jaxprs.append(item.jaxpr)
       elif isinstance(item, core.Jaxpr):
-        found.append(item)
-  return found
+        jaxprs.append(item)
+  return jaxprs

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, and what it was started with."""
+"""The lock of a run's folder, and the config that the run started with."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from vae_jax.runtime import locks, storage
 
 @contextlib.contextmanager
 def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
-  """Holds a workdir for one training run with one config.
+  """Holds a workdir for one training run with one config, in the block.
 
   Writes `config.json` if it is new there.
 
   Raises:
-    ConfigError: another process trains there, another config was used there,
-      or nothing can be written there.
-    storage.Unreachable: an object store fails, which may pass.
+    ConfigError: another process trains there, the run there has another
+      config, or nothing can be written there.
+    storage.Unreachable: an object store fails, possibly for a while.
   """
   folder = storage.path(workdir)
   with contextlib.ExitStack() as stack:
@@ -40,17 +40,17 @@ def claim(workdir: str, config: ConfigDict) -> Iterator[None]:
         f"The workdir {workdir} cannot be written ({error.strerror}); name "
         "another folder with --workdir."
       ) from error
-    _keep_config(folder, config)
+    _write_config(folder, config)
     yield
 
 
-def _keep_config(folder: storage.Path, config: ConfigDict) -> None:
+def _write_config(folder: storage.Path, config: ConfigDict) -> None:
   path = folder / "config.json"
   with storage.using(folder):
-    # A start that failed before its first save has left nothing to protect.
-    kept = path.exists() and any((folder / "checkpoints").glob("*"))
-    text = path.read_text() if kept else ""
-  if kept:
+    # A start that failed before its first save leaves nothing to protect.
+    has_run = path.exists() and any((folder / "checkpoints").glob("*"))
+    text = path.read_text() if has_run else ""
+  if has_run:
     differing = config_lib.differences(config, config_lib.from_json(text))
     if differing:
       raise ConfigError(

@@ -11,7 +11,9 @@ from jaxtyping import Float, UInt8
 
 from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.data.synthetic_faces import hair
-from vae_jax.data.synthetic_faces import pen as face_pen
+from vae_jax.data.synthetic_faces import pen as pen_lib
+from vae_jax.data.synthetic_faces.factors import Named
+from vae_jax.data.synthetic_faces.pen import Pen, Points, Rgb, mix
 
 _SKIN = (
   (255, 229, 211),
@@ -31,27 +33,25 @@ _IRIS = (
 _INK = (34, 24, 28)
 _WHITE = (255, 255, 255)
 
-_NECK = face_pen.symmetric((0, 8), (6, 9), (5.9, 17), (7.4, 20.5), (9, 26))
-_SHOULDERS = face_pen.symmetric(
+_NECK = pen_lib.symmetric((0, 8), (6, 9), (5.9, 17), (7.4, 20.5), (9, 26))
+_SHOULDERS = pen_lib.symmetric(
   (0, 20), (7.2, 20.2), (15, 23), (22, 26.5), (27, 36)
 )
-_CHEST = face_pen.points((13.5, 21.5), (14, 36), (-14, 36), (-13.5, 21.5))
+_CHEST = pen_lib.points((13.5, 21.5), (14, 36), (-14, 36), (-13.5, 21.5))
 _COLLARS = {
-  "crew": face_pen.symmetric((0, 24.0), (5.5, 22.8), (7.6, 19.4)),
-  "v_neck": face_pen.mirrored(
-    face_pen.points((0, 27.5), (5.0, 22.8), (7.6, 19.4))
+  "crew": pen_lib.symmetric((0, 24.0), (5.5, 22.8), (7.6, 19.4)),
+  "v_neck": pen_lib.mirrored(
+    pen_lib.points((0, 27.5), (5.0, 22.8), (7.6, 19.4))
   ),
-  "tie": face_pen.mirrored(
-    face_pen.points((0, 24.4), (5.2, 20.5), (6.4, 17.6))
-  ),
-  "turtleneck": face_pen.symmetric((0, 18.6), (4.5, 18.0), (6.6, 16.6)),
+  "tie": pen_lib.mirrored(pen_lib.points((0, 24.4), (5.2, 20.5), (6.4, 17.6))),
+  "turtleneck": pen_lib.symmetric((0, 18.6), (4.5, 18.0), (6.6, 16.6)),
 }
-_SHIRT = face_pen.points(
+_SHIRT = pen_lib.points(
   (6.4, 17.6), (9.2, 21.4), (3, 34), (-3, 34), (-9.2, 21.4), (-6.4, 17.6),
   (0, 23.2),
 )  # fmt: skip
-_KNOT = face_pen.points((-1.9, 22.4), (1.9, 22.4), (1.3, 24.8), (-1.3, 24.8))
-_TIE = face_pen.points((-1.2, 24.8), (1.2, 24.8), (2.6, 34), (-2.6, 34))
+_KNOT = pen_lib.points((-1.9, 22.4), (1.9, 22.4), (1.3, 24.8), (-1.3, 24.8))
+_TIE = pen_lib.points((-1.2, 24.8), (1.2, 24.8), (2.6, 34), (-2.6, 34))
 
 # Positions from left to right along an eye and along the mouth, and parabolas
 # that are 0 at both ends.
@@ -61,7 +61,7 @@ _ALONG_MOUTH = np.linspace(-1, 1, 17)
 _MOUTH_BOW = 1 - _ALONG_MOUTH**2
 _UPPER_BOW = _MOUTH_BOW**0.6 * (1 - 0.3 * np.exp(-((_ALONG_MOUTH / 0.16) ** 2)))
 _LOWER_BOW = _MOUTH_BOW**0.7
-_ACROSS = np.tanh(np.linspace(-1.5, 1.5, face_pen.SIZE))[None, :, None]
+_ACROSS = np.tanh(np.linspace(-1.5, 1.5, pen_lib.SIZE))[None, :, None]
 
 
 def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
@@ -74,16 +74,16 @@ def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
     ValueError: if a factor is missing, unknown or out of its range.
   """
   f = face_factors.named(factors)
-  canvas = face_pen.Canvas(_background(f))
+  canvas = pen_lib.Canvas(_background(f))
   axes = {"rx": 12.3 + 2.6 * f["face_width"], "ry": 17.0}
-  body = face_pen.Pen(canvas, **axes)
-  head = face_pen.Pen(
+  body = Pen(canvas, **axes)
+  head = Pen(
     canvas,
     **axes,
     yaw=np.deg2rad(26.0) * f["head_turn"],
     roll=np.deg2rad(9.0) * f["head_tilt"],
   )
-  skin = face_pen.palette(_SKIN, f["skin_tone"])
+  skin = pen_lib.palette(_SKIN, f["skin_tone"])
   outline = _outline(head, f["jaw"])
   far = 1 if f["head_turn"] > 0 else -1
   hair.back(head, f)
@@ -131,11 +131,11 @@ def stream(split: str, first: int, size: int, step: int) -> None:
     pickle.dump(png(factors), sys.stdout.buffer)
 
 
-def _background(f: face_factors.Named) -> list[face_pen.Rgb]:
+def _background(f: Named) -> list[Rgb]:
   value = 0.45 + 0.45 * f["background_light"]
-  high = face_pen.hsv(f["background_hue"], 0.34, value)
-  low = face_pen.hsv((f["background_hue"] + 0.04) % 1, 0.5, 0.72 * value)
-  return [high, face_pen.mix(high, low, 0.3), face_pen.mix(high, low, 0.7), low]
+  high = pen_lib.hsv(f["background_hue"], 0.34, value)
+  low = pen_lib.hsv((f["background_hue"] + 0.04) % 1, 0.5, 0.72 * value)
+  return [high, mix(high, low, 0.3), mix(high, low, 0.7), low]
 
 
 def _lit(
@@ -146,7 +146,7 @@ def _lit(
   return np.clip(image * gain + 0.5, 0, 255).astype(np.uint8)
 
 
-def _outline(pen: face_pen.Pen, jaw: float) -> face_pen.Points:
+def _outline(pen: Pen, jaw: float) -> Points:
   """Returns the outline of the head: an ellipse above, jaw and chin below."""
   angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
   c, s = np.cos(angles), np.sin(angles)
@@ -156,48 +156,43 @@ def _outline(pen: face_pen.Pen, jaw: float) -> face_pen.Points:
   width = np.sign(c) * np.abs(c) ** squareness * (1 - 0.1 * low)
   # In a turned head, the chin is ahead of the center and the skull behind it.
   lean = 5.0 * low**1.5 - 2.0 * np.maximum(-s, 0)
-  return face_pen.curve(pen.rx * width + pen.turn * lean, pen.ry * s)
+  return pen_lib.curve(pen.rx * width + pen.turn * lean, pen.ry * s)
 
 
-def _head(
-  pen: face_pen.Pen,
-  f: face_factors.Named,
-  skin: face_pen.Rgb,
-  outline: face_pen.Points,
-) -> None:
-  edge = face_pen.mix(skin, (120, 50, 40), 0.3)
+def _head(pen: Pen, f: Named, skin: Rgb, outline: Points) -> None:
+  edge = mix(skin, (120, 50, 40), 0.3)
   middle = outline.mean(axis=0)
   pen.fill(outline, edge)
   for scale, share in ((0.965, 0.6), (0.93, 0.25), (0.88, 0.0)):
     inset = middle + (outline - middle) * scale + (0, -0.3)
-    pen.fill(inset, face_pen.mix(skin, edge, share))
-  shine = face_pen.mix(skin, _WHITE, 0.5)
-  brow = face_pen.ellipse(-1.5, -8.5, 6.5, 3.2)
+    pen.fill(inset, mix(skin, edge, share))
+  shine = mix(skin, _WHITE, 0.5)
+  brow = pen_lib.ellipse(-1.5, -8.5, 6.5, 3.2)
   pen.glow(pen.surface(brow), shine, 0.3)
   for side in (-1, 1):
-    cheek = pen.surface(face_pen.ellipse(side * pen.rx * 0.6, 5.6, 3.6, 3.0))
+    cheek = pen.surface(pen_lib.ellipse(side * pen.rx * 0.6, 5.6, 3.6, 3.0))
     pen.glow(cheek, (232, 78, 84), 0.6 * f["rosiness"])
 
 
-def _ear(pen: face_pen.Pen, skin: face_pen.Rgb, side: int) -> None:
-  shadow = face_pen.mix(skin, (120, 40, 36), 0.38)
+def _ear(pen: Pen, skin: Rgb, side: int) -> None:
+  shadow = mix(skin, (120, 40, 36), 0.38)
   x = side * (pen.rx + 0.5) * np.sqrt(1 - pen.turn**2) - 1.5 * pen.turn
-  pen.fill(face_pen.ellipse(x, 0.8, 2.4, 3.6), face_pen.mix(skin, shadow, 0.5))
-  pen.fill(face_pen.ellipse(x - 0.25 * side, 0.7, 1.9, 3.1), skin)
-  pen.fill(face_pen.ellipse(x + 0.2 * side, 0.9, 0.9, 1.9), shadow, 0.6)
+  pen.fill(pen_lib.ellipse(x, 0.8, 2.4, 3.6), mix(skin, shadow, 0.5))
+  pen.fill(pen_lib.ellipse(x - 0.25 * side, 0.7, 1.9, 3.1), skin)
+  pen.fill(pen_lib.ellipse(x + 0.2 * side, 0.9, 0.9, 1.9), shadow, 0.6)
 
 
-def _body(pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb) -> None:
-  shade = face_pen.mix(skin, (110, 50, 40), 0.3)
+def _body(pen: Pen, f: Named, skin: Rgb) -> None:
+  shade = mix(skin, (110, 50, 40), 0.3)
   kind = f["clothes"]
-  cloth = face_pen.hsv(f["clothes_hue"], 0.55, 0.66)
-  dark = face_pen.mix(cloth, _INK, 0.35)
+  cloth = pen_lib.hsv(f["clothes_hue"], 0.55, 0.66)
+  dark = mix(cloth, _INK, 0.35)
   if kind == "tie":
-    cloth = face_pen.mix(cloth, (40, 42, 52), 0.7)
-    dark = face_pen.mix(cloth, _INK, 0.4)
+    cloth = mix(cloth, (40, 42, 52), 0.7)
+    dark = mix(cloth, _INK, 0.4)
   pen.fill(_SHOULDERS, cloth)
   pen.fill(_NECK, skin)
-  pen.fill(face_pen.ellipse(0, 14.6, 6.0, 5.6), shade)
+  pen.fill(pen_lib.ellipse(0, 14.6, 6.0, 5.6), shade)
   edge = _COLLARS[kind]
   reach = _CHEST * (0.64, 1) if kind == "turtleneck" else _CHEST
   pen.fill(np.concatenate([edge, reach]), cloth)
@@ -207,45 +202,43 @@ def _body(pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb) -> None:
   pen.fill(_SHIRT, (240, 241, 245))
   pen.line(_SHIRT[1:3], dark, 0.6)
   pen.line(_SHIRT[3:5], dark, 0.6)
-  tie = face_pen.hsv(f["clothes_hue"], 0.75, 0.7)
+  tie = pen_lib.hsv(f["clothes_hue"], 0.75, 0.7)
   pen.fill(_KNOT, tie)
-  pen.fill(_TIE, face_pen.mix(tie, _INK, 0.18))
+  pen.fill(_TIE, mix(tie, _INK, 0.18))
 
 
-def _eye(
-  pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb, side: int
-) -> None:
+def _eye(pen: Pen, f: Named, skin: Rgb, side: int) -> None:
   x = side * 0.43 * pen.rx
   upper = 0.7 + 2.1 * f["eye_open"]
   lower = 0.5 + 1.05 * f["eye_open"]
-  lid = face_pen.curve(x + 3.5 * _ALONG_EYE, -0.6 - upper * _EYE_BOW)
-  rim = face_pen.curve(x + 3.5 * _ALONG_EYE, -0.6 + lower * _EYE_BOW)
-  shade = face_pen.mix(skin, (90, 30, 30), 0.42)
-  socket = face_pen.ellipse(x, -1.0, 4.3, 3.4)
+  lid = pen_lib.curve(x + 3.5 * _ALONG_EYE, -0.6 - upper * _EYE_BOW)
+  rim = pen_lib.curve(x + 3.5 * _ALONG_EYE, -0.6 + lower * _EYE_BOW)
+  shade = mix(skin, (90, 30, 30), 0.42)
+  socket = pen_lib.ellipse(x, -1.0, 4.3, 3.4)
   pen.glow(pen.surface(socket), shade, 0.35)
   pen.fill(pen.surface(np.concatenate([lid, rim[::-1]])), (250, 249, 247))
   for radius, tint in (
-    (2.15, face_pen.palette(_IRIS, f["eye_colour"])),
+    (2.15, pen_lib.palette(_IRIS, f["eye_colour"])),
     (1.1, (16, 14, 18)),
   ):
-    disc = face_pen.ellipse(x + 0.8 * f["gaze"], -0.9, radius, radius)
+    disc = pen_lib.ellipse(x + 0.8 * f["gaze"], -0.9, radius, radius)
     bow = 1 - ((disc[:, 0] - x) / 3.5) ** 2
     # The lids cover the rest of the disc.
     y = np.maximum(disc[:, 1], -0.6 - upper * bow)
     disc[:, 1] = np.minimum(y, -0.6 + lower * bow)
     pen.fill(pen.surface(disc), tint)
-  spark = face_pen.ellipse(x + 0.8 * f["gaze"] + 0.6, -1.5, 0.55, 0.5)
+  spark = pen_lib.ellipse(x + 0.8 * f["gaze"] + 0.6, -1.5, 0.55, 0.5)
   pen.fill(pen.surface(spark), _WHITE, min(1.0, 0.3 + f["eye_open"]))
-  pen.fill(pen.surface(face_pen.ribbon(lid, 0.85, 0.5)), _INK)
-  pen.fill(pen.surface(face_pen.ribbon(rim, 0.4, 0.5)), shade)
+  pen.fill(pen.surface(pen_lib.ribbon(lid, 0.85, 0.5)), _INK)
+  pen.fill(pen.surface(pen_lib.ribbon(rim, 0.4, 0.5)), shade)
   crease = lid[1:-1] - (0, 1.25)
-  pen.fill(pen.surface(face_pen.ribbon(crease, 0.5, 0.9)), shade)
+  pen.fill(pen.surface(pen_lib.ribbon(crease, 0.5, 0.9)), shade)
 
 
-def _brow(pen: face_pen.Pen, f: face_factors.Named, side: int) -> None:
+def _brow(pen: Pen, f: Named, side: int) -> None:
   arch = f["brow_arch"]
-  curve = face_pen.smooth(
-    face_pen.points(
+  curve = pen_lib.smooth(
+    pen_lib.points(
       (2.2, -4.9 + 0.4 * arch),
       (4.6, -5.5 - 1.0 * arch),
       (6.6, -5.6 - 2.0 * arch),
@@ -253,41 +246,39 @@ def _brow(pen: face_pen.Pen, f: face_factors.Named, side: int) -> None:
     )
     * (side * pen.rx / 14, 1)
   )
-  stroke = face_pen.ribbon(curve, 0.7 + 1.9 * f["brow_thickness"], 0.7)
-  ink = face_pen.mix(hair.color(f), _INK, 0.3)
+  stroke = pen_lib.ribbon(curve, 0.7 + 1.9 * f["brow_thickness"], 0.7)
+  ink = mix(hair.color(f), _INK, 0.3)
   pen.fill(pen.surface(stroke), ink, 0.92)
 
 
-def _nose(pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb) -> None:
+def _nose(pen: Pen, f: Named, skin: Rgb) -> None:
   size = f["nose_size"]
-  shade = face_pen.mix(skin, (100, 36, 30), 0.42)
-  shine = face_pen.mix(skin, _WHITE, 0.6)
+  shade = mix(skin, (100, 36, 30), 0.42)
+  shine = mix(skin, _WHITE, 0.6)
   wide, tip = 1.7 + 1.5 * size, 4.0 + 1.0 * size
   # The side away from the lamp is in the shadow.
   side = -1 if f["light"] > 0 else 1
-  ridge = face_pen.points(
+  ridge = pen_lib.points(
     (0.9, -2.5), (1.0, 0.5), (wide * 0.8, tip - 1.2), (wide, tip), (0.4, tip)
   )
   pen.fill(
-    pen.surface(face_pen.smooth(ridge * (side, 1)), 2.0),
+    pen.surface(pen_lib.smooth(ridge * (side, 1)), 2.0),
     shade,
     0.4 * abs(f["light"]),
   )
-  ball = face_pen.ellipse(0, tip - 0.9, wide * 0.75, 1.5 + 0.5 * size)
+  ball = pen_lib.ellipse(0, tip - 0.9, wide * 0.75, 1.5 + 0.5 * size)
   pen.glow(pen.surface(ball, 3.0), shine, 0.5)
-  base = face_pen.mirrored(
-    face_pen.points((0, tip + 0.7), (wide * 0.55, tip + 0.5), (wide, tip - 0.5))
+  base = pen_lib.mirrored(
+    pen_lib.points((0, tip + 0.7), (wide * 0.55, tip + 0.5), (wide, tip - 0.5))
   )
-  base = face_pen.ribbon(face_pen.smooth(base), 0.8, 0.7)
+  base = pen_lib.ribbon(pen_lib.smooth(base), 0.8, 0.7)
   pen.fill(pen.surface(base, 2.0), shade)
   for nostril in (-0.5, 0.5):
-    hole = face_pen.ellipse(nostril * wide, tip + 0.3, 0.28 * wide, 0.4)
-    pen.fill(pen.surface(hole, 2.0), face_pen.mix(shade, _INK, 0.5))
+    hole = pen_lib.ellipse(nostril * wide, tip + 0.3, 0.28 * wide, 0.4)
+    pen.fill(pen.surface(hole, 2.0), mix(shade, _INK, 0.5))
 
 
-def _mouth(
-  pen: face_pen.Pen, f: face_factors.Named, skin: face_pen.Rgb
-) -> None:
+def _mouth(pen: Pen, f: Named, skin: Rgb) -> None:
   smile, gap = f["smile"], 3.6 * f["mouth_open"]
   half = (5.5 + 1.5 * smile) * pen.rx / 14
   bow = _MOUTH_BOW
@@ -296,21 +287,19 @@ def _mouth(
   upper = line - 0.25 * gap * bow
   lower = line + 0.75 * gap * bow
   x = half * _ALONG_MOUTH
-  lip = face_pen.mix(skin, (176, 52, 62), 0.5)
+  lip = mix(skin, (176, 52, 62), 0.5)
   if f["lipstick"] == "yes":
     lip = (196, 30, 58)
   thick = 0.6 + 1.1 * f["lip_fullness"]
 
   def between(high, low):
-    high, low = face_pen.curve(x, high), face_pen.curve(x, low)
+    high, low = pen_lib.curve(x, high), pen_lib.curve(x, low)
     return pen.surface(np.concatenate([high, low[::-1]]), 1.0)
 
   top = upper - thick * _UPPER_BOW
   bottom = lower + 1.25 * thick * _LOWER_BOW
   pen.fill(
-    between(bottom, bottom + 0.9 * bow),
-    face_pen.mix(skin, (90, 30, 30), 0.4),
-    0.4,
+    between(bottom, bottom + 0.9 * bow), mix(skin, (90, 30, 30), 0.4), 0.4
   )
   pen.fill(between(top, bottom), lip)
   pen.fill(between(upper, lower), (88, 20, 30))
@@ -323,18 +312,18 @@ def _mouth(
   )
   pen.fill(
     between(lower + 0.3 * thick, lower + 0.75 * thick),
-    face_pen.mix(lip, _WHITE, 0.5),
+    mix(lip, _WHITE, 0.5),
     0.35,
   )
-  fold = face_pen.points(
+  fold = pen_lib.points(
     (3.4, 4.6), (half + 1.6, line[0] - 2.4), (half + 1.9, line[0])
   )
   for side in (-1, 1):
-    crease = face_pen.ribbon(face_pen.smooth(fold * (side, 1)), 0.9, 0.8)
+    crease = pen_lib.ribbon(pen_lib.smooth(fold * (side, 1)), 0.9, 0.8)
     pen.fill(
       pen.surface(crease, 1.0),
-      face_pen.mix(skin, (110, 40, 36), 0.4),
+      mix(skin, (110, 40, 36), 0.4),
       0.4 * max(0.0, smile),
     )
-    corner = face_pen.ellipse(side * half, line[0], 0.8, 0.7)
-    pen.fill(pen.surface(corner, 1.0), face_pen.mix(lip, _INK, 0.45), 0.7)
+    corner = pen_lib.ellipse(side * half, line[0], 0.8, 0.7)
+    pen.fill(pen.surface(corner, 1.0), mix(lip, _INK, 0.45), 0.7)

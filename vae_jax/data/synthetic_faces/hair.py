@@ -3,7 +3,9 @@
 import numpy as np
 
 from vae_jax.data.synthetic_faces import factors
-from vae_jax.data.synthetic_faces import pen as face_pen
+from vae_jax.data.synthetic_faces import pen as pen_lib
+from vae_jax.data.synthetic_faces.factors import Named
+from vae_jax.data.synthetic_faces.pen import Pen, Points, Rgb, mix
 
 _HAIR = (
   (30, 25, 27),
@@ -45,7 +47,7 @@ _KNOTS = {
   ),
 }  # fmt: skip
 _HAIRLINES = {
-  style: face_pen.smooth(face_pen.points(*knots))
+  style: pen_lib.smooth(pen_lib.points(*knots))
   for style, knots in _KNOTS.items()
 }
 _PARTING = {"side_part": 0.42, "centre_part": 0.0}
@@ -57,60 +59,58 @@ _LIFT = {
   "curly": 1.12,
   "bun": 1.07,
 }
-_UPPER_LIP = face_pen.ribbon(
-  face_pen.symmetric((0, 6.9), (2.8, 7.2), (5.5, 8.0)), 1.8
+_UPPER_LIP = pen_lib.ribbon(
+  pen_lib.symmetric((0, 6.9), (2.8, 7.2), (5.5, 8.0)), 1.8
 )
-_GOATEE = face_pen.symmetric(
+_GOATEE = pen_lib.symmetric(
   (0, 13.6), (2.4, 13.3), (4.2, 14.6), (3.2, 18), (0, 19.2)
 )
-_MUSTACHE = face_pen.ribbon(
-  face_pen.symmetric((0, 7.0), (2.4, 6.7), (5.2, 8.2), (7.4, 10.2)), 2.5, 0.95
+_MUSTACHE = pen_lib.ribbon(
+  pen_lib.symmetric((0, 7.0), (2.4, 6.7), (5.2, 8.2), (7.4, 10.2)), 2.5, 0.95
 )
 
 
-def color(f: factors.Named) -> face_pen.Rgb:
+def color(f: Named) -> Rgb:
   """Returns the color of hair, brows and beard."""
-  pigment = face_pen.palette(_HAIR, f["hair_colour"])
-  return face_pen.mix(pigment, _GRAY, f["hair_greyness"])
+  pigment = pen_lib.palette(_HAIR, f["hair_colour"])
+  return mix(pigment, _GRAY, f["hair_greyness"])
 
 
-def hides_ears(f: factors.Named) -> bool:
+def hides_ears(f: Named) -> bool:
   """Returns whether hair covers the ears."""
   return f["hair_style"] == "curly" or factors.has_locks(f)
 
 
-def _hem(f: factors.Named) -> float:
+def _hem(f: Named) -> float:
   return 1.0 + 25.0 * f["hair_length"]
 
 
-def _crown(pen: face_pen.Pen, lift: float, low: float) -> face_pen.Points:
+def _crown(pen: Pen, lift: float, low: float) -> Points:
   """Returns the head's upper outline, scaled by `lift`, down to y = low."""
   start = np.arcsin(low / pen.ry)
   angles = np.linspace(start, -np.pi - start, 25)
   x, y = lift * pen.rx * np.cos(angles), lift * pen.ry * np.sin(angles)
   # A turned head shows more of its back.
   back = -2.0 * pen.turn * np.clip(-y / pen.ry, 0, 1)
-  return face_pen.curve(x + back, y)
+  return pen_lib.curve(x + back, y)
 
 
-def _waves(f: factors.Named, y: np.ndarray) -> np.ndarray:
+def _waves(f: Named, y: np.ndarray) -> np.ndarray:
   return 1.5 * f["hair_wave"] * np.sin(0.85 * y)
 
 
-def _curls(
-  pen: face_pen.Pen, f: factors.Named, shade: float, radius: float
-) -> None:
+def _curls(pen: Pen, f: Named, shade: float, radius: float) -> None:
   hem = 1.0 + 15.0 * f["hair_length"]
   top = -9.0 if f["hat"] != "none" else -pen.ry
   # Two staggered columns hang down each side.
   sides = np.arange(-7.0, hem, 2.3)
   stagger = 1.4 * (np.arange(len(sides)) % 2)
   angles = np.linspace(-0.15, np.pi + 0.15, 16)
-  arc = face_pen.curve(np.cos(angles), -np.sin(angles))
+  arc = pen_lib.curve(np.cos(angles), -np.sin(angles))
   arc = arc * (pen.rx + 0.6, pen.ry + 0.2)
-  right = face_pen.curve(pen.rx + stagger, sides)
-  tints = [face_pen.mix(color(f), _INK, shade + s) for s in (0, 0.1, 0.05)]
-  shine = face_pen.mix(tints[0], (255, 240, 220), 0.35)
+  right = pen_lib.curve(pen.rx + stagger, sides)
+  tints = [mix(color(f), _INK, shade + s) for s in (0, 0.1, 0.05)]
+  shine = mix(tints[0], (255, 240, 220), 0.35)
   places = np.concatenate([arc, right, right * (-1, 1)]).tolist()
   for number, (x, y) in enumerate(places):
     if y < top:
@@ -118,18 +118,18 @@ def _curls(
     # Three sizes in turn, so that the outline does not look like beads.
     size = radius * (0.85, 1.1, 0.95)[number % 3]
     tint = tints[number % 3]
-    pen.fill(face_pen.ellipse(x - pen.turn, y, size, size), tint)
-    gleam = face_pen.ellipse(x - 0.5, y - 0.7, 0.55 * size, 0.5 * size)
+    pen.fill(pen_lib.ellipse(x - pen.turn, y, size, size), tint)
+    gleam = pen_lib.ellipse(x - 0.5, y - 0.7, 0.55 * size, 0.5 * size)
     pen.fill(gleam, shine, 0.3)
 
 
-def back(pen: face_pen.Pen, f: factors.Named) -> None:
+def back(pen: Pen, f: Named) -> None:
   """Draws the hair behind the face and the neck."""
   style = f["hair_style"]
-  shade = face_pen.mix(color(f), _INK, 0.38)
+  shade = mix(color(f), _INK, 0.38)
   if style == "bun" and f["hat"] == "none":
-    knot = face_pen.ellipse(-1.5 * pen.turn, -pen.ry - 3.4, 5.2, 4.6)
-    pen.fill(knot, face_pen.mix(color(f), _INK, 0.2))
+    knot = pen_lib.ellipse(-1.5 * pen.turn, -pen.ry - 3.4, 5.2, 4.6)
+    pen.fill(knot, mix(color(f), _INK, 0.2))
     pen.fill(knot * 0.72 + (-0.6, -6.4), color(f))
   if style == "curly":
     _curls(pen, f, 0.3, 4.2)
@@ -138,23 +138,21 @@ def back(pen: face_pen.Pen, f: factors.Named) -> None:
   hem = _hem(f)
   y = np.linspace(-8, hem, 14)
   spread = pen.rx + 2.2 + 2.2 * f["hair_length"] * np.clip(y / 20, 0, 1)
-  right = face_pen.curve(spread + _waves(f, y), y)
-  left = face_pen.curve(-spread + _waves(f, y + 1.8), y)
-  bottom = face_pen.points(
-    (pen.rx * 0.7, hem + 1.5), (-pen.rx * 0.7, hem + 1.5)
-  )
+  right = pen_lib.curve(spread + _waves(f, y), y)
+  left = pen_lib.curve(-spread + _waves(f, y + 1.8), y)
+  bottom = pen_lib.points((pen.rx * 0.7, hem + 1.5), (-pen.rx * 0.7, hem + 1.5))
   outline = np.concatenate([right, bottom, left[::-1]])
   pen.fill(outline - (1.2 * pen.turn, 0), shade)
 
 
-def front(pen: face_pen.Pen, f: factors.Named) -> None:
+def front(pen: Pen, f: Named) -> None:
   """Draws the hair in front: top, bangs and locks at the sides."""
   style = f["hair_style"]
   if style == "bald":
     return
   tint = color(f)
-  dark = face_pen.mix(tint, _INK, 0.3)
-  shine = face_pen.mix(tint, (255, 240, 220), 0.3)
+  dark = mix(tint, _INK, 0.3)
+  shine = mix(tint, (255, 240, 220), 0.3)
   line = pen.surface(_HAIRLINES[style] * (pen.rx, 1.0))
   outer = _crown(pen, _LIFT[style], -2.0)
   # The hairline on the far side of a turned head is hidden.
@@ -172,53 +170,40 @@ def front(pen: face_pen.Pen, f: factors.Named) -> None:
 
 
 def _strands(
-  pen: face_pen.Pen,
-  f: factors.Named,
-  outer: face_pen.Points,
-  line: face_pen.Points,
-  dark: face_pen.Rgb,
-  shine: face_pen.Rgb,
+  pen: Pen, f: Named, outer: Points, line: Points, dark: Rgb, shine: Rgb
 ) -> None:
   part = _PARTING.get(f["hair_style"], 0.0) * pen.rx
-  root = pen.surface(face_pen.points((part, -pen.ry * 0.82)))[0]
+  root = pen.surface(pen_lib.points((part, -pen.ry * 0.82)))[0]
   for number in range(2, 23, 3):
     tip = outer[number] * 0.97
     middle = 0.5 * (root + tip) + (0, -2.0 + 1.2 * f["hair_wave"])
-    strand = face_pen.smooth(np.stack([root, middle, tip]))
+    strand = pen_lib.smooth(np.stack([root, middle, tip]))
     lit = number % 2
-    pen.line(strand, face_pen.mix(shine if lit else dark, dark, 0.25), 0.45)
+    pen.line(strand, mix(shine if lit else dark, dark, 0.25), 0.45)
   rows = 0.6 * outer[4:21] + 0.4 * root
-  pen.fill(face_pen.ribbon(rows, 2.2, 1.0), shine, 0.35)
+  pen.fill(pen_lib.ribbon(rows, 2.2, 1.0), shine, 0.35)
 
 
-def _bangs(
-  pen: face_pen.Pen, f: factors.Named, tint: face_pen.Rgb, dark: face_pen.Rgb
-) -> None:
+def _bangs(pen: Pen, f: Named, tint: Rgb, dark: Rgb) -> None:
   width = 0.86 * pen.rx
   if f["hair_style"] == "curly":
     for number, x in enumerate(np.linspace(-0.8, 0.8, 7) * width):
       y = -9.4 + 1.1 * (number % 2) + 1.6 * (x / width) ** 2
-      middle = pen.surface(face_pen.points((x, y)))[0]
-      pen.fill(face_pen.ellipse(*middle, 2.5, 2.5), tint)
+      middle = pen.surface(pen_lib.points((x, y)))[0]
+      pen.fill(pen_lib.ellipse(*middle, 2.5, 2.5), tint)
     return
   low = -8.6 if f["hair_style"] == "crop" else -6.6
   x = np.linspace(-1, 1, 15)
   y = low + 2.2 * x**4 - 0.9 * (np.arange(15) % 2)
-  hem = face_pen.curve(x * width, y)
-  roof = face_pen.curve(x[::-1] * width * 0.9, np.full(15, -13.0))
+  hem = pen_lib.curve(x * width, y)
+  roof = pen_lib.curve(x[::-1] * width * 0.9, np.full(15, -13.0))
   pen.fill(pen.surface(np.concatenate([hem, roof])), tint)
   for step in range(1, 14, 2):
     strand = np.stack([hem[step], hem[step] * (0.8, 1) - (0, 4.5)])
     pen.line(pen.surface(strand), dark, 0.4)
 
 
-def _locks(
-  pen: face_pen.Pen,
-  f: factors.Named,
-  tint: face_pen.Rgb,
-  dark: face_pen.Rgb,
-  shine: face_pen.Rgb,
-) -> None:
+def _locks(pen: Pen, f: Named, tint: Rgb, dark: Rgb, shine: Rgb) -> None:
   hem = _hem(f)
   y = np.linspace(-6, hem, 14)
   wave = _waves(f, y)
@@ -229,20 +214,15 @@ def _locks(
     outer = pen.rx + 2.0 + spread + wave * side
     inner = pen.rx * 0.9 - near - 1.2 * np.clip(y / 12, 0, 1) + wave * side
     lock = np.concatenate(
-      [
-        face_pen.curve(side * outer, y),
-        face_pen.curve(side * inner, y)[::-1],
-      ]
+      [pen_lib.curve(side * outer, y), pen_lib.curve(side * inner, y)[::-1]]
     ) - (1.0 * pen.turn, 0)
     pen.fill(lock, tint)
     for share, ink in ((0.3, dark), (0.65, shine)):
       x = side * (share * outer + (1 - share) * inner) - pen.turn
-      pen.line(face_pen.curve(x, y)[2:], ink, 0.45)
+      pen.line(pen_lib.curve(x, y)[2:], ink, 0.45)
 
 
-def beard(
-  pen: face_pen.Pen, f: factors.Named, outline: face_pen.Points
-) -> None:
+def beard(pen: Pen, f: Named, outline: Points) -> None:
   """Draws beard and mustache; the mouth is drawn over them.
 
   Args:
@@ -250,13 +230,13 @@ def beard(
     f: factors, the discrete ones by name.
     outline: of the head, from `drawing`.
   """
-  tint = face_pen.mix(color(f), _INK, 0.12)
+  tint = mix(color(f), _INK, 0.12)
   if f["beard"] in ("stubble", "full"):
     grown = f["beard"] == "full"
     jaw = outline[outline[:, 1] > 3.0]
     jaw = jaw * (1.04, 1.07) if grown else jaw
     r = pen.rx
-    inner = face_pen.symmetric(
+    inner = pen_lib.symmetric(
       (0, 14.4), (3.4, 14.0), (5.8, 12.2), (6.6, 9.6), (r * 0.68, 8.2),
       (r * 0.86, 6.2), (r * 0.95, 2.0),
     )  # fmt: skip
@@ -270,7 +250,7 @@ def beard(
     pen.fill(pen.surface(_MUSTACHE, 1.0), tint)
 
 
-def glasses(pen: face_pen.Pen, f: factors.Named) -> None:
+def glasses(pen: Pen, f: Named) -> None:
   """Draws glasses over the eyes."""
   kind = f["glasses"]
   if kind == "none":
@@ -278,7 +258,7 @@ def glasses(pen: face_pen.Pen, f: factors.Named) -> None:
   frame = (34, 32, 40) if kind != "round" else (112, 66, 34)
   r = pen.rx
   for side in (-1, 1):
-    lens = face_pen.ellipse(0, 0, 1, 1)
+    lens = pen_lib.ellipse(0, 0, 1, 1)
     if kind != "round":
       # The square root makes the circle a superellipse, nearly a square.
       lens = np.sign(lens) * np.sqrt(np.abs(lens))
@@ -286,57 +266,55 @@ def glasses(pen: face_pen.Pen, f: factors.Named) -> None:
     lens = pen.surface(lens * size + (side * 0.43 * r, -0.4), 1.0)
     if kind == "sun":
       pen.fill(lens, (28, 28, 36), 0.94)
-      shine = face_pen.points(
-        (-2.6, 0.6), (0.4, -2.6), (1.6, -2.6), (-1.4, 0.6)
-      )
+      shine = pen_lib.points((-2.6, 0.6), (0.4, -2.6), (1.6, -2.6), (-1.4, 0.6))
       shine = pen.surface(shine + (side * 0.43 * r, -0.4), 1.0)
       pen.fill(shine, (150, 160, 185), 0.55)
     else:
       pen.fill(lens, (225, 240, 255), 0.14)
     pen.line(np.concatenate([lens, lens[:2]]), frame, 0.85)
-    arm = face_pen.points((side * (0.43 * r + 4.5), -1.4), (side * r, -2.0))
+    arm = pen_lib.points((side * (0.43 * r + 4.5), -1.4), (side * r, -2.0))
     pen.line(pen.surface(arm, 0.6), frame, 0.8)
-  bridge = face_pen.points((-1.8, -0.9), (0, -1.7), (1.8, -0.9))
-  pen.line(pen.surface(face_pen.smooth(bridge), 1.5), frame, 0.8)
+  bridge = pen_lib.points((-1.8, -0.9), (0, -1.7), (1.8, -0.9))
+  pen.line(pen.surface(pen_lib.smooth(bridge), 1.5), frame, 0.8)
 
 
-def hat(pen: face_pen.Pen, f: factors.Named) -> None:
+def hat(pen: Pen, f: Named) -> None:
   """Draws a hat over everything else."""
   kind = f["hat"]
   if kind == "none":
     return
-  tint = face_pen.hsv(f["hat_hue"], 0.62, 0.72)
-  dark = face_pen.mix(tint, _INK, 0.4)
-  shine = face_pen.mix(tint, (255, 255, 255), 0.3)
+  tint = pen_lib.hsv(f["hat_hue"], 0.62, 0.72)
+  dark = mix(tint, _INK, 0.4)
+  shine = mix(tint, (255, 255, 255), 0.3)
   r = pen.rx
   x = np.linspace(-1, 1, 17)
-  edge = face_pen.curve(x * r * 1.16, -9.0 - 1.4 * x**2)
+  edge = pen_lib.curve(x * r * 1.16, -9.0 - 1.4 * x**2)
   edge[:, 0] += 1.5 * pen.turn
   lift = {"beanie": 1.25, "cap": 1.17, "brim": 1.17}[kind]
   dome = _crown(pen, lift, -9.0)
   if kind == "beanie":
-    bobble = face_pen.ellipse(-2 * pen.turn, -pen.ry * lift - 0.6, 3.4, 3.0)
+    bobble = pen_lib.ellipse(-2 * pen.turn, -pen.ry * lift - 0.6, 3.4, 3.0)
     pen.fill(bobble, shine)
   pen.fill(np.concatenate([dome, edge]), tint)
-  pen.glow(face_pen.ellipse(-3, -15.5, 6, 3.6) + (2 * pen.turn, 0), shine, 0.5)
+  pen.glow(pen_lib.ellipse(-3, -15.5, 6, 3.6) + (2 * pen.turn, 0), shine, 0.5)
   if kind == "beanie":
-    pen.fill(face_pen.ribbon(edge - (0, 1.2), 4.4), dark)
+    pen.fill(pen_lib.ribbon(edge - (0, 1.2), 4.4), dark)
     for step in range(1, 16, 2):
       rib = np.stack([edge[step] - (0, 2.8), edge[step] + (0, 0.6)])
       pen.line(rib, tint, 0.6)
   elif kind == "cap":
     for seam in (-0.45, 0.45):
-      curve = face_pen.points(
+      curve = pen_lib.points(
         (0, -19.6), (seam * r, -15.5), (seam * r * 1.3, -10)
       )
-      pen.line(face_pen.smooth(curve) + (2.5 * pen.turn, 0), dark, 0.4)
-    visor = face_pen.curve(x * r * 0.98, -9.4 + 3.0 * np.sqrt(1 - x**2))
-    roof = face_pen.curve(x * r * 0.98, -9.4 - 1.8 * (1 - x**2))
+      pen.line(pen_lib.smooth(curve) + (2.5 * pen.turn, 0), dark, 0.4)
+    visor = pen_lib.curve(x * r * 0.98, -9.4 + 3.0 * np.sqrt(1 - x**2))
+    roof = pen_lib.curve(x * r * 0.98, -9.4 - 1.8 * (1 - x**2))
     shape = np.concatenate([visor, roof[::-1]]) + (7.5 * pen.turn, 0)
     pen.fill(shape, dark)
-    pen.line(visor + (7.5 * pen.turn, 0), face_pen.mix(dark, _INK, 0.4), 0.5)
+    pen.line(visor + (7.5 * pen.turn, 0), mix(dark, _INK, 0.4), 0.5)
   else:
-    brim = face_pen.ellipse(2 * pen.turn, -9.4, r + 7.5, 2.9)
-    pen.fill(brim, face_pen.mix(tint, _INK, 0.12))
+    brim = pen_lib.ellipse(2 * pen.turn, -9.4, r + 7.5, 2.9)
+    pen.fill(brim, mix(tint, _INK, 0.12))
     pen.fill(brim * (0.97, 1.0) + (0, -0.7), tint)
-    pen.fill(face_pen.ribbon(edge * (0.9, 1.0) - (0, 2.4), 3.0), dark)
+    pen.fill(pen_lib.ribbon(edge * (0.9, 1.0) - (0, 2.4), 3.0), dark)
