@@ -1,4 +1,4 @@
-"""A linear-Gaussian VAE with known answers, and checks that all losses share."""
+"""A linear-Gaussian VAE with known answers, and checks shared by all losses."""
 
 import functools
 import math
