@@ -93,8 +93,8 @@ def test_stratified_weights_leave_out_padding():
   mask = np.array([True, False, True, True, False])
   weights = np.asarray(weights_under(jnp.asarray(mask), 9, "stratified"))
   assert not weights[:, ~mask].any()
-  kept = weights[np.ix_(mask, mask)]
-  np.testing.assert_allclose(kept, stratified_by_hand(3, 9), rtol=1e-6)
+  own = weights[np.ix_(mask, mask)]
+  np.testing.assert_allclose(own, stratified_by_hand(3, 9), rtol=1e-6)
 
 
 def bias(weights, size):

@@ -31,13 +31,13 @@ def test_mmd_equals_double_loops(kernel, distance):
   mask = np.array([True, False, True, True, True, False, True, True])
   parts = distance_of(distance, z, p, mask)
   k = functools.partial(kernel_by_hand, kernel=kernel)
-  kept, drawn = z[mask], p[mask]
-  n, expected = len(kept), 0
+  codes, drawn = z[mask], p[mask]
+  n, expected = len(codes), 0
   for i, j in np.ndindex(n, n):
     if i != j:
-      same = k(kept[i], kept[j]) + k(drawn[i], drawn[j])
+      same = k(codes[i], codes[j]) + k(drawn[i], drawn[j])
       expected += same / (n * (n - 1))
-    expected -= 2 * k(kept[i], drawn[j]) / n**2
+    expected -= 2 * k(codes[i], drawn[j]) / n**2
   np.testing.assert_allclose(parts[mask].mean(), expected, rtol=1e-4)
   assert np.isfinite(parts).all()
   one = distance_of(distance, z, p, np.arange(8) == 2)

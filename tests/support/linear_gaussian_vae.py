@@ -1,4 +1,4 @@
-"""A linear-Gaussian VAE with known answers, and checks shared by all losses."""
+"""A linear-Gaussian VAE with known answers, and the checks of all losses."""
 
 import functools
 import math
@@ -278,7 +278,10 @@ def logit_of(params, z):
 
 def draw_of(params, batch, vae=VAE):
   """Returns the draw of each image's code [b 2]."""
-  draw = lambda vae, batch: vae.encode(batch.image).sample(batch.key)[0]  # noqa: E731
+
+  def draw(vae, batch):
+    return vae.encode(batch.image).sample(batch.key)[0]
+
   return np.asarray(run(draw, vae, params, batch))
 
 

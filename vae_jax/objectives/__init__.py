@@ -2,7 +2,9 @@
 
 The modules of this package are the registry: `config.objective.name` takes the
 name of a public function in one of them whose positional parameters are `vae`
-and `batch`, or a dotted path to one elsewhere. There is no table to edit.
+and `batch`, or a dotted path to one elsewhere. There is no table to edit. In
+every loss `vae` is the bound model and `batch` this device's examples; the
+keyword arguments are hyperparameters.
 """
 
 import functools

@@ -48,8 +48,6 @@ def denoising_autoencoder(
   """-log p(x | z) of the clean image at z = the code of a corrupted one.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     corruption: masking | salt_and_pepper | gaussian, see `corrupt`.
     amount: strength of the corruption, see `corrupt`.
 
@@ -79,8 +77,6 @@ def sparse_autoencoder(
   The decoder reads z itself.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     penalty: kl | l1.
     weight: nats of loss per nat of kl, or per unit of l1.
     rho: kl: the desired share of images on which a unit is active.

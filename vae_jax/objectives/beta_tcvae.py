@@ -41,7 +41,6 @@ def beta_tcvae(
 
   Args:
     vae: the bound model, with a diagonal normal posterior.
-    batch: this device's examples.
     alpha: weight of the index-code mutual information.
     beta: weight of the total correlation.
     gamma: weight of the latents' own divergences from the prior.

@@ -29,8 +29,6 @@ def beta_vae(
   """E_q[-log p(x | z)] + beta(step) KL(q(z | x) || p(z)), one draw of z.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     beta: weight of the rate after the warm-up; 1 is the ELBO.
     schedule: constant | linear | cyclical | steps, see `kl_weight`.
     warmup_steps: optimizer steps until the weight stays at beta.

@@ -30,8 +30,6 @@ def capacity_vae(
   information little by little.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     capacity: C after the warm-up, nats.
     gamma: weight of the distance between rate and C, nats per nat.
     warmup_steps: optimizer steps until C stays at the capacity; 0 = at once.

@@ -29,7 +29,6 @@ def dip_vae(
 
   Args:
     vae: the bound model, with a diagonal normal posterior.
-    batch: this device's examples.
     kind: i for the means' covariance, ii for the codes'.
     lambda_od: nats per squared covariance of two latents.
     lambda_d: nats per squared deviation of a latent's variance from 1.

@@ -19,7 +19,6 @@ def dreg(
 
   Args:
     vae: the bound model, with a diagonal normal posterior.
-    batch: this device's examples.
     num_samples: K, draws per image.
 
   Returns:

@@ -9,8 +9,6 @@ def elbo(vae: models.Vae, batch: Batch, *, kl: Kl = "auto") -> Terms:
   """-ELBO = E_q[-log p(x | z)] + KL(q(z | x) || p(z)), one draw of z.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     kl: auto | closed | sampled, see `models.draw.rates`.
 
   References:

@@ -42,8 +42,6 @@ def factor_vae(
   is as good as the critic.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     gamma: weight of the total correlation, beyond its part of the ELBO.
     kl: auto | closed | sampled, see `models.draw.rates`.
 

@@ -36,7 +36,6 @@ def free_bits(
 
   Args:
     vae: the bound model; its KL divergence must have a closed form.
-    batch: this device's examples.
     free_nats: lambda, nats per part.
     per: the parts j: each latent "dimension", or each "group" of them.
     beta: weight of the sum after the warm-up.

@@ -58,8 +58,6 @@ def geco(
   learned by this loss.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     kappa: tolerated root mean square error of a pixel value in [0, 1]; the
       paper's kappa is this times sqrt(D), D = height * width * channels.
     kl: auto | closed | sampled, see `models.draw.rates`.

@@ -26,8 +26,6 @@ def info_vae(
   the ELBO.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     alpha: weight of the information between image and code.
     lambda_mmd: weight of the divergence of q(z) from the prior, nats per unit
       of MMD^2, at least 1 - alpha; see `mmd.kernel_values` for its scale.

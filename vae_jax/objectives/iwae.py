@@ -36,8 +36,6 @@ def iwae(vae: models.Vae, batch: Batch, *, num_samples: Count = 50) -> Terms:
   Its gradient is that of -sum_k v_k log w_k at fixed v = softmax(log w).
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     num_samples: K, draws per image; 1 is the ELBO with a sampled rate.
 
   Returns:
@@ -62,8 +60,6 @@ def miwae(
   """-1/M sum_m L_K of M groups of K draws: a mean of bounds.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     num_outer: M, bounds that are averaged; with K = 1 this is the ELBO of M
       draws.
     num_samples: K, draws per bound and image.
@@ -93,8 +89,6 @@ def piwae(
   the noisier is the encoder's gradient.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     num_outer: M, bounds that are averaged for the encoder.
     num_samples: K, draws in each of them.
 
@@ -126,8 +120,6 @@ def ciwae(
   """-(beta mean_k log w_k + (1 - beta) L_K): ELBO and bound of K draws.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     beta: share of the ELBO, 0 to 1.
     num_samples: K, draws per image.
 

@@ -33,8 +33,6 @@ def rae(
   squared error, up to a constant.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     beta: nats per squared unit of the code.
     kind: l2 | gradient_penalty.
     weight: nats per unit of the regularizer.

@@ -29,7 +29,6 @@ def rws(
 
   Args:
     vae: the bound model, with a diagonal normal posterior.
-    batch: this device's examples.
     num_samples: K, draws per image, 2 or more: a single weight is always 1.
     doubly: whether the encoder's gradient goes through the draws.
 

@@ -47,8 +47,6 @@ def ssim_vae(
   The likelihood gives the mean; its own scale is not learned by this loss.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     weight: nats per pixel value of an image with nothing in common.
     beta: weight of the rate after the warm-up.
     schedule: constant | linear | cyclical | steps, see `beta_vae.kl_weight`.
@@ -117,7 +115,7 @@ def multiscale_ssim(
 
 
 def _blur(x: Float[Array, "n h w 1"], window: int) -> Float[Array, "n m k 1"]:
-  """Returns the weighted mean of each place where the whole window fits."""
+  """Returns the weighted mean of each place where the window fits."""
   # Matrix products, because on a CPU they are, gradient included, 12 to 35
   # times as fast as the convolutions of dm_pix. Variances are small
   # differences of these means, hence the precision.

@@ -19,7 +19,6 @@ def stl(vae: models.Vae, batch: Batch, *, num_samples: iwae.Count = 1) -> Terms:
 
   Args:
     vae: the bound model, with a diagonal normal posterior.
-    batch: this device's examples.
     num_samples: K, draws per image.
 
   Returns:

@@ -26,7 +26,6 @@ def swae(
 
   Args:
     vae: the bound model; its posterior may be deterministic.
-    batch: this device's examples.
     weight: nats per squared unit of the latents.
     projections: random directions per step.
 
@@ -62,7 +61,7 @@ def sliced_wasserstein(
     z: their codes.
     prior_z: as many draws from the prior.
     projections: number of directions, uniform on the sphere, the same for
-      the whole global batch.
+      the global batch.
 
   References:
     Kolouri et al., arXiv 1804.01947, algorithm 1.

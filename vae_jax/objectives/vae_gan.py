@@ -38,8 +38,6 @@ def vae_gan(
   is reported, not minimized: a likelihood's own parameters stay as they are.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     gamma: weight of the distance, which is a sum over features, in the
       decoder's loss; the default is the authors'.
     kl: auto | closed | sampled, see `models.draw.rates`.

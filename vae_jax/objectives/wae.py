@@ -1,7 +1,7 @@
 """Wasserstein autoencoders: wae_mmd and wae_gan.
 
-They draw the codes of a batch as a whole to the prior, by an MMD or by a
-critic. Neither needs a density: the code may be a point.
+They move the aggregate posterior q(z) to the prior, by an MMD or by a critic.
+Neither needs a density: the code may be a point.
 """
 
 from typing import Annotated
@@ -35,7 +35,6 @@ def wae_mmd(
 
   Args:
     vae: the bound model; its posterior may be deterministic.
-    batch: this device's examples.
     weight: nats per unit of MMD^2; see `mmd.kernel_values` for its scale.
     kernel: imq | rbf.
 
@@ -70,8 +69,6 @@ def wae_gan(
   rate; otherwise the rate is reported, not minimized.
 
   Args:
-    vae: the bound model.
-    batch: this device's examples.
     weight: nats of distortion for one nat of -log D; the paper's lambda,
       where its cost is the distortion.
 
