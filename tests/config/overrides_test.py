@@ -12,7 +12,7 @@ def _valid():
   return c
 
 
-def test_round_trip_through_json():
+def test_config_survives_json():
   c = _valid()
   c.model.encoder.args.hidden = (3, 4)
   c.objective.args.beta = 2.0
@@ -32,7 +32,7 @@ def test_differences_name_field_and_both_values():
   assert "elsewhere" not in lines
 
 
-def test_misspelt_and_mistyped_settings_stop():
+def test_misspelt_and_mistyped_settings_are_refused():
   c = _valid()
   with pytest.raises((KeyError, AttributeError), match="lr"):
     c.optim.lr = 1.0

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage, special
 
 from tests.support.smiling_model import quick_classifier
-from tests.support.tiny import assert_same, tiny_config
+from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax.config import ConfigError
 from vae_jax.data.synthetic_faces import dataset
 from vae_jax.evaluate import attribute_classifier, train_classifier
@@ -44,7 +44,7 @@ def trained(faces_dir, tmp_path_factory):
 def test_classifier_is_trained_once_and_read_back(trained):
   classifier, again, folder = trained
   assert len(list(folder.rglob("*.npz"))) == 1
-  assert_same(classifier.params, again.params)
+  assert_trees_equal(classifier.params, again.params)
   assert classifier.names == again.names == dataset.ATTRIBUTES
   assert (
     list(classifier.factors) == FACTORS

@@ -174,6 +174,7 @@ def test_processes_of_slurm_exchange_values():
   assert "[1] Process 1 (" in results[1][2]
 
 
+@pytest.mark.slow
 def test_error_of_one_process_of_open_mpi_ends_both():
   port = free_port()
   mpi = [
@@ -208,6 +209,7 @@ def test_missing_process_ends_the_others():
   assert time.monotonic() - begin < 60
 
 
+@pytest.mark.slow
 def test_port_in_use_is_a_lost_job():
   with socket.create_server(("", 0)) as server:
     port = server.getsockname()[1]

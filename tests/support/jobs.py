@@ -9,7 +9,7 @@ import sys
 import jax
 import numpy as np
 
-from tests.support.tiny import assert_same
+from tests.support.tiny import assert_trees_equal
 from vae_jax.training import restore
 from vae_jax.training import writer as writer_lib
 
@@ -98,7 +98,7 @@ def rows(workdir):
 
 def assert_undisturbed(workdir, reference):
   """Checks that state and rows are those of an undisturbed run, bit for bit."""
-  assert_same(restore.load_state(workdir), restore.load_state(reference))
+  assert_trees_equal(restore.load_state(workdir), restore.load_state(reference))
   assert rows(workdir) == rows(reference)
 
 

@@ -65,7 +65,7 @@ def curve(workdir, split="train"):
   return np.array([r["loss"] for r in rows])
 
 
-def assert_same(a, b):
+def assert_trees_equal(a, b):
   """Checks that two trees are equal bit for bit."""
   flat_a, tree_a = jax.tree.flatten(a)
   flat_b, tree_b = jax.tree.flatten(b)

@@ -1,5 +1,5 @@
-"""Every loss with every prior, posterior and kind of likelihood: it works, or
-one sentence says why not."""
+"""Every loss with every prior, posterior and kind of likelihood works, or is
+refused with the reason."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from vae_jax.runtime import devices
 from vae_jax.training import build, step
 
 SHAPE = (12, 12, 1)
-# What is defined for one posterior, or for a closed form, alone.
+# Losses that are defined for one posterior, or for a closed form, only.
 NEEDS_NORMAL = {"beta_tcvae", "dip_vae", "dreg", "free_bits", "rws", "stl"}
 NEEDS_CLOSED_FORM = {"free_bits"}
 TRAINS_NO_PRIOR = {"wae_gan"}
@@ -89,7 +89,7 @@ def _loss(objective, **settings):
   ],
   ids=lambda settings: "-".join(str(v) for v in settings.values()),
 )
-def test_it_works_or_says_why_not(objective, settings):
+def test_combination_works_or_is_refused(objective, settings):
   learned_prior = "model__prior__name" in settings
   refused = (
     ("iaf" in settings.values() and objective in NEEDS_NORMAL)
@@ -115,7 +115,7 @@ def test_it_works_or_says_why_not(objective, settings):
     ("vae_gan", {}),
   ],
 )
-def test_running_statistics_see_one_pass_of_a_step(objective, args):
+def test_running_statistics_are_updated_once_per_step(objective, args):
   c = tiny_config(
     "",
     objective__name=objective,
@@ -152,7 +152,7 @@ def test_running_statistics_see_one_pass_of_a_step(objective, args):
   np.testing.assert_allclose(weight, 0.01, rtol=1e-5)
 
 
-def test_doubly_reparameterised_losses_refuse_dropout():
+def test_doubly_reparameterized_losses_refuse_dropout():
   for objective, args in (("dreg", {}), ("rws", {"doubly": True})):
     c = tiny_config("", objective__name=objective)
     c.data.image_shape = SHAPE

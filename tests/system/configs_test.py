@@ -30,7 +30,7 @@ def load(path):
 
 
 def _shrink(config, faces_dir):
-  """Puts a config on the tiny faces, as large as its own images."""
+  """Returns a config on the tiny faces, at its own image size."""
   height, _, channels = config.data.image_shape
   for key in ("train_split", "validation_split", "test_split", "label"):
     config.data[key] = ""
@@ -52,7 +52,7 @@ def _shrink(config, faces_dir):
   return config
 
 
-# Their large images, of which there is another example each, take longest.
+# Slow, because their images are large; each has a faster counterpart.
 _SLOW = (
   "celeba",
   "lecture_mnist",
@@ -96,7 +96,7 @@ def test_docstring_has_command_hardware_time_and_number(path):
     assert word in text
 
 
-def test_the_compact_faces_are_those_of_the_table():
+def test_compact_faces_are_those_of_the_table():
   path = next(p for p in CONFIGS if p.stem == "faces")
   full, compact = (load(path).get_config(v) for v in ("full", "compact"))
   assert (compact.model.latent_dim, compact.optim.optimizer.name) == (
@@ -115,7 +115,7 @@ def test_the_compact_faces_are_those_of_the_table():
   "variant, epochs, second",
   [("full", 3280, 10 ** (-3 - 1 / 7)), ("short", 13, 10**-3.5)],
 )
-def test_variants_of_the_iwae_paper(variant, epochs, second):
+def test_variants_follow_the_iwae_paper(variant, epochs, second):
   path = next(p for p in CONFIGS if p.stem == "iwae_mnist")
   c = load(path).get_config(variant)
   check.validate(c)
@@ -143,7 +143,7 @@ def test_variants_of_the_iwae_paper(variant, epochs, second):
     ),
   ],
 )
-def test_parameter_counts(name, count):
+def test_config_has_the_parameters_of_its_table(name, count):
   path = next(p for p in CONFIGS if p.stem == name)
   assert build.parameter_count(load(path).get_config()) == count
 

@@ -205,6 +205,7 @@ def run_two(folder, faces, *flags_of_each):
   return [p.returncode for p in started], outputs
 
 
+@pytest.mark.slow
 def test_processes_with_another_config_are_refused(tmp_path, faces_dir):
   codes, outputs = run_two(tmp_path, faces_dir, [], ["--config.seed=5"])
   assert codes == [2, 2], outputs

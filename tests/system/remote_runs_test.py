@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.support import jobs
-from tests.support.tiny import assert_same, tiny_config
+from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax import train
 from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import staging, storage, transfer
@@ -155,7 +155,7 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   assert "decoded" not in caplog.text
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
-  assert_same(restore.load_state(there), restore.load_state(here))
+  assert_trees_equal(restore.load_state(there), restore.load_state(here))
   assert restore.steps(there) == restore.steps(here)
   assert jobs.rows(there) == jobs.rows(here)
 
@@ -183,5 +183,5 @@ def test_unreadable_checkpoint_is_set_aside(
     storage.write_bytes(address / "checkpoints" / "4" / "state" / name, b"no")
   again = train.train(config, str(address))
   assert list((address / "checkpoints").glob("unreadable-4-*"))
-  assert_same(again, state)
+  assert_trees_equal(again, state)
   assert restore.steps(str(address)) == [2, 4]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support import jobs
-from tests.support.tiny import assert_same, tiny_config
+from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.data import pipeline
@@ -54,7 +54,9 @@ def _survive(faces_dir, tmp_path, kill):
     process.wait()
     saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  assert_same(restore.load_state(killed), restore.load_state(undisturbed))
+  assert_trees_equal(
+    restore.load_state(killed), restore.load_state(undisturbed)
+  )
 
   assert jobs.rows(killed) == jobs.rows(undisturbed)
   return saving
@@ -114,7 +116,7 @@ def test_signal_saves_and_the_same_command_resumes(
   (step,) = restore.steps(tmp_path)
   assert 0 < step < 20
   assert f"step {step} of 20" in str(stopped.value)
-  assert_same(train.train(c, str(tmp_path)), state)
+  assert_trees_equal(train.train(c, str(tmp_path)), state)
 
 
 def test_workdir_of_another_config_is_refused(reference, faces_dir):
@@ -124,7 +126,7 @@ def test_workdir_of_another_config_is_refused(reference, faces_dir):
     train.train(c, str(folder))
   # The same command on a finished run does nothing to it.
   before = writer_lib.read_rows(folder)
-  assert_same(train.train(tiny_config(faces_dir), str(folder)), state)
+  assert_trees_equal(train.train(tiny_config(faces_dir), str(folder)), state)
   assert writer_lib.read_rows(folder) == before
 
 
@@ -168,7 +170,7 @@ def test_damaged_checkpoint_falls_back(
   again = train.train(c, str(tmp_path))
   assert "step 20" in caplog.text and "cannot be read" in caplog.text
   assert list((tmp_path / "checkpoints").glob("unreadable-20-*"))
-  assert_same(again, state)
+  assert_trees_equal(again, state)
 
 
 def test_wrong_checksum_makes_a_checkpoint_unreadable(
@@ -222,6 +224,6 @@ def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
 
 def test_load_params_returns_the_weights(reference):
   folder, state = reference
-  assert_same(restore.load_params(str(folder)), state.params)
+  assert_trees_equal(restore.load_params(str(folder)), state.params)
   with pytest.raises(config_lib.ConfigError, match="no run in"):
     restore.load_params(str(folder / "nowhere"))

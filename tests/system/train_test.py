@@ -1,4 +1,4 @@
-"""The same numbers however a run is cut up or divided."""
+"""Invariance of a run to devices, dispatches and checkpoints."""
 
 import json
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.tiny import assert_same, curve, tiny_config
+from tests.support.tiny import assert_trees_equal, curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax import train
 from vae_jax.runtime import devices as parallel
@@ -15,7 +15,7 @@ from vae_jax.training import writer as writer_lib
 
 
 def _convolutional(faces_dir):
-  """All that is of the batch or random: BatchNorm, sigma-VAE, binarisation."""
+  """Returns a config with BatchNorm, sigma-VAE and random binarization."""
   c = tiny_config(
     faces_dir,
     train__num_steps=4,
@@ -29,9 +29,7 @@ def _convolutional(faces_dir):
   return c
 
 
-def test_statistics_of_the_batch_are_of_all_devices(
-  faces_dir, tmp_path, monkeypatch
-):
+def test_batch_statistics_are_global(faces_dir, tmp_path, monkeypatch):
   eight = train.train(_convolutional(faces_dir), str(tmp_path / "8"))
   chosen = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
@@ -51,7 +49,7 @@ def test_statistics_of_the_batch_are_of_all_devices(
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
-def test_same_curve_on_any_number_of_devices(
+def test_curve_does_not_depend_on_the_number_of_devices(
   devices, reference, faces_dir, tmp_path, monkeypatch
 ):
   folder, _ = reference
@@ -74,7 +72,7 @@ def test_same_curve_on_any_number_of_devices(
     {"eval__batch_size": 24},
   ],
 )
-def test_same_curve_however_the_work_is_cut_up(
+def test_curve_does_not_depend_on_dispatches_or_micro_batches(
   settings, reference, faces_dir, tmp_path
 ):
   folder, _ = reference
@@ -86,20 +84,20 @@ def test_same_curve_however_the_work_is_cut_up(
   )
 
 
-def test_dispatches_do_not_change_a_bit(reference, faces_dir, tmp_path):
+def test_checkpoints_do_not_change_a_bit(reference, faces_dir, tmp_path):
   _, state = reference
   c = tiny_config(faces_dir, checkpoint__every_steps=3)
   again = train.train(c, str(tmp_path))
-  assert_same(again, state)
+  assert_trees_equal(again, state)
 
 
-def test_another_seed_is_another_run(reference, faces_dir, tmp_path):
+def test_another_seed_gives_another_curve(reference, faces_dir, tmp_path):
   folder, _ = reference
   train.train(tiny_config(faces_dir, seed=1), str(tmp_path))
   assert np.abs(curve(tmp_path) / curve(folder) - 1).min() > 1e-4
 
 
-def test_a_loss_may_use_the_global_batch_and_labels(
+def test_loss_may_use_the_global_batch_and_labels(
   faces_dir, tmp_path, monkeypatch
 ):
   (tmp_path / "global_losses.py").write_text(
@@ -126,7 +124,7 @@ def test_a_loss_may_use_the_global_batch_and_labels(
   np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
-def test_averaged_weights_are_what_is_evaluated(faces_dir, tmp_path):
+def test_load_params_returns_averaged_weights(faces_dir, tmp_path):
   c = tiny_config(faces_dir, optim__ema_decay=0.9)
   state = train.train(c, str(tmp_path))
   loaded = restore.load_params(str(tmp_path))
@@ -149,9 +147,7 @@ def test_exploding_steps_are_skipped_counted_and_end_the_run(
   assert "7 steps in a row" in str(error.value)
 
 
-def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
-  faces_dir, tmp_path, monkeypatch
-):
+def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path, monkeypatch):
   (tmp_path / "bad_losses.py").write_text(
     "import jax.numpy as jnp\n"
     "from vae_jax.objectives import elbo\n\n\n"
@@ -174,7 +170,7 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   assert (int(after.step), int(after.skipped)) == (4, 1)
   assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
   for name in ("params", "model_state", "opt_state", "ema_params"):
-    assert_same(getattr(after, name), getattr(before, name))
+    assert_trees_equal(getattr(after, name), getattr(before, name))
   changed = jax.tree.map(
     lambda a, b: np.abs(a - b).max(), later.params, after.params
   )
@@ -193,7 +189,7 @@ def test_a_bad_step_leaves_the_state_alone_and_the_next_goes_on(
   )
 
 
-def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
+def test_run_that_is_never_finite_stops_with_the_cause(faces_dir, tmp_path):
   c = tiny_config(
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
@@ -204,8 +200,10 @@ def test_a_run_that_is_never_finite_stops_and_says_what(faces_dir, tmp_path):
   assert json.dumps(rows, allow_nan=False)
 
 
-def test_what_cannot_work_stops_before_anything_is_written(faces_dir, tmp_path):
-  for settings, said in (
+def test_impossible_settings_stop_before_anything_is_written(
+  faces_dir, tmp_path
+):
+  for settings, message in (
     ({"train__batch_size": 12}, "multiple of 8"),
     ({"objective__name": "elbow"}, "Did you mean elbo"),
     ({"objective__args": {"beta": 1.0}}, "unknown to elbo"),
@@ -224,5 +222,5 @@ def test_what_cannot_work_stops_before_anything_is_written(faces_dir, tmp_path):
     c = tiny_config(faces_dir, **settings)
     with pytest.raises(config_lib.ConfigError) as error:
       train.train(c, str(tmp_path / "run"))
-    assert said in str(error.value), (said, str(error.value))
+    assert message in str(error.value), (message, str(error.value))
     assert not (tmp_path / "run").exists()

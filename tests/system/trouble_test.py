@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.support.tiny import assert_same
+from tests.support.tiny import assert_trees_equal
 from vae_jax import config as config_lib
 from vae_jax.config import flags
 from vae_jax.data import remote
@@ -97,7 +97,7 @@ def test_failing_store_damages_no_checkpoint(saved, fail, part, error):
 
 
 def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):
-  assert_same(restore.restore(saved, _state(0)), _state(4))
+  assert_trees_equal(restore.restore(saved, _state(0)), _state(4))
   assert "cannot be read" not in caplog.text
   monkeypatch.setattr(
     transfer.shutil,

@@ -18,7 +18,7 @@ def _count(function, *args):
   return flops.count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def test_products_and_loops():
+def test_products_and_loops_are_counted():
   a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
   assert _count(jnp.matmul, a, b) == 2 * 3 * 4 * 5
   assert _count(jax.jit(lambda a: a @ b + 1), a) == 2 * 3 * 4 * 5
@@ -28,7 +28,7 @@ def test_products_and_loops():
   )
 
 
-def test_convolution_is_counted_once_whatever_the_platform():
+def test_convolution_is_counted_once_on_any_platform():
   x, k = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
   window = conv_ops.Window((8, 8), (3, 3), (2, 2), ((1, 1), (1, 1)))
   forward = 2 * 2 * 4 * 4 * 27 * 5
@@ -40,7 +40,7 @@ def test_convolution_is_counted_once_whatever_the_platform():
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_train_step_of_an_mlp(parts, faces_dir):
+def test_train_step_of_an_mlp_is_counted_as_by_hand(parts, faces_dir):
   c = tiny_config(faces_dir, train__accumulate=parts)
   run = tiny_experiment(c)
   state = state_lib.init_state(run)

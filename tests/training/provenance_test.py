@@ -1,4 +1,4 @@
-"""What a run was made with, through ends of every kind."""
+"""Provenance of a run, whatever its outcome."""
 
 import importlib.metadata
 import json
@@ -16,7 +16,7 @@ from vae_jax.runtime import preemption, storage
 from vae_jax.training import progress, provenance
 
 
-def test_every_start_of_a_run_has_an_entry(reference, faces_dir):
+def test_each_start_of_a_run_has_an_entry(reference, faces_dir):
   folder, _ = reference
   before = provenance.read(str(folder))
   assert (before[0]["from_step"], before[0]["to_step"]) == (0, 20)
@@ -53,7 +53,7 @@ def test_every_start_of_a_run_has_an_entry(reference, faces_dir):
     (ZeroDivisionError("division"), "failed", "division"),
   ],
 )
-def test_ends(error, outcome, sentence, tmp_path):
+def test_entry_has_the_outcome_of_the_run(error, outcome, sentence, tmp_path):
   with pytest.raises(type(error)):
     with provenance.keep(str(tmp_path), tiny_config("", seed=7)) as kept:
       kept.began(3)
@@ -70,7 +70,7 @@ def _kill(folder, config, step):
   provenance.Record(str(folder), provenance.describe(config)).began(step)
 
 
-def test_after_a_kill_the_next_start_goes_on(tmp_path):
+def test_start_after_a_kill_adds_an_entry(tmp_path):
   _kill(tmp_path, tiny_config(""), 5)
   with provenance.keep(str(tmp_path), tiny_config("", train__num_steps=9)):
     killed, running = provenance.read(str(tmp_path))
@@ -87,7 +87,7 @@ def test_after_a_kill_the_next_start_goes_on(tmp_path):
 @pytest.mark.parametrize(
   "damage", [lambda b: b[: len(b) // 2], lambda b: b"{}"]
 )
-def test_a_damaged_record_is_kept_and_stops_nothing(damage, tmp_path):
+def test_damaged_record_is_set_aside(damage, tmp_path):
   _kill(tmp_path, tiny_config(""), 5)
   path = tmp_path / "record.json"
   damaged = damage(path.read_bytes())
@@ -99,7 +99,7 @@ def test_a_damaged_record_is_kept_and_stops_nothing(damage, tmp_path):
   assert (tmp_path / "record.unreadable.json").read_bytes() == damaged
 
 
-def test_a_full_disk_does_not_hide_how_a_run_ended(tmp_path, monkeypatch):
+def test_full_disk_does_not_hide_the_error_of_a_run(tmp_path, monkeypatch):
   def full(*args):
     raise OSError(28, "No space left on device")
 
@@ -122,7 +122,7 @@ def _git(folder, *words):
   ).stdout.strip()
 
 
-def test_code_is_told_apart(tmp_path, monkeypatch):
+def test_code_version_changes_with_the_code(tmp_path, monkeypatch):
   package = tmp_path / "package"
   (package / "inner").mkdir(parents=True)
   (package / "__init__.py").write_text("a = 1\n")

@@ -1,4 +1,4 @@
-"""What a run writes into its config before it begins."""
+"""Settings that the data set decides."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from vae_jax.data import datasets
 from vae_jax.training import experiment, setup
 
 
-def test_the_number_of_training_images_is_filled_in(faces_dir):
+def test_resolve_sets_the_number_of_training_images(faces_dir):
   c = tiny_config(faces_dir, objective__name="beta_tcvae")
   splits = datasets.open_splits(c.data)
   resolved = setup.resolve(c, splits)
@@ -28,7 +28,7 @@ def test_the_number_of_training_images_is_filled_in(faces_dir):
   assert filled == len(splits.train)
 
 
-def test_an_objective_that_takes_none_is_left_alone(faces_dir):
+def test_resolve_leaves_other_objectives_unchanged(faces_dir):
   c = tiny_config(faces_dir)
   splits = datasets.open_splits(c.data)
   assert setup.resolve(c, splits).objective.args.to_dict() == {}

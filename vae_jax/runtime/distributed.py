@@ -104,7 +104,7 @@ def broadcast(tree: T) -> T:
   """
   if jax.process_count() == 1:
     return tree
-  # JAX adds zeros, which would turn -0.0 into 0.0 and add nothing to integers.
+  # As integers, because JAX adds zeros, which would turn -0.0 into 0.0.
   with watchdog.paused("waiting for arrays of process 0"):
     words = multihost_utils.broadcast_one_to_all(jax.tree.map(_words, tree))
   return jax.tree.map(_from_words, words, tree)
