@@ -21,8 +21,6 @@ def run(config: ConfigDict, workdir: str, *, seconds: float = 15.0) -> str:
   """Measures how fast a config trains on this machine; returns a table.
 
   Args:
-    config: of the model.
-    workdir: folder of the result.
     seconds: duration of the measurement.
   """
   return table(benchmark(config, workdir, seconds=seconds))
@@ -39,8 +37,6 @@ def benchmark(
   Writes `<workdir>/benchmark.json` and returns what it wrote.
 
   Args:
-    config: of the model.
-    workdir: folder of the result.
     seconds: duration of the measured part.
   """
   rate = _measure(config, 2 * config.train.steps_per_call)["images_per_second"]

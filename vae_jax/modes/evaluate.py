@@ -56,10 +56,6 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Writes `<workdir>/eval/<split>.json`. Parts that an earlier evaluation of the
   same checkpoint computed with the same settings are kept.
 
-  Args:
-    config: of the run.
-    workdir: folder of the run.
-
   Returns:
     The content of that file: the means of all terms in nats per image, bits
     per dimension, the other parts that `config.eval` names, and the settings
