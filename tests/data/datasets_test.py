@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.support.tfds import (
-  COLOURS,
+  COLORS,
   config,
   content,
   examples,
@@ -32,7 +32,7 @@ def test_images_and_class_ids_are_those_written(root):
   assert isinstance(splits.train, datasets.Source)
   assert splits.name == "tiny:1.0.0"
   assert splits.image_shape == splits.test.image_shape == (8, 6, 3)
-  assert splits.label_names == COLOURS
+  assert splits.label_names == COLORS
   assert splits.train.label_shape == ()
   batch = content(splits.test)
   order = batch["image"][:, 0, 0, 0].astype(int)

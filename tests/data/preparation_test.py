@@ -119,7 +119,7 @@ def test_preparation_with_tensorflow_writes_array_record(tmp_path, monkeypatch):
   monkeypatch.setattr(
     tfds.builder_cls("mnist"), "download_and_prepare", prepare
   )
-  without_tensorflow(monkeypatch, found=object())
+  without_tensorflow(monkeypatch, spec=object())
   data = config(tmp_path, "mnist", manual_dir="/by/hand")
   assert datasets.open_splits(data).name == "mnist:1.0.0"
   datasets.open_splits(data)
@@ -133,7 +133,7 @@ def test_failed_download_is_reported(tmp_path, monkeypatch):
   for name in ("mnist", "celeb_a"):
     maker = tfds.builder_cls(name)
     monkeypatch.setattr(maker, "download_and_prepare", prepare)
-  without_tensorflow(monkeypatch, found=object())
+  without_tensorflow(monkeypatch, spec=object())
   message = fails(config(tmp_path, "mnist"))
   assert "RuntimeError: Artifact https://drive, has wrong checksum" in message
   assert "manual_dir" not in message

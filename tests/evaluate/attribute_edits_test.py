@@ -126,10 +126,10 @@ def test_thresholds_are_the_quartiles_of_the_factor(sign):
 def test_predictions_are_of_the_images_and_the_target():
   strips = RNG.randint(0, 200, (2, 3, 1, 2, 1)).astype(np.uint8)
   before = strips[:, 1]
-  found = attribute_edits.predict(
+  result = attribute_edits.predict(
     classifier(), strips, before, attribute_edits.Target("Bald")
   )
-  np.testing.assert_allclose(found.target, strips[:, :, 0, 1, 0] / 200)
+  np.testing.assert_allclose(result.target, strips[:, :, 0, 1, 0] / 200)
   by_factor = attribute_edits.predict(
     classifier(), strips, before, attribute_edits.Target("Smiling", "smile", -1)
   )
@@ -138,7 +138,7 @@ def test_predictions_are_of_the_images_and_the_target():
   )
   moved = (strips - before[:, None].astype(float))[:, :, 0, :, 0] / 200
   np.testing.assert_allclose(
-    found.distance, np.linalg.norm(moved, axis=-1), atol=1e-6
+    result.distance, np.linalg.norm(moved, axis=-1), atol=1e-6
   )
 
 
@@ -156,11 +156,11 @@ def predictions(target, probability=None):
   )
 
 
-def score(found):
+def score(result):
   pictures = np.array([0, 100], np.uint8)[:, None, None, None]
-  pictures = np.repeat(pictures, 2, axis=2)[: max(2, len(found.target))]
+  pictures = np.repeat(pictures, 2, axis=2)[: max(2, len(result.target))]
   return attribute_edits.score(
-    classifier(), found, pictures, attribute_edits.Target("Smiling")
+    classifier(), result, pictures, attribute_edits.Target("Smiling")
   )
 
 

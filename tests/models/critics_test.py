@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support.players import random_params
+from tests.support.linear_gaussian_vae import random_params
 from vae_jax import config as config_lib
 from vae_jax.models import critics
 

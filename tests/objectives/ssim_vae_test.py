@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-import scipy.stats
 
-from tests.support import objective_checks
 from tests.support.linear_gaussian_vae import (
   SHAPE,
-  SIGMA,
-  batch_of,
-  exact_model,
-  terms_of,
+  at_step,
+  check_batches,
+  code_of,
+  distortion_of,
+  jit,
+  kl_of,
+  terms_and_slopes,
 )
-from vae_jax import config as config_lib
 from vae_jax.objectives import ssim_vae
 
 WEIGHTS = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
@@ -34,12 +34,12 @@ def pictures(h, w, c, seed=0):
 
 
 def blur(x):
-  """Returns the 11 x 11 Gaussian mean of a grey picture, where it fits."""
+  """Returns the 11 x 11 Gaussian mean of a gray picture, where it fits."""
   return scipy.ndimage.gaussian_filter(x, 1.5, radius=5)[5:-5, 5:-5]
 
 
 def reference(a, b, scales):
-  """Returns MS-SSIM of two grey pictures, by the formulas of the paper."""
+  """Returns MS-SSIM of two gray pictures, by the formulas of the paper."""
   weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
   result = 1.0
   for scale, weight in enumerate(weights):
@@ -57,7 +57,7 @@ def reference(a, b, scales):
   return result
 
 
-compiled = objective_checks.jit(ssim_vae.multiscale_ssim)
+compiled = jit(ssim_vae.multiscale_ssim)
 
 
 def similarity(a, b):
@@ -69,7 +69,7 @@ def similarity(a, b):
   "shape, scales",
   [((11, 21, 1), 1), ((45, 48, 3), 3), ((176, 180, 1), 5)],
 )
-def test_against_another_implementation(shape, scales):
+def test_ms_ssim_agrees_with_another_implementation(shape, scales):
   a, b = pictures(*shape)
   channels = [reference(a[..., i], b[..., i], scales) for i in range(shape[2])]
   assert 0.1 < np.mean(channels) < 0.95
@@ -78,7 +78,7 @@ def test_against_another_implementation(shape, scales):
   )
 
 
-def test_equal_pictures_are_1_and_the_order_does_not_matter():
+def test_ms_ssim_of_equal_pictures_is_1_and_is_symmetric():
   a, b = pictures(29, 28, 1)
   both, turned = np.stack([a, b, a]), np.stack([a, b, b])
   np.testing.assert_allclose(similarity(both, both), 1, atol=1e-5)
@@ -88,17 +88,17 @@ def test_equal_pictures_are_1_and_the_order_does_not_matter():
   assert there[2] < 0.95
 
 
-def test_the_window_looks_at_its_centre():
+def test_the_window_weighs_its_center_most():
   flat = np.full((1, 11, 11, 1), 0.5)
-  centre, corner = flat.copy(), flat.copy()
-  centre[0, 5, 5], corner[0, 0, 0] = 0.8, 0.8
-  assert similarity(flat, centre) < 0.2 < 0.99 < similarity(flat, corner)
+  center, corner = flat.copy(), flat.copy()
+  center[0, 5, 5], corner[0, 0, 0] = 0.8, 0.8
+  assert similarity(flat, center) < 0.2 < 0.99 < similarity(flat, corner)
 
 
 def test_gradients_are_finite_where_pictures_are_flat_or_opposed():
   a, _ = pictures(28, 28, 1)
-  black, grey = np.zeros_like(a), np.full_like(a, 0.5)
-  pairs = [(a, a), (a, 1 - a), (black, black), (black, a), (a, grey)]
+  black, gray = np.zeros_like(a), np.full_like(a, 0.5)
+  pairs = [(a, a), (a, 1 - a), (black, black), (black, a), (a, gray)]
   x, y = (
     jnp.asarray(np.stack(v), jnp.float32) for v in zip(*pairs, strict=True)
   )
@@ -107,22 +107,14 @@ def test_gradients_are_finite_where_pictures_are_flat_or_opposed():
     values, pull_back = jax.vjp(ssim_vae.multiscale_ssim, x, y)
     return values, pull_back(jnp.ones(len(pairs)))
 
-  values, slopes = objective_checks.jit(run)(x, y)
+  values, slopes = jit(run)(x, y)
   assert np.isfinite(values).all() and (values > 0).all()
   assert values[1] < 0.01
   for slope in slopes:
     assert np.isfinite(slope).all()
     assert np.abs(slope).max() < 100
-  # The two that are alike in nothing, but not opposed, still teach.
+  # The two that are unlike, but not opposed, have a gradient.
   assert np.abs(slopes[1][3:]).max(axis=(1, 2, 3)).min() > 0
-
-
-@pytest.fixture(scope="module")
-def exact():
-  """Returns parameters and a batch of 8."""
-  params, _ = exact_model()
-  images = np.random.default_rng(1).integers(0, 256, (8, *SHAPE))
-  return params, batch_of(images)
 
 
 LOSS = functools.partial(
@@ -138,30 +130,22 @@ def test_loss_is_dissimilarity_per_pixel_plus_rate(exact):
   params, batch = exact
   # Without noise in the code, the reconstruction is known.
   head = params["posterior"]["Dense_0"]
-  sure = {**head, "bias": head["bias"].at[2:].set(-60.0)}
-  params = {**params, "posterior": {"Dense_0": sure}}
-  terms, _ = objective_checks.terms_and_slopes(LOSS, params, batch, step=5)
-  sure, dense = jax.tree.map(np.asarray, (sure, params["decoder"]["Dense_0"]))
-  x = np.asarray(batch.image).reshape(8, -1) / 255
-  z = (x @ sure["kernel"] + sure["bias"])[:, :2]
-  log_variance = (x @ sure["kernel"] + sure["bias"])[:, 2:]
-  mean = z @ dense["kernel"] + dense["bias"]
-  expected = similarity(x.reshape(8, *SHAPE), mean.reshape(8, *SHAPE))
+  head = {**head, "bias": head["bias"].at[2:].set(-60.0)}
+  params = {**params, "posterior": {"Dense_0": head}}
+  terms, _ = terms_and_slopes(LOSS, params, at_step(batch, 5))
+  z, _ = code_of(params, batch.image)
+  dense = jax.tree.map(np.asarray, params["decoder"]["Dense_0"])
+  mean = (z @ dense["kernel"] + dense["bias"]).reshape(8, *SHAPE)
+  expected = similarity(np.asarray(batch.image) / 255, mean)
   np.testing.assert_allclose(terms.extras["ms_ssim"], expected, atol=1e-4)
-  rate = 0.5 * (z**2 + np.exp(log_variance) - 1 - log_variance).sum(1)
+  rate = kl_of(params, batch.image).sum(1)
   loss = 5 * math.prod(SHAPE) * (1 - expected) + 0.25 * rate
   np.testing.assert_allclose(terms.loss, loss, rtol=1e-4)
   np.testing.assert_allclose(terms.rate, rate, rtol=1e-5)
-  distortion = -scipy.stats.norm.logpdf(x, mean, SIGMA).sum(1)
+  distortion = distortion_of(params, z, batch.image)
   np.testing.assert_allclose(terms.distortion, distortion, rtol=1e-5)
 
 
-def test_batches(exact):
+def test_eight_devices_give_the_same_as_one(exact):
   params, batch = exact
-  objective_checks.check_batches(LOSS, params, batch, step=5, per_example=True)
-
-
-def test_wrong_weight_is_said_in_a_sentence(exact):
-  run = functools.partial(ssim_vae.ssim_vae, weight=-1.0)
-  with pytest.raises(config_lib.ConfigError, match="weight is -1.0"):
-    terms_of(run, *exact)
+  check_batches(LOSS, params, at_step(batch, 5), per_example=True)

@@ -1,5 +1,4 @@
-"""What objectives of weighted draws must give on the exact model, by formulas
-written out once more."""
+"""Losses of weighted draws on the exact model, and their formulas by hand."""
 
 import functools
 import math
@@ -10,20 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.support.linear_gaussian_vae import (
-  SHAPE,
   SIGMA,
   batch_of,
   exact_model,
+  images_of,
+  jit,
+  terms_of,
 )
 from vae_jax import distributions
-from vae_jax.objectives import iwae
+from vae_jax.objectives import dreg, iwae, rws, stl
 
 # Images; bounds that are averaged; draws in each.
 N, M, K = 8, 2, 3
 
-
-def images(count, seed=1):
-  return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE))
+OBJECTIVES = {
+  "iwae": functools.partial(iwae.iwae, num_samples=M * K),
+  "miwae": functools.partial(iwae.miwae, num_outer=M, num_samples=K),
+  "piwae": functools.partial(iwae.piwae, num_outer=M, num_samples=K),
+  "ciwae": functools.partial(iwae.ciwae, beta=0.3, num_samples=M * K),
+  "stl": functools.partial(stl.stl, num_samples=M * K),
+  "dreg": functools.partial(dreg.dreg, num_samples=M * K),
+  "rws": functools.partial(rws.rws, num_samples=M * K),
+  "rws_doubly": functools.partial(rws.rws, num_samples=M * K, doubly=True),
+}
+LIMITS = {
+  "one_group": functools.partial(iwae.miwae, num_outer=1, num_samples=M * K),
+  "single_draws": functools.partial(iwae.miwae, num_outer=M * K, num_samples=1),
+  "only_elbo": functools.partial(iwae.ciwae, beta=1.0, num_samples=M * K),
+  "landing": functools.partial(stl.stl, num_samples=1),
+}
 
 
 def perturbed(scale=0.5):
@@ -51,7 +65,7 @@ def log_normal(x, mean, sigma):
 
 
 def log_w(model, through, density, x, noise):
-  """log w of one image, where the encoder's weights come in two ways."""
+  """log w of one image, which the encoder's weights enter by two paths."""
 
   def q(head):
     out = x @ head["kernel"] + head["bias"]
@@ -69,9 +83,9 @@ def log_w(model, through, density, x, noise):
 
 @functools.cache
 def by_hand():
-  """Weights and such of 8 images as NumPy arrays, from formulas alone."""
+  """Returns weights and slopes of 8 images as NumPy arrays, by formulas."""
   params, log_likelihood = perturbed()
-  batch = batch_of(images(N))
+  batch = batch_of(images_of(N))
   x = batch.image.reshape(N, -1) / 255
   noise = noise_of(batch.key, M * K)
   head, decoder = params["posterior"]["Dense_0"], params["decoder"]["Dense_0"]
@@ -118,7 +132,7 @@ def expected_loss(name, values):
 
 
 def expected_weights(name, values):
-  """What each draw's derivatives weigh in the gradient of the bound: for the
+  """Returns the weight of each draw in the gradient of the bound: for the
   model, through the draw, and through the density."""
   tight = softmax(values)
   groups = softmax(values.reshape(N, M, K)).reshape(N, M * K) / M
@@ -135,3 +149,51 @@ def expected_weights(name, values):
     "rws": (tight, none, -tight),
     "rws_doubly": (tight, tight - tight**2, none),
   }[name]
+
+
+@functools.cache
+def compiled(devices=1):
+  """Returns {objective: (gradient of its mean loss, terms)}, as a function.
+
+  One program for all of them compiles much faster than one for each.
+  """
+
+  def run(params, batch):
+    def loss(params, name):
+      objective = (OBJECTIVES | LIMITS)[name]
+      terms = terms_of(objective, params, batch, devices=devices)
+      return terms.loss.mean(), terms
+
+    grad = jax.grad(loss, has_aux=True)
+    names = OBJECTIVES if devices > 1 else OBJECTIVES | LIMITS
+    return {name: grad(params, name) for name in names}
+
+  return jit(run)
+
+
+@functools.cache
+def results(devices=1):
+  hand = by_hand()
+  return compiled(devices)(hand.params, hand.batch)
+
+
+@functools.cache
+def results_at_the_exact_posterior():
+  return compiled()(exact_model()[0], by_hand().batch)
+
+
+@functools.cache
+def repeated():
+  """{objective: (losses [s b], gradients for the encoder's bias [s d])} at
+  independent draws."""
+  hand = by_hand()
+  losses = {name: [] for name in OBJECTIVES | LIMITS}
+  gradients = {name: [] for name in losses}
+  for seed in range(300):
+    key = jax.random.split(jax.random.key(seed), N)
+    values = compiled()(hand.params, hand.batch.replace(key=key))
+    for name, (gradient, terms) in values.items():
+      losses[name].append(terms.loss)
+      gradients[name].append(gradient["posterior"]["Dense_0"]["bias"])
+  stack = lambda lists: {k: np.array(v) for k, v in lists.items()}  # noqa: E731
+  return stack(losses), stack(gradients)

@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from vae_jax.data import datasets, preparation
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 
 def config(root, name="tiny", **changes):
@@ -52,7 +52,7 @@ def write(
   """Prepares a data set of the given examples, as anyone's builder would."""
   features = features or {
     "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
-    "label": tfds.features.ClassLabel(names=COLOURS),
+    "label": tfds.features.ClassLabel(names=COLORS),
   }
 
   def generate(self, split):
@@ -108,8 +108,8 @@ def examples(images):
   ]
 
 
-def without_tensorflow(monkeypatch, found=None):
-  monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda _: found)
+def without_tensorflow(monkeypatch, spec=None):
+  monkeypatch.setattr(preparation.importlib.util, "find_spec", lambda _: spec)
 
 
 def content(source):

@@ -5,6 +5,7 @@ import pytest
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data import datasets
+from vae_jax.objectives import elbo
 from vae_jax.training import experiment, setup
 
 
@@ -35,3 +36,15 @@ def test_resolve_leaves_other_objectives_unchanged(faces_dir):
   c.objective.name = "elbow"
   with pytest.raises(config_lib.ConfigError, match="Did you mean elbo"):
     setup.resolve(c, splits)
+
+
+def replaces_the_loss(vae, batch):
+  terms = elbo.elbo(vae, batch)
+  return terms.replace(extras={"loss": 0 * terms.loss})
+
+
+def test_prepare_refuses_extras_with_the_name_of_a_term(faces_dir):
+  """Before anything is compiled: `prepare` traces the objective only."""
+  c = tiny_config(faces_dir, objective__name=f"{__name__}.replaces_the_loss")
+  with pytest.raises(config_lib.ConfigError, match="extras named loss; allo"):
+    setup.prepare(c)

@@ -16,6 +16,7 @@ from vae_jax.distributions.normal import (
   Latents,
   NormalMixture,
   StandardNormal,
+  total,
 )
 from vae_jax.distributions.pixels import Dequantized, to_uint8, unit_pixels
 
@@ -39,5 +40,6 @@ __all__ = [
   "NormalMixture",
   "StandardNormal",
   "to_uint8",
+  "total",
   "unit_pixels",
 ]

@@ -112,6 +112,15 @@ class DiagonalNormal:
     )
 
 
+def _no_density() -> ConfigError:
+  """Returns the error for a rate or a density of a deterministic code."""
+  return ConfigError(
+    "A deterministic posterior has no KL divergence: set "
+    "config.objective.name to one without a rate, such as autoencoder, or "
+    "config.model.posterior.name to diagonal_normal."
+  )
+
+
 @struct.dataclass
 class NormalMixture:
   """sum_k w_k N(mean_k, diag(exp(log_variance_k))), w = softmax(logits).
@@ -174,21 +183,25 @@ class Deterministic:
   def kl(self, prior: Any) -> Float[Array, " b"]:
     """Raises a ConfigError, because the divergence is infinite."""
     del prior
-    raise ConfigError(
-      "A deterministic posterior has no KL divergence: set "
-      "config.objective.name to one without a rate, such as autoencoder, or "
-      "config.model.posterior.name to diagonal_normal."
-    )
-
-  def sample_and_log_prob(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
-    """Raises a ConfigError as `kl`, because a point has no density."""
-    return self.sample(key), self.kl(None)
+    raise _no_density()
 
   def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
     """Raises a ConfigError as `kl`, because a point has no density."""
-    return self.kl(None)
+    del z
+    raise _no_density()
+
+
+def total(
+  values: tuple[Float[Array, " b"] | None, ...],
+) -> Float[Array, " b"]:
+  """Returns the sum over groups of log densities or divergences, nats.
+
+  Raises:
+    ConfigError: a group is deterministic and has None.
+  """
+  if any(value is None for value in values):
+    raise _no_density()
+  return sum(values)
 
 
 @struct.dataclass
@@ -211,18 +224,31 @@ class Groups:
       g.sample(self._key(key, i), **options) for i, g in enumerate(self.groups)
     )
 
+  def draw(
+    self, key: Key[Array, " b"]
+  ) -> tuple[Latents, tuple[Float[Array, " b"] | None, ...]]:
+    """Returns the draw of `sample` and each group's log density, nats; None
+    for a deterministic group, which has none."""
+    pairs = [
+      (group.mean, None)
+      if isinstance(group, Deterministic)
+      else group.sample_and_log_prob(self._key(key, i))
+      for i, group in enumerate(self.groups)
+    ]
+    return tuple(z for z, _ in pairs), tuple(log_q for _, log_q in pairs)
+
   def sample_and_log_prob(
     self, key: Key[Array, " b"]
   ) -> tuple[Latents, Float[Array, " b"]]:
     """Returns the draw of `sample` and its log density, nats.
 
     It is faster than `log_prob` where inverting the sampler is slow.
+
+    Raises:
+      ConfigError: a group is deterministic.
     """
-    pairs = [
-      g.sample_and_log_prob(self._key(key, i))
-      for i, g in enumerate(self.groups)
-    ]
-    return tuple(z for z, _ in pairs), sum(log_q for _, log_q in pairs)
+    z, log_q = self.draw(key)
+    return z, total(log_q)
 
   def _key(self, key: Key[Array, " b"], group: int) -> Key[Array, " b"]:
     return jax.vmap(lambda k: jax.random.fold_in(k, group))(key)

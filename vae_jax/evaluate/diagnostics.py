@@ -62,8 +62,8 @@ def posteriors(
   name = experiment.config.model.posterior.name
 
   def encode(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
-    posterior, prior = vae.encode(batch.image), vae.prior()
-    kinds = [type(group) for group in posterior.groups]
+    draw = objectives.one_draw(vae, batch)
+    kinds = [type(group) for group in draw.posterior.groups]
     if kinds != [distributions.DiagonalNormal]:
       raise ConfigError(
         "KL per dimension, active units and mutual information need one group "
@@ -71,17 +71,16 @@ def posteriors(
         f"config.model.posterior.name {name!r} is "
         f"{', '.join(kind.__name__ for kind in kinds)}."
       )
-    z, log_q = posterior.sample_and_log_prob(batch.key)
-    (group,) = posterior.groups
+    (group,), (prior,) = draw.posterior.groups, draw.prior.groups
     row = {
       "mean": group.mean,
       "log_variance": group.log_variance,
-      "sample": z[0],
-      "rate": objectives.rate(posterior, prior, z, log_q, kl="auto"),
-      "distortion": -vae.decode(z).log_prob(batch.image),
+      "sample": draw.z[0],
+      "rate": draw.rate,
+      "distortion": draw.distortion,
     }
-    if group.has_kl(prior.groups[0]):
-      row["kl"] = group.kl_per_dimension(prior.groups[0])
+    if group.has_kl(prior):
+      row["kl"] = group.kl_per_dimension(prior)
     return row
 
   batches = list(per_example.rows(experiment, encode, variables, source))

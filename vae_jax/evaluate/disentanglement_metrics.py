@@ -77,11 +77,10 @@ def mig(
 def modularity(information: Float[np.ndarray, "d f"]) -> float:
   """Returns the modularity, in [0, 1]: whether codes depend on one factor.
 
-  It is the mean over codes of 1 - sum_{v != v*} I(z; v)^2 / ((f - 1) I*^2), where
-  I* is I(z; v*) and v* the factor with the largest I(z; v); 0 for a code without
-  information. Codes of noise score about 0.7, because the bias of the
-  information is similar for all factors, and rotated codes can score as high
-  as aligned ones.
+  It is the mean over codes of 1 - sum_{v != v*} I(z; v)^2 / ((f - 1) I*^2) with
+  I* = I(z; v*) = max_v I(z; v), or 0 for a code without information. Codes of
+  noise score about 0.7, because the bias of the information is similar for all
+  factors. Rotated codes can score as high as aligned ones.
 
   References:
     Ridgeway & Mozer 2018, arXiv 1802.05312, section 3.

@@ -1,4 +1,4 @@
-"""The model that objectives call: `encode`, `decode`, `prior`."""
+"""The model that objectives call: `encode`, `decode`, `prior`, `draw`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from vae_jax import distributions
 from vae_jax.data.batch import Stream
+from vae_jax.models.draw import Draw, rates
 
 PyTree = Any
 # {module: {parameter: array}}, nested as the modules are.
@@ -102,6 +103,38 @@ class Vae(nn.Module):
   def prior(self) -> distributions.Groups:
     """Returns p(z)."""
     return distributions.Groups((self.latent_prior(self._posterior),))
+
+  def draw(
+    self,
+    image: UInt8[Array, "b h w c"],
+    key: Key[Array, " b"],
+    *,
+    kl: str = "auto",
+  ) -> Draw:
+    """Returns one draw of the latents of each image, from one pass.
+
+    A model with a hierarchy of groups overrides it by its top-down pass.
+
+    Args:
+      image: pixels, 0 to 255.
+      key: one per image.
+      kl: auto | closed | sampled, see `draw.rates`.
+    """
+    posterior = self.encode(image)
+    z, log_q = posterior.draw(key)
+    likelihood = self.decode(z)
+    distortion = -likelihood.log_prob(image)
+    prior = self.prior()
+    return Draw(
+      posterior=posterior,
+      prior=prior,
+      z=z,
+      log_q_per_group=log_q,
+      rate_per_group=rates(posterior, prior, z, log_q, kl=kl),
+      likelihood=likelihood,
+      distortion=distortion,
+      extras=likelihood.metrics(image),
+    )
 
   def _posterior(self, x: Float[Array, "b h w c"]) -> Any:
     return self.posterior(self.encoder(x))

@@ -1,8 +1,8 @@
 """Losses: each one a pure function `(vae, batch, *, ...) -> Terms`.
 
-The modules of this package are the registry: a public function in one of
-them whose first parameters are `vae` and `batch` is an objective, and
-`config.objective.name` takes its name. Nothing else needs an edit.
+The modules of this package are the registry: `config.objective.name` takes the
+name of a public function in one of them whose positional parameters are `vae`
+and `batch`, or a dotted path to one elsewhere. There is no table to edit.
 """
 
 import functools
@@ -16,34 +16,41 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError, registry
-from vae_jax.objectives.base import Auxiliary, Terms, frozen, needs, rate
+from vae_jax.objectives import base, constraints
+from vae_jax.objectives.base import Auxiliary, Terms, frozen, needs, one_draw
+from vae_jax.objectives.constraints import at_least, at_most, between, choice
 
 __all__ = [
   "Terms",
+  "at_least",
+  "at_most",
   "auxiliary_of",
+  "between",
+  "choice",
   "from_config",
   "frozen",
   "hyperparameters",
   "names",
   "needs",
-  "rate",
+  "one_draw",
 ]
 
 Objective = Callable[..., Terms]
 
 
 def _is_objective(value: object) -> bool:
-  return (
-    callable(value)
-    and not isinstance(value, type)
-    and (list(inspect.signature(value).parameters)[:2] == ["vae", "batch"])
-  )
+  if not callable(value) or isinstance(value, type):
+    return False
+  parameters = inspect.signature(value).parameters.values()
+  positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+  return positional == ["vae", "batch"]
 
 
 def _modules() -> list[ModuleType]:
   return [
     importlib.import_module(f"{__name__}.{info.name}")
     for info in pkgutil.iter_modules(__path__)
+    if info.name != base.__name__.rpartition(".")[2]  # It holds `one_draw`.
   ]
 
 
@@ -95,11 +102,12 @@ def from_config(config: ConfigDict) -> Objective:
   """Returns `config.objective` as a function `(vae, batch)`.
 
   Raises:
-    ConfigError: the name is unknown, is no objective, or its arguments are
-      not those of its signature.
+    ConfigError: the name is unknown or is no objective; or an argument is
+      unknown to its signature, or does not meet a constraint there.
   """
   function, node = _function(config), config.objective
   args = registry.check_arguments(
     "objective", node.name, node.args, hyperparameters(config)
   )
+  constraints.check(function, args)
   return functools.partial(function, **args)

@@ -1,8 +1,8 @@
-"""What every objective returns, and what one may declare."""
+"""What all losses share: `Terms`, `one_draw`, and networks of a loss's own."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,20 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from vae_jax import distributions, models
 from vae_jax.config import ConfigError
+from vae_jax.data.batch import Batch
+from vae_jax.models import draw as draw_lib
+from vae_jax.objectives.constraints import choice
 
 F = TypeVar("F", bound=Callable[..., Any])
+# How the rate is computed, see `models.draw.rates`.
+Kl = Annotated[str, choice(*draw_lib.KL)]
 
 _INPUTS = ("images", "latents", "nothing")
+# Names that the steps log themselves.
+_TERMS = ("loss", "distortion", "rate", "neg_elbo")
+_RESERVED = (*_TERMS, "count", "grad_norm", "learning_rate", "skipped")
 
 
 @struct.dataclass
@@ -23,8 +32,8 @@ class Terms:
   """Per-example values in nats; the step averages them over the batch.
 
   Attributes:
-    loss: what is minimised.
-    distortion: -log p(x | z), with its normaliser.
+    loss: the minimized value.
+    distortion: -log p(x | z), with its normalizer.
     rate: KL(q(z | x) || p(z)) summed over groups of latents, or its estimate
       log q(z | x) - log p(z), never scaled or clamped; None where the code
       has no density. distortion + rate is logged as neg_elbo, whatever the
@@ -37,17 +46,67 @@ class Terms:
   rate: Float[Array, " b"] | None = None
   extras: dict[str, Float[Array, " b"]] = struct.field(default_factory=dict)
 
+  def named(self) -> dict[str, Float[Array, " b"]]:
+    """Returns all values by name, neg_elbo among them.
+
+    Raises:
+      ConfigError: an extra has the name of another value in the log.
+    """
+    taken = sorted(set(self.extras) & set(_RESERVED))
+    if taken:
+      raise ConfigError(
+        f"The objective has extras named {', '.join(taken)}; allowed are all "
+        f"names but {', '.join(_RESERVED)}."
+      )
+    values = {"loss": self.loss, "distortion": self.distortion}
+    if self.rate is not None:
+      values["rate"] = self.rate
+      values["neg_elbo"] = self.distortion + self.rate
+    return {**self.extras, **values}
+
+
+def one_draw(vae: models.Vae, batch: Batch, *, kl: str = "auto") -> models.Draw:
+  """Returns one draw z ~ q(z | x) for each image x, see `models.Draw`.
+
+  Args:
+    vae: the bound model.
+    batch: this device's examples.
+    kl: auto | closed | sampled, see `models.draw.rates`.
+  """
+  return vae.draw(batch.image, batch.key, kl=kl)
+
+
+def terms(
+  draw: models.Draw,
+  loss: Float[Array, " b"],
+  **extras: Float[Array, " b"] | Float[Array, ""],
+) -> Terms:
+  """Returns a loss with the distortion, rate and extras of its draw.
+
+  Args:
+    draw: of `one_draw`.
+    loss: the minimized value.
+    **extras: further values to log; a scalar stands for the whole batch.
+  """
+  extras = {k: jnp.broadcast_to(v, loss.shape) for k, v in extras.items()}
+  return Terms(
+    loss=loss,
+    distortion=draw.distortion,
+    rate=draw.rate if draw.has_rate else None,
+    extras=draw.extras | extras,
+  )
+
 
 @dataclasses.dataclass(frozen=True)
 class Auxiliary:
-  """A network that an objective needs beside the VAE.
+  """A network that an objective needs in addition to the VAE.
 
   Attributes:
     network: a class of flax.linen modules. Its fields are
       `config.objective.auxiliary.args`; train, dtype, initializer, axis_name,
       latent_dim, image_shape and image_channels are filled in if declared.
-    reads: what it is called with: "images" in [0, 1] [b h w c], "latents"
-      [b d], or "nothing".
+    reads: its input: "images" in [0, 1] [b h w c], "latents" [b d], or
+      "nothing".
   """
 
   network: type[nn.Module]
@@ -57,10 +116,9 @@ class Auxiliary:
 def needs(network: type[nn.Module], *, reads: str) -> Callable[[F], F]:
   """Declares an objective's own network, which it calls as `vae.auxiliary`.
 
-  Its parameters live under "auxiliary" and have the optimiser of
-  `config.optim.auxiliary`. One loss trains both players: whatever must not
-  train the one is given `lax.stop_gradient` of its values, or calls it
-  through `frozen`.
+  Its parameters live under "auxiliary" and have the optimizer of
+  `config.optim.auxiliary`. One loss trains both players: `lax.stop_gradient`
+  of a value, or a call through `frozen`, keeps a term from training a player.
 
   Args:
     network: see `Auxiliary`.
@@ -82,20 +140,30 @@ def needs(network: type[nn.Module], *, reads: str) -> Callable[[F], F]:
 def frozen(function: Callable[..., Any], module: nn.Module, *args: Any) -> Any:
   """Returns function(module, *args) with the module's weights held constant:
   gradients flow to `args` alone. Running statistics stay as they are."""
-  return _apart(function, module, *args, hold=True)
+  return detached(module, hold=True)(function, *args)
+
+
+def frozen_auxiliary(vae: models.Vae, x: jax.Array) -> Any:
+  """Returns vae.auxiliary(x) with the weights of that network constant."""
+  return frozen(lambda vae, x: vae.auxiliary(x), vae, x)
 
 
 def unrecorded(
   function: Callable[..., Any], module: nn.Module, *args: Any
 ) -> Any:
-  """Returns function(module, *args), a further pass of a step, of which the
-  running statistics (BatchNorm, gaussian_optimal) are to see only one."""
-  return _apart(function, module, *args, hold=False)
+  """Returns function(module, *args), a further pass of a step, which leaves
+  running statistics (BatchNorm, gaussian_optimal) as they are."""
+  return detached(module)(function, *args)
 
 
-def _apart(
-  function: Callable[..., Any], module: nn.Module, *args: Any, hold: bool
-) -> Any:
+def detached(module: nn.Module, *, hold: bool = False) -> Callable[..., Any]:
+  """Returns `run(function, *args)`, which calls function(copy, *args) on a
+  copy of the module whose running statistics are thrown away.
+
+  Args:
+    module: a bound module.
+    hold: whether the copy's weights are constant.
+  """
   unbound, variables = module.unbind()
   if hold:
     params = jax.tree.map(lax.stop_gradient, variables["params"])
@@ -103,23 +171,26 @@ def _apart(
   rngs = {}
   if module.has_rng("dropout"):
     rngs["dropout"] = module.make_rng("dropout")
-  run = nn.apply(function, unbound, mutable=["batch_stats"])
-  return run(variables, *args, rngs=rngs)[0]
+
+  def run(function: Callable[..., Any], *args: Any) -> Any:
+    apply = nn.apply(function, unbound, mutable=["batch_stats"])
+    return apply(variables, *args, rngs=rngs)[0]
+
+  return run
 
 
 def stream(key: Key[Array, " b"], number: int) -> Key[Array, " b"]:
-  """Returns keys for a purpose of its own, by a number of its own."""
+  """Returns the keys of a `Stream`, one per example."""
   return jax.vmap(lambda k: jax.random.fold_in(k, number))(key)
 
 
-def flatten(z: tuple[Float[Array, "b _"], ...]) -> Float[Array, "b d"]:
-  """Returns the groups of a code side by side, as a critic reads them."""
-  return jnp.concatenate(z, axis=-1)
+def flatten(z: distributions.Latents) -> Float[Array, "b d"]:
+  """Returns all groups of a code in one vector per example."""
+  return jnp.concatenate([v.reshape(v.shape[0], -1) for v in z], axis=-1)
 
 
-def check_all_levels(objective: str, vae: Any) -> None:
-  """Stops an objective that compares pixels with a likelihood's mean, where
-  that is the mean of quantised pixels.
+def check_all_levels(objective: str, vae: models.Vae) -> None:
+  """Refuses a likelihood whose mean is not comparable with 8-bit pixels.
 
   Raises:
     ConfigError: the likelihood has fewer than 8 bits.
@@ -131,49 +202,31 @@ def check_all_levels(objective: str, vae: Any) -> None:
     )
 
 
-def check(name: str, value: Any, good: bool, allowed: str) -> None:
-  """Stops with one sentence unless a hyperparameter is good.
-
-  Args:
-    name: the argument of `config.objective.args`.
-    value: what it is.
-    good: whether that is allowed.
-    allowed: what it must be, in words.
+def check_normal(objective: str, posterior: distributions.Groups) -> None:
+  """Refuses a posterior that is not a diagonal normal in every group.
 
   Raises:
-    ConfigError: it is not good.
+    ConfigError: a group has another distribution.
   """
-  if not good:
-    raise ConfigError(
-      f"config.objective.args.{name} is {value!r}; it must be {allowed}."
-    )
+  for group in posterior.groups:
+    if not isinstance(group, distributions.DiagonalNormal):
+      raise ConfigError(
+        f"config.objective.name is {objective}, which needs the mean and the "
+        f"variance of a normal posterior, not of a {type(group).__name__}; "
+        "set config.model.posterior.name to diagonal_normal."
+      )
 
 
-def rate(
-  posterior: Any,
-  prior: Any,
-  z: tuple[Float[Array, "b _"], ...],
-  log_q: Float[Array, " b"],
-  *,
-  kl: str,
-) -> Float[Array, " b"]:
-  """Returns KL(q(z | x) || p(z)), nats, or its unbiased one-draw estimate.
-
-  Args:
-    posterior: q.
-    prior: p.
-    z: a draw from q.
-    log_q: its log q(z | x).
-    kl: "closed" is the closed form; "sampled" is log q(z | x) - log p(z);
-      "auto" is the closed form where there is one.
+def normal_moments(
+  objective: str, posterior: distributions.Groups
+) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+  """Returns means and log variances of all latents, groups concatenated.
 
   Raises:
-    ConfigError: another `kl`, or no closed form where it is asked for.
+    ConfigError: the posterior is not a diagonal normal.
   """
-  if kl not in ("auto", "closed", "sampled"):
-    raise ConfigError(
-      f"config.objective.args.kl is {kl!r}; allowed are auto, closed, sampled."
-    )
-  if kl == "closed" or (kl == "auto" and posterior.has_kl(prior)):
-    return posterior.kl(prior)
-  return log_q - prior.log_prob(z)
+  check_normal(objective, posterior)
+  return (
+    flatten(tuple(g.mean for g in posterior.groups)),
+    flatten(tuple(g.log_variance for g in posterior.groups)),
+  )

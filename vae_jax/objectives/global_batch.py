@@ -23,7 +23,7 @@ def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
 
   Args:
     batch: this device's examples.
-    values: of each of them, [b ...].
+    values: one per example, [b ...].
   """
   values, mask = devices.all_gather((values, batch.mask))
   shape = mask.shape + (1,) * (values.ndim - 1)
@@ -48,8 +48,8 @@ def mean(
 def key(batch: Batch) -> Key[Array, ""]:
   """Returns the first example's key, the same on every device.
 
-  For what is drawn once for the whole global batch; `fold_in` a constant of
-  the loss's own, apart from what it draws for that example.
+  For numbers that are drawn once for the global batch. Fold in a `Stream`, so
+  that they differ from the draws for that example.
   """
   data = devices.all_gather(jax.random.key_data(batch.key[:1]))[0]
   return jax.random.wrap_key_data(data, impl=jax.random.key_impl(batch.key))

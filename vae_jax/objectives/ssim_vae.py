@@ -1,6 +1,7 @@
-"""Reconstructions judged as an eye would, and the rate."""
+"""The rate and a structural similarity in place of the likelihood."""
 
 import functools
+from typing import Annotated
 
 import dm_pix
 import jax.numpy as jnp
@@ -10,10 +11,12 @@ from jaxtyping import Array, Float
 
 from vae_jax import distributions, models
 from vae_jax.data.batch import Batch
-from vae_jax.objectives import base, elbo
-from vae_jax.objectives.base import Terms
+from vae_jax.objectives import base
+from vae_jax.objectives.base import Kl, Terms, one_draw
+from vae_jax.objectives.beta_vae import Schedule, kl_weight
+from vae_jax.objectives.constraints import at_least, checked
 
-# Of the scales from fine to coarse: Wang et al. 2003, section 3.2.
+# Weights of the scales from fine to coarse: Wang et al. 2003, section 3.2.
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW = 11  # pixels
 _SIGMA = 1.5  # standard deviation of the Gaussian in the window, pixels
@@ -21,8 +24,52 @@ _K1 = 0.01
 # With so large a K1 the luminance factor (2 m m' + c1) / (m^2 + m'^2 + c1) is
 # 1 in float32 for means m in [0, 1]: contrast and structure remain.
 _K1_WITHOUT_LUMINANCE = 1e4
-# Powers below 1 have an infinite slope at 0, and none below.
+# Powers below 1 have an infinite slope at 0 and are not real below it.
 _FLOOR = 1e-3
+
+
+@checked
+def ssim_vae(
+  vae: models.Vae,
+  batch: Batch,
+  *,
+  weight: Annotated[float, at_least(0)] = 1.0,
+  beta: Annotated[float, at_least(0)] = 1.0,
+  schedule: Schedule = "constant",
+  warmup_steps: Annotated[int, at_least(0)] = 0,
+  cycles: Annotated[int, at_least(1)] = 4,
+  kl: Kl = "auto",
+) -> Terms:
+  """weight * D * (1 - MS-SSIM(x, mean(z))) + beta(step) KL, one draw of z.
+
+  D = height * width * channels, so that the first term grows with the image
+  as a sum over pixels does, and weight and beta mean the same at every size.
+  The likelihood gives the mean; its own scale is not learned by this loss.
+
+  Args:
+    vae: the bound model.
+    batch: this device's examples.
+    weight: nats per pixel value of an image with nothing in common.
+    beta: weight of the rate after the warm-up.
+    schedule: constant | linear | cyclical | steps, see `beta_vae.kl_weight`.
+    warmup_steps: optimizer steps until the weight stays at beta.
+    cycles: cycles, or stairs, within them.
+    kl: auto | closed | sampled, see `models.draw.rates`.
+
+  Returns:
+    Extras: ms_ssim, 1 for equal images.
+
+  References:
+    Snell et al., arXiv 1511.06409; `multiscale_ssim`.
+  """
+  base.check_all_levels("ssim_vae", vae)
+  draw = one_draw(vae, batch, kl=kl)
+  x = distributions.unit_pixels(batch.image)
+  similarity = multiscale_ssim(x, draw.likelihood.mean)
+  dissimilarity = x[0].size * (1 - similarity)
+  rate_weight = kl_weight(batch.step, beta, schedule, warmup_steps, cycles)
+  loss = weight * dissimilarity + rate_weight * draw.rate
+  return base.terms(draw, loss, ms_ssim=similarity)
 
 
 def multiscale_ssim(
@@ -71,9 +118,9 @@ def multiscale_ssim(
 
 def _blur(x: Float[Array, "n h w 1"], window: int) -> Float[Array, "n m k 1"]:
   """Returns the weighted mean of each place where the whole window fits."""
-  # Matrix products: on a CPU, gradient included, 12 to 35 times as fast as the
-  # convolutions that dm_pix would do. Variances are small differences of what
-  # comes out, hence the precision.
+  # Matrix products, because on a CPU they are, gradient included, 12 to 35
+  # times as fast as the convolutions of dm_pix. Variances are small
+  # differences of these means, hence the precision.
   return jnp.einsum(
     "mh,nhwc,kw->nmkc",
     _bands(x.shape[1], window),
@@ -85,8 +132,8 @@ def _blur(x: Float[Array, "n h w 1"], window: int) -> Float[Array, "n m k 1"]:
 
 def _bands(size: int, window: int) -> np.ndarray:
   place = np.arange(size)[None] - np.arange(size - window + 1)[:, None]
-  from_centre = (place - (window - 1) / 2) / _SIGMA
-  weights = np.exp(-0.5 * from_centre**2) * (place >= 0) * (place < window)
+  from_center = (place - (window - 1) / 2) / _SIGMA
+  weights = np.exp(-0.5 * from_center**2) * (place >= 0) * (place < window)
   return np.float32(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -95,57 +142,3 @@ def _halve(x: Float[Array, "n h w 1"]) -> Float[Array, "n m k 1"]:
   h, w = h // 2, w // 2
   pairs = x[:, : 2 * h, : 2 * w].reshape(count, h, 2, w, 2, 1)
   return pairs.mean(axis=(2, 4))
-
-
-def ssim_vae(
-  vae: models.Vae,
-  batch: Batch,
-  *,
-  weight: float = 1.0,
-  beta: float = 1.0,
-  schedule: str = "constant",
-  warmup_steps: int = 0,
-  cycles: int = 4,
-  kl: str = "auto",
-) -> Terms:
-  """weight * D * (1 - MS-SSIM(x, mean(z))) + beta(step) KL, one draw of z.
-
-  D = height * width * channels, so that the first term grows with the image
-  as a sum over pixels does, and weight and beta mean the same at every size.
-  The likelihood gives the mean; its own scale is not learned by this loss.
-
-  Args:
-    vae: the bound model.
-    batch: this device's examples.
-    weight: nats per pixel value of an image with nothing in common.
-    beta: weight of the rate once warmed up.
-    schedule: constant | linear | cyclical | steps, see `elbo.kl_weight`.
-    warmup_steps: optimiser steps until the weight stays at beta.
-    cycles: cycles, or stairs, within them.
-    kl: auto | closed | sampled, see `terms.rate`.
-
-  References:
-    Snell et al., arXiv 1511.06409; `multiscale_ssim`.
-  """
-  base.check("weight", weight, weight >= 0, "0 or more")
-  base.check_all_levels("ssim_vae", vae)
-  rate_weight = elbo.kl_weight(
-    batch.step,
-    beta=beta,
-    schedule=schedule,
-    warmup_steps=warmup_steps,
-    cycles=cycles,
-  )
-  posterior = vae.encode(batch.image)
-  z, log_q = posterior.sample_and_log_prob(batch.key)
-  likelihood = vae.decode(z)
-  rate = base.rate(posterior, vae.prior(), z, log_q, kl=kl)
-  x = distributions.unit_pixels(batch.image)
-  similarity = multiscale_ssim(x, likelihood.mean)
-  dissimilarity = x[0].size * (1 - similarity)
-  return Terms(
-    loss=weight * dissimilarity + rate_weight * rate,
-    distortion=-likelihood.log_prob(batch.image),
-    rate=rate,
-    extras={**likelihood.metrics(batch.image), "ms_ssim": similarity},
-  )

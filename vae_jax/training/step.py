@@ -247,11 +247,7 @@ def forward(
   terms, model_state = nn.apply(run, vae, mutable=mutable)(
     {**variables, **side_inputs}, batch, rngs=rngs
   )
-  named = {"loss": terms.loss, "distortion": terms.distortion}
-  if terms.rate is not None:
-    named["rate"] = terms.rate
-    named["neg_elbo"] = terms.distortion + terms.rate
-  return named | terms.extras, model_state
+  return terms.named(), model_state
 
 
 def eval_step(

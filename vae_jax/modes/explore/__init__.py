@@ -1,4 +1,4 @@
-"""Serves a web page to explore a trained model, on this machine."""
+"""Serves a web page to explore a trained model, until Ctrl-C."""
 
 from ml_collections import ConfigDict
 
@@ -12,8 +12,21 @@ def run(
   host: str = "127.0.0.1",
   port: int | None = None,
 ) -> str:
-  """Serves the page until Ctrl-C; see `server.explore`."""
-  # Imported here because the server needs more packages than the others.
+  """Serves the page of a run until Ctrl-C.
+
+  Args:
+    config: The resolved config of the run.
+    workdir: Folder of the run.
+    host: Address to serve at; the default serves this machine alone.
+    port: Port to serve at; 0 = any free one, None = the first free one from
+      7860.
+
+  Raises:
+    ConfigError: Gradio is missing, or the address cannot be listened on.
+  """
+  # Imported here because Gradio takes seconds to import and may be missing.
   from vae_jax.modes.explore import server
 
-  return server.explore(config, workdir, host=host, port=port)
+  server.check_installed()
+  server.serve(config, workdir, host, port)
+  return "The page is closed."

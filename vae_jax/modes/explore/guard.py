@@ -1,12 +1,17 @@
-"""Who may speak to the page, and what the page may load.
+"""Middleware of the page: allowed requests, and its Content-Security-Policy.
 
-Both are bounded for Gradio's own files as much as for ours.
+Both also hold for Gradio's own routes and files.
 """
 
 import base64
 import hashlib
 import re
 from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import body_limit, trustedhost
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vae_jax.data import photos
 
@@ -18,8 +23,8 @@ _HEADERS = {
   "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-# Gradio's HTML component makes functions of its templates: no 'unsafe-eval', no
-# page. All of these are written here.
+# 'unsafe-eval' because Gradio's HTML component compiles its templates, all of
+# which are in this package.
 _POLICY = (
   "default-src 'none'; script-src 'self' 'unsafe-eval'{hashes}; "
   "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -27,23 +32,21 @@ _POLICY = (
   "worker-src 'self' blob:; base-uri 'self'; form-action 'self'; "
   "frame-ancestors 'none'"
 )
-# Ways into Gradio that the page has no use for; some of them decode or keep
-# what a stranger sends.
+# Routes of Gradio that the page does not use; some of them decode or store
+# files of any sender.
 _CLOSED = re.compile(
   r"/(gradio_api/)?(process_recording|deep_link|call/|proxy=|stream/|vibe"
   r"|component_server)"
 )
-# Bytes of a request at most: a file with its wrapping, or some sliders.
-_UPLOAD = photos.MAX_BYTES + (1 << 20)
-_SMALL = 1 << 20
+_SMALL = 1 << 20  # Bytes of a request at most, unless it uploads a file.
 _INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.S)
 
 
 def policy(page: bytes = b"") -> str:
-  """Returns a Content-Security-Policy that lets a page run its own scripts.
+  """Returns a Content-Security-Policy that allows a page's own scripts.
 
   Args:
-    page: HTML; each script in it is allowed by its hash, no other is.
+    page: HTML; each inline script in it is allowed by its hash, no other is.
   """
   hashes = "".join(
     f" 'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
@@ -52,108 +55,66 @@ def policy(page: bytes = b"") -> str:
   return _POLICY.format(hashes=hashes)
 
 
-class Guard:
-  """Middleware: who may ask, and what an answer's page may load.
+def guard(app: ASGIApp, hosts: list[str]) -> ASGIApp:
+  """Returns an application that answers only to its own page.
 
-  A page of another site that a visitor has open may not speak to this one,
-  even if it bends its own name to this address: the name asked for must be one
-  of this server, and a request from a page must come from its own.
+  Other sites must not reach it through a visitor's browser, even if they
+  resolve their own name to this address (DNS rebinding): the Host header must
+  be one of `hosts`, and the Origin header, if there is one, must equal it.
+
+  Args:
+    app: The application.
+    hosts: Host names of this server; "*" = any.
   """
+  return trustedhost.TrustedHostMiddleware(_Guard(app), hosts, False)
 
-  def __init__(self, app: Any, names: frozenset[str]):
-    """Guards `app`; `names` are those of this server, empty = any."""
+
+class _Guard:
+  def __init__(self, app: ASGIApp):
+    limit = body_limit.RequestBodyLimitMiddleware
     self._app = app
-    self._names = names
+    self._upload = limit(app, photos.MAX_BYTES + _SMALL)
+    self._small = limit(app, _SMALL)
 
-  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-    """Serves one request."""
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
       await self._app(scope, receive, send)
       return
-    headers = {k.decode("latin-1"): v for k, v in scope["headers"]}
-    if not self._allowed(headers):
-      await _refuse(send, 403, b"This page answers to itself alone.\n")
-      return
-    if _CLOSED.match(scope["path"]):
-      await _refuse(send, 404, b"There is nothing here.\n")
-      return
-    most = _UPLOAD if scope["path"].endswith("/upload") else _SMALL
-    length = headers.get("content-length", b"0")
-    if not length.isdigit() or int(length) > most:
-      await _refuse(send, 413, b"That is too large.\n")
-      return
-    receive = _bounded(receive, most)
-    if scope["path"] == "/":
-      # The scripts in a compressed page could not be told apart.
-      scope = {
-        **scope,
-        "headers": [
-          (k, v) for k, v in scope["headers"] if k != b"accept-encoding"
-        ],
-      }
-    await self._app(scope, receive, _Answer(send))
-
-  def _allowed(self, headers: dict[str, bytes]) -> bool:
-    host = headers.get("host", b"").decode("latin-1")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if self._names and name.strip("[]") not in self._names:
-      return False
-    origin = headers.get("origin", b"").decode("latin-1")
-    return not origin or origin.partition("://")[2] == host
+    headers, path = Headers(scope=scope), scope["path"]
+    origin = headers.get("origin", "")
+    app = self._upload if path.endswith("/upload") else self._small
+    if origin and origin.partition("://")[2] != headers.get("host"):
+      app = PlainTextResponse("Requests of other sites are refused.\n", 403)
+    elif _CLOSED.match(path):
+      app = PlainTextResponse("There is no such page.\n", 404)
+    if path == "/":
+      # The scripts of a compressed page could not be hashed.
+      raw = [(k, v) for k, v in scope["headers"] if k != b"accept-encoding"]
+      scope = {**scope, "headers": raw}
+    await app(scope, receive, _with_policy(send))
 
 
-def _bounded(receive: Any, most: int) -> Any:
-  """Receives the body of a request until it is longer than `most` bytes, then
-  as if the sender had gone: a length need not be said, nor be true."""
-  left = most
+def _with_policy(send: Send) -> Send:
+  """Adds headers to a response; HTML is sent in one piece, after its hashes."""
+  start: Message | None = None
+  page = b""
 
-  async def receive_some() -> Any:
-    nonlocal left
-    message = await receive()
-    left -= len(message.get("body", b""))
-    return message if left >= 0 else {"type": "http.disconnect"}
-
-  return receive_some
-
-
-async def _refuse(send: Any, status: int, body: bytes) -> None:
-  head = [
-    (b"content-type", b"text/plain"),
-    (b"content-length", b"%d" % len(body)),
-  ]
-  start = {"type": "http.response.start", "status": status, "headers": head}
-  await send(start)
-  await send({"type": "http.response.body", "body": body})
-
-
-class _Answer:
-  """Passes an answer on with headers; a page as a whole, a stream as it comes."""
-
-  def __init__(self, send: Any):
-    self._send = send
-    self._start: dict[str, Any] | None = None
-    self._page = b""
-
-  async def __call__(self, message: Any) -> None:
+  async def send_with_policy(message: Any) -> None:
+    nonlocal start, page
     if message["type"] == "http.response.start":
-      kind = dict(message["headers"]).get(b"content-type", b"")
-      if kind.startswith(b"text/html"):
-        self._start = message
+      headers = MutableHeaders(scope=message)
+      headers.update(_HEADERS)
+      headers["content-security-policy"] = policy()
+      if headers.get("content-type", "").startswith("text/html"):
+        start = message
         return
-      await self._send(_with_headers(message, policy()))
-    elif self._start is not None and message["type"] == "http.response.body":
-      self._page += message.get("body", b"")
-      if not message.get("more_body"):
-        await self._send(_with_headers(self._start, policy(self._page)))
-        await self._send({**message, "body": self._page})
-    else:
-      await self._send(message)
+    elif start is not None and message["type"] == "http.response.body":
+      page += message.get("body", b"")
+      if message.get("more_body"):
+        return
+      MutableHeaders(scope=start)["content-security-policy"] = policy(page)
+      await send(start)
+      message = {"type": "http.response.body", "body": page}
+    await send(message)
 
-
-def _with_headers(message: Any, policy: str) -> Any:
-  ours = {**_HEADERS, "content-security-policy": policy}
-  kept = [
-    (k, v) for k, v in message["headers"] if k.decode("latin-1") not in ours
-  ]
-  added = [(k.encode(), v.encode()) for k, v in ours.items()]
-  return {**message, "headers": kept + added}
+  return send_with_policy

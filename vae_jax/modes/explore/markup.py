@@ -1,25 +1,23 @@
-"""The page's pictures as HTML, without a file on the server's disk."""
+"""HTML of the page's pictures, which hold their pixels as data addresses."""
 
 import base64
 import html
-import io
-from collections.abc import Sequence
 from urllib import parse
 
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
-from vae_jax.figures import png
+from vae_jax.figures import png, tiles
 from vae_jax.modes.explore import maps
-from vae_jax.modes.explore.studio import Face, Studio
+from vae_jax.modes.explore.editor import Editor, Point
 
-# What a click on a small picture, and on the map, sends.
-PICKED = (
+# Events of a click on a thumbnail and on the map.
+THUMBNAIL_CLICK = (
   "element.addEventListener('click', (e) => {"
   " const b = e.target.closest('[data-index]');"
   " if (b) trigger('select', {index: Number(b.dataset.index)}); });"
 )
-CLICKED = (
+MAP_CLICK = (
   "element.addEventListener('click', (e) => {"
   " if (e.target.tagName !== 'IMG') return;"
   " const r = e.target.getBoundingClientRect();"
@@ -27,30 +25,23 @@ CLICKED = (
   " y: (e.clientY - r.top) / r.height}); });"
 )
 # Pixels on the screen that a picture's longer side grows towards, in whole
-# multiples: the edited one, the other two, those to choose from; the first two
-# on a telephone.
+# multiples: the edited one, the reference ones, thumbnails; the first two on a
+# phone.
 _SIDES = {"big": 320, "small": 136, "thumb": 64, "phone": 192, "tiny": 96}
-_LARGE = 1024  # Pixels of a picture to keep, enlarged.
-
-
-def png_bytes(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
-  """Returns a picture as a PNG file, quickly rather than small."""
-  file = io.BytesIO()
-  png.to_image(picture).save(file, "png", compress_level=1)
-  return file.getvalue()
+_LARGE = 1024  # Pixels of the longer side of an enlarged download.
 
 
 def data_uri(picture: UInt8[np.ndarray, "h w c"]) -> str:
-  """Returns a picture as an address that holds it."""
-  return (
-    "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()
-  )
+  """Returns an address that holds a picture."""
+  # Sent once, so that speed counts more than size.
+  content = png.encode(picture, compress_level=1)
+  return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def enlarged(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "H W c"]:
-  """Returns a picture of which each pixel is a square of pixels."""
+  """Returns a picture with each pixel as a square of pixels."""
   scale = max(1, _LARGE // max(picture.shape[:2]))
-  return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+  return tiles.enlarge(picture[None], scale)[0]
 
 
 def sizes(shape: tuple[int, int, int]) -> str:
@@ -60,7 +51,7 @@ def sizes(shape: tuple[int, int, int]) -> str:
   for name, side in _SIDES.items():
     scale = side // longer or side / longer
     rules.append(f"--{name}: {width * scale:g}px;")
-  # Between two whole multiples where the screen's own pixels are finer.
+  # Half multiples, for screens with two pixels or more per CSS pixel.
   tiny = longer * max(1, int(2 * _SIDES["tiny"] / longer) / 2)
   rules.append(f"--tiny-fine: {width * min(tiny, 96) / longer:g}px;")
   rules.append(f"--shape: {width} / {shape[0]};")
@@ -68,31 +59,26 @@ def sizes(shape: tuple[int, int, int]) -> str:
 
 
 def _figure(
-  picture: np.ndarray | None, caption: str, words: str, kind: str
+  picture: UInt8[np.ndarray, "h w c"] | None, caption: str, words: str
 ) -> str:
+  """Returns a picture, or a box with words in its place, over a caption."""
   shown = f'<div class="none">{html.escape(words)}</div>'
   if picture is not None:
     shown = (
       f'<img src="{data_uri(picture)}" alt="{html.escape(words)}" '
       'decoding="sync" draggable="false">'
     )
-  return (
-    f'<figure class="{kind}">{shown}<figcaption>{caption}</figcaption></figure>'
-  )
+  return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 
-def reference(face: Face) -> str:
+def reference(point: Point) -> str:
   """Returns the original and its reconstruction, with captions."""
-  name = html.escape(face.name)
-  if face.original is None:
-    first = _figure(None, "No original", face.name, "original")
-    second = _figure(face.picture, "Start", face.name, "reconstruction")
-    return first + second
-  return _figure(face.original, "Original", name, "original") + _figure(
-    face.picture,
-    "Reconstruction",
-    f"{name}, as the model reconstructs it",
-    "reconstruction",
+  if point.original is None:
+    return _figure(None, "No original", point.name) + _figure(
+      point.picture, "Start", point.name
+    )
+  return _figure(point.original, "Original", point.name) + _figure(
+    point.picture, "Reconstruction", f"reconstruction of {point.name}"
   )
 
 
@@ -101,7 +87,7 @@ def edited(
   code: Float32[np.ndarray, " d"],
   label: Integer[np.ndarray, "..."] | None,
 ) -> str:
-  """Returns the edited picture, with what to keep it by."""
+  """Returns the edited picture, with links to download it."""
   query = parse.urlencode(address(code, label))
   links = " ".join(
     f'<a href="download/{file}?{query}" download="{file}" '
@@ -113,7 +99,7 @@ def edited(
     )
   )
   caption = f'<b>Edited</b><span class="links">{links}</span>'
-  return _figure(picture, caption, "Edited picture", "edited")
+  return _figure(picture, caption, "Edited picture")
 
 
 def address(
@@ -127,10 +113,10 @@ def address(
   return query
 
 
-def thumbnails(studio: Studio, first: int, count: int) -> str:
+def thumbnails(editor: Editor, first: int, count: int) -> str:
   """Returns pictures of the test split as buttons."""
-  indices = np.arange(first, min(first + count, len(studio.source)))
-  images = studio.source.fetch(indices)["image"]
+  indices = np.arange(first, min(first + count, len(editor.source)))
+  images = editor.source.fetch(indices)["image"]
   return "".join(
     f'<button type="button" data-index="{i}" '
     f'aria-label="Test picture {i}" title="Test picture {i}">'
@@ -140,39 +126,22 @@ def thumbnails(studio: Studio, first: int, count: int) -> str:
 
 
 def map_picture(plane: maps.Plane | maps.Cloud) -> str:
-  """Returns the map, with what it shows."""
-  legend = ""
-  if isinstance(plane, maps.Cloud):
-    legend = _legend(plane.legend)
-  if isinstance(plane, maps.Cloud):
-    source = _transparent(plane.picture)
-  else:
-    source = data_uri(plane.picture)
-  return (
-    f'<img src="{source}" alt="Map of the latent space" '
-    f'draggable="false"><p>{html.escape(plane.caption)}</p>{legend}'
-  )
-
-
-def _transparent(picture: np.ndarray) -> str:
-  from PIL import Image
-
-  file = io.BytesIO()
-  Image.fromarray(picture).save(file, "png")
-  return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _legend(entries: Sequence[tuple[tuple[int, int, int], str]]) -> str:
+  """Returns the map with its caption and legend."""
+  legend = plane.legend if isinstance(plane, maps.Cloud) else ()
   items = "".join(
-    f'<li><i style="background:rgb{colour}"></i>{html.escape(words)}</li>'
-    for colour, words in entries
+    f'<li><i style="background:rgb{color}"></i>{html.escape(words)}</li>'
+    for color, words in legend
   )
-  return f"<ul>{items}</ul>" if items else ""
+  return (
+    f'<img src="{data_uri(plane.picture)}" alt="Map of the latent space" '
+    f'draggable="false"><p>{html.escape(plane.caption)}</p>'
+    + (f"<ul>{items}</ul>" if items else "")
+  )
 
 
-def marker(plane: maps.Plane | maps.Cloud, face: Face) -> str:
-  """Returns where a face lies on the map."""
-  x, y = plane.place(face.code)
+def marker(plane: maps.Plane | maps.Cloud, point: Point) -> str:
+  """Returns a marker at the place of a point on the map."""
+  x, y = plane.place(point.code)
   height, width = plane.picture.shape[:2]
   return (
     f'<div style="aspect-ratio:{width}/{height}">'
@@ -180,30 +149,29 @@ def marker(plane: maps.Plane | maps.Cloud, face: Face) -> str:
   )
 
 
-def kept(a: Face | None, b: Face | None) -> str:
-  """Returns the two faces to mix."""
+def pair(a: Point | None, b: Point | None) -> str:
+  """Returns the two pictures to mix."""
   return "".join(
     _figure(
-      face and face.picture,
+      point and point.picture,
       f"<b>{letter}</b>",
-      f"{letter}: {face.name}" if face else "none yet",
-      "kept",
+      f"{letter}: {point.name}" if point else "none yet",
     )
-    for letter, face in (("A", a), ("B", b))
+    for letter, point in (("A", a), ("B", b))
   )
 
 
 def message(words: str) -> str:
-  """Returns a sentence for the person; "" = none."""
+  """Returns a message for the visitor; "" = none."""
   return f"<p>{html.escape(words)}</p>" if words else ""
 
 
-def title(studio: Studio) -> str:
-  """Returns the page's head: what this is and what to do."""
-  model = studio.model
-  noun = studio.noun
+def title(editor: Editor) -> str:
+  """Returns the heading and the instructions of the page."""
+  noun = editor.noun
+  name = html.escape(editor.model.workdir.name)
   return (
-    f"<h1>Latent space of <em>{html.escape(model.workdir.name)}</em></h1>"
-    f"<p>Choose a {noun}, then drag a slider: the model draws the edited {noun} "
-    "as you move it.</p>"
+    f"<h1>Latent space of <em>{name}</em></h1>"
+    f"<p>Choose a {noun}, then drag a slider: the model draws the edited "
+    f"{noun} as you move it.</p>"
   )

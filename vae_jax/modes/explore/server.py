@@ -1,5 +1,6 @@
-"""Serves the page: to this machine alone unless told otherwise."""
+"""Serves the page: application, downloads and address."""
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,39 +21,39 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.data import photos
+from vae_jax.figures import png
 from vae_jax.latents import trained_model
-from vae_jax.modes.explore import guard, markup, studio
+from vae_jax.modes.explore import editor, markup, vector_file
 
-HOST = "127.0.0.1"
-PORT = 7860
-_PORTS = 100  # Tried, from the first one on.
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_PORT = 7860
+_PORTS = 100  # Ports tried, from the first one.
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
+def application(shown: editor.Editor, hosts: list[str]) -> Any:
   """Returns the page as an ASGI application.
 
   Args:
-    shown: what it shows.
-    names: that the server is asked for by; empty = any.
+    shown: The editor behind the page.
+    hosts: Host names of this server; "*" = any.
   """
-  # Read when Gradio is imported.
+  # Gradio reads it when it is imported.
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
   import fastapi
   import gradio as gr
 
-  # Gradio asks it for its backend at the first event, which would be late.
+  # Imported now because Gradio would import it at the first event.
   import matplotlib.pyplot  # noqa: F401
   from gradio import processing_utils
 
-  from vae_jax.modes.explore import page, style
+  from vae_jax.modes.explore import guard, page, style
 
-  # A request may name an address in the place of a file, which Gradio would
-  # fetch, of any size.
+  # Because a request may name an address in place of a file, which Gradio
+  # would fetch, whatever its size.
   processing_utils.async_ssrf_protected_get = _fetch_nothing
-  app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+  api = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
-  @app.get("/download/{file}")
+  @api.get("/download/{file}")
   def download(file: str, latent: str, label: str = "") -> fastapi.Response:
     try:
       content, kind = _download(shown, file, latent, label)
@@ -63,94 +65,97 @@ def application(shown: studio.Studio, *, names: frozenset[str]) -> Any:
       headers={"content-disposition": f'attachment; filename="{file}"'},
     )
 
-  app = gr.mount_gradio_app(
-    app,
-    page.build(shown),
-    path="/",
-    allowed_paths=[],
-    blocked_paths=[os.path.abspath(shown.model.workdir)],
-    max_file_size=photos.MAX_BYTES,
-    footer_links=[],
-    run_history=False,
-    show_error=False,
-    ssr_mode=False,
-    pwa=False,
-    mcp_server=False,
-    enable_monitoring=False,
-    theme=style.theme(),
-    css=style.css(shown.model.image_shape),
-  )
-  return guard.Guard(app, names)
+  async def mounted() -> Any:
+    return gr.mount_gradio_app(
+      api,
+      page.build(shown),
+      path="/",
+      allowed_paths=[],
+      blocked_paths=[os.path.abspath(shown.model.workdir)],
+      max_file_size=photos.MAX_BYTES,
+      footer_links=[],
+      run_history=False,
+      show_error=False,
+      ssr_mode=False,
+      pwa=False,
+      mcp_server=False,
+      enable_monitoring=False,
+      theme=style.theme(),
+      css=style.css(shown.model.image_shape),
+    )
+
+  # In an event loop, because without one Gradio opens loops and leaves them; in
+  # a thread, because this one may have a loop already.
+  with futures.ThreadPoolExecutor(1) as thread:
+    app = thread.submit(asyncio.run, mounted()).result()
+  return guard.guard(app, hosts)
 
 
 async def _fetch_nothing(url: str, *_: Any, **__: Any) -> NoReturn:
-  raise ValueError(f"Nothing is fetched from elsewhere: {url[:200]}")
+  raise ValueError(f"Files of other servers are refused: {url[:200]}")
 
 
 def _download(
-  shown: studio.Studio, file: str, latent: str, label: str
+  shown: editor.Editor, file: str, latent: str, label: str
 ) -> tuple[bytes, str]:
-  """The content and the kind of a file that the page links to."""
+  """Returns the content and the media type of a file that the page links to."""
   try:
     raw = base64.urlsafe_b64decode(latent.encode())
     values = np.frombuffer(raw, "<f4").tolist()
     numbers = [int(v) for v in label.split(",")] if label else None
   except (ValueError, binascii.Error) as error:
-    raise ConfigError("That address holds no vector.") from error
-  code = shown.checked_code(values)
-  given = None
-  condition = shown.model.config.model.condition
-  if condition != "none":
+    raise ConfigError("The address holds no vector.") from error
+  config = shown.model.config
+  code, checked = vector_file.checked_code(config, values), None
+  if config.model.condition != "none":
     if numbers is None:
-      raise ConfigError("That address holds no label.")
-    scalar = condition == "label"
-    given = shown.checked_label(numbers[0] if scalar else numbers)
+      raise ConfigError("The address holds no label.")
+    scalar = config.model.condition == "label"
+    numbers = numbers[0] if scalar else numbers
+    checked = vector_file.checked_label(config, numbers)
   if file == "vector.json":
-    return shown.card(code, given).encode(), "application/json"
+    content = vector_file.write(code, checked, shown.model.step)
+    return content.encode(), "application/json"
   if file not in ("picture.png", "large.png"):
     raise ConfigError(f"There is no {file} to download.")
-  picture = shown.decode(code, given)
+  picture = shown.decode(code, checked)
   if file == "large.png":
     picture = markup.enlarged(picture)
-  return markup.png_bytes(picture), "image/png"
+  return png.encode(picture), "image/png"
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-  """Returns a socket at an address: at this port or a free one after it.
+  """Returns a listening socket at this port, or at a free one after it.
 
   Args:
-    host: name or address of this machine.
-    port: 0 = any free one; None = the first free one from 7860 on.
+    host: Name or address of this machine.
+    port: 0 = any free one; None = the first free one from 7860.
 
   Raises:
-    ConfigError: there is no such address, or no port of it is free.
+    ConfigError: There is no such address, or no port of it is free.
   """
-  first = PORT if port is None else port
+  first = _PORT if port is None else port
   if not 0 <= first <= 65535:
     raise ConfigError(f"--port is {first}; allowed is 0 to 65535.")
   last = min(first + _PORTS, 65536) if first else 1
   for candidate in range(first, last):
+    bound = None
     try:
       family, kind, _, _, address = socket.getaddrinfo(
         host, candidate, type=socket.SOCK_STREAM
       )[0]
       bound = socket.socket(family, kind)
-    except OSError as error:
-      raise ConfigError(
-        f"--host is {host!r}, which is no address of this machine."
-      ) from error
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+      bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
       bound.bind(address)
       bound.listen(128)
+      return bound
     except OSError as error:
-      bound.close()
-      if error.errno in (errno.EADDRINUSE, errno.EACCES):
-        continue
-      raise ConfigError(
-        f"--host is {host!r}, which is no address of this machine."
-      ) from error
-    return bound
+      if bound is not None:
+        bound.close()
+      if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        raise ConfigError(
+          f"--host is {host!r}; allowed is an address of this machine."
+        ) from error
   raise ConfigError(
     f"No port from {first} to {last - 1} is free at {host}; choose another "
     "--port."
@@ -158,17 +163,15 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def url(bound: socket.socket) -> str:
-  """Returns the address that a browser takes."""
+  """Returns the address of a socket for a browser."""
   host, port = bound.getsockname()[:2]
   host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
   return f"http://{host}:{port}"
 
 
-def names_of(host: str) -> frozenset[str]:
-  """Returns the names a server at `host` answers to; empty = any."""
-  if host in _LOOPBACK:
-    return frozenset(_LOOPBACK)
-  return frozenset()
+def allowed_hosts(host: str) -> list[str]:
+  """Returns the Host headers that a server at `host` accepts; "*" = any."""
+  return ["localhost", "127.0.0.1", "[::1]"] if host in _LOOPBACK else ["*"]
 
 
 def _server(app: Any) -> Any:
@@ -179,15 +182,15 @@ def _server(app: Any) -> Any:
       app,
       log_level="error",
       access_log=False,
-      # Open pages hold a connection that never ends by itself.
+      # Because open pages hold connections that never end by themselves.
       timeout_graceful_shutdown=1,
     )
   )
 
 
 @contextlib.contextmanager
-def _uploads() -> Iterator[None]:
-  """A folder of its own for what Gradio keeps of uploads, gone afterwards."""
+def _temporary_uploads() -> Iterator[None]:
+  """Gives Gradio's uploads a folder that is removed afterwards."""
   before = os.environ.get("GRADIO_TEMP_DIR")
   with tempfile.TemporaryDirectory() as folder:
     os.environ["GRADIO_TEMP_DIR"] = folder
@@ -200,10 +203,11 @@ def _uploads() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def background(shown: studio.Studio) -> Iterator[str]:
-  """Serves a page from a thread of its own; yields its address."""
-  with listen(HOST, 0) as bound, _uploads():
-    running = _server(application(shown, names=names_of(HOST)))
+def background(shown: editor.Editor) -> Iterator[str]:
+  """Serves a page of this machine from a thread; yields its address."""
+  host = _LOOPBACK[1]
+  with listen(host, 0) as bound, _temporary_uploads():
+    running = _server(application(shown, allowed_hosts(host)))
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()
     try:
@@ -216,10 +220,10 @@ def background(shown: studio.Studio) -> Iterator[str]:
 
 
 def check_installed() -> None:
-  """Stops with one sentence where Gradio is missing.
+  """Checks that Gradio is installed.
 
   Raises:
-    ConfigError: it says how to install it.
+    ConfigError: It is missing; the message has the command that installs it.
   """
   if importlib.util.find_spec("gradio") is None:
     raise ConfigError(
@@ -227,29 +231,16 @@ def check_installed() -> None:
     )
 
 
-def explore(
-  config: ConfigDict, workdir: str, *, host: str, port: int | None
-) -> str:
-  """Serves the page of a run until Ctrl-C.
-
-  Args:
-    config: of the run.
-    workdir: folder of the run.
-    host: address to serve at.
-    port: port to serve at; 0 = any free one; None = the first free one from
-      7860.
-
-  Raises:
-    ConfigError: Gradio is missing, or the address cannot be listened on.
-  """
-  check_installed()
-  # Before the model is opened, which takes longer than to see a wrong port.
-  with listen(host, port) as bound, _uploads():
+def serve(
+  config: ConfigDict, workdir: str, host: str, port: int | None
+) -> None:
+  """Serves the page of a run until Ctrl-C; see `explore.run`."""
+  # Before the model is opened, which takes longer than to find a wrong port.
+  with listen(host, port) as bound, _temporary_uploads():
     model = trained_model.open_run(config, workdir, chunk=1)
-    app = application(studio.open_studio(model), names=names_of(host))
+    app = application(editor.open_editor(model), allowed_hosts(host))
     running = _server(app)
     logging.info("Explore %s at %s; Ctrl-C ends it.", workdir, url(bound))
-    # Raised again by uvicorn, once all is shut down.
+    # uvicorn raises it again after its shutdown.
     with contextlib.suppress(KeyboardInterrupt):
       running.run(sockets=[bound])
-  return "The page is closed."

@@ -1,4 +1,4 @@
-"""How the page looks."""
+"""Theme and CSS of the page."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from vae_jax.modes.explore import markup
 
 
 def theme() -> Any:
-  """Returns a theme that needs no font from elsewhere."""
+  """Returns a theme that loads no font from another server."""
   import gradio as gr
 
   return gr.themes.Soft(
@@ -26,7 +26,7 @@ def theme() -> Any:
     block_label_text_color="*body_text_color",
     block_label_text_color_dark="*body_text_color",
     block_label_text_weight="500",
-    # White on white has no edge but its border.
+    # The border is the only edge of white on white.
     input_border_width="1px",
     input_border_color="*neutral_200",
     input_shadow="none",
@@ -46,7 +46,7 @@ def css(shape: tuple[int, int, int]) -> str:
   """Returns the page's rules; pictures grow by whole multiples of pixels.
 
   Args:
-    shape: height, width and channels of the pictures.
+    shape: Height, width and channels of the pictures.
   """
   return f"#board {{ {markup.sizes(shape)} }}\n{_RULES}"
 
@@ -59,7 +59,7 @@ gradio-app .gradio-container {
   max-width: 1280px !important;
   padding: 0 !important;
   margin: 0 auto;
-  /* Hidden, as Gradio has it, is a box that scrolls: nothing would stick. */
+  /* Gradio hides the overflow, which disables sticky elements. */
   overflow: visible;
 }
 gradio-app .main.fillable { padding: 14px 24px 32px !important; }
@@ -84,7 +84,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 }
 #left, #controls, #stage { gap: 10px; min-width: 0 !important; }
 #left { align-self: stretch; }
-/* Else they grow with the sliders beside them, and nothing sticks. */
+/* Otherwise they grow with the sliders, and nothing is sticky. */
 #left > * { flex-grow: 0 !important; }
 #controls { padding-top: 10px; }
 
@@ -113,7 +113,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 }
 #edited img { width: var(--big); }
 #reference img, #reference .none { width: var(--small); }
-#kept img, #kept .none { width: var(--tiny); }
+#pair img, #pair .none { width: var(--tiny); }
 #board figure .none {
   aspect-ratio: var(--shape);
   display: grid;
@@ -202,7 +202,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
   font-variant-numeric: tabular-nums;
 }
 .sliders input[type="range"] { height: 24px; }
-/* From the middle, not from the left: 0 is where nothing is changed. */
+/* The middle is marked, because 0 changes nothing. */
 .sliders input[type="range"]::-webkit-slider-runnable-track {
   background: linear-gradient(
       var(--body-text-color-subdued), var(--body-text-color-subdued)
@@ -247,13 +247,24 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 #thumbnails img { width: var(--thumb); margin: 0; image-rendering: pixelated; }
 #paging { align-items: center; gap: 8px; flex-wrap: wrap; }
 #paging button, #quick button { white-space: nowrap; }
-#paging .form { flex: 0 1 auto; min-width: 0 !important; border: none; box-shadow: none; background: none; }
+#paging .form {
+  flex: 0 1 auto;
+  min-width: 0 !important;
+  border: none;
+  box-shadow: none;
+  background: none;
+}
 #number { padding: 0; border: none; background: none; }
-#number label { display: flex; align-items: center; gap: 8px; white-space: nowrap; }
+#number label {
+  display: flex;
+  align-items: center;
+  gap: 8px;
+  white-space: nowrap;
+}
 #number label span { margin: 0; font-size: 0.86rem; }
 #number input { width: 6rem; padding: 4px 8px; }
 
-#kept .prose { display: flex; gap: 16px; }
+#pair .prose { display: flex; gap: 16px; }
 #map { position: relative; gap: 0; }
 #map-picture { width: min(100%, 560px); }
 #map-picture img {
@@ -263,9 +274,27 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
   border-radius: 6px;
   box-shadow: 0 0 0 1px var(--border-color-primary);
 }
-#map-picture p { margin: 6px 0 0; font-size: 0.78rem; color: var(--body-text-color-subdued); }
-#map-picture ul { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 4px 0 0; padding: 0; list-style: none; font-size: 0.78rem; }
-#map-picture li i { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; }
+#map-picture p {
+  margin: 6px 0 0;
+  font-size: 0.78rem;
+  color: var(--body-text-color-subdued);
+}
+#map-picture ul {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 4px 14px;
+  margin: 4px 0 0;
+  padding: 0;
+  list-style: none;
+  font-size: 0.78rem;
+}
+#map-picture li i {
+  display: inline-block;
+  width: 9px;
+  height: 9px;
+  border-radius: 50%;
+  margin-right: 5px;
+}
 #marker {
   position: absolute;
   inset: 0 auto auto 0;
@@ -289,7 +318,12 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
 
 @media (max-width: 800px) {
   gradio-app .main.fillable { padding: 10px 4px 24px !important; }
-  #board { display: flex; flex-direction: column; gap: 14px; align-items: stretch; }
+  #board {
+    display: flex;
+    flex-direction: column;
+    gap: 14px;
+    align-items: stretch;
+  }
   #left { display: contents; }
   #stage, #quick { order: 1; }
   #controls { order: 2; padding-top: 0; }
@@ -297,6 +331,7 @@ gradio-app .main.fillable { padding: 14px 24px 32px !important; }
   #edited img { width: var(--phone); }
   #reference img, #reference .none { width: var(--tiny); }
   #title p { font-size: 0.85rem; }
+  #kind fieldset .wrap { flex-wrap: wrap; }
   .sliders .block > .wrap:last-child { grid-template-columns: 1fr 4rem; }
   .sliders .slider_input_container { order: 4; grid-column: 1 / -1; }
   .sliders input[type="range"] { height: 30px; }

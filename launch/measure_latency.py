@@ -1,10 +1,10 @@
-"""How long a visitor waits for the picture while dragging a slider.
+"""Measures the latency of a slider of the page of --mode=explore.
 
-  python -m vae_jax.modes.explore.latency --workdir=runs/faces
+    python launch/measure_latency.py --workdir=runs/faces
 
-Serves the page to a real browser, Chromium without a window, presses the arrow
-keys on the first slider and measures in the browser from the slider's event
-until the new picture can be painted.
+Serves the page to a headless Chromium, presses the arrow keys on the first
+slider and measures in the browser the time from the slider's event until the
+new picture is ready to be painted.
 """
 
 import argparse
@@ -17,13 +17,12 @@ from jaxtyping import Float
 
 from vae_jax.config import ConfigError
 from vae_jax.latents import trained_model
-from vae_jax.modes.explore import server, studio
+from vae_jax.modes.explore import editor, server
 from vae_jax.runtime import storage
-from vae_jax.training import restore
 
 _WARM = 5  # Moves that are not counted.
-# From the event, caught before the page's own code sees it, until the picture
-# that was put in its place is decoded.
+# From the event, caught before the page's own code, until the new picture is
+# decoded.
 _WATCH = """([slider, picture]) => {
   window.waited = [];
   let start = 0;
@@ -41,7 +40,7 @@ def chromium() -> str:
   """Returns the path of an installed Chromium.
 
   Raises:
-    ConfigError: there is none.
+    ConfigError: There is none.
   """
   for name in ("chromium", "chromium-browser", "google-chrome"):
     path = shutil.which(name)
@@ -54,18 +53,18 @@ def measure(page: Any, count: int) -> Float[np.ndarray, " n"]:
   """Moves the first slider of an open page.
 
   Args:
-    page: Playwright's, with the page loaded.
-    count: how often.
+    page: Playwright's page, loaded.
+    count: Number of moves.
 
   Returns:
-    Milliseconds until the picture had changed, one for each time.
+    Milliseconds until the picture had changed, one for each move.
   """
   slider = page.locator(".sliders input[type=range]").first
   picture = page.locator("#edited")
   slider.focus()
   page.evaluate(_WATCH, [slider.element_handle(), picture.element_handle()])
   for i in range(_WARM + count):
-    # Back and forth, so that no end is reached.
+    # Back and forth, so that the slider reaches no end.
     page.keyboard.press("ArrowRight" if i // 20 % 2 == 0 else "ArrowLeft")
     page.wait_for_function(f"window.waited.length > {i}")
   return np.array(page.evaluate("window.waited"))[_WARM:]
@@ -75,15 +74,15 @@ def latency(workdir: str, count: int) -> dict[str, Any]:
   """Measures the page of a run; writes `explore/latency.json`.
 
   Args:
-    workdir: folder of the run.
-    count: moves of the slider.
+    workdir: Folder of the run.
+    count: Moves of the slider.
 
   Returns:
     Milliseconds: `median_ms`, `p95_ms`, `max_ms`; `count`, and the `cores`
     that server and browser share.
 
   Raises:
-    ConfigError: there is no run, or no browser.
+    ConfigError: There is no run, or no browser.
   """
   server.check_installed()
   try:
@@ -93,9 +92,9 @@ def latency(workdir: str, count: int) -> dict[str, Any]:
       'Measuring needs Playwright: pip install -e ".[test]"'
     ) from error
   path = chromium()
-  model = trained_model.open_run(restore.load_config(workdir), workdir, chunk=1)
+  model = trained_model.load(workdir, chunk=1)
   with (
-    server.background(studio.open_studio(model)) as url,
+    server.background(editor.open_editor(model)) as url,
     sync_api.sync_playwright() as play,
   ):
     browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -104,32 +103,34 @@ def latency(workdir: str, count: int) -> dict[str, Any]:
     page.wait_for_selector("#edited img")
     waited = measure(page, count)
     browser.close()
-  found = {
+  result = {
     "count": count,
     "median_ms": round(float(np.median(waited)), 1),
     "p95_ms": round(float(np.quantile(waited, 0.95)), 1),
     "max_ms": round(float(waited.max()), 1),
     "cores": os.cpu_count(),
   }
-  path = storage.path(workdir) / "explore" / "latency.json"
-  storage.write_json(path, found)
-  return found
+  storage.write_json(storage.path(workdir) / "explore/latency.json", result)
+  return result
 
 
-def _main() -> None:
-  parser = argparse.ArgumentParser(prog="vae_jax.modes.explore.latency")
+def main(words: list[str] | None = None) -> None:
+  """Runs the program; `words` are its flags, None = of the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--workdir", required=True, help="folder of the run")
-  parser.add_argument("--count", type=int, default=100, help="moves; 100")
-  words = parser.parse_args()
+  parser.add_argument(
+    "--count", type=int, default=100, help="moves of the slider (default 100)"
+  )
+  flags = parser.parse_args(words)
   try:
-    found = latency(words.workdir, words.count)
+    result = latency(flags.workdir, flags.count)
   except ConfigError as error:
     parser.error(str(error))
   print(
-    f"{found['median_ms']} ms median, {found['p95_ms']} ms 95th percentile "
-    f"of {found['count']} moves on {found['cores']} cores"
+    f"{result['median_ms']} ms median, {result['p95_ms']} ms 95th percentile "
+    f"of {result['count']} moves on {result['cores']} cores"
   )
 
 
 if __name__ == "__main__":
-  _main()
+  main()

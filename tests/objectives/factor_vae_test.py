@@ -1,4 +1,4 @@
-"""Objectives with a critic of latents: values, and who learns from what."""
+"""FactorVAE: permutations, values by hand, and the gradient of each player."""
 
 import functools
 import math
@@ -7,55 +7,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
-from tests.support import players
-from tests.support.linear_gaussian_vae import SHAPE, batch_of, part_of, terms_of
+from tests.support.linear_gaussian_vae import (
+  PLAYERS,
+  SHAPE,
+  assert_close,
+  batch_of,
+  check_players,
+  draw_of,
+  images_of,
+  logit_of,
+  part_of,
+  players_params,
+  terms_and_slopes,
+  terms_of,
+)
 from tests.support.tiny import curve, tiny_config
-from vae_jax import config as config_lib
 from vae_jax import train
-from vae_jax.models import critics, posteriors, priors
-from vae_jax.objectives import elbo, factor_vae
+from vae_jax.models import critics
+from vae_jax.objectives import factor_vae
+from vae_jax.objectives.elbo import elbo
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import build
 
-CRITIC = critics.LatentCritic(hidden=(5,))
-VAE = players.with_critic(CRITIC, "latents")
 FACTOR = functools.partial(factor_vae.factor_vae, gamma=3.0)
-WAE = functools.partial(factor_vae.wae_gan, weight=3.0)
 
 
-def _params(critic=CRITIC):
-  return players.params_with(critic, jnp.zeros((1, 2)))
-
-
-def _images(count, seed=1):
-  return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE))
-
-
-def _logit(params, z):
-  """The critic once more, in NumPy."""
-  first, second = (params["auxiliary"][f"Dense_{i}"] for i in range(2))
-  x = np.asarray(z) @ np.asarray(first["kernel"]) + np.asarray(first["bias"])
-  x = np.where(x > 0, x, 0.2 * x)
-  return (x @ np.asarray(second["kernel"]) + np.asarray(second["bias"]))[:, 0]
-
-
-def _softplus(x):
-  return np.logaddexp(0, x)
-
-
-def _code(params, batch):
-  draw = lambda vae, b: vae.encode(b.image).sample(b.key)[0]  # noqa: E731
-  return players.run(draw, VAE, params, batch)
-
-
-def _play(objective, params, batch, vae=VAE, devices=1):
-  return players.play(objective, vae, params, batch, devices)
-
-
-def _size(tree):
-  return float(optax.tree.norm(tree))
+def _play(params, batch, devices=1):
+  """Returns the terms by name, and the gradient of the mean loss."""
+  terms, slopes = terms_and_slopes(FACTOR, params, batch, PLAYERS, devices)
+  return terms.named(), slopes
 
 
 def _permuted(rows, count=400):
@@ -84,7 +65,7 @@ def test_columns_keep_their_values_and_rows_do_not():
   assert (origin[rows] == np.arange(50)[rows, None]).mean() < 0.2
 
 
-def test_all_permutations_of_all_columns_are_as_likely():
+def test_all_permutations_of_all_columns_have_the_same_probability():
   out = np.asarray(_permuted(3, 6000)).astype(int) % 10
   left = np.ravel_multi_index(out[:, :, 0].T, (3, 3, 3))
   right = np.ravel_multi_index(out[:, :, 1].T, (3, 3, 3))
@@ -94,23 +75,23 @@ def test_all_permutations_of_all_columns_are_as_likely():
   assert ((counts - expected) ** 2 / expected).sum() < 75  # 1 in 10,000
 
 
-def test_factor_vae_against_loops_of_numbers():
-  params = _params()
+def test_terms_equal_loops_over_numbers():
+  params = players_params()
   mask = np.isin(np.arange(16), [0, 1, 3, 4, 5])
   seen = set()
   for seed in range(6):
-    batch = batch_of(_images(16), seed=seed, mask=mask)
-    terms, _ = _play(FACTOR, params, batch)
-    z = np.asarray(_code(params, batch))
+    batch = batch_of(images_of(16), seed=seed, mask=mask)
+    terms, _ = _play(params, batch)
+    z = draw_of(params, batch)
     np.testing.assert_allclose(
-      terms["total_correlation"], _logit(params, z), rtol=1e-4
+      terms["total_correlation"], logit_of(params, z), rtol=1e-4
     )
     # Five count: three show the critic q(z), two the permuted columns.
     joint, (a, b) = z[[0, 1, 3]], z[[4, 5]]
     choices = []
     for fake in ([a, b], [[a[0], b[1]], [b[0], a[1]]]):
-      real, made = _logit(params, joint), _logit(params, np.array(fake))
-      loss = (_softplus(-real).mean() + _softplus(made).mean()) / 2
+      real, made = logit_of(params, joint), logit_of(params, np.array(fake))
+      loss = (np.logaddexp(0, -real).mean() + np.logaddexp(0, made).mean()) / 2
       right = ((real > 0).mean() + (made < 0).mean()) / 2
       choices.append((loss, right))
     loss = np.asarray(terms["critic_loss"])[mask].mean()
@@ -120,71 +101,35 @@ def test_factor_vae_against_loops_of_numbers():
     right = np.asarray(terms["critic_accuracy"])[mask].mean()
     np.testing.assert_allclose(right, choices[which][1], rtol=1e-5)
     expected = terms["distortion"] + terms["rate"] + terms["critic_loss"]
-    expected += 3 * _logit(params, z)
+    expected += 3 * logit_of(params, z)
     np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4, atol=1e-4)
   assert seen == {0, 1}
 
 
 def _factor_terms(vae, batch):
   """Without any routing; a second half of one has one permutation."""
-  terms = elbo.elbo(vae, batch)
+  terms = elbo(vae, batch)
   (z,) = vae.encode(batch.image).sample(batch.key)
   logit = vae.auxiliary(z)
   entropy = jnp.mean(jax.nn.softplus(-logit[:2])) + jax.nn.softplus(logit[2])
   return jnp.mean((terms.loss + 3 * logit)[:3]), entropy / 2
 
 
-def _wae_terms(vae, batch):
-  terms = elbo.elbo(vae, batch)
-  (z,) = vae.encode(batch.image).sample(batch.key)
-  (wanted,) = vae.prior().sample(batch.key)
-  real, fake = vae.auxiliary(wanted), vae.auxiliary(z)
-  main = terms.distortion + 3 * jax.nn.softplus(-fake)
-  entropy = jax.nn.softplus(-real) + jax.nn.softplus(fake)
-  return jnp.mean(main[:3]), jnp.mean(entropy[:3])
+def test_each_player_has_the_gradient_of_its_own_term():
+  batch = batch_of(images_of(16), mask=np.arange(16) < 3)
+  check_players(FACTOR, _factor_terms, players_params(), batch)
 
 
-@pytest.mark.parametrize(
-  "objective, separate", [(FACTOR, _factor_terms), (WAE, _wae_terms)]
-)
-def test_each_player_learns_from_its_own_term(objective, separate):
-  params = _params()
-  batch = batch_of(_images(16), mask=np.arange(16) < 3)
-
-  def part(params, which):
-    return players.run(separate, VAE, params, batch)[which]
-
-  model, critic = jax.jit(
-    lambda p: [jax.value_and_grad(part)(p, i) for i in range(2)]
-  )(params)
-  terms, gradient = _play(objective, params, batch)
-  np.testing.assert_allclose(
-    terms["loss"][:3].mean(), model[0] + critic[0], rtol=1e-5
-  )
-  # Both leaks would show.
-  assert min(_size(model[1]["auxiliary"]), _size(critic[1]["posterior"])) > 1e-2
-  players.assert_close(
-    gradient, {**model[1], "auxiliary": critic[1]["auxiliary"]}
-  )
+def test_eight_devices_give_the_same_as_one():
+  batch = batch_of(images_of(16), mask=np.arange(16) < 13)
+  one, eight = (_play(players_params(), batch, devices=n) for n in (1, 8))
+  assert_close(one, eight)
 
 
-def test_factor_vae_is_the_same_on_eight_devices():
-  batch = batch_of(_images(16), mask=np.arange(16) < 13)
-  one, eight = (_play(FACTOR, _params(), batch, devices=n) for n in (1, 8))
-  players.assert_close(one, eight)
-
-
-def test_wae_is_the_same_on_as_many_devices_as_examples():
-  # None of them sees another.
-  batch = batch_of(_images(16))
-  one, many = (_play(WAE, _params(), batch, devices=n) for n in (1, 16))
-  players.assert_close(one, many)
-
-
-def test_factor_vae_of_one_example():
-  params, batch = _params(), batch_of(_images(16))
-  whole, _ = _play(FACTOR, params, batch)
-  one, gradient = _play(FACTOR, params, part_of(batch, slice(0, 1)))
+def test_one_example_has_no_critic_loss():
+  params, batch = players_params(), batch_of(images_of(16))
+  whole, _ = _play(params, batch)
+  one, gradient = _play(params, part_of(batch, slice(0, 1)))
   for value in jax.tree.leaves((one, gradient)):
     assert np.isfinite(value).all()
   for name in ("distortion", "rate", "total_correlation"):
@@ -192,60 +137,12 @@ def test_factor_vae_of_one_example():
   assert one["critic_loss"] == 0 == one["critic_accuracy"]
 
 
-def test_wae_critic_compares_codes_with_the_prior():
-  linear = critics.LatentCritic(hidden=())
-  params = _params(linear)
-  batch = batch_of(np.repeat(_images(1), 4000, 0))
-  vae = VAE.clone(auxiliary=linear, latent_prior=priors.StandardNormal(2))
-  terms = players.values(WAE, vae, params, batch)
-  layer = params["auxiliary"]["Dense_0"]
-  w, b = np.asarray(layer["kernel"])[:, 0], float(layer["bias"][0])
-  fake = np.asarray(_code(params, batch)) @ w + b
-  np.testing.assert_allclose(
-    terms["encoder_adversarial_loss"], _softplus(-fake), rtol=1e-4
-  )
-  # Logits of the prior's draws, from -log D of them.
-  real = -np.log(np.expm1(np.asarray(terms["critic_loss"]) - _softplus(fake)))
-  spread = np.linalg.norm(w)
-  assert abs(real.mean() - b) < 5 * spread / math.sqrt(4000)
-  assert abs(real.std() / spread - 1) < 0.08
-  assert abs(np.corrcoef(real, fake)[0, 1]) < 0.08
-  np.testing.assert_allclose(
-    terms["critic_accuracy"], ((real > 0) + 1.0 * (fake < 0)) / 2
-  )
-
-
-def test_wae_without_noise_has_no_rate():
-  vae = VAE.clone(posterior=posteriors.Deterministic(2))
-  params, batch = _params(), batch_of(_images(3))
-  head = jax.tree.map(lambda v: v[..., :2], params["posterior"])
-  params["posterior"] = head
-  terms = players.values(WAE, vae, params, batch)
-  assert terms["rate"] is None
-  mean = players.run(lambda v, b: v.encode(b.image).mean[0], vae, params, batch)
-  np.testing.assert_allclose(
-    terms["encoder_adversarial_loss"],
-    _softplus(-_logit(params, mean)),
-    rtol=1e-4,
-  )
-
-
-@pytest.mark.parametrize(
-  "objective, name",
-  [(factor_vae.factor_vae, "gamma"), (factor_vae.wae_gan, "weight")],
-)
-def test_wrong_hyperparameters_are_said_in_a_sentence(objective, name):
-  wrong = functools.partial(objective, **{name: -1.0})
-  with pytest.raises(config_lib.ConfigError, match=f"{name} is -1.0; it must"):
-    terms_of(wrong, _params(), batch_of(_images(2)), vae=VAE)
-
-
 def test_the_critic_finds_a_known_total_correlation():
   correlation = 0.8
   critic = critics.LatentCritic(hidden=(32, 32))
-  vae = VAE.clone(auxiliary=critic)
-  params = _params(critic)
-  # The first two pixels are the code, 40 grey levels to a unit.
+  vae = PLAYERS.clone(auxiliary=critic)
+  params = players_params(critic)
+  # The first two pixels are the code, 40 gray levels to a unit.
   kernel = np.zeros((6, 4), np.float32)
   kernel[0, 0] = kernel[1, 1] = 255 / 40
   bias = np.array([-128 / 40, -128 / 40, -6, -6], np.float32)
@@ -290,7 +187,7 @@ def test_the_critic_finds_a_known_total_correlation():
   assert abs(estimate - expected) < 0.06
 
 
-def test_a_run_has_one_curve_and_its_critic_an_optimiser(
+def test_a_run_has_one_curve_and_its_critic_an_optimizer(
   faces_dir, tmp_path, monkeypatch
 ):
   for devices in (8, 1):

@@ -1,0 +1,310 @@
+"""Operations of the page on a trained model: values in, values out.
+
+All visitors share one immutable `Editor`; each of them edits a `Point` of
+latent space, which is replaced, never altered.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Float32, Integer, UInt8
+
+from vae_jax import models
+from vae_jax.config import ConfigError
+from vae_jax.data import datasets
+from vae_jax.evaluate import dimension_ranking
+from vae_jax.latents import directions, nonlinear_directions, trained_model
+from vae_jax.modes import attributes, image_argument
+from vae_jax.modes.explore import maps, vector_file
+
+_MAX_STRENGTH = 10.0  # Of a direction or an offset.
+_RANKED = 2000  # Images of the test split that the latents are measured on.
+
+_Label = Integer[np.ndarray, "..."]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Point:
+  """A point of latent space, where the sliders start.
+
+  Attributes:
+    name: Text for the visitor.
+    code: Latent vector, [d].
+    picture: The decoded code.
+    original: The picture that was encoded; None for other points.
+    label: Label for a conditional model; None for other models.
+    seed: Seed of a random point; None for other points.
+  """
+
+  name: str
+  code: Float32[np.ndarray, " d"]
+  picture: UInt8[np.ndarray, "h w c"]
+  original: UInt8[np.ndarray, "h w c"] | None = None
+  label: _Label | None = None
+  seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Editor:
+  """A trained model with everything that the page shows of it.
+
+  Attributes:
+    model: The model, which decodes one code at a time.
+    source: The test split.
+    names: Attributes that have a direction.
+    vectors: A direction of each kind for each of them, [kinds a d].
+    nonlinear: Nonlinear directions of them; None where there are none.
+    ranking: Dimensions by the information they carry.
+    scale: Standard deviation of each dimension: of the prior if it is N(0, I),
+      else of the codes.
+    standard_prior: Whether the prior is N(0, I).
+    map: The plane to click on.
+  """
+
+  model: trained_model.TrainedModel
+  source: datasets.Source
+  names: tuple[str, ...]
+  vectors: Float32[np.ndarray, "kinds a d"]
+  nonlinear: nonlinear_directions.NonlinearDirections | None
+  ranking: dimension_ranking.Ranking
+  scale: Float32[np.ndarray, " d"]
+  standard_prior: bool
+  map: maps.Plane | maps.Cloud
+
+  @property
+  def condition(self) -> str:
+    """The model's condition: "none", "label" or "attributes"."""
+    return self.model.config.model.condition
+
+  @property
+  def noun(self) -> str:
+    """A word for the pictures of the data set."""
+    name = self.model.config.data.name
+    return "face" if "face" in name or "celeb" in name else "picture"
+
+  def decode(
+    self, code: Float32[np.ndarray, " d"], label: _Label | None = None
+  ) -> UInt8[np.ndarray, "h w c"]:
+    """Returns the picture of a code."""
+    labels = None if label is None else label[None]
+    return self.model.decode(code[None], labels)[0]
+
+  def edit(
+    self,
+    point: Point,
+    kind: str,
+    strengths: Mapping[str, float | int],
+    offsets: Mapping[int, float | int],
+  ) -> Float32[np.ndarray, " d"]:
+    """Returns z + sum_a s_a v_a + sum_i o_i u_i e_i.
+
+    For nonlinear directions, the end of the path from z replaces the first two
+    terms.
+
+    Args:
+      point: Has the code z.
+      kind: Of the directions v, one of `attribute_edits.KINDS`.
+      strengths: s by name of the attribute; missing ones are 0.
+      offsets: o by dimension i, in units of `scale` u.
+    """
+    code = point.code.copy()
+    # Bounded, because a request need not come from a slider.
+    strengths = {k: _bounded(v) for k, v in strengths.items()}
+    offsets = {k: _bounded(v) for k, v in offsets.items()}
+    if kind == nonlinear_directions.KIND and self.nonlinear is not None:
+      # All attributes, moved or not, because each number of them is compiled.
+      weights = {name: strengths.get(name, 0) for name in self.names}
+      code = self.nonlinear.walk(code[None], weights, np.ones(1))[0, 0].copy()
+    elif self.names:
+      vectors = self.vectors[directions.KINDS.index(kind)]
+      for name, strength in strengths.items():
+        code += np.float32(strength) * vectors[self.names.index(name)]
+    for i, offset in offsets.items():
+      code[i] += np.float32(offset) * self.scale[i]
+    return code
+
+  def pick(self, index: int) -> Point:
+    """Returns the encoded picture of an index of the test split.
+
+    Raises:
+      ConfigError: There is no such picture.
+    """
+    if not 0 <= index < len(self.source):
+      raise ConfigError(
+        f"There is no test picture {index}; they are numbered 0 to "
+        f"{len(self.source) - 1}."
+      )
+    position = np.array([index], np.int32)
+    data = self.source.fetch(position)
+    image = self.model.as_input(data["image"], position)
+    label = None
+    if self.condition != "none":
+      label = np.asarray(data["label"][0])
+    return self._encoded(f"test picture {index}", image, label)
+
+  def photo(self, content: bytes) -> Point:
+    """Returns the encoded picture of an uploaded file.
+
+    Raises:
+      ConfigError: It is no picture, or too large, or the model is conditional.
+    """
+    selection = image_argument.photo(self.model, content, "Your file")
+    return self._encoded("your photo", selection.image, None)
+
+  def _encoded(
+    self, name: str, image: UInt8[np.ndarray, "1 h w c"], label: _Label | None
+  ) -> Point:
+    labels = None if label is None else label[None]
+    (code,) = self.model.encode(image, labels)
+    return Point(name, code, self.decode(code, label), image[0], label)
+
+  def random(
+    self, seed: int, temperature: float | int, label: _Label | None = None
+  ) -> Point:
+    """Returns a draw from the prior, a function of seed and temperature.
+
+    Args:
+      seed: Of the draw.
+      temperature: Factor on the prior's standard deviation.
+      label: For a conditional model.
+    """
+    temperature = min(abs(_bounded(temperature)), _MAX_STRENGTH)
+    code = _draw(self.model.vae, self.model.variables, seed, temperature)
+    code = np.asarray(code, np.float32)
+    name = f"random {self.noun} {seed}"
+    return Point(name, code, self.decode(code, label), None, label, seed)
+
+  def mix(self, a: Point, b: Point, t: float | int) -> Point:
+    """Returns (1 - t) a + t b of the codes, with the label of a."""
+    t = float(np.clip(np.nan_to_num(t), 0, 1))
+    code = np.float32(1 - t) * a.code + np.float32(t) * b.code
+    picture = self.decode(code, a.label)
+    return Point(f"{1 - t:.0%} A + {t:.0%} B", code, picture, None, a.label)
+
+  def at(self, x: float | int, y: float | int, label: _Label | None) -> Point:
+    """Returns the point of a place on the map.
+
+    Args:
+      x: 0 at the left edge, 1 at the right one.
+      y: 0 at the top, 1 at the bottom.
+      label: For a conditional model.
+
+    Raises:
+      ConfigError: The place is not on the map.
+    """
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+      raise ConfigError("This place is not on the map.")
+    if isinstance(self.map, maps.Cloud):
+      return self.pick(self.map.nearest(x, y))
+    code = self.map.code(x, y)
+    name = f"z = ({code[0]:z.2f}, {code[1]:z.2f})"
+    return Point(name, code, self.decode(code, label), None, label)
+
+  def load(self, content: bytes, label: _Label | None = None) -> Point:
+    """Returns the point of a vector file; see `vector_file`.
+
+    Args:
+      content: Of the file.
+      label: For a conditional model, if the file has none.
+
+    Raises:
+      ConfigError: The file holds no code of this model.
+    """
+    code, own_label = vector_file.read(self.model.config, content)
+    label = label if own_label is None else own_label
+    return Point("your vector", code, self.decode(code, label), None, label)
+
+
+def _bounded(value: float | int) -> float:
+  return float(np.clip(np.nan_to_num(value), -_MAX_STRENGTH, _MAX_STRENGTH))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(
+  vae: models.Vae, variables: Any, seed: Any, temperature: Any
+) -> Float[Array, " d"]:
+  """Returns the code of sample 0 of `apply.sample` with this seed."""
+  key = jax.random.fold_in(jax.random.key(seed), 0)
+
+  def run(vae: models.Vae) -> jax.Array:
+    (code,) = vae.prior().sample(key[None], temperature=temperature)
+    return code[0]
+
+  return nn.apply(run, vae)(variables)
+
+
+def open_editor(
+  model: trained_model.TrainedModel, *, ranked: int = _RANKED
+) -> Editor:
+  """Returns the editor of a model, with its functions compiled.
+
+  Args:
+    model: Its chunk is 1, because a slider decodes one code at a time.
+    ranked: Images of the test split that the latents are measured on.
+  """
+  config = model.config
+  source = model.experiment.source("test")
+  names, vectors, nonlinear = _directions(model)
+  first = datasets.First(source, ranked)
+  ranking = dimension_ranking.rank(model, first)
+  codes = ranking.codes
+  standard_prior = (
+    config.model.prior.name == "standard_normal" and ranking.measure == "KL"
+  )
+  scale = codes.std(axis=0, dtype=np.float64).astype(np.float32)
+  if standard_prior:
+    scale = np.ones_like(scale)
+  if config.model.latent_dim == 2 and config.model.condition == "none":
+    plane = maps.plane(model, codes, standard_prior)
+  else:
+    labels = first.fetch(np.arange(len(first))).get("label")
+    label_names = model.experiment.splits.label_names
+    plane = maps.cloud(codes, labels, label_names, names[0] if names else None)
+  editor = Editor(
+    model,
+    source,
+    names,
+    vectors,
+    nonlinear,
+    ranking,
+    scale,
+    standard_prior,
+    plane,
+  )
+  start = editor.pick(0)
+  editor.random(0, 1.0, start.label)
+  editor.edit(start, nonlinear_directions.KIND, {}, {})
+  return editor
+
+
+def _directions(
+  model: trained_model.TrainedModel,
+) -> tuple[
+  tuple[str, ...],
+  Float32[np.ndarray, "kinds a d"],
+  nonlinear_directions.NonlinearDirections | None,
+]:
+  """Returns names of the attributes that have directions, and these.
+
+  Smiling comes first if there is one, then the attributes that the probe
+  predicts best.
+  """
+  length = model.config.model.latent_dim
+  try:
+    linear, nonlinear = attributes.directions_of(model)
+  except ConfigError:
+    # Without labels, or with labels as inputs, the page has the latents alone.
+    return (), np.zeros((len(directions.KINDS), 0, length), np.float32), None
+  finite = np.isfinite(linear.vectors).all(axis=(0, 2))
+  order = np.flatnonzero(finite).tolist()
+  if "Smiling" in linear.names:
+    order.sort(
+      key=lambda a: (linear.names[a] != "Smiling", -linear.accuracy[a])
+    )
+  names = tuple(linear.names[a] for a in order)
+  return names, linear.vectors[:, order], nonlinear
