@@ -150,8 +150,6 @@ def test_process_without_this_package_edits_a_face(exported, tmp_path):
   script = f"""
 import json, sys
 sys.path.insert(0, {str(folder)!r})
-from vae_jax.training import experiment
-from vae_jax.training import experiment
 import numpy as np
 from load import encode, decode
 card = json.load(open({str(folder / "card.json")!r}))
