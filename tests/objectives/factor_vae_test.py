@@ -23,11 +23,11 @@ from tests.support.linear_gaussian_vae import (
   terms_of,
 )
 from tests.support.tiny import curve, tiny_config
-from vae_jax import train
 from vae_jax.models import critics
 from vae_jax.objectives import factor_vae
 from vae_jax.objectives.elbo import elbo
 from vae_jax.runtime import devices as parallel
+from vae_jax.train import train
 from vae_jax.training import build
 
 FACTOR = functools.partial(factor_vae.factor_vae, gamma=3.0)
@@ -201,7 +201,7 @@ def test_a_run_has_one_curve_and_its_critic_an_optimizer(
       optim__auxiliary__learning_rate=1e-2,
       optim__learning_rate=1e-5,
     )
-    state = train.train(c, str(tmp_path / str(devices)))
+    state = train(c, str(tmp_path / str(devices)))
     start = build.init_variables(c, (16, 16, 1))["params"]
     change = jax.tree.map(lambda a, b: abs(a - b).max(), state.params, start)
     # A step of Adam moves no weight by much more than the learning rate.

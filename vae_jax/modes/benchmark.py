@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import train
 from vae_jax.runtime import devices, distributed, storage
+from vae_jax.train import train
 from vae_jax.training import setup
 
 NEEDS = "config"
@@ -61,7 +61,7 @@ def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
   begin = time.monotonic()
   # In a job the first process alone writes to its folder.
   with tempfile.TemporaryDirectory() as folder:
-    train.train(config, folder, costs=costs)
+    train(config, folder, costs=costs)
   total = time.monotonic() - begin
   rate = costs.images / costs.seconds
   return {
