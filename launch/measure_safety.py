@@ -29,8 +29,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.runtime import devices, watchdog
+from vae_jax.train import train
 from vae_jax.training import checkpoint, store
 from vae_jax.training import writer as writer_lib
 
@@ -140,7 +140,7 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
     if safe:
       watchdog.start(config.watch.stall_seconds)
       stack.callback(watchdog.stop)
-    train.train(config, folder)
+    train(config, folder)
     watching = watch_seconds()
   return {
     "wall": loop.wall - validation.wall,

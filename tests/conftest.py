@@ -47,10 +47,10 @@ def caches(monkeypatch):
 def reference(tmp_path_factory, faces_dir):
   """Returns the workdir and the state of the plain tiny run."""
   from tests.support.tiny import tiny_config
-  from vae_jax import train
+  from vae_jax.train import train
 
   folder = tmp_path_factory.mktemp("reference")
-  state = train.train(tiny_config(faces_dir), str(folder))
+  state = train(tiny_config(faces_dir), str(folder))
   return folder, state
 
 

@@ -12,12 +12,13 @@ from flax import linen as nn
 
 from tests.support.tiny import tiny_config, tiny_experiment
 from vae_jax import config as config_lib
-from vae_jax import objectives, train
+from vae_jax import objectives
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
+from vae_jax.train import train
 from vae_jax.training import build, restore
 from vae_jax.training import state as state_lib
 
@@ -30,7 +31,7 @@ def run(request, tmp_path_factory, faces_dir):
     model__likelihood__name=request.param,
     data__binarization="dynamic" if request.param == "bernoulli" else "none",
   )
-  train.train(c, folder)
+  train(c, folder)
   return folder
 
 
@@ -163,7 +164,7 @@ def test_autoencoder_has_no_bound(tmp_path, faces_dir):
     model__posterior__name="deterministic",
     model__likelihood__name="gaussian",
   )
-  train.train(c, str(tmp_path))
+  train(c, str(tmp_path))
   result = _evaluate(str(tmp_path))
   assert result["bits_per_dim"] is None
   assert "rate" not in result and "neg_elbo" not in result

@@ -38,38 +38,38 @@ def correlated_labels(count):
 
 def test_mean_and_pixels_are_differences_of_means():
   codes, labels, pictures = RNG.randn(90, 4), correlated_labels(90), images(90)
-  found = estimate(codes, labels, pictures=pictures)
+  linear = estimate(codes, labels, pictures=pictures)
   for a, name in enumerate(NAMES):
     inside = [i for i in range(90) if labels[i, a]]
     outside = [i for i in range(90) if not labels[i, a]]
-    for values, made in (
-      (codes, found.vector(name, "mean")),
-      (pictures.astype(float), found.pixel_difference(name)),
+    for values, estimated in (
+      (codes, linear.vector(name, "mean")),
+      (pictures.astype(float), linear.pixel_difference(name)),
     ):
       wanted = values[inside].mean(0) - values[outside].mean(0)
-      np.testing.assert_allclose(made, wanted, rtol=1e-5, atol=1e-5)
-    assert found.positives[a] == len(inside)
+      np.testing.assert_allclose(estimated, wanted, rtol=1e-5, atol=1e-5)
+    assert linear.positives[a] == len(inside)
 
 
 def test_balanced_holds_the_other_attributes_equal():
   labels = correlated_labels(500)
   effects = RNG.randn(3, 4)
   codes = labels @ effects + 0.5
-  found = estimate(codes, labels)
+  linear = estimate(codes, labels)
   np.testing.assert_allclose(
-    found.vectors[directions.KINDS.index("balanced")], effects, atol=1e-5
+    linear.vectors[directions.KINDS.index("balanced")], effects, atol=1e-5
   )
   # The plain difference mixes the second attribute's effect into the first's.
-  mixed = found.vector("Smiling", "mean") - effects[0]
+  mixed = linear.vector("Smiling", "mean") - effects[0]
   assert np.abs(mixed).max() > 0.2
 
 
 def test_balanced_of_one_attribute_is_the_mean_difference():
   labels = correlated_labels(80)[:, :1]
-  found = estimate(RNG.randn(80, 4), labels, ("Smiling",))
+  linear = estimate(RNG.randn(80, 4), labels, ("Smiling",))
   np.testing.assert_allclose(
-    found.vector("Smiling", "balanced"),
-    found.vector("Smiling", "mean"),
+    linear.vector("Smiling", "balanced"),
+    linear.vector("Smiling", "mean"),
     atol=1e-6,
   )
 
@@ -77,25 +77,25 @@ def test_balanced_of_one_attribute_is_the_mean_difference():
 def test_balanced_weighs_classes_equally():
   codes = RNG.randn(60, 4)
   labels = np.repeat([0, 1, 2], [10, 45, 5]).astype(np.int32)
-  found = estimate(codes, labels, ("a", "b", "c"))
+  linear = estimate(codes, labels, ("a", "b", "c"))
   means = [codes[labels == k].mean(0) for k in range(3)]
   np.testing.assert_allclose(
-    found.vector("a", "balanced"),
+    linear.vector("a", "balanced"),
     means[0] - (means[1] + means[2]) / 2,
     atol=1e-6,
   )
   np.testing.assert_allclose(
-    found.vector("a", "mean"), means[0] - codes[labels > 0].mean(0), atol=1e-6
+    linear.vector("a", "mean"), means[0] - codes[labels > 0].mean(0), atol=1e-6
   )
 
 
 def test_class_without_images_is_ignored():
   codes, labels = RNG.randn(20, 4), np.repeat([0, 2], 10).astype(np.int32)
-  found = estimate(codes, labels, ("a", "b", "c"))
+  linear = estimate(codes, labels, ("a", "b", "c"))
   wanted = codes[:10].mean(0) - codes[10:].mean(0)
-  np.testing.assert_allclose(found.vector("a", "balanced"), wanted, atol=1e-6)
+  np.testing.assert_allclose(linear.vector("a", "balanced"), wanted, atol=1e-6)
   with pytest.raises(ConfigError, match="0 of 20 images .* attribute b"):
-    found.vector("b", "balanced")
+    linear.vector("b", "balanced")
 
 
 def test_probe_is_the_normal_of_the_boundary_with_mean_distance():
@@ -106,8 +106,8 @@ def test_probe_is_the_normal_of_the_boundary_with_mean_distance():
   hit = RNG.rand(40_000) < 0.3
   noise = stats.multivariate_normal(cov=covariance).rvs(40_000, RNG)
   codes = noise + hit[:, None] * apart
-  found = estimate(codes, hit[:, None].astype(np.uint8), ("Smiling",))
-  probe, mean = (found.vector("Smiling", k) for k in ("probe", "mean"))
+  linear = estimate(codes, hit[:, None].astype(np.uint8), ("Smiling",))
+  probe, mean = (linear.vector("Smiling", k) for k in ("probe", "mean"))
   weights = np.linalg.solve(covariance, apart)
   cosine = probe @ weights / np.linalg.norm(probe) / np.linalg.norm(weights)
   assert cosine > 0.999
@@ -115,46 +115,46 @@ def test_probe_is_the_normal_of_the_boundary_with_mean_distance():
   np.testing.assert_allclose(probe @ probe, probe @ mean, rtol=1e-4)
   distance = np.sqrt(apart @ weights)
   np.testing.assert_allclose(
-    found.accuracy[0], stats.norm.cdf(distance / 2), atol=0.01
+    linear.accuracy[0], stats.norm.cdf(distance / 2), atol=0.01
   )
 
 
 def test_correlation_equals_numpy():
   labels = correlated_labels(200)
-  found = estimate(RNG.randn(200, 2), labels)
-  np.testing.assert_allclose(found.correlation, np.corrcoef(labels.T))
+  linear = estimate(RNG.randn(200, 2), labels)
+  np.testing.assert_allclose(linear.correlation, np.corrcoef(labels.T))
 
 
 def test_attribute_of_all_images_has_no_direction():
   labels = correlated_labels(50)
   labels[:, 2] = 1
-  found = estimate(RNG.randn(50, 4), labels)
+  linear = estimate(RNG.randn(50, 4), labels)
   for kind in directions.KINDS:
     with pytest.raises(ConfigError, match="50 of 50 images .* Bald"):
-      found.vector("Bald", kind)
+      linear.vector("Bald", kind)
   with pytest.raises(ConfigError, match="no direction to it"):
-    found.pixel_difference("Bald")
-  assert np.isfinite(found.vector("Smiling", "balanced")).all()
-  np.testing.assert_array_equal(found.correlation[2], 0)
+    linear.pixel_difference("Bald")
+  assert np.isfinite(linear.vector("Smiling", "balanced")).all()
+  np.testing.assert_array_equal(linear.correlation[2], 0)
 
 
 def test_unknown_names_are_refused():
-  found = estimate(RNG.randn(50, 4), correlated_labels(50))
+  linear = estimate(RNG.randn(50, 4), correlated_labels(50))
   with pytest.raises(ConfigError, match="'Smilng'; did you mean Smiling"):
-    found.vector("Smilng", "mean")
+    linear.vector("Smilng", "mean")
   with pytest.raises(ConfigError, match="there are: Smiling, Eyeglasses"):
-    found.vector("xyz", "mean")
+    linear.vector("xyz", "mean")
   with pytest.raises(ConfigError, match="'median'.*mean"):
-    found.vector("Smiling", "median")
+    linear.vector("Smiling", "median")
 
 
 def test_saved_directions_are_read_back_with_same_bytes(tmp_path):
-  found = estimate(RNG.randn(50, 4), correlated_labels(50))
-  directions.save(found, tmp_path / "a.npz")
+  linear = estimate(RNG.randn(50, 4), correlated_labels(50))
+  directions.save(linear, tmp_path / "a.npz")
   read = directions.load(tmp_path / "a.npz")
-  for field in dataclasses.fields(found):
+  for field in dataclasses.fields(linear):
     np.testing.assert_array_equal(
-      getattr(read, field.name), getattr(found, field.name)
+      getattr(read, field.name), getattr(linear, field.name)
     )
   directions.save(read, tmp_path / "b.npz")
   assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

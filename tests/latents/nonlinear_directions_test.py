@@ -23,11 +23,11 @@ def fitted():
   return nonlinear_directions.fit(CODES, noise, PRESENT, NAMES, step=4)
 
 
-def log_odds(found, code):
+def log_odds(fit, code):
   """The mean of the networks, one matrix product after another."""
-  x = (code - found.scale[0]) / found.scale[1]
+  x = (code - fit.scale[0]) / fit.scale[1]
   total = 0
-  params = found.params["params"]
+  params = fit.params["params"]
   for k in range(nonlinear_directions._NETWORKS):
     h = x
     for i in range(2):
@@ -39,19 +39,19 @@ def log_odds(found, code):
   return total / nonlinear_directions._NETWORKS
 
 
-def velocity(found, code, weights):
+def velocity(fit, code, weights):
   """The right-hand side, by central differences."""
   e = 1e-4 * np.eye(3)
   gradients = np.stack(
-    [(log_odds(found, code + d) - log_odds(found, code - d)) / 2e-4 for d in e],
+    [(log_odds(fit, code + d) - log_odds(fit, code - d)) / 2e-4 for d in e],
     axis=1,
   )
-  made = np.zeros(3)
+  moved = np.zeros(3)
   for name, weight in weights.items():
     a = NAMES.index(name)
     g = gradients[a]
-    made += weight * found.gap[a] * g / max(g @ g, found.floor[a])
-  return made
+    moved += weight * fit.gap[a] * g / max(g @ g, fit.floor[a])
+  return moved
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def velocity(found, code, weights):
 )
 def test_path_solves_its_equation(fitted, weights):
   begin = np.array([1.2, 0.8, 0.3], np.float32)
-  made = fitted.walk(begin[None], weights, np.array([0.2]))[0, 0]
+  moved = fitted.walk(begin[None], weights, np.array([0.2]))[0, 0]
   solved = integrate.solve_ivp(
     lambda _, z: velocity(fitted, z, weights), (0, 0.2), begin, rtol=1e-6
   ).y[:, -1]
   assert np.linalg.norm(solved - begin) > 0.05
   np.testing.assert_allclose(
-    made, solved, atol=0.15 * np.linalg.norm(solved - begin)
+    moved, solved, atol=0.15 * np.linalg.norm(solved - begin)
   )
 
 
@@ -87,12 +87,12 @@ def test_path_enters_a_saddle_as_no_line_can(fitted):
 
 def test_zero_strength_or_weight_changes_nothing(fitted):
   strengths = np.array([-1.0, 0.0, 1.0])
-  made = fitted.walk(CODES[:5], {"saddle": 1.0}, strengths)
-  np.testing.assert_array_equal(made[:, 1], CODES[:5])
-  assert not np.array_equal(made[:, 0], CODES[:5])
+  moved = fitted.walk(CODES[:5], {"saddle": 1.0}, strengths)
+  np.testing.assert_array_equal(moved[:, 1], CODES[:5])
+  assert not np.array_equal(moved[:, 0], CODES[:5])
   for weights in ({"saddle": 0.0}, {}):
-    made = fitted.walk(CODES[:5], weights, strengths)
-    np.testing.assert_array_equal(made, np.repeat(CODES[:5, None], 3, axis=1))
+    moved = fitted.walk(CODES[:5], weights, strengths)
+    np.testing.assert_array_equal(moved, np.repeat(CODES[:5, None], 3, axis=1))
 
 
 @pytest.mark.parametrize("far", [1e6, np.nan, np.inf])

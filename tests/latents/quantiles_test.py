@@ -10,9 +10,9 @@ def test_aggregate_quantiles_of_normal_codes_are_normal():
   codes = stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)
   codes = np.stack([codes, 5 - 2 * codes], axis=1).astype(np.float32)
   np.random.default_rng(0).shuffle(codes)
-  found = quantiles.aggregate_quantiles(codes, 9)
+  aggregate = quantiles.aggregate_quantiles(codes, 9)
   normal = quantiles.prior_quantiles(9)
-  np.testing.assert_allclose(found, [normal, 5 + 2 * normal], atol=1e-3)
+  np.testing.assert_allclose(aggregate, [normal, 5 + 2 * normal], atol=1e-3)
 
 
 def test_prior_quantiles_divide_probability_equally():

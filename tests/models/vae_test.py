@@ -10,10 +10,11 @@ from flax import linen as nn
 from tests.support.linear_gaussian_vae import SIGMA, VAE, batch_of, exact_model
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import models, objectives, train
+from vae_jax import models, objectives
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
 from vae_jax.modes import evaluate, sample
+from vae_jax.train import train
 from vae_jax.training import build, step
 
 SHAPE = (4, 4, 1)
@@ -98,7 +99,7 @@ def test_a_conditional_run_trains_and_samples(
     model__condition=kind,
     train__num_steps=2,
   )
-  train.train(c, str(tmp_path))
+  train(c, str(tmp_path))
   from vae_jax.training import restore
 
   saved = restore.load_config(str(tmp_path))
@@ -118,7 +119,7 @@ def test_missing_labels_are_refused(faces_dir, tmp_path, wanted):
     model__condition=wanted,
   )
   with pytest.raises(config_lib.ConfigError, match="its labels are"):
-    train.train(c, str(tmp_path / "run"))
+    train(c, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
 

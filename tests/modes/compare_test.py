@@ -233,7 +233,7 @@ def test_table_omits_values_that_are_not_finite(tmp_path, undrawn):
 
 
 @pytest.mark.parametrize(
-  "words, said",
+  "words, message",
   [
     (["--workdirs={a},{a}/nowhere"], "There is no run in"),
     ([], "--workdirs=runs/a,runs/b"),
@@ -241,7 +241,7 @@ def test_table_omits_values_that_are_not_finite(tmp_path, undrawn):
     (["--workdirs={a}", "--workdir={out}"], ""),
   ],
 )
-def test_command_compares_or_refuses(tmp_path, words, said):
+def test_command_compares_or_refuses(tmp_path, words, message):
   a = _make(tmp_path / "a")
   words = [w.format(a=a, out=tmp_path / "out") for w in words]
   done = subprocess.run(
@@ -252,8 +252,8 @@ def test_command_compares_or_refuses(tmp_path, words, said):
     text=True,
   )
   assert "Traceback" not in done.stderr
-  if said:
-    assert done.returncode == 2 and said in done.stderr
+  if message:
+    assert done.returncode == 2 and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
   else:

@@ -62,34 +62,34 @@ def test_best_explained_attributes_come_first():
     ],
     axis=1,
   ).astype(np.uint8)
-  seen = embed.best_explained(points, labels, ("none", "both", "all", "second"))
-  order = [c.title.partition(",")[0] for c in seen]
+  best = embed.best_explained(points, labels, ("none", "both", "all", "second"))
+  order = [c.title.partition(",")[0] for c in best]
   assert order == ["both", "second", "none", "all"]
-  assert seen[0].names == ("not both", "both")
-  np.testing.assert_array_equal(seen[0].labels, labels[:, 1])
+  assert best[0].names == ("not both", "both")
+  np.testing.assert_array_equal(best[0].labels, labels[:, 1])
   # A sign of a normal x explains E[|x|]^2 = 2 / pi of its variance.
-  told = float(seen[0].title.rpartition(" ")[2])
-  assert told == pytest.approx(2 / np.pi, abs=0.04)
+  explained = float(best[0].title.rpartition(" ")[2])
+  assert explained == pytest.approx(2 / np.pi, abs=0.04)
 
 
 def test_files_hold_codes_and_labels(folder, no_umap):
-  said = _embed(folder)
-  assert "UMAP is left out, since umap-learn is not installed" in said
-  for line in said.splitlines():
+  message = _embed(folder)
+  assert "UMAP is left out, since umap-learn is not installed" in message
+  for line in message.splitlines():
     if line.endswith((".npz", ".png")):
       assert pathlib.Path(line).exists()
-  found = np.load(folder / "embed" / "test.npz")
+  arrays = np.load(folder / "embed" / "test.npz")
   model = trained_model.open_run(restore.load_config(folder), str(folder))
   source = model.experiment.source("test")
   data = source.fetch(np.arange(len(source)))
   np.testing.assert_allclose(
-    found["codes"], model.encode(data["image"]), atol=1e-5
+    arrays["codes"], model.encode(data["image"]), atol=1e-5
   )
-  np.testing.assert_array_equal(found["labels"], data["label"])
-  np.testing.assert_array_equal(found["index"], np.arange(len(source)))
-  assert found["label_names"][found["labels"].shape[1] - 1]
-  assert found["pca"].shape == (len(source), 2)
-  assert "umap" not in found
+  np.testing.assert_array_equal(arrays["labels"], data["label"])
+  np.testing.assert_array_equal(arrays["index"], np.arange(len(source)))
+  assert arrays["label_names"][arrays["labels"].shape[1] - 1]
+  assert arrays["pca"].shape == (len(source), 2)
+  assert "umap" not in arrays
 
 
 def test_second_call_writes_same_bytes(folder, no_umap):
@@ -114,10 +114,10 @@ def test_umap_separates_clusters_and_is_deterministic():
 
 
 @pytest.mark.parametrize(
-  "codes, said", [(3, "more than 15"), (20, "umap-learn")]
+  "codes, message", [(3, "more than 15"), (20, "umap-learn")]
 )
-def test_umap_refuses_with_a_reason(codes, said, no_umap):
-  with pytest.raises(config_lib.ConfigError, match=said):
+def test_umap_refuses_with_a_reason(codes, message, no_umap):
+  with pytest.raises(config_lib.ConfigError, match=message):
     embed.umap(np.zeros((codes, 2), np.float32))
 
 

@@ -24,7 +24,7 @@ def _config(folder, **overrides):
 
 
 @pytest.fixture(scope="module")
-def result(reference):
+def evaluated(reference):
   """Everything at once, on a train split large enough for factors."""
   folder, _ = reference
   c = _config(
@@ -40,19 +40,19 @@ def result(reference):
   return folder, evaluate.evaluate(c, str(folder))
 
 
-def test_result_holds_every_part(result):
-  folder, found = result
-  assert "not_made" not in found
-  assert found["importance_samples"] == 3
-  assert 0 < found["nll_stderr"] < found["nll"] < found["neg_elbo"] + 1
-  assert 0 <= found["active_units"] <= 3
-  assert found["mutual_information_examples"] == found["num_examples"] == 64
-  scores = found["disentanglement"]
+def test_result_holds_every_part(evaluated):
+  folder, result = evaluated
+  assert "not_made" not in result
+  assert result["importance_samples"] == 3
+  assert 0 < result["nll_stderr"] < result["nll"] < result["neg_elbo"] + 1
+  assert 0 <= result["active_units"] <= 3
+  assert result["mutual_information_examples"] == result["num_examples"] == 64
+  scores = result["disentanglement"]
   assert 0 <= scores["mig"]["mean"] <= 1
-  assert found["fidelity"]["num_samples"] == 40
-  assert found["fidelity"]["sample_fid"] > 0
+  assert result["fidelity"]["num_samples"] == 40
+  assert result["fidelity"]["sample_fid"] > 0
   written = json.loads((folder / "eval" / "train.json").read_text())
-  assert written == json.loads(json.dumps(found))
+  assert written == json.loads(json.dumps(result))
   for name in ("latents", "disentanglement_mi", "disentanglement_importance"):
     assert (folder / "eval" / f"{name}.png").exists()
   per_dimension = json.loads(
@@ -61,27 +61,27 @@ def test_result_holds_every_part(result):
   assert len(per_dimension["aggregate_mean"]) == 3
 
 
-def test_table_has_a_line_for_every_number(result):
-  _, found = result
-  lines = evaluate_table.table(found).splitlines()
+def test_table_has_a_line_for_every_number(evaluated):
+  _, result = evaluated
+  lines = evaluate_table.table(result).splitlines()
   by_name = {line.split()[0]: line for line in lines}
   assert by_name["nll"].endswith("nats per image")
-  assert f"{found['nll']:.4f}" in by_name["nll"]
+  assert f"{result['nll']:.4f}" in by_name["nll"]
   assert by_name["fidelity.num_samples"].split()[1] == "40"
-  mig = found["disentanglement"]["mig"]["mean"]
+  mig = result["disentanglement"]["mig"]["mean"]
   assert f" {mig:.4f} (" in by_name["disentanglement.mig"]
-  assert "[[" not in evaluate_table.table(found)
+  assert "[[" not in evaluate_table.table(result)
 
 
 def test_missing_part_has_a_reason_and_the_others_remain(reference):
   folder, _ = reference
   c = _config(folder, eval__fidelity=True, eval__importance_samples=2)
   c.eval.features.name = "no_such_features"
-  found = evaluate.evaluate(c, str(folder))
-  assert list(found["not_made"]) == ["fidelity"]
-  assert "no_such_features" in found["not_made"]["fidelity"]
-  assert found["nll"] > 0 and found["neg_elbo"] > 0
-  assert "active_units" in found
+  result = evaluate.evaluate(c, str(folder))
+  assert list(result["not_made"]) == ["fidelity"]
+  assert "no_such_features" in result["not_made"]["fidelity"]
+  assert result["nll"] > 0 and result["neg_elbo"] > 0
+  assert "active_units" in result
 
 
 def test_missing_factors_have_a_reason(reference, monkeypatch):
@@ -91,11 +91,11 @@ def test_missing_factors_have_a_reason(reference, monkeypatch):
     raise datasets.DataError("there are none")
 
   monkeypatch.setattr(evaluate.ground_truth, "read", none)
-  found = evaluate.evaluate(
+  result = evaluate.evaluate(
     _config(folder, eval__disentanglement=True), str(folder)
   )
-  assert found["not_made"] == {"disentanglement": "there are none"}
-  assert found["neg_elbo"] > 0
+  assert result["not_made"] == {"disentanglement": "there are none"}
+  assert result["neg_elbo"] > 0
 
 
 def test_samples_over_devices_equal_those_of_figures(reference):
@@ -104,9 +104,9 @@ def test_samples_over_devices_equal_those_of_figures(reference):
   run = experiment.build(c)
   variables = state_lib.eval_variables(c, state)
   replicated = devices.replicate(variables)
-  found = np.concatenate(list(per_example.samples(run, replicated, 30, None)))
+  result = np.concatenate(list(per_example.samples(run, replicated, 30, None)))
   index = np.arange(30, dtype=np.int32)
   expected = apply.sample(run.vae_eval, variables, index, c.sample.seed, 1.0)
   np.testing.assert_allclose(
-    found.astype(int), np.asarray(expected).astype(int), atol=1
+    result.astype(int), np.asarray(expected).astype(int), atol=1
   )

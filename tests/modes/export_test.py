@@ -115,11 +115,11 @@ def test_programs_exist_for_every_part(shape, settings):
       ("float32", ("b", latent_dim)),
     )
     avals = (exported.in_avals[0], exported.out_avals[0])
-    said = tuple(
+    shapes = tuple(
       (v.dtype, tuple(map(str, v.shape)))
       for v in (avals if name == "encoder.bin" else avals[::-1])
     )
-    assert said == tuple((d, tuple(map(str, s))) for d, s in ends)
+    assert shapes == tuple((d, tuple(map(str, s))) for d, s in ends)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,12 @@ def test_process_without_this_package_edits_a_face(exported, tmp_path):
   script = f"""
 import json, sys
 sys.path.insert(0, {str(folder)!r})
-from vae_jax.training import experiment
-from vae_jax.training import experiment
 import numpy as np
 from load import encode, decode
 card = json.load(open({str(folder / "card.json")!r}))
 vector = np.float32(card["directions"]["vectors"]["Smiling"]["balanced"])
 image = np.load("image.npy")
-np.savez("made.npz", plain=decode(encode(image)), code=encode(image),
+np.savez("arrays.npz", plain=decode(encode(image)), code=encode(image),
   edited=decode(encode(image) + 2 * vector))
 assert not {{"vae_jax", "flax", "ml_collections"}} & set(sys.modules)
 """
@@ -167,14 +165,14 @@ assert not {{"vae_jax", "flax", "ml_collections"}} & set(sys.modules)
   subprocess.run(
     [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True
   )
-  made = np.load(tmp_path / "made.npz")
+  arrays = np.load(tmp_path / "arrays.npz")
   code = exported.encode(image)
-  found = directions.load(exported.workdir / "attributes" / "directions.npz")
-  edited = exported.decode(code + 2 * found.vector("Smiling", "balanced"))
-  np.testing.assert_array_equal(made["code"], code)
-  np.testing.assert_array_equal(made["plain"], exported.decode(code))
-  np.testing.assert_array_equal(made["edited"], edited)
-  assert not np.array_equal(made["plain"], made["edited"])
+  linear = directions.load(exported.workdir / "attributes" / "directions.npz")
+  edited = exported.decode(code + 2 * linear.vector("Smiling", "balanced"))
+  np.testing.assert_array_equal(arrays["code"], code)
+  np.testing.assert_array_equal(arrays["plain"], exported.decode(code))
+  np.testing.assert_array_equal(arrays["edited"], edited)
+  assert not np.array_equal(arrays["plain"], arrays["edited"])
 
 
 def test_loader_has_at_most_ten_lines(exported):

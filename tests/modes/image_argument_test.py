@@ -48,56 +48,56 @@ def levels(selection):
 
 
 def test_selection_of_a_split_equals_its_source(model):
-  found = select(model, "data:validation:3,5, 9-11")
+  selection = select(model, "data:validation:3,5, 9-11")
   index = np.array([3, 5, 9, 10, 11])
   data = model.experiment.source("validation").fetch(index)
-  np.testing.assert_array_equal(found.image, data["image"])
-  np.testing.assert_array_equal(found.label, data["label"])
-  assert found.name == tuple(f"validation {i}" for i in index)
-  assert len(found) == 5
+  np.testing.assert_array_equal(selection.image, data["image"])
+  np.testing.assert_array_equal(selection.label, data["label"])
+  assert selection.name == tuple(f"validation {i}" for i in index)
+  assert len(selection) == 5
 
 
 def test_default_ignores_positions_beyond_a_small_split(model):
   count = len(model.experiment.source("test"))
-  found = select(model, None, f"data:test:{count - 2}-{count + 9}")
-  assert found.name == (f"test {count - 2}", f"test {count - 1}")
+  selection = select(model, None, f"data:test:{count - 2}-{count + 9}")
+  assert selection.name == (f"test {count - 2}", f"test {count - 1}")
 
 
 def test_selection_of_files_is_ordered_by_name(model, folder):
-  found = select(model, "*.png")
-  assert found.name == ("a.png", "b.png", "c[1].png")
-  assert levels(found) == [20, 10, 30]
-  assert found.image.shape == (3, 16, 16, 1) and found.label is None
+  selection = select(model, "*.png")
+  assert selection.name == ("a.png", "b.png", "c[1].png")
+  assert levels(selection) == [20, 10, 30]
+  assert selection.image.shape == (3, 16, 16, 1) and selection.label is None
   assert levels(select(model, "c[1].png")) == [30]
   assert levels(select(model, str(folder / "?.png"))) == [20, 10]
 
 
 def test_selections_are_joined(model, folder):
-  found = select(model, "data:test:1 | b.png|data:train:0")
-  assert found.name == ("test 1", "b.png", "train 0")
-  assert found.label is None
-  assert levels(found)[1] == 10
+  selection = select(model, "data:test:1 | b.png|data:train:0")
+  assert selection.name == ("test 1", "b.png", "train 0")
+  assert selection.label is None
+  assert levels(selection)[1] == 10
   np.testing.assert_array_equal(
-    found.image[2], select(model, "data:train:0").image[0]
+    selection.image[2], select(model, "data:train:0").image[0]
   )
 
 
 def test_selection_is_binarized_as_in_evaluation(conditional):
-  found = select(conditional, "data:test:4-6")
+  selection = select(conditional, "data:test:4-6")
   index = np.arange(4, 7, dtype=np.int32)
   data = conditional.experiment.source("test").fetch(index)
   np.testing.assert_array_equal(
-    found.image, conditional.as_input(data["image"], index)
+    selection.image, conditional.as_input(data["image"], index)
   )
-  assert set(np.unique(found.image)) == {0, 255}
-  np.testing.assert_array_equal(found.label, data["label"])
+  assert set(np.unique(selection.image)) == {0, 255}
+  np.testing.assert_array_equal(selection.label, data["label"])
 
 
 def test_upload_is_read_or_refused(model, conditional):
   buffer = io.BytesIO()
   Image.new("RGB", (30, 50), (40, 40, 40)).save(buffer, "webp", lossless=True)
-  found = image_argument.photo(model, buffer.getvalue(), "me.webp")
-  assert found.name == ("me.webp",) and levels(found) == [40]
+  selection = image_argument.photo(model, buffer.getvalue(), "me.webp")
+  assert selection.name == ("me.webp",) and levels(selection) == [40]
   with pytest.raises(ConfigError, match="me.webp has no label"):
     image_argument.photo(conditional, buffer.getvalue(), "me.webp")
   with pytest.raises(ConfigError, match="me.webp cannot be decoded"):
@@ -105,7 +105,7 @@ def test_upload_is_read_or_refused(model, conditional):
 
 
 @pytest.mark.parametrize(
-  "text, said",
+  "text, message",
   [
     ("data:tset:0", "no split 'tset'; it must be one of train, validation"),
     ("data:test", "'' is no position"),
@@ -127,11 +127,11 @@ def test_upload_is_read_or_refused(model, conditional):
     ("words.txt", "words.txt is not an image"),
   ],
 )
-def test_wrong_selections_are_refused(model, folder, text, said):
+def test_wrong_selections_are_refused(model, folder, text, message):
   (folder / "words.txt").write_text("hello")
   with pytest.raises(ConfigError) as caught:
     select(model, text)
-  assert said in str(caught.value) and "\n" not in str(caught.value)
+  assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_conditional_model_refuses_photos(conditional, folder):

@@ -21,9 +21,9 @@ def refusal(text, dim=3):
 
 @pytest.mark.parametrize("text", ["0.5,-2,1e-3", " 0.5, -2 ,0.001"])
 def test_numbers_are_codes(text):
-  found = latent_argument.read(text, 3)
-  assert found.dtype == np.float32
-  np.testing.assert_array_equal(found, np.float32(ONE))
+  codes = latent_argument.read(text, 3)
+  assert codes.dtype == np.float32
+  np.testing.assert_array_equal(codes, np.float32(ONE))
   np.testing.assert_array_equal(latent_argument.read("-1", 1), [[-1]])
 
 
@@ -47,7 +47,7 @@ def test_files_hold_codes(tmp_path, values):
 
 
 @pytest.mark.parametrize(
-  "text, said",
+  "text, words",
   [
     (None, "needs --latent: 3 numbers, as 0,0,0, or a file"),
     ("", "is neither numbers"),
@@ -60,8 +60,8 @@ def test_files_hold_codes(tmp_path, values):
     ("nothing.npy", "nothing.npy cannot be read: No such file"),
   ],
 )
-def test_wrong_text_is_refused(text, said):
-  assert said in refusal(text)
+def test_wrong_text_is_refused(text, words):
+  assert words in refusal(text)
 
 
 def test_message_shortens_long_codes():
@@ -69,7 +69,7 @@ def test_message_shortens_long_codes():
 
 
 @pytest.mark.parametrize(
-  "content, said",
+  "content, words",
   [
     ("{}", "holds no latent or codes, but nothing"),
     ('{"a": [1], "b": [2]}', "holds no latent or codes, but a, b"),
@@ -90,10 +90,10 @@ def test_message_shortens_long_codes():
     ("[" * 100_000, "is no .json file"),
   ],
 )
-def test_wrong_json_is_refused(tmp_path, content, said):
+def test_wrong_json_is_refused(tmp_path, content, words):
   path = tmp_path / "code.json"
   path.write_text(content)
-  assert said in refusal(str(path))
+  assert words in refusal(str(path))
 
 
 def test_pickles_are_not_loaded(tmp_path):

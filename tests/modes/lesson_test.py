@@ -128,7 +128,7 @@ def test_runs_drop_arguments_of_the_config_s_loss(faces_dir):
 
 
 def test_table_and_files_hold_the_same_numbers(taught):
-  folder, said = taught
+  folder, text = taught
   written = json.loads((folder / "lesson" / "lesson.json").read_text())
   named = [(r["model"], r["latents"]) for r in written["rows"]]
   assert named == [
@@ -137,7 +137,7 @@ def test_table_and_files_hold_the_same_numbers(taught):
     ("data", None),
   ]
   for row in written["rows"]:
-    assert f"{row['distance']:.3f}" in said
+    assert f"{row['distance']:.3f}" in text
     assert row["nearest"] > 0
   assert set(written["meaning"]) == {"distance", "nearest"}
   arrays = np.load(folder / "lesson" / "lesson.npz")
@@ -147,12 +147,12 @@ def test_table_and_files_hold_the_same_numbers(taught):
 
 
 def test_second_lesson_trains_nothing(taught, faces_dir):
-  folder, said = taught
+  folder, text = taught
   files = [folder / "lesson" / f"lesson.{k}" for k in ("npz", "json", "png")]
   before = [path.read_bytes() for path in files]
   rows = {name: writer_lib.read_rows(folder / name) for name in RUNS}
   again = lesson.compare_kinds(_config(faces_dir), str(folder), (4,))
-  assert again == said
+  assert again == text
   assert [path.read_bytes() for path in files] == before
   assert {name: writer_lib.read_rows(folder / name) for name in RUNS} == rows
 

@@ -63,7 +63,9 @@ case "$3 $4" in
     ;;
   "queued-resources describe") cat "$CLOUD/state" ;;
   "queued-resources delete")
-    for pid in "$CLOUD"/worker-*/vae_jax.pid; do kill -9 -- "-$(cat "$pid")"; done
+    for pid in "$CLOUD"/worker-*/vae_jax.pid; do
+      kill -9 -- "-$(cat "$pid")"
+    done
     rm -r "$CLOUD/state" "$CLOUD"/worker-*
     ;;
   "tpu-vm scp")

@@ -36,7 +36,7 @@ def test_help_explains_modes_and_gives_examples():
 
 
 @pytest.mark.parametrize(
-  "words, said",
+  "words, message",
   [
     ([], "Name a config"),
     (["--config=configs/nope.py"], "There is no config file configs/nope.py"),
@@ -58,12 +58,12 @@ def test_help_explains_modes_and_gives_examples():
     ),
   ],
 )
-def test_wrong_words_get_one_sentence(words, said, tmp_path):
+def test_wrong_words_get_one_sentence(words, message, tmp_path):
   if not words or "--config=configs" in words[0]:
     words = [*words, f"--workdir={tmp_path / 'run'}"] if words else words
   done = run(*words)
   assert done.returncode == 2
-  assert said in done.stderr
+  assert message in done.stderr
   assert "Traceback" not in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
   assert not (tmp_path / "run").exists()
@@ -77,13 +77,13 @@ def test_a_variant_of_a_config_has_a_folder_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "line, said",
+  "line, message",
   [
     ("c.optim.learning_rat = 1.0", "'learning_rat', which is no setting"),
     ("c.seed = 'one'", "seed"),
   ],
 )
-def test_a_wrong_line_in_a_config_file(line, said, tmp_path):
+def test_a_wrong_line_in_a_config_file(line, message, tmp_path):
   path = tmp_path / "mine.py"
   path.write_text(
     "from vae_jax import config\n\n\ndef get_config():\n"
@@ -91,7 +91,7 @@ def test_a_wrong_line_in_a_config_file(line, said, tmp_path):
   )
   done = run(f"--config={path}")
   assert done.returncode == 2, done.stderr
-  assert str(path) in done.stderr and said in done.stderr
+  assert str(path) in done.stderr and message in done.stderr
   assert "Traceback" not in done.stderr
 
 

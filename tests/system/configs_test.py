@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.config import check
 from vae_jax.data import datasets
 from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import devices, job
+from vae_jax.train import train
 from vae_jax.training import build, optim, restore
 from vae_jax.training import writer as writer_lib
 
@@ -75,7 +75,7 @@ _SLOW = (
 )
 def test_config_trains_two_steps(path, faces_dir, tmp_path):
   config = _shrink(load(path).get_config(), faces_dir)
-  state = train.train(config, str(tmp_path))
+  state = train(config, str(tmp_path))
   assert int(state.step) == 2 and int(state.skipped) == 0
   for leaf in jax.tree.leaves(state.params):
     assert np.isfinite(leaf).all()
@@ -192,7 +192,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
     _unrecorded(check.validate, monkeypatch, original),
   )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
-  train.train(config, str(tmp_path))
+  train(config, str(tmp_path))
   saved = restore.load_config(str(tmp_path))
   saved.eval.fidelity = True
   saved.eval.features.name = "encoder"

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support import jobs
 from tests.support.tiny import assert_trees_equal, tiny_config
-from vae_jax import train
 from vae_jax.modes import evaluate, sample
 from vae_jax.runtime import staging, storage, transfer
+from vae_jax.train import train
 from vae_jax.training import restore
 from vae_jax.training import writer as writer_lib
 
@@ -113,7 +113,7 @@ def _config(data, cache_dir):
 _KILLED = """
 import os, signal, sys
 from tests.system import remote_runs_test
-from vae_jax import train
+from vae_jax.train import train
 from vae_jax.training import checkpoint
 save = checkpoint.Checkpoints.save
 def kill(self, state, *rest, **more):
@@ -122,7 +122,7 @@ def kill(self, state, *rest, **more):
     os.kill(os.getpid(), signal.SIGKILL)
   save(self, state, *rest, **more)
 checkpoint.Checkpoints.save = kill
-train.train(remote_runs_test._config(*sys.argv[2:]), sys.argv[1])
+train(remote_runs_test._config(*sys.argv[2:]), sys.argv[1])
 """
 
 
@@ -136,7 +136,7 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
     [sys.executable, "-c", _KILLED, there, data, str(address / "cache")],
     stderr=subprocess.PIPE,
   )
-  train.train(_config(faces_dir, ""), here)
+  train(_config(faces_dir, ""), here)
   _, errors = process.communicate()
   assert process.returncode == -signal.SIGKILL, errors
   assert (address / "run" / ".owner").exists()
@@ -150,7 +150,7 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   # On another host, without the copies of the first one.
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / "two"))
   with caplog.at_level(logging.INFO, "absl"):
-    train.train(_config(data, address / "cache"), there)
+    train(_config(data, address / "cache"), there)
   assert "Resuming at step 8 of 24" in caplog.text
   assert "decoded" not in caplog.text
   assert not (address / "run" / ".owner").exists()
@@ -178,10 +178,10 @@ def test_unreadable_checkpoint_is_set_aside(
 ):
   config = tiny_config(faces_dir, train__num_steps=4, checkpoint__every_steps=2)
   config.checkpoint.keep_latest = 2
-  state = train.train(config, str(address))
+  state = train(config, str(address))
   for name in transfer.listing(address / "checkpoints" / "4" / "state"):
     storage.write_bytes(address / "checkpoints" / "4" / "state" / name, b"no")
-  again = train.train(config, str(address))
+  again = train(config, str(address))
   assert list((address / "checkpoints").glob("unreadable-4-*"))
   assert_trees_equal(again, state)
   assert restore.steps(str(address)) == [2, 4]

@@ -14,9 +14,9 @@ import pytest
 from tests.support import jobs
 from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
+from vae_jax.train import train
 from vae_jax.training import checkpoint, restore
 from vae_jax.training import writer as writer_lib
 
@@ -24,11 +24,11 @@ from vae_jax.training import writer as writer_lib
 def _command(workdir, faces_dir, *more):
   script = (
     "import sys; from tests.support.tiny import tiny_config; "
-    "from vae_jax import train; "
+    "from vae_jax.train import train; "
     "c = tiny_config(sys.argv[1], checkpoint__every_steps=2, "
     "train__num_steps=80, train__steps_per_call=2, "
     "train__validate_every_steps=40, train__log_every_steps=10); "
-    "train.train(c, sys.argv[2])"
+    "train(c, sys.argv[2])"
   )
   return [sys.executable, "-c", script, str(faces_dir), str(workdir), *more]
 
@@ -110,23 +110,23 @@ def test_signal_saves_and_the_same_command_resumes(
     with pytest.raises(
       preemption.Interrupted, match=r"Stopped at step"
     ) as stopped:
-      train.train(c, str(tmp_path))
+      train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
   (step,) = restore.steps(tmp_path)
   assert 0 < step < 20
   assert f"step {step} of 20" in str(stopped.value)
-  assert_trees_equal(train.train(c, str(tmp_path)), state)
+  assert_trees_equal(train(c, str(tmp_path)), state)
 
 
 def test_workdir_of_another_config_is_refused(reference, faces_dir):
   folder, state = reference
   c = tiny_config(faces_dir, optim__learning_rate=0.5)
   with pytest.raises(config_lib.ConfigError, match="learning_rate: 0.5 here"):
-    train.train(c, str(folder))
+    train(c, str(folder))
   # The same command on a finished run does nothing to it.
   before = writer_lib.read_rows(folder)
-  assert_trees_equal(train.train(tiny_config(faces_dir), str(folder)), state)
+  assert_trees_equal(train(tiny_config(faces_dir), str(folder)), state)
   assert writer_lib.read_rows(folder) == before
 
 
@@ -156,7 +156,7 @@ def test_damaged_checkpoint_falls_back(
   c = tiny_config(
     faces_dir, checkpoint__every_steps=8, checkpoint__keep_latest=3
   )
-  train.train(c, str(tmp_path))
+  train(c, str(tmp_path))
   newest = tmp_path / "checkpoints" / "20" / "state"
   files = [path for path in newest.rglob("*") if path.is_file()]
   # The arrays, in which no format detects a flipped bit.
@@ -167,7 +167,7 @@ def test_damaged_checkpoint_falls_back(
       path.unlink()
     else:
       path.write_bytes(content)
-  again = train.train(c, str(tmp_path))
+  again = train(c, str(tmp_path))
   assert "step 20" in caplog.text and "cannot be read" in caplog.text
   assert list((tmp_path / "checkpoints").glob("unreadable-20-*"))
   assert_trees_equal(again, state)
@@ -202,7 +202,7 @@ def test_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
     config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
   )
   c = tiny_config(faces_dir, train__num_steps=2)
-  train.train(c, str(tmp_path))
+  train(c, str(tmp_path))
   assert restore.load_config(tmp_path).optim.learning_rate == 1e-3
 
 
@@ -212,7 +212,7 @@ def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
     train__validate_every_steps=5,
     optim__learning_rate=0.05,
   )
-  train.train(c, str(tmp_path))
+  train(c, str(tmp_path))
   rows = writer_lib.read_rows(tmp_path)
   scores = {
     r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.tiny import assert_trees_equal, curve, tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.runtime import devices as parallel
+from vae_jax.train import train
 from vae_jax.training import progress, restore
 from vae_jax.training import writer as writer_lib
 
@@ -30,10 +30,10 @@ def _convolutional(faces_dir):
 
 
 def test_batch_statistics_are_global(faces_dir, tmp_path, monkeypatch):
-  eight = train.train(_convolutional(faces_dir), str(tmp_path / "8"))
+  eight = train(_convolutional(faces_dir), str(tmp_path / "8"))
   chosen = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  one = train.train(_convolutional(faces_dir), str(tmp_path / "1"))
+  one = train(_convolutional(faces_dir), str(tmp_path / "1"))
   for split in ("train", "validation"):
     np.testing.assert_allclose(
       curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
@@ -55,7 +55,7 @@ def test_curve_does_not_depend_on_the_number_of_devices(
   folder, _ = reference
   chosen = jax.devices()[:devices]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  train.train(tiny_config(faces_dir), str(tmp_path))
+  train(tiny_config(faces_dir), str(tmp_path))
   np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
   np.testing.assert_allclose(
     curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
@@ -76,7 +76,7 @@ def test_curve_does_not_depend_on_dispatches_or_micro_batches(
   settings, reference, faces_dir, tmp_path
 ):
   folder, _ = reference
-  train.train(tiny_config(faces_dir, **settings), str(tmp_path))
+  train(tiny_config(faces_dir, **settings), str(tmp_path))
   assert len(curve(tmp_path)) == 20
   np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
   np.testing.assert_allclose(
@@ -87,13 +87,13 @@ def test_curve_does_not_depend_on_dispatches_or_micro_batches(
 def test_checkpoints_do_not_change_a_bit(reference, faces_dir, tmp_path):
   _, state = reference
   c = tiny_config(faces_dir, checkpoint__every_steps=3)
-  again = train.train(c, str(tmp_path))
+  again = train(c, str(tmp_path))
   assert_trees_equal(again, state)
 
 
 def test_another_seed_gives_another_curve(reference, faces_dir, tmp_path):
   folder, _ = reference
-  train.train(tiny_config(faces_dir, seed=1), str(tmp_path))
+  train(tiny_config(faces_dir, seed=1), str(tmp_path))
   assert np.abs(curve(tmp_path) / curve(folder) - 1).min() > 1e-4
 
 
@@ -119,14 +119,14 @@ def test_loss_may_use_the_global_batch_and_labels(
     c = tiny_config(
       faces_dir, objective__name="global_losses.spread", train__num_steps=4
     )
-    train.train(c, str(tmp_path / str(count)))
+    train(c, str(tmp_path / str(count)))
     curves.append(curve(tmp_path / str(count)))
   np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
 def test_load_params_returns_averaged_weights(faces_dir, tmp_path):
   c = tiny_config(faces_dir, optim__ema_decay=0.9)
-  state = train.train(c, str(tmp_path))
+  state = train(c, str(tmp_path))
   loaded = restore.load_params(str(tmp_path))
   weight = jax.tree.map(lambda a: a / (1 - 0.9**20), state.ema_params)
   jax.tree.map(
@@ -143,7 +143,7 @@ def test_exploding_steps_are_skipped_counted_and_end_the_run(
 ):
   c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
   with pytest.raises(progress.Diverged, match="step 7 .gradient norm") as error:
-    train.train(c, str(tmp_path))
+    train(c, str(tmp_path))
   assert "7 steps in a row" in str(error.value)
 
 
@@ -165,7 +165,7 @@ def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path, monkeypatch):
       optim__ema_decay=0.9,
       train__num_steps=steps,
     )
-    states.append(train.train(c, str(tmp_path / str(steps))))
+    states.append(train(c, str(tmp_path / str(steps))))
   before, after, later = states
   assert (int(after.step), int(after.skipped)) == (4, 1)
   assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
@@ -194,7 +194,7 @@ def test_run_that_is_never_finite_stops_with_the_cause(faces_dir, tmp_path):
     faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
   )
   with pytest.raises(progress.Diverged, match="not finite: .*loss"):
-    train.train(c, str(tmp_path))
+    train(c, str(tmp_path))
   rows = writer_lib.read_rows(tmp_path)
   assert sum(r["skipped"] for r in rows) > 0
   assert json.dumps(rows, allow_nan=False)
@@ -221,6 +221,6 @@ def test_impossible_settings_stop_before_anything_is_written(
   ):
     c = tiny_config(faces_dir, **settings)
     with pytest.raises(config_lib.ConfigError) as error:
-      train.train(c, str(tmp_path / "run"))
+      train(c, str(tmp_path / "run"))
     assert message in str(error.value), (message, str(error.value))
     assert not (tmp_path / "run").exists()

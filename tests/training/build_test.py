@@ -9,10 +9,10 @@ from flax import linen as nn
 from tests.support import tfds
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.models import likelihoods
+from vae_jax.train import train
 from vae_jax.training import build, init_from_data, setup
 
 SOURCE = tfds.ArraySource(
@@ -155,7 +155,7 @@ def test_a_run_starts_with_everything_from_data(faces_dir, tmp_path):
   )
   c.model.prior.args.learned = False
   splits = datasets.open_splits(c.data)
-  state = train.train(c, str(tmp_path))
+  state = train(c, str(tmp_path))
   c = setup.resolve(c, splits)
   before = _zeros(c, splits.image_shape)
   after = init_from_data.apply(c, _vae(c), before, splits.train)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.support.tiny import tiny_config
-from vae_jax import objectives, train
+from vae_jax import objectives
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.latents import trained_model
 from vae_jax.modes import evaluate
+from vae_jax.train import train
 from vae_jax.training import build, experiment, optim, restore, setup
 
 
@@ -52,7 +53,7 @@ def test_train_and_evaluate_build_everything_once(calls, faces_dir, tmp_path):
     faces_dir, train__num_steps=5, train__validate_every_steps=2
   )
   config.model.latent_dim = 2
-  train.train(config, workdir)
+  train(config, workdir)
   assert calls == EACH_ONCE
 
   calls.clear()

@@ -8,8 +8,8 @@ import pytest
 from tests.support import tiny
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.runtime import devices
+from vae_jax.train import train
 from vae_jax.training import memory, setup
 from vae_jax.training import step as train_step
 
@@ -105,9 +105,7 @@ def test_run_on_one_device_is_described(faces_dir, tmp_path, monkeypatch):
   keep = lambda words, *values, **_: lines.extend(map(str, values))
   monkeypatch.setattr(setup.logging, "info", keep)
   costs = setup.Costs()
-  train.train(
-    tiny_config(faces_dir, train__num_steps=2), str(tmp_path), costs=costs
-  )
+  train(tiny_config(faces_dir, train__num_steps=2), str(tmp_path), costs=costs)
   text = "\n".join(lines)
   assert "devices     1 x cpu (cpu)" in text
   assert f"{WEIGHTS:>14,} parameters" in text
@@ -118,7 +116,7 @@ def test_run_on_one_device_is_described(faces_dir, tmp_path, monkeypatch):
 def test_run_that_does_not_fit_never_starts(faces_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(memory, "limit", lambda: 100_000)
   with pytest.raises(config_lib.ConfigError, match="has 100.0 kB"):
-    train.train(tiny_config(faces_dir), str(tmp_path))
+    train(tiny_config(faces_dir), str(tmp_path))
   assert not (tmp_path / "metrics.jsonl").exists()
   assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax import train
 from vae_jax.runtime import preemption, storage
+from vae_jax.train import train
 from vae_jax.training import progress, provenance
 
 
@@ -20,7 +20,7 @@ def test_each_start_of_a_run_has_an_entry(reference, faces_dir):
   folder, _ = reference
   before = provenance.read(str(folder))
   assert (before[0]["from_step"], before[0]["to_step"]) == (0, 20)
-  train.train(tiny_config(faces_dir), str(folder))
+  train(tiny_config(faces_dir), str(folder))
   *others, last = provenance.read(str(folder))
   assert others == before
   assert (last["from_step"], last["to_step"]) == (20, 20)

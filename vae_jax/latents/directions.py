@@ -177,13 +177,8 @@ def present_in(
 def _differences(
   inside: np.ndarray, total: np.ndarray, present: np.ndarray
 ) -> np.ndarray:
-  """Returns the mean with each attribute less the mean without it, [a d].
-
-  Args:
-    inside: sum over the images with each attribute, [a d].
-    total: sum over all images, [d].
-    present: whether each image has each attribute, [n a].
-  """
+  """Returns the mean with each attribute less the mean without it, [a d], from
+  the sums over the images with it, [a d], and over all images, [d]."""
   count = present.sum(axis=0)[:, None]
   with np.errstate(divide="ignore", invalid="ignore"):
     return inside / count - (total - inside) / (len(present) - count)

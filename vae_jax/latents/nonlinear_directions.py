@@ -145,18 +145,7 @@ def _walk(
   length: Float[Array, " n"],
   steps: Integer[Array, " n"],
 ) -> Float[Array, "n d"]:
-  """Integrates the flow by `steps` Euler steps of `length` each.
-
-  Args:
-    params: of the probes.
-    scale: mean and standard deviation of the codes.
-    chosen: positions of the weighted attributes.
-    speed: weight times gap of each of them.
-    floor: see `NonlinearDirections`, of each of them.
-    begin: starts of the paths.
-    length: of a step of each path, in units of strength.
-    steps: of each path.
-  """
+  """Returns the ends of the paths, after `steps` Euler steps of `length`."""
   scale = jnp.asarray(scale)
 
   def odds(code: jax.Array) -> jax.Array:

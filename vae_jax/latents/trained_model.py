@@ -7,6 +7,7 @@ once and a code decodes to the same bits at every position of an array.
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,9 @@ class TrainedModel:
       image: pixels, as `as_input` returns them.
       label: of each image; read by conditional models only.
     """
-
-    def run(image: np.ndarray, side_inputs: dict[str, Any]) -> Any:
-      (code,) = apply.encode(self.vae, {**self.variables, **side_inputs}, image)
-      return code
-
-    return self._in_chunks(run, image, label)
+    return self._in_chunks(
+      lambda *args: apply.encode(self.vae, *args)[0], image, label
+    )
 
   def decode(
     self,
@@ -107,11 +105,11 @@ class TrainedModel:
       code: codes.
       label: of each code; read by conditional models only.
     """
-
-    def run(code: np.ndarray, side_inputs: dict[str, Any]) -> Any:
-      return apply.decode(self.vae, {**self.variables, **side_inputs}, (code,))
-
-    return self._in_chunks(run, code, label)
+    return self._in_chunks(
+      lambda variables, code: apply.decode(self.vae, variables, (code,)),
+      code,
+      label,
+    )
 
   def sample(
     self,
@@ -127,17 +125,12 @@ class TrainedModel:
       index: numbers of the draws.
       label: of each draw; read by conditional models only.
     """
-
-    def run(index: np.ndarray, side_inputs: dict[str, Any]) -> Any:
-      return apply.sample(
-        self.vae,
-        {**self.variables, **side_inputs},
-        index,
-        self.config.sample.seed,
-        self.config.sample.temperature,
-      )
-
-    return self._in_chunks(run, index, label)
+    how = self.config.sample
+    return self._in_chunks(
+      lambda *args: apply.sample(self.vae, *args, how.seed, how.temperature),
+      index,
+      label,
+    )
 
   def first_codes(
     self, source: datasets.Source, count: int
@@ -156,18 +149,21 @@ class TrainedModel:
     return np.concatenate(codes), np.concatenate(labels) if known else None
 
   def _in_chunks(
-    self, function: Any, values: np.ndarray, label: np.ndarray | None
+    self,
+    function: Callable[[Any, np.ndarray], Any],
+    values: np.ndarray,
+    label: np.ndarray | None,
   ) -> np.ndarray:
+    """Returns function(variables, values), computed in padded chunks."""
     parts = []
     for begin in range(0, len(values), self.chunk):
-      chosen = slice(begin, begin + self.chunk)
-      side_inputs = {}
+      rows = slice(begin, begin + self.chunk)
+      variables = self.variables
       if label is not None:
-        side_inputs = models.side_inputs(
-          label=padded(label[chosen], self.chunk)
-        )
-      rows = function(padded(values[chosen], self.chunk), side_inputs)
-      parts.append(np.asarray(rows)[: len(values[chosen])])
+        labels = padded(label[rows], self.chunk)
+        variables = {**variables, **models.side_inputs(label=labels)}
+      results = function(variables, padded(values[rows], self.chunk))
+      parts.append(np.asarray(results)[: len(values[rows])])
     return np.concatenate(parts)
 
 

@@ -146,7 +146,7 @@ def _native(x: Array, kernel: Array, window: Window) -> Array:
 
 
 def _transposed(
-  fun: Function, shape: tuple[int, ...], gradient: Array
+  fun: Function, shape: tuple[Any, ...], gradient: Array
 ) -> Array:
   argument = jax.ShapeDtypeStruct(shape, gradient.dtype)
   return jax.linear_transpose(fun, argument)(gradient)[0]

@@ -1,9 +1,9 @@
 """The modes of the command line: `--mode=x` is `x.py`, or the package `x/`.
 
-A mode is a module with a function `run(config, workdir, *, ...)` that returns
-the text to print. Its keyword arguments are the flags that the mode reads, and
-the first line of its docstring is its help text. Constants, all but the first
-optional:
+A mode is a module with a function `run(config, workdir, *, ...)`, of the
+resolved config and the folder of the run, that returns the text to print. Its
+keyword arguments are the flags that the mode reads, and the first line of the
+module's docstring is its help text. Constants, all but the first optional:
 
   NEEDS   "run": the config of the trained run in the workdir;
           "config": the config of the command line; "nothing": config is None

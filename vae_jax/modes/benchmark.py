@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax import train
 from vae_jax.runtime import devices, distributed, storage
+from vae_jax.train import train
 from vae_jax.training import setup
 
 NEEDS = "config"
@@ -21,8 +21,6 @@ def run(config: ConfigDict, workdir: str, *, seconds: float = 15.0) -> str:
   """Measures how fast a config trains on this machine; returns a table.
 
   Args:
-    config: of the model.
-    workdir: folder of the result.
     seconds: duration of the measurement.
   """
   return table(benchmark(config, workdir, seconds=seconds))
@@ -39,8 +37,6 @@ def benchmark(
   Writes `<workdir>/benchmark.json` and returns what it wrote.
 
   Args:
-    config: of the model.
-    workdir: folder of the result.
     seconds: duration of the measured part.
   """
   rate = _measure(config, 2 * config.train.steps_per_call)["images_per_second"]
@@ -65,7 +61,7 @@ def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
   begin = time.monotonic()
   # In a job the first process alone writes to its folder.
   with tempfile.TemporaryDirectory() as folder:
-    train.train(config, folder, costs=costs)
+    train(config, folder, costs=costs)
   total = time.monotonic() - begin
   rate = costs.images / costs.seconds
   return {

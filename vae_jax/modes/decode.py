@@ -16,8 +16,6 @@ def run(config: ConfigDict, workdir: str, *, latent: str | None = None) -> str:
   Writes `figures/decode.png`, and images and codes to `figures/decode.npz`.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     latent: see `latent_argument.read`.
   """
   latent_argument.check_unconditional(config, "decode")

@@ -70,8 +70,6 @@ def run(
   held-out images as `<attribute>.json` and `<attribute>_curves.png`.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     attribute: see `parse_weights`.
     strength: see `parse_strengths`.
     direction: kinds of directions, separated by commas.

@@ -43,8 +43,6 @@ def run(
     projector/: the first 5,000 codes for TensorBoard, with labels and images
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     attribute: that colors the points; None = Smiling, or the first.
 
   Raises:

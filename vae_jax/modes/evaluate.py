@@ -56,10 +56,6 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Writes `<workdir>/eval/<split>.json`. Parts that an earlier evaluation of the
   same checkpoint computed with the same settings are kept.
 
-  Args:
-    config: of the run.
-    workdir: folder of the run.
-
   Returns:
     The content of that file: the means of all terms in nats per image, bits
     per dimension, the other parts that `config.eval` names, and the settings
@@ -96,11 +92,11 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     try:
       result.update(metrics.finite(part(model, source, folder)))
     except ConfigError as error:
-      if devices.process_count() > 1 and isinstance(error, errors.DataError):
+      if jax.process_count() > 1 and isinstance(error, errors.DataError):
         raise  # One host's disk failed while the others compute this part.
       not_made[name] = str(error)
     except Exception as error:
-      if devices.process_count() > 1:
+      if jax.process_count() > 1:
         raise  # The others may be computing this part.
       # Out of memory, or a defect: do not lose hours of other parts.
       logging.exception("No %s", name)

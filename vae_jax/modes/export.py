@@ -55,10 +55,6 @@ def run(config: ConfigDict, workdir: str) -> str:
 
   The programs of a conditional model take the labels as a second argument.
 
-  Args:
-    config: of the run.
-    workdir: folder of the run.
-
   Raises:
     ConfigError: a package of the extra is missing, or there is no run.
   """

@@ -34,8 +34,6 @@ def run(
   and t [steps].
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     images: see `image_argument.select`; None = the first 8 test images.
     steps: images along each path.
 

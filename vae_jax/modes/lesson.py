@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 from sklearn import decomposition
 
 from vae_jax import config as config_lib
-from vae_jax import figures, train
+from vae_jax import figures
 from vae_jax.config import ConfigError, check
 from vae_jax.data import cache, datasets
 from vae_jax.evaluate import distances
 from vae_jax.latents import trained_model
 from vae_jax.runtime import storage
+from vae_jax.train import train
 from vae_jax.training import restore
 
 NEEDS = "config"
@@ -89,7 +90,7 @@ def compare_kinds(
     for kind in _KINDS:
       folder = storage.path(workdir) / f"{kind}_{dim}"
       logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
-      train.train(config_for(config, kind, dim), str(folder))
+      train(config_for(config, kind, dim), str(folder))
       runs[kind, dim] = folder
   ruler = Ruler(_spread(source, _FITTED), _spread(test, count))
   index = np.arange(count, dtype=np.int32)

@@ -20,8 +20,6 @@ def run(config: ConfigDict, workdir: str, *, steps: int = 20) -> str:
   row by row from the top left.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     steps: images along each side.
   """
   steps_argument.check(steps)

@@ -18,8 +18,6 @@ def run(config: ConfigDict, workdir: str, *, images: str | None = None) -> str:
   `figures/reconstruct.npz`.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     images: see `image_argument.select`; None = the first 30 test images.
   """
   model = trained_model.open_run(config, workdir)

@@ -27,8 +27,6 @@ def run(
   `figures/samples/`, and the images to `figures/samples.npz`.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     count: number of samples.
     individual: whether to write one PNG for each sample.
     temperature: factor on the prior's standard deviation; None =

@@ -2,13 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from vae_jax import train
+from vae_jax.train import train
 
 NEEDS = "config"
 SHARED = True
 
 
 def run(config: ConfigDict, workdir: str) -> str:
-  """Trains a model; see `vae_jax.train.train`."""
-  train.train(config, workdir)
+  """Trains a model; see `vae_jax.train`."""
+  train(config, workdir)
   return ""

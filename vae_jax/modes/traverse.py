@@ -32,8 +32,6 @@ def run(
   the picture and the measure that it is by.
 
   Args:
-    config: of the run.
-    workdir: folder of the run.
     images: see `image_argument.select`; None = the first test image.
     steps: values of each latent.
   """

@@ -153,7 +153,7 @@ def test_uploaded_photos_are_encoded(visit, smiling_editor):
   page.get_by_role("tab", name="Upload").click()
   entry = page.locator("#photo input[type=file]")
   for content, message in (
-    (b"no picture at all", "is no picture"),
+    (b"no picture at all", "is not an image"),
     (_bomb(), "million pixels"),
     (png.encode(drawn(1.0)[0])[:900], "damaged"),
   ):

@@ -168,7 +168,7 @@ def test_photo_is_encoded_and_other_files_are_refused(editor):
   assert abs(int(point.original.mean()) - 200) <= 1
   code = editor.model.encode(point.original[None])[0]
   np.testing.assert_array_equal(point.code, code)
-  with pytest.raises(ConfigError, match="no picture"):
+  with pytest.raises(ConfigError, match="not an image"):
     editor.photo(b"hello")
 
 
