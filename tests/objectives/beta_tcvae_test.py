@@ -18,6 +18,7 @@ from tests.support.linear_gaussian_vae import (
   draw_of,
   exact_model,
   images_of,
+  jit,
   kl_of,
   terms_of,
   without_noise,
@@ -39,7 +40,7 @@ OBJECTIVES = {
 }
 
 
-@jax.jit
+@jit
 def run(params, batch):
   """Returns each objective's terms, over four devices; one compilation."""
   return {

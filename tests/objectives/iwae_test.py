@@ -30,6 +30,7 @@ from tests.support.linear_gaussian_vae import (
   batch_of,
   exact_model,
   images_of,
+  jit,
   terms_of,
   without_noise,
 )
@@ -152,7 +153,7 @@ def test_rate_is_sampled_for_a_prior_without_closed_form():
   hand = by_hand()
   vae = VAE.clone(latent_prior=_LaplacePrior())
   run = functools.partial(terms_of, OBJECTIVES["iwae"], vae=vae)
-  terms = jax.jit(run)(hand.params, hand.batch)
+  terms = jit(run)(hand.params, hand.batch)
   normal = -0.5 * (hand.z**2).sum(2) - math.log(2 * math.pi)
   laplace = -np.abs(hand.z).sum(2) - 2 * math.log(2)
   expected = log_mean_exp(hand.log_w + (laplace - normal).T)

@@ -3,7 +3,6 @@
 import functools
 import itertools
 
-import jax
 import numpy as np
 
 from tests.support.linear_gaussian_vae import (
@@ -13,6 +12,7 @@ from tests.support.linear_gaussian_vae import (
   check_padding,
   distance_of,
   images_of,
+  jit,
   standard_codes,
   terms_of,
   values_of,
@@ -66,7 +66,7 @@ def test_distance_to_independent_prior_draws_is_above_zero(exact):
   comparison of the codes with themselves would give less."""
   params, _ = exact
   params = standard_codes(params)
-  run = jax.jit(functools.partial(terms_of, SWAE, devices=2))
+  run = jit(functools.partial(terms_of, SWAE, devices=2))
   for seed in range(40):
     terms = run(params, batch_of(images_of(8), seed=seed))
     assert terms.extras["sliced_wasserstein"][0] > 0.01

@@ -13,6 +13,7 @@ from tests.support.linear_gaussian_vae import (
   assert_close,
   batch_of,
   images_of,
+  jit,
   params_with,
   run,
   terms_and_slopes,
@@ -88,7 +89,7 @@ def _expected():
   def terms(params):
     return run(_separate, VAE, params, batch)
 
-  gradients, values = jax.jit(jax.jacrev(terms, has_aux=True))(_params())
+  gradients, values = jit(jax.jacrev(terms, has_aux=True))(_params())
   return values, gradients
 
 

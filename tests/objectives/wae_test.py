@@ -17,6 +17,7 @@ from tests.support.linear_gaussian_vae import (
   check_players,
   draw_of,
   images_of,
+  jit,
   logit_of,
   players_params,
   run,
@@ -49,7 +50,7 @@ def test_mmd_to_independent_prior_draws_is_zero_on_average(exact):
   """Codes that are themselves standard normal are at no distance; a
   comparison of the codes with themselves would not vary."""
   params = standard_codes(exact[0])
-  run = jax.jit(functools.partial(terms_of, MMD, devices=2))
+  run = jit(functools.partial(terms_of, MMD, devices=2))
   mmd = np.array(
     [
       run(params, batch_of(images_of(8), seed=seed)).extras["mmd"].mean()
@@ -81,9 +82,7 @@ def test_padding_has_no_weight_in_wae_mmd(exact):
 
 
 def _values(params, batch, vae):
-  return jax.jit(functools.partial(terms_of, GAN, vae=vae))(
-    params, batch
-  ).named()
+  return values_of(GAN, params, batch, vae).named()
 
 
 def _wae_terms(vae, batch):

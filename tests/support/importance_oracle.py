@@ -92,7 +92,7 @@ def by_hand():
   of_draws = jax.vmap(
     jax.value_and_grad(log_w, (0, 1, 2)), (None, None, None, None, 0)
   )
-  of_images = jax.jit(jax.vmap(of_draws, (None, None, None, 0, 1)))
+  of_images = jit(jax.vmap(of_draws, (None, None, None, 0, 1)))
   values, slopes = of_images(decoder, head, head, x, noise)
   x, noise = np.asarray(x), np.asarray(noise)
   out = x @ np.asarray(head["kernel"]) + np.asarray(head["bias"])

@@ -299,7 +299,7 @@ def check_players(objective, separate, params, batch):
   def part(params, which):
     return run(separate, PLAYERS, params, batch)[which]
 
-  model, critic = jax.jit(
+  model, critic = jit(
     lambda p: [jax.value_and_grad(part)(p, i) for i in range(2)]
   )(params)
   terms, gradient = terms_and_slopes(objective, params, batch, PLAYERS)
@@ -315,7 +315,7 @@ def check_players(objective, separate, params, batch):
 
 def check_padding(objective, params):
   """Checks that padding has no weight and spoils no number, on two devices."""
-  run = jax.jit(functools.partial(terms_of, objective, devices=2))
+  run = jit(functools.partial(terms_of, objective, devices=2))
   mask, other = np.arange(8) < 5, images_of(8, seed=2)
   other[:5] = images_of(8)[:5]
   one = run(params, batch_of(images_of(8), mask=mask))
