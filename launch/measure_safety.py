@@ -29,9 +29,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
+from vae_jax.evaluate import bound, summaries
 from vae_jax.runtime import devices, watchdog
 from vae_jax.train import train
-from vae_jax.training import checkpoint, store
+from vae_jax.training import checkpoint, progress, store
 from vae_jax.training import writer as writer_lib
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the run.")
@@ -129,9 +130,11 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     stack.enter_context(timed_block(store.Store, loop))
-    stack.enter_context(timed(train, "_validate", validation))
-    # Without rows there are no curves to draw at the end.
-    stack.enter_context(replaced(train, "_finish", _nothing))
+    stack.enter_context(timed(bound, "mean_terms", validation))
+    stack.enter_context(timed(summaries, "validation", validation))
+    # Without rows there is nothing to draw or to log at the end.
+    stack.enter_context(replaced(summaries, "at_the_end", _nothing))
+    stack.enter_context(replaced(progress, "log_last_validation", _nothing))
     for owner, name in _SAFETY:
       if safe:
         stack.enter_context(timed(owner, name, safety))

@@ -78,7 +78,7 @@ def manifold(
   path: storage.Path,
   *,
   rows: int = _MANIFOLD_ROWS,
-) -> tuple[Float32[np.ndarray, "n 2"], UInt8[np.ndarray, "n h w c"]]:
+) -> tuple[Float32[np.ndarray, "k 2"], UInt8[np.ndarray, "k h w c"]]:
   """Draws the decoded images of a grid of two latents.
 
   Args:

@@ -19,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vae_jax import config as config_lib
 from vae_jax.config import reason
+from vae_jax.models.vae import PyTree
 from vae_jax.runtime import staging, storage
 from vae_jax.training.state import TrainState
 
@@ -51,10 +52,10 @@ def folder_of(workdir: str | os.PathLike[str]) -> storage.Path:
   return folder if storage.is_remote(folder) else folder.absolute()
 
 
-def checksum(state: TrainState) -> int:
+def checksum(tree: PyTree) -> int:
   """Returns the CRC-32 of all arrays of a tree, in its order."""
   crc = 0
-  for leaf in jax.tree.leaves(state):
+  for leaf in jax.tree.leaves(tree):
     # Of bytes, because bfloat16 has no buffer protocol.
     crc = zlib.crc32(np.ravel(leaf).view(np.uint8), crc)
   return crc
