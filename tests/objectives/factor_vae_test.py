@@ -22,13 +22,9 @@ from tests.support.linear_gaussian_vae import (
   terms_and_slopes,
   terms_of,
 )
-from tests.support.tiny import curve, tiny_config
 from vae_jax.models import critics
 from vae_jax.objectives import factor_vae
 from vae_jax.objectives.elbo import elbo
-from vae_jax.runtime import devices as parallel
-from vae_jax.train import train
-from vae_jax.training import build
 
 FACTOR = functools.partial(factor_vae.factor_vae, gamma=3.0)
 
@@ -185,30 +181,3 @@ def test_the_critic_finds_a_known_total_correlation():
   # The posterior's own variance, e^-6, hardly weakens the correlation.
   expected = -0.5 * math.log(1 - correlation**2)
   assert abs(estimate - expected) < 0.06
-
-
-def test_a_run_has_one_curve_and_its_critic_an_optimizer(
-  faces_dir, tmp_path, monkeypatch
-):
-  for devices in (8, 1):
-    chosen = jax.devices()[:devices]
-    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
-    c = tiny_config(
-      faces_dir,
-      train__num_steps=5,
-      objective__name="factor_vae",
-      objective__auxiliary__args={"hidden": (8, 8)},
-      optim__auxiliary__learning_rate=1e-2,
-      optim__learning_rate=1e-5,
-    )
-    state = train(c, str(tmp_path / str(devices)))
-    start = build.init_variables(c, (16, 16, 1))["params"]
-    change = jax.tree.map(lambda a, b: abs(a - b).max(), state.params, start)
-    # A step of Adam moves no weight by much more than the learning rate.
-    critic, model = change.pop("auxiliary"), change
-    assert min(jax.tree.leaves(critic)) > 1e-2
-    assert 1e-5 < max(jax.tree.leaves(model)) < 1e-4
-  for split in ("train", "validation"):
-    np.testing.assert_allclose(
-      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
-    )

@@ -83,9 +83,7 @@ def test_a_loss_stands_in_a_file_of_its_name_or_whose_first_line_lists_it(name):
   assert own or re.search(rf"\b{name}\b", title)
 
 
-@functools.cache
-def _losses():
-  """Returns {name: losses} of four examples, and of the third alone."""
+def test_examples_do_not_depend_on_one_another():
   batch, (params, _) = batch_of(images_of(4)), exact_model()
   losses = {name: objectives.from_config(_config(name)) for name in OTHERS}
 
@@ -93,15 +91,10 @@ def _losses():
   def run(batch):
     return {k: terms_of(v, params, batch).loss for k, v in losses.items()}
 
-  return run(batch), run(part_of(batch, slice(2, 3)))
-
-
-@pytest.mark.xdist_group("losses")
-@pytest.mark.parametrize("name", sorted(OTHERS))
-def test_examples_do_not_depend_on_one_another(name):
-  together, alone = _losses()
-  assert together[name].shape == (4,)
-  np.testing.assert_allclose(together[name][2:3], alone[name], rtol=1e-5)
+  together, alone = run(batch), run(part_of(batch, slice(2, 3)))
+  for name, loss in together.items():
+    assert loss.shape == (4,)
+    np.testing.assert_allclose(loss[2:3], alone[name], rtol=1e-5, err_msg=name)
 
 
 def test_a_loss_may_stand_in_a_users_own_file(tmp_path, monkeypatch):

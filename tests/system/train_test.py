@@ -10,7 +10,7 @@ from tests.support.tiny import assert_trees_equal, curve, tiny_config
 from vae_jax import config as config_lib
 from vae_jax.runtime import devices as parallel
 from vae_jax.train import train
-from vae_jax.training import progress, restore
+from vae_jax.training import build, progress, restore
 from vae_jax.training import writer as writer_lib
 
 
@@ -224,3 +224,30 @@ def test_impossible_settings_stop_before_anything_is_written(
       train(c, str(tmp_path / "run"))
     assert message in str(error.value), (message, str(error.value))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_a_critic_has_one_curve_and_two_optimizers(
+  faces_dir, tmp_path, monkeypatch
+):
+  for devices in (8, 1):
+    chosen = jax.devices()[:devices]
+    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
+    c = tiny_config(
+      faces_dir,
+      train__num_steps=5,
+      objective__name="factor_vae",
+      objective__auxiliary__args={"hidden": (8, 8)},
+      optim__auxiliary__learning_rate=1e-2,
+      optim__learning_rate=1e-5,
+    )
+    state = train(c, str(tmp_path / str(devices)))
+    start = build.init_variables(c, (16, 16, 1))["params"]
+    change = jax.tree.map(lambda a, b: abs(a - b).max(), state.params, start)
+    # A step of Adam moves no weight by much more than the learning rate.
+    critic, model = change.pop("auxiliary"), change
+    assert min(jax.tree.leaves(critic)) > 1e-2
+    assert 1e-5 < max(jax.tree.leaves(model)) < 1e-4
+  for split in ("train", "validation"):
+    np.testing.assert_allclose(
+      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
+    )
