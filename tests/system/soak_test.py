@@ -111,10 +111,11 @@ def test_stopped_at_random_moments_it_ends_in_the_same_bits(
 
 
 @pytest.mark.slow
-def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, monkeypatch):
+def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, request):
   """Counts files, open files, threads, objects and memory."""
   # pytest stores all log records.
-  monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+  logging.disable(logging.CRITICAL)
+  request.addfinalizer(lambda: logging.disable(logging.NOTSET))
   config = tiny_config(faces_dir)
   config.data.image_shape = (16, 16, 1)
   state = state_lib.init_state(tiny_experiment(config))
