@@ -56,8 +56,7 @@ def train(
     run = setup.prepare(config)
     record = stack.enter_context(setup.claim(run, workdir))
     source, held_out = distributed.lead_first(
-      lambda: (run.source("train"), run.source("validation")),
-      "decoding images",
+      lambda: (run.source("train"), run.source("validation")), "decoding images"
     )
     loop = loop_lib.plan(run)
 

@@ -4,13 +4,7 @@ import pytest
 
 from vae_jax import config as config_lib
 from vae_jax.config import registry
-from vae_jax.models import (
-  decoders,
-  encoders,
-  likelihoods,
-  posteriors,
-  priors,
-)
+from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 
 NAMES = {
   encoders: "conv lecture_celeba lecture_mnist mlp resnet",

@@ -92,10 +92,7 @@ def test_plot_is_not_cropped(name):
       "labels of 'latent codes' is 0 to 2; allowed is 0 to 1",
     ),
     (lambda: heat_map(np.zeros((0, 2))), r"values is \[0, 2\]"),
-    (
-      lambda: heat_map(np.zeros((2, 2)), row_names=["a"]),
-      "are 1 and 2 names",
-    ),
+    (lambda: heat_map(np.zeros((2, 2)), row_names=["a"]), "are 1 and 2 names"),
     (lambda: figures.rate_distortion({}, {}), "points is empty"),
     (lambda: figures.learning_curves({"a": []}), "nothing to draw"),
     (lambda: figures.image_strip([]), "rows is empty"),

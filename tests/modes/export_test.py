@@ -110,10 +110,7 @@ def test_programs_exist_for_every_part(shape, settings):
   for name, program in export.programs(model).items():
     exported = jax.export.deserialize(bytearray(program))
     assert exported.platforms == ("cpu", "cuda", "tpu")
-    ends = (
-      ("uint8", ("b", *shape)),
-      ("float32", ("b", latent_dim)),
-    )
+    ends = (("uint8", ("b", *shape)), ("float32", ("b", latent_dim)))
     avals = (exported.in_avals[0], exported.out_avals[0])
     shapes = tuple(
       (v.dtype, tuple(map(str, v.shape)))

@@ -131,11 +131,7 @@ def test_table_and_files_hold_the_same_numbers(taught):
   folder, text = taught
   written = json.loads((folder / "lesson" / "lesson.json").read_text())
   named = [(r["model"], r["latents"]) for r in written["rows"]]
-  assert named == [
-    ("autoencoder", 4),
-    ("vae", 4),
-    ("data", None),
-  ]
+  assert named == [("autoencoder", 4), ("vae", 4), ("data", None)]
   for row in written["rows"]:
     assert f"{row['distance']:.3f}" in text
     assert row["nearest"] > 0

@@ -54,8 +54,7 @@ def test_latents_without_closed_form_are_ranked_by_kl_to_aggregate(
   make, draw, fetch
 ):
   model = make(
-    model__prior__name="gaussian_mixture",
-    model__prior__args__num_components=2,
+    model__prior__name="gaussian_mixture", model__prior__args__num_components=2
   )
   _, arrays = draw("traverse", model, steps=4)
   mean, log_variance = posterior(fetch(model, *range(32))["image"], model)

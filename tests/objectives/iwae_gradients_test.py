@@ -14,7 +14,6 @@ from tests.support.importance_oracle import (
 from tests.support.linear_gaussian_vae import SIGMA
 
 # One worker compiles for all tests of weighted draws.
-pytestmark = pytest.mark.xdist_group("weighted_draws")
 
 
 @pytest.mark.parametrize(

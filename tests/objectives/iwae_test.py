@@ -39,7 +39,6 @@ from vae_jax.models import posteriors
 from vae_jax.objectives import iwae
 
 # One worker compiles for all tests of weighted draws.
-pytestmark = pytest.mark.xdist_group("weighted_draws")
 every = pytest.mark.parametrize("name", OBJECTIVES)
 
 

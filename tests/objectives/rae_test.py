@@ -110,9 +110,7 @@ def test_gradient_penalty_leaves_batch_statistics_alone(exact):
 
   def states(objective):
     run = nn.apply(
-      lambda vae: objective(vae, batch),
-      NORMED,
-      mutable=["batch_stats"],
+      lambda vae: objective(vae, batch), NORMED, mutable=["batch_stats"]
     )
     return jit(run)({"params": params, "batch_stats": zeros})
 

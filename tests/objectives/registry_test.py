@@ -195,11 +195,7 @@ TOO_MANY = {"schedule": "steps", "warmup_steps": 10**5, "cycles": 10**5}
     ),
     ("beta_tcvae", {"dataset_size": -1}, "dataset_size is -1"),
     ("dip_vae", {"kind": "iii"}, "allowed are i, ii"),
-    (
-      "dip_vae",
-      {"lambda_d": -1.0},
-      "lambda_d is -1.0; it must be 0 or more",
-    ),
+    ("dip_vae", {"lambda_d": -1.0}, "lambda_d is -1.0; it must be 0 or more"),
     ("factor_vae", {"gamma": -1.0}, "gamma is -1.0; it must"),
     ("wae_gan", {"weight": -1.0}, "weight is -1.0; it must"),
     ("wae_mmd", {"kernel": "gauss"}, "kernel is 'gauss'; allowed are imq, rbf"),

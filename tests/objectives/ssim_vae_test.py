@@ -66,8 +66,7 @@ def similarity(a, b):
 
 
 @pytest.mark.parametrize(
-  "shape, scales",
-  [((11, 21, 1), 1), ((45, 48, 3), 3), ((176, 180, 1), 5)],
+  "shape, scales", [((11, 21, 1), 1), ((45, 48, 3), 3), ((176, 180, 1), 5)]
 )
 def test_ms_ssim_agrees_with_another_implementation(shape, scales):
   a, b = pictures(*shape)
@@ -118,11 +117,7 @@ def test_gradients_are_finite_where_pictures_are_flat_or_opposed():
 
 
 LOSS = functools.partial(
-  ssim_vae.ssim_vae,
-  weight=5.0,
-  beta=0.5,
-  schedule="linear",
-  warmup_steps=10,
+  ssim_vae.ssim_vae, weight=5.0, beta=0.5, schedule="linear", warmup_steps=10
 )
 
 

@@ -104,10 +104,7 @@ def assert_undisturbed(workdir, reference):
 
 def assert_close(workdir, reference):
   """Checks that two layouts end in the same state up to rounding."""
-  ours, theirs = (
-    restore.load_state(workdir),
-    restore.load_state(reference),
-  )
+  ours, theirs = (restore.load_state(workdir), restore.load_state(reference))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
     ours.params,

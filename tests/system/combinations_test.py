@@ -82,10 +82,7 @@ def _loss(objective, **settings):
       "model__condition": "label",
       "model__likelihood__name": "discretized_logistic_mixture",
     },
-    {
-      "model__likelihood__name": "laplace",
-      "data__dequantization": "uniform",
-    },
+    {"model__likelihood__name": "laplace", "data__dequantization": "uniform"},
   ],
   ids=lambda settings: "-".join(str(v) for v in settings.values()),
 )
@@ -117,9 +114,7 @@ def test_combination_works_or_is_refused(objective, settings):
 )
 def test_running_statistics_are_updated_once_per_step(objective, args):
   c = tiny_config(
-    "",
-    objective__name=objective,
-    model__likelihood__name="gaussian_optimal",
+    "", objective__name=objective, model__likelihood__name="gaussian_optimal"
   )
   c.data.image_shape = SHAPE
   if objective == "vae_gan":

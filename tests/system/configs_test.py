@@ -66,9 +66,7 @@ _SLOW = (
   "path",
   [
     pytest.param(
-      path,
-      id=path.stem,
-      marks=[pytest.mark.slow] if path.stem in _SLOW else [],
+      path, id=path.stem, marks=[pytest.mark.slow] if path.stem in _SLOW else []
     )
     for path in CONFIGS
   ],
@@ -187,9 +185,7 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
       _unrecorded(getattr(config_lib, name), monkeypatch, original),
     )
   monkeypatch.setattr(
-    check,
-    "validate",
-    _unrecorded(check.validate, monkeypatch, original),
+    check, "validate", _unrecorded(check.validate, monkeypatch, original)
   )
   monkeypatch.setattr(ConfigDict, "__getitem__", recording)
   train(config, str(tmp_path))

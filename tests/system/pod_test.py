@@ -15,7 +15,6 @@ from vae_jax.runtime import storage
 from vae_jax.training import restore
 
 # In one worker, so that the jobs of the fixtures run once.
-pytestmark = pytest.mark.xdist_group("pod")
 
 KILL_AT_A_STEP = {"process": 1, "at": "step", "count": 4, "do": "KILL"}
 

@@ -65,9 +65,7 @@ def _survive(faces_dir, tmp_path, kill):
 @pytest.mark.slow
 def test_killed_and_resumed_run_ends_in_the_same_bits(faces_dir, tmp_path):
   _survive(
-    faces_dir,
-    tmp_path,
-    [lambda folder, p: _wait_for_steps(folder, 20, p)],
+    faces_dir, tmp_path, [lambda folder, p: _wait_for_steps(folder, 20, p)]
   )
 
 
@@ -208,9 +206,7 @@ def test_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
 
 def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
   c = tiny_config(
-    faces_dir,
-    train__validate_every_steps=5,
-    optim__learning_rate=0.05,
+    faces_dir, train__validate_every_steps=5, optim__learning_rate=0.05
   )
   train(c, str(tmp_path))
   rows = writer_lib.read_rows(tmp_path)

@@ -77,7 +77,6 @@ def undisturbed(tmp_path_factory, faces_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
 def test_killed_at_random_moments_it_ends_in_the_same_bits(
   layout, undisturbed, tmp_path, faces_dir
@@ -95,7 +94,6 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("layout", [(2, 2), (4, 1)])
 def test_stopped_at_random_moments_it_ends_in_the_same_bits(
   layout, undisturbed, tmp_path, faces_dir

@@ -12,13 +12,7 @@ from vae_jax.config import flags
 from vae_jax.data import remote
 from vae_jax.figures import png
 from vae_jax.runtime import locks, preemption, storage, transfer
-from vae_jax.training import (
-  checkpoint,
-  progress,
-  provenance,
-  restore,
-  store,
-)
+from vae_jax.training import checkpoint, progress, provenance, restore, store
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training import writer as writer_lib
 from vae_jax.training.state import TrainState

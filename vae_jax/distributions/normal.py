@@ -191,9 +191,7 @@ class Deterministic:
     raise _no_density()
 
 
-def total(
-  values: tuple[Float[Array, " b"] | None, ...],
-) -> Float[Array, " b"]:
+def total(values: tuple[Float[Array, " b"] | None, ...]) -> Float[Array, " b"]:
   """Returns the sum over groups of log densities or divergences, nats.
 
   Raises:

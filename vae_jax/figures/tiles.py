@@ -11,11 +11,7 @@ _GRID_SIZE = 1000  # Pixels that the longer side of a grid is scaled towards.
 
 
 def check(
-  name: str,
-  images: np.ndarray,
-  *,
-  columns: int = 1,
-  scale: int | None = None,
+  name: str, images: np.ndarray, *, columns: int = 1, scale: int | None = None
 ) -> None:
   """Checks that images can be tiled.
 

@@ -67,11 +67,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnames=("mode",))
 def as_model_input(
-  image: Images,
-  index: Any,
-  seed: int | jax.Array,
-  *,
-  mode: str,
+  image: Images, index: Any, seed: int | jax.Array, *, mode: str
 ) -> UInt8[Array, "b h w c"]:
   """Returns images as the model's input: binarized if `mode` asks for it."""
   root = jax.random.key(seed)

@@ -123,9 +123,7 @@ class NonlinearDirections:
 
 
 def _log_odds(
-  params: Any,
-  scale: Float[Array, "2 d"],
-  code: Float[Array, " d"],
+  params: Any, scale: Float[Array, "2 d"], code: Float[Array, " d"]
 ) -> Float[Array, " a"]:
   """Returns the mean log-odds over the networks."""
   outputs = params["params"][f"Dense_{len(_HIDDEN)}"]["bias"].shape[-1]

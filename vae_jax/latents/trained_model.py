@@ -72,10 +72,7 @@ class TrainedModel:
     keys of their positions in the split, if the model was trained so."""
     return np.asarray(
       apply.as_model_input(
-        image,
-        index,
-        self.config.eval.seed,
-        mode=self.config.data.binarization,
+        image, index, self.config.eval.seed, mode=self.config.data.binarization
       )
     )
 

@@ -50,10 +50,7 @@ class Deterministic(nn.Module):
   ) -> distributions.Deterministic:
     """Returns the code of each example."""
     code = layers.dense(
-      features,
-      self.latent_dim,
-      dtype=self.dtype,
-      initializer=self.initializer,
+      features, self.latent_dim, dtype=self.dtype, initializer=self.initializer
     )
     return distributions.Deterministic(code.astype(jnp.float32))
 

@@ -277,10 +277,7 @@ def _fidelity(
     (source.fetch(chunk)["image"] for chunk in chunks),
     per_example.samples(model.experiment, variables, count, labels),
     per_example.rows(
-      model.experiment,
-      reconstruct,
-      variables,
-      datasets.First(source, count),
+      model.experiment, reconstruct, variables, datasets.First(source, count)
     ),
     seed=config.eval.seed,
     reference_split=config.eval.split,

@@ -116,11 +116,7 @@ def _variables(
 
 
 def _label_shape(model: trained_model.TrainedModel) -> tuple[int, ...] | None:
-  shapes = {
-    "none": None,
-    "label": (),
-    "attributes": (model.vae.num_labels,),
-  }
+  shapes = {"none": None, "label": (), "attributes": (model.vae.num_labels,)}
   return shapes[model.config.model.condition]
 
 

@@ -11,18 +11,11 @@ from vae_jax.runtime import storage
 
 NEEDS = "run"
 
-_PATHS = {
-  "linear": interpolation.linear,
-  "spherical": interpolation.spherical,
-}
+_PATHS = {"linear": interpolation.linear, "spherical": interpolation.spherical}
 
 
 def run(
-  config: ConfigDict,
-  workdir: str,
-  *,
-  images: str | None = None,
-  steps: int = 9,
+  config: ConfigDict, workdir: str, *, images: str | None = None, steps: int = 9
 ) -> str:
   """Decodes the paths between the codes of pairs of images.
 

@@ -178,9 +178,7 @@ class Ruler:
     return distances.gaussian(self._pca.transform(flat))
 
 
-def _flat(
-  images: UInt8[np.ndarray, "n h w c"],
-) -> Float32[np.ndarray, "n p"]:
+def _flat(images: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n p"]:
   return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 

@@ -17,11 +17,7 @@ _DRAWN = 32  # Latents in a picture.
 
 
 def run(
-  config: ConfigDict,
-  workdir: str,
-  *,
-  images: str | None = None,
-  steps: int = 9,
+  config: ConfigDict, workdir: str, *, images: str | None = None, steps: int = 9
 ) -> str:
   """Varies each latent of the code of each image; returns the pictures' paths.
 

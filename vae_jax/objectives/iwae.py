@@ -51,11 +51,7 @@ def iwae(vae: models.Vae, batch: Batch, *, num_samples: Count = 50) -> Terms:
 
 @checked
 def miwae(
-  vae: models.Vae,
-  batch: Batch,
-  *,
-  num_outer: Count = 8,
-  num_samples: Count = 8,
+  vae: models.Vae, batch: Batch, *, num_outer: Count = 8, num_samples: Count = 8
 ) -> Terms:
   """-1/M sum_m L_K of M groups of K draws: a mean of bounds.
 
@@ -77,11 +73,7 @@ def miwae(
 
 @checked
 def piwae(
-  vae: models.Vae,
-  batch: Batch,
-  *,
-  num_outer: Count = 8,
-  num_samples: Count = 8,
+  vae: models.Vae, batch: Batch, *, num_outer: Count = 8, num_samples: Count = 8
 ) -> Terms:
   """-L_MK for decoder and prior, `miwae` for the encoder, of the same draws.
 

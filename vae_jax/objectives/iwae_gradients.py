@@ -39,10 +39,7 @@ def normal_posterior(
 
 
 def weigh_held(
-  vae: models.Vae,
-  batch: Batch,
-  posterior: distributions.Groups,
-  z: iwae.Draws,
+  vae: models.Vae, batch: Batch, posterior: distributions.Groups, z: iwae.Draws
 ) -> iwae.Weighted:
   """Returns densities that depend on the encoder through z alone."""
   held = lax.stop_gradient(posterior)

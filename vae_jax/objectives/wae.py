@@ -55,10 +55,7 @@ def wae_mmd(
 @base.needs(critics.WaeCritic, reads="latents")
 @checked
 def wae_gan(
-  vae: models.Vae,
-  batch: Batch,
-  *,
-  weight: Annotated[float, at_least(0)] = 10.0,
+  vae: models.Vae, batch: Batch, *, weight: Annotated[float, at_least(0)] = 10.0
 ) -> Terms:
   """E_q[-log p(x | z)] - weight E_q[log D(z)], which draws q(z) to p(z).
 

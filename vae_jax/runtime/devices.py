@@ -126,10 +126,7 @@ def pmap(
   Every argument and result has a leading axis of local devices.
   """
   return jax.pmap(
-    function,
-    axis_name=AXIS,
-    devices=devices(),
-    donate_argnums=donate_argnums,
+    function, axis_name=AXIS, devices=devices(), donate_argnums=donate_argnums
   )
 
 

@@ -43,10 +43,7 @@ def train_batch(
 
 
 def eval_batch(
-  config: ConfigDict,
-  data: Arrays,
-  seed: jax.Array,
-  step: jax.Array | int = 0,
+  config: ConfigDict, data: Arrays, seed: jax.Array, step: jax.Array | int = 0
 ) -> Batch:
   """Returns this device's part of a held-out batch.
 

@@ -40,11 +40,7 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def _module(
-  field: str,
-  node: ConfigDict,
-  name: str,
-  cls: Any,
-  settings: dict[str, Any],
+  field: str, node: ConfigDict, name: str, cls: Any, settings: dict[str, Any]
 ) -> nn.Module:
   """Returns a part of the model, an instance of `cls`.
 
@@ -247,9 +243,7 @@ def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
 
 
 def init_variables(
-  config: ConfigDict,
-  shape: tuple[int, int, int],
-  vae: models.Vae | None = None,
+  config: ConfigDict, shape: tuple[int, int, int], vae: models.Vae | None = None
 ) -> models.Variables:
   """Returns {"params": ..., "batch_stats": ...}, a function of config.seed.
 

@@ -164,10 +164,7 @@ def optimizer(
 
 
 def _player(
-  config: ConfigDict,
-  field: str,
-  node: ConfigDict,
-  schedule: Schedule,
+  config: ConfigDict, field: str, node: ConfigDict, schedule: Schedule
 ) -> optax.GradientTransformation:
   function = (
     muon.muon if node.name == "muon" else getattr(optax, node.name, None)

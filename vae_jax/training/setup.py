@@ -207,10 +207,7 @@ def compile_step(
   dispatches = RUN_AHEAD + pipeline.AHEAD
   held = memory.required(*arguments[:2], dispatches=dispatches)
   # Counting traces the step once more, next to the compiler.
-  with (
-    memory.explain_oom(config, held),
-    futures.ThreadPoolExecutor(1) as pool,
-  ):
+  with memory.explain_oom(config, held), futures.ThreadPoolExecutor(1) as pool:
     lowered = step.lower(*arguments)
     # Under a trace pmap has this process's devices alone.
     local = len(parallel.positions())

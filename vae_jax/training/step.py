@@ -113,9 +113,7 @@ def train_step(
   # A branch, because selecting element by element reads and writes the state
   # once more: 5% of a step of a small network on a CPU.
   state_after = lax.cond(
-    good,
-    lambda: update(experiment, state, grads, model_state),
-    lambda: state,
+    good, lambda: update(experiment, state, grads, model_state), lambda: state
   )
   skipped = 1 - good.astype(jnp.int32)
   metrics = {
@@ -146,10 +144,7 @@ def update(
   if ema is not None:
     ema = optim.update_ema(ema, params, experiment.config.optim.ema_decay)
   return state.replace(
-    params=params,
-    model_state=model_state,
-    opt_state=opt_state,
-    ema_params=ema,
+    params=params, model_state=model_state, opt_state=opt_state, ema_params=ema
   )
 
 

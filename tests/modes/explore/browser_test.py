@@ -19,7 +19,6 @@ pytest.importorskip("gradio", reason="needs the extra [explore]")
 pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 pytestmark = [
   pytest.mark.slow,
-  pytest.mark.xdist_group("explore"),
   # Raised by the libraries behind the page, about each other.
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

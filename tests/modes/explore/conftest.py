@@ -72,8 +72,7 @@ def visit(browser, url):
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
-      "console",
-      lambda m: errors.append(m.text) if m.type == "error" else None,
+      "console", lambda m: errors.append(m.text) if m.type == "error" else None
     )
     page.goto(url)
     page.wait_for_selector("#edited img")

@@ -15,8 +15,6 @@ from vae_jax.latents import directions, nonlinear_directions, quantiles
 from vae_jax.modes.explore import editor as editor_lib
 from vae_jax.modes.explore import maps, vector_file
 
-pytestmark = pytest.mark.xdist_group("editor")
-
 
 def _editor(config, folder):
   return editor_lib.open_editor(untrained(config, folder))

@@ -7,10 +7,7 @@ import pytest
 from vae_jax.modes.explore import editor as editor_lib
 
 gr = pytest.importorskip("gradio", reason="needs the extra [explore]")
-pytestmark = [
-  pytest.mark.xdist_group("editor"),
-  pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class SlowEditor(editor_lib.Editor):

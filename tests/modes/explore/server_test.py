@@ -14,11 +14,8 @@ from vae_jax.modes.explore import guard, server
 
 pytest.importorskip("gradio", reason="needs the extra [explore]")
 httpx = pytest.importorskip("httpx", reason="needs the extra [explore]")
-pytestmark = [
-  pytest.mark.xdist_group("explore"),
-  # Raised by the libraries behind the page, about each other.
-  pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+# Raised by the libraries behind the page, about each other.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SLOW = pytest.mark.slow
 
 
@@ -119,10 +116,6 @@ def test_server_refuses_requests_that_no_page_makes(url):
     for upload in uploads:
       answer = client.post(
         "/gradio_api/run/predict",
-        json={
-          "data": [None, file],
-          "fn_index": upload,
-          "session_hash": "a",
-        },
+        json={"data": [None, file], "fn_index": upload, "session_hash": "a"},
       )
       assert answer.status_code >= 400
