@@ -39,6 +39,8 @@ _HINTS = {
   "ModifyScopeVariableError": "in evaluation, and outside of batch_stats, "
   "variables are constant: use the field train",
   "argument: 'train'": "train is a field of the class, which is filled in",
+  "_DimExpr": "exported programs have any batch size: use x.shape[0], not "
+  "len(x)",
   "Reverse-mode differentiation does not work": "use jax.lax.scan, or a "
   "fori_loop of fixed length",
 }

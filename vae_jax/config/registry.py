@@ -134,7 +134,8 @@ def check_arguments(
   for key, value in values.items():
     if key not in known:
       raise ConfigError(
-        f"config.{field}.args.{key} is unknown to {name}, which takes {takes}."
+        f"config.{field}.args.{key} is unknown to {name}, which takes {takes}; "
+        f"--config.{field}.args={{}} drops the arguments of a config file."
       )
     if not _same_kind(value, known[key]):
       raise ConfigError(
