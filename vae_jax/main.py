@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     code = flags.exit_code(error)
     if code is None:
       raise
-    flags.leave(str(error) or "Stopped.", code, error)
+    flags.leave(flags.words(error), code, error)
 
 
 def _run() -> None:

@@ -1,11 +1,14 @@
 """Help texts and exit codes of the command line."""
 
+import collections
 import errno
 
 import pytest
 
 from vae_jax import main
 from vae_jax.config import ConfigError, flags
+
+_Flag = collections.namedtuple("_Flag", ["name", "value"])
 
 
 class _Unsaved(Exception):
@@ -20,6 +23,8 @@ class _Unsaved(Exception):
     (OSError(errno.ENOSPC, "full"), 74),
     (OSError(errno.ECONNRESET, "gone"), None),
     (_Unsaved(), 74),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", "runs/x"), 2),
+    (FileNotFoundError(errno.ENOENT, "gone"), None),
     (RuntimeError("defect"), None),
   ],
 )
@@ -35,3 +40,20 @@ def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
   assert "  --seconds       [benchmark] Duration" in text
   for name in flags.MODE_FLAGS:
     assert f"  --{name} " in text
+
+
+def test_a_wrong_file_is_named():
+  error = FileExistsError(errno.EEXIST, "File exists", "runs/x/figures")
+  assert flags.words(error) == "runs/x/figures: File exists."
+  assert flags.words(ConfigError("No.")) == "No."
+  assert flags.words(KeyboardInterrupt()) == "Stopped."
+
+
+def test_a_flag_is_a_finite_number(monkeypatch):
+  monkeypatch.setattr(flags, "_OF_MODES", (_Flag("seconds", float("nan")),))
+  with pytest.raises(
+    ConfigError, match="--seconds is nan; it must be a finite"
+  ):
+    flags.values()
+  monkeypatch.setattr(flags, "_OF_MODES", (_Flag("seconds", 2.0),))
+  assert flags.values() == {"seconds": 2.0}

@@ -1,6 +1,8 @@
 """Parts of one's own, as the README has them, work in every mode."""
 
+import functools
 import json
+import os
 import pathlib
 import re
 
@@ -8,11 +10,13 @@ import numpy as np
 import pytest
 
 from tests.support.tiny import curve, tiny_config
+from tests.system import cli_test
 from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
 from vae_jax.training import contracts, restore, setup
 
-README = pathlib.Path(__file__).parents[2] / "vae_jax" / "models" / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+README = ROOT / "vae_jax" / "models" / "README.md"
 PARTS = {
   "encoder": "MyEncoder",
   "decoder": "MyDecoder",
@@ -77,3 +81,40 @@ def test_all_parts_train_evaluate_sample_and_export(faces_dir, tmp_path):
   assert len(np.load(tmp_path / "figures" / "samples.npz")["images"]) == 4
   export.run(c, str(tmp_path))
   assert (tmp_path / "export" / "decoder.bin").stat().st_size > 1000
+
+
+WRONG = """
+import jax.numpy as jnp
+from vae_jax.objectives import Terms
+
+
+def loss(vae, batch):
+  mu, logvar = vae.encode(batch.image)
+  return Terms(loss=mu, distortion=mu)
+"""
+
+
+def test_the_command_line_names_the_line_and_shows_all_on_request(
+  faces_dir, tmp_path
+):
+  (tmp_path / "wrong.py").write_text(WRONG)
+  (tmp_path / "tiny.py").write_text(
+    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
+    f"  return tiny_config({str(faces_dir)!r})\n"
+  )
+  words = ["--config=tiny.py", "--config.objective.name=wrong.loss"]
+  path = f"{ROOT}{os.pathsep}{tmp_path}"
+  run = functools.partial(cli_test.run, cwd=tmp_path, PYTHONPATH=path)
+  done = run(*words)
+  assert done.returncode == 2
+  assert done.stderr.startswith(
+    "config.objective.name is 'wrong.loss' (wrong.py, line 6), which fails in "
+    "training at wrong.py, line 7: TypeError: cannot unpack non-iterable Groups"
+  )
+  assert done.stderr.count("\n") == 1
+  assert not (tmp_path / "runs").exists()
+  shown = run(*words, "--traceback")
+  assert shown.returncode == 2
+  assert shown.stderr.endswith(done.stderr)
+  for word in ("Traceback", 'wrong.py", line 7', "site-packages/jax/_src"):
+    assert word in shown.stderr

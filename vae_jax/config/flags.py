@@ -1,6 +1,7 @@
 """The flags of the command line, their parser, and the exit codes."""
 
 import errno
+import math
 import os
 import pathlib
 import re
@@ -29,6 +30,9 @@ _STORAGE_ERRORS = (
   errno.ENOSPC,
   errno.EROFS,
 )
+
+# A file where a folder belongs, the other way round, or neither.
+_WRONG_FILES = (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR)
 
 CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -131,6 +135,7 @@ _OF_MODES = (
     None,
     "Duration of the measurement in seconds (default 15).",
     lower_bound=0.0,
+    upper_bound=1e6,
   ),
 )
 _OF_ALL = (
@@ -149,7 +154,11 @@ MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
 def values() -> dict[str, Any]:
   """Returns the values of the flags of modes that are set, by name."""
   pairs = ((flag.name, flag.value) for flag in _OF_MODES)
-  return {name: value for name, value in pairs if value is not None}
+  given = {name: value for name, value in pairs if value is not None}
+  for name, value in given.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ConfigError(f"--{name} is {value}; it must be a finite number.")
+  return given
 
 
 def check(mode: str, needs: str) -> None:
@@ -302,7 +311,16 @@ def exit_code(error: BaseException) -> int | None:
     return _EXIT_CTRL_C
   if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
     return EXIT_STORAGE
+  if isinstance(error, OSError) and error.errno in _WRONG_FILES:
+    return _EXIT_WRONG_INPUT if error.filename else None
   return getattr(error, "exit_code", None)
+
+
+def words(error: BaseException) -> str:
+  """Returns an error that has an exit code in one sentence."""
+  if isinstance(error, OSError) and error.errno in _WRONG_FILES:
+    return f"{error.filename}: {error.strerror}."
+  return str(error) or "Stopped."
 
 
 def _wants_trace() -> bool:

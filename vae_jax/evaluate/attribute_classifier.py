@@ -132,22 +132,27 @@ def save(classifier: AttributeClassifier, path: storage.Path) -> None:
 
 
 def load(path: storage.Path) -> AttributeClassifier:
-  """Reads a file of `save`, without pickle."""
-  arrays = storage.read_arrays(path)
-  meta = json.loads(str(arrays.pop(_META)))
-  flat = {
-    k.removeprefix("params/"): v
-    for k, v in arrays.items()
-    if k.startswith("params/")
-  }
-  return AttributeClassifier(
-    names=tuple(meta["names"]),
-    classes=meta["classes"],
-    factors=tuple(meta["factors"]),
-    scale=arrays["scale"],
-    quartiles=arrays["quartiles"],
-    accuracy=meta["accuracy"],
-    params=traverse_util.unflatten_dict(flat, sep="/"),
-    # Absent from files of earlier versions.
-    channels=tuple(meta.get("channels", Network.channels)),
-  )
+  """Reads a file of `save`, without pickle.
+
+  Raises:
+    ConfigError: the file is damaged or of another kind.
+  """
+  with storage.parsing(path, "delete it, and it is trained again"):
+    arrays = storage.read_arrays(path)
+    meta = json.loads(str(arrays.pop(_META)))
+    flat = {
+      k.removeprefix("params/"): v
+      for k, v in arrays.items()
+      if k.startswith("params/")
+    }
+    return AttributeClassifier(
+      names=tuple(meta["names"]),
+      classes=meta["classes"],
+      factors=tuple(meta["factors"]),
+      scale=arrays["scale"],
+      quartiles=arrays["quartiles"],
+      accuracy=meta["accuracy"],
+      params=traverse_util.unflatten_dict(flat, sep="/"),
+      # Absent from files of earlier versions.
+      channels=tuple(meta.get("channels", Network.channels)),
+    )
