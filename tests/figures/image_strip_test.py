@@ -28,12 +28,7 @@ def texts(monkeypatch):
 
 
 def touch(one, other):
-  return (
-    one[0] < other[2]
-    and other[0] < one[2]
-    and one[1] < other[3]
-    and other[1] < one[3]
-  )
+  return all(one[i] < other[i + 2] and other[i] < one[i + 2] for i in range(2))
 
 
 def places(picture, image, scale):
@@ -52,9 +47,8 @@ def places(picture, image, scale):
 @pytest.mark.parametrize("c", [1, 3])
 def test_strip_without_labels_places_every_pixel(c):
   images = rows(3, 4, 5, 4, c)
-  picture = figures.image_strip(
-    images, scale=2, leading=1, trailing=1, groups=[1, 2]
-  )
+  ends = {"leading": 1, "trailing": 1}
+  picture = figures.image_strip(images, scale=2, groups=[1, 2], **ends)
   tops, lefts = (2, 2 + 10 + 10, 2 + 10 + 10 + 12), (2, 20, 30, 48)
   expected = np.full((tops[-1] + 12, lefts[-1] + 10, c), 255, np.uint8)
   for top, row in zip(tops, images, strict=True):
@@ -95,14 +89,9 @@ def test_labels_never_touch(texts, side, heads, sides):
   heads = ["original", "reconstruction"][:leading] + heads
   heads += ["the last original"][:trailing]
   images = rows(3, len(heads), side, side, 1)
-  figures.image_strip(
-    images,
-    [f"z[{i}]  KL 3.41" for i in range(3)],
-    heads,
-    leading=leading,
-    trailing=trailing,
-    scale=1,
-  )
+  names = [f"z[{i}]  KL 3.41" for i in range(3)]
+  ends = {"leading": leading, "trailing": trailing}
+  figures.image_strip(images, names, heads, scale=1, **ends)
   written = [text for text, _, _ in texts]
   assert written[: leading + trailing] == (
     heads[:leading] + heads[len(heads) - trailing :]

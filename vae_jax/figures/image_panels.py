@@ -38,7 +38,6 @@ def image_panels(
 
   Args:
     rows: From the top, each from the left.
-    path: Where to write the PNG; None only draws.
     scale: Pixels per side that each pixel becomes; None brings the widest row
       close to 1,000 pixels.
 
