@@ -15,10 +15,9 @@ def test_image_grid_places_every_pixel(c, scale):
   gap, h, w = 2, 5 * scale, 4 * scale
   expected = np.full((2 * h + 3 * gap, 3 * w + 4 * gap, c), 255, np.uint8)
   for i, image in enumerate(images):
-    for y in range(h):
-      for x in range(w):
-        top, left = gap + i // 3 * (h + gap), gap + i % 3 * (w + gap)
-        expected[top + y, left + x] = image[y // scale, x // scale]
+    top, left = gap + i // 3 * (h + gap), gap + i % 3 * (w + gap)
+    large = image.repeat(scale, 0).repeat(scale, 1)
+    expected[top : top + h, left : left + w] = large
   np.testing.assert_array_equal(grid, expected)
 
 
@@ -63,10 +62,8 @@ def test_manifold_is_gapless_and_labeled(c):
   picture = figures.manifold(images, z1=z1, z2=z2, scale=1)
   grid = images.reshape(2, 3, 40, 60, c).swapaxes(1, 2).reshape(80, 180, c)
   top = 14
-  window = np.lib.stride_tricks.sliding_window_view(
-    picture, grid.shape, axis=(0, 1, 2)
-  )[top, :, 0]
-  (left,) = np.flatnonzero((window == grid).all(axis=(1, 2, 3)))
+  windows = np.lib.stride_tricks.sliding_window_view(picture, grid.shape)
+  (left,) = np.flatnonzero((windows[top, :, 0] == grid).all(axis=(1, 2, 3)))
   bottom, right = top + 80, left + 180
   # Ticks stand at the middle of each image.
   ticks = (picture[bottom : bottom + 6, left:right, 0] == 0).all(axis=0)

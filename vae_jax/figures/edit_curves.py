@@ -29,10 +29,9 @@ def edit_curves(
   probability from the first strength to the last.
 
   Args:
-    strengths: `[s]`, strengths of the edits.
-    targets: `[n s]`, measured target of each image, by kind of direction.
+    strengths: Strengths of the edits.
+    targets: Measured target of each image, by kind of direction.
     changes: Mean change of each attribute's probability, by kind.
-    title: Title of the picture.
     target_name: With its unit.
     clearly: Targets below and above which the attribute is clearly absent and
       clearly present, as dotted lines.

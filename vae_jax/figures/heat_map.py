@@ -30,7 +30,7 @@ def heat_map(
   more, cells shrink, and numbers and some of the names are left out.
 
   Args:
-    values: `[rows columns]`; non-finite values stay blank.
+    values: Non-finite values stay blank.
     row_names: One for each row, from the top.
     column_names: One for each column, from the left.
     title: Quantity and unit of the values.

@@ -29,8 +29,8 @@ def write(
 
   Args:
     folder: Folder of the files.
-    codes: `[n d]`, one point per row.
-    images: `[n h w c]`, shown at the points; their sides shrink to 64 pixels.
+    codes: One point per row.
+    images: Shown at the points; their sides shrink to 64 pixels.
     columns: Name and n values of each property of the points.
   """
   folder = storage.path(folder)

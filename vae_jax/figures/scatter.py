@@ -39,12 +39,10 @@ def scatter(
   """Draws points of a plane, in one panel for each coloring.
 
   Args:
-    points: `[n 2]`, in the units of the axes.
+    points: In the units of the axes.
     colorings: One for each panel; three panels make a row. The legend leaves
       out labels without a point.
-    title: Title of the picture.
-    x_label: Name of the first coordinate, with its unit if it has one.
-    y_label: Name of the second coordinate.
+    x_label: First coordinate, with its unit if it has one; so is `y_label`.
 
   Raises:
     ValueError: If there is no point or no panel, the labels are not one for
@@ -86,8 +84,8 @@ def latent_scatter(
   """Draws 2-D latents, colored by class, over the scale of the prior.
 
   Args:
-    codes: `[n 2]`, one latent per example.
-    labels: `[n]`, class ids; None draws all points in one color.
+    codes: One latent per example.
+    labels: Class ids; None draws all points in one color.
     class_names: Name of each class id, for the legend; None shows the ids.
     standard_normal: Whether the prior is N(0, I); if so, circles show its
       scale.

@@ -17,8 +17,9 @@ from vae_jax.modes.explore import editor as editor_lib
 from vae_jax.modes.explore import maps, vector_file
 
 
-def _editor(config, folder):
-  return editor_lib.open_editor(untrained(config, folder))
+def _editor(data_dir, folder, **settings):
+  model = untrained(tiny_config(data_dir, **settings), folder)
+  return editor_lib.open_editor(model)
 
 
 def _decoded(editor, code):
@@ -106,8 +107,7 @@ def test_random_point_is_a_function_of_seed_and_temperature(editor):
   config = editor.model.config.copy_and_resolve_references()
   config.sample.seed, config.sample.temperature = 7, 0.5
   model = with_config(editor.model, config)
-  drawn = model.sample(np.zeros(1, np.int32))[0]
-  assert_array_equal(one.picture, drawn)
+  assert_array_equal(one.picture, model.sample(np.zeros(1, np.int32))[0])
 
 
 def test_mixture_goes_from_one_point_to_the_other(editor):
@@ -213,8 +213,7 @@ def test_plane_maps_places_to_codes_and_back(editor, prior):
 
 
 def test_model_with_two_latents_has_a_plane(faces_dir, tmp_path):
-  c = tiny_config(faces_dir, model__latent_dim=2)
-  editor = _editor(c, tmp_path)
+  editor = _editor(faces_dir, tmp_path, model__latent_dim=2)
   point = editor.at(0.5 / 20, 0.5 / 20, None)
   assert_allclose(point.code, [-1.96, 1.96], atol=1e-3)
   tile = editor.map.picture[:16, :16]
@@ -223,10 +222,8 @@ def test_model_with_two_latents_has_a_plane(faces_dir, tmp_path):
 
 @pytest.mark.parametrize("condition", ["label", "attributes"])
 def test_conditional_model_reads_the_label(faces_dir, tmp_path, condition):
-  c = tiny_config(faces_dir, model__condition=condition)
-  if condition == "label":
-    c.data.label = "attributes/Smiling"
-  editor = _editor(c, tmp_path)
+  label = {"data__label": "attributes/Smiling"} if condition == "label" else {}
+  editor = _editor(faces_dir, tmp_path, model__condition=condition, **label)
   assert editor.names == () and isinstance(editor.map, maps.Cloud)
   source = editor.model.experiment.source("test")
   label = source.fetch(np.array([4]))["label"]
@@ -248,8 +245,8 @@ def test_conditional_model_reads_the_label(faces_dir, tmp_path, condition):
 
 def test_dimensions_without_a_kl_are_sorted_by_spread(faces_dir, tmp_path):
   settings = {"model__posterior__name": "deterministic"}
-  c = tiny_config(faces_dir, objective__name="autoencoder", **settings)
-  editor = _editor(c, tmp_path)
+  settings["objective__name"] = "autoencoder"
+  editor = _editor(faces_dir, tmp_path, **settings)
   assert editor.ranking.measure == "std" and not editor.standard_prior
   variance = editor.ranking.codes.var(axis=0)
   assert editor.ranking.order.tolist() == np.argsort(-variance).tolist()

@@ -23,7 +23,6 @@ from vae_jax.modes import attributes, image_argument
 from vae_jax.modes.explore import maps, vector_file
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
-_RANKED = 2000  # Images of the test split that the latents are measured on.
 
 _Label = Integer[np.ndarray, "..."]
 
@@ -228,7 +227,7 @@ def _draw(
 
 
 def open_editor(
-  model: trained_model.TrainedModel, *, ranked: int = _RANKED
+  model: trained_model.TrainedModel, *, ranked: int = 2000
 ) -> Editor:
   """Returns the editor of a model, with its functions compiled.
 
@@ -277,7 +276,7 @@ def _directions(
   Float32[np.ndarray, "kinds a d"],
   nonlinear_directions.NonlinearDirections | None,
 ]:
-  """Returns names of the attributes that have directions, and these.
+  """Returns names of attributes, their directions and nonlinear directions.
 
   Smiling comes first if there is one, then the attributes that the probe
   predicts best.
