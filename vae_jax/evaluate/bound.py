@@ -33,8 +33,6 @@ def mean_terms(
     batch_size: images at a time over all devices, rounded up to a multiple of
       their number; only losses with a statistic of the batch depend on it.
     step: number of optimizer steps, for schedules of the objective.
-    seed: of the sampling.
-    progress: whether to show a progress bar.
 
   Returns:
     {name: mean over examples} and "num_examples".
@@ -58,13 +56,10 @@ def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
   config, likelihood = experiment.config, experiment.vae_eval.likelihood
   density = likelihood.is_density
   dequantized = config.data.dequantization == "uniform"
-  value = None
+  value, dims = None, math.prod(experiment.image_shape)
   if math.isfinite(means.get("neg_elbo", math.nan)):
     value = metrics.bits_per_dim(
-      means["neg_elbo"],
-      math.prod(experiment.image_shape),
-      is_density=density,
-      dequantized=dequantized,
+      means["neg_elbo"], dims, is_density=density, dequantized=dequantized
     )
   modeled_bits = getattr(likelihood, "bits", None)
   if density and dequantized:

@@ -151,11 +151,6 @@ def precision_recall(
   k-th nearest other row. Precision is the share of samples covered by the
   reference; recall is the share of the reference covered by the samples.
 
-  Args:
-    reference: features of real images.
-    samples: features of generated images.
-    k: neighbor whose distance is the radius.
-
   Raises:
     ValueError: one set has no k-th neighbor.
 
