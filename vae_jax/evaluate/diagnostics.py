@@ -232,20 +232,17 @@ def latent_report(
 class Ranking:
   """Dimensions in descending order of the information they carry.
 
-  Attributes:
-    codes: the posterior means that it was measured on.
-    measure: what `carried` is, one of
-      "KL", nats: E_x KL(q(z_j | x) || p(z_j));
-      "KL to q(z)", nats: the same to the normal with the moments of q(z_j), for
-      priors without a closed form;
-      "std": the standard deviation of the codes, for posteriors that are not
-      diagonal normals.
-    carried: the measure of each dimension.
+  The measure is one of
+    "KL", nats: E_x KL(q(z_j | x) || p(z_j));
+    "KL to q(z)", nats: the same to the normal with the moments of q(z_j), for
+    priors without a closed form;
+    "std": the standard deviation of the codes, for other posteriors than
+    diagonal normals.
   """
 
-  codes: Rows
+  codes: Rows  # The posterior means that it was measured on.
   measure: str
-  carried: PerDimension
+  carried: PerDimension  # The measure of each dimension.
 
   @property
   def order(self) -> Integer[np.ndarray, " d"]:

@@ -109,9 +109,8 @@ def kernel_distance(
   at least ten of them, smaller ones if there are fewer than ten thousand rows.
 
   Args:
-    x: features of one set.
-    y: features of the other; row i may be a function of row i of x if both
-      have equal lengths.
+    x, y: features; row i of y may be a function of row i of x if both have
+      equal lengths.
     seed: of the choice of subsets.
     subset_size: largest number of rows of a subset of each set.
 

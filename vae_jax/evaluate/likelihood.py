@@ -79,13 +79,11 @@ def nll_per_image(
   """
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
-  log_p = per_example.rows(
-    experiment,
-    functools.partial(_log_p, num_samples=num_samples, max_rows=max_rows),
-    variables,
-    source,
-    bar="likelihood" if progress else "",
+  estimate = functools.partial(
+    _log_p, num_samples=num_samples, max_rows=max_rows
   )
+  bar = "likelihood" if progress else ""
+  log_p = per_example.rows(experiment, estimate, variables, source, bar=bar)
   return -np.concatenate(list(log_p)).astype(np.float64)
 
 

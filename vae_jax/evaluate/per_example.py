@@ -30,7 +30,6 @@ def rows(
   bound: they depend on neither the batch size nor the number of devices.
 
   Args:
-    experiment: of the run.
     function: of the bound model and a batch; returns a tree of arrays [b ...].
     variables: replicated parameters and model state.
     source: the split.
