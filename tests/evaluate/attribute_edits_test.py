@@ -37,15 +37,9 @@ class PixelClassifier(AttributeClassifier):
 
 
 def classifier(low=-0.5, high=0.5):
-  return PixelClassifier(
-    names=("Smiling", "Bald", "Hat"),
-    classes=False,
-    factors=("smile",),
-    scale=np.ones((2, 1), np.float32),
-    quartiles=np.array([[low], [0.0], [high]], np.float32),
-    accuracy={},
-    params={},
-  )
+  names, scale = ("Smiling", "Bald", "Hat"), np.ones((2, 1), np.float32)
+  quartiles = np.float32([[low], [0.0], [high]])
+  return PixelClassifier(names, False, ("smile",), scale, quartiles, {}, {})
 
 
 def paths():

@@ -49,13 +49,11 @@ def _evaluate(folder, **overrides):
   return evaluate.evaluate(c, folder)
 
 
-@pytest.mark.parametrize(
-  "count, batch_size", [(8, 5), (8, 24), (8, 64), (2, 16)]
-)
+@pytest.mark.parametrize("n, batch_size", [(8, 5), (8, 24), (8, 64), (2, 16)])
 def test_devices_and_batch_size_change_nothing(
-  run, whole, count, batch_size, monkeypatch
+  run, whole, n, batch_size, monkeypatch
 ):
-  chosen = jax.devices()[:count]
+  chosen = jax.devices()[:n]
   monkeypatch.setattr(devices, "devices", lambda: chosen)
   other = _evaluate(run, eval__batch_size=batch_size)
   assert other["num_examples"] == whole["num_examples"] == 32

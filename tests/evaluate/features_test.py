@@ -118,18 +118,7 @@ def test_posterior_means_of_another_run(tmp_path):
     _build("encoder", SHAPE, workdir=folder)
 
 
-def test_inception_without_torch_fidelity(monkeypatch):
-  monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
-  monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-  words = r"pip install .*\[fidelity\]"
-  with pytest.raises(ConfigError, match=words) as caught:
-    _build("inception")
-  message = str(caught.value)
-  assert "--config.eval.features.args.weights=" in message
-  assert features._WEIGHTS_URL in message and "\n" not in message
-
-
-def test_inception_weights_without_a_network(monkeypatch, tmp_path):
+def test_inception_without_torch_fidelity_or_weights(monkeypatch, tmp_path):
   def refuse(url, path, hash_prefix):
     raise urllib.error.URLError("no route to host")
 
@@ -137,8 +126,16 @@ def test_inception_weights_without_a_network(monkeypatch, tmp_path):
   torch.hub = types.SimpleNamespace(
     get_dir=lambda: str(tmp_path), download_url_to_file=refuse
   )
-  for module in (torch, types.ModuleType("torch_fidelity")):
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+  monkeypatch.setitem(sys.modules, "torch", torch)
+  monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+  words = r"pip install .*\[fidelity\]"
+  with pytest.raises(ConfigError, match=words) as caught:
+    _build("inception")
+  message = str(caught.value)
+  assert "--config.eval.features.args.weights=" in message
+  assert features._WEIGHTS_URL in message and "\n" not in message
+  fidelity = types.ModuleType("torch_fidelity")
+  monkeypatch.setitem(sys.modules, "torch_fidelity", fidelity)
   with pytest.raises(ConfigError, match=f"no route.*{URL}.*args.weights="):
     _build("inception")
 

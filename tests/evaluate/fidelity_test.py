@@ -31,7 +31,7 @@ def _evaluate(size, samples=SAMPLES, function=_pixels):
   )
 
 
-def test_numbers_are_those_of_the_distances():
+def test_result_holds_the_distances_and_their_context():
   result = _evaluate(16)
   reference, samples = (np.float32(_pixels(x)) for x in (REFERENCE, SAMPLES))
   p, q = distances.gaussian(reference), distances.gaussian(samples)
@@ -44,10 +44,6 @@ def test_numbers_are_those_of_the_distances():
   assert result["reconstruction_fid"] < 1e-12
   assert result["reconstruction_precision"] == 1
   assert result["reconstruction_recall"] == 1
-
-
-def test_result_contains_its_context():
-  result = _evaluate(16)
   assert result["features"] == "pixels" and result["num_features"] == 4
   assert result["reference_split"] == "test of toys" and result["seed"] == 3
   counts = {"reference": 60, "sample": 50, "reconstruction": 60}
