@@ -11,7 +11,6 @@ from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
 Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
-
 Images = UInt8[np.ndarray, "n h w c"]
 Strips = UInt8[np.ndarray, "n s h w c"]
 Strengths = Float[np.ndarray, " s"]

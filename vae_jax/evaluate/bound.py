@@ -28,8 +28,7 @@ def mean_terms(
 
   Args:
     eval_step: of `training.step.make_eval_step`.
-    variables: replicated parameters and model state.
-    source: the split.
+    variables, source: as `per_example.rows`.
     batch_size: images at a time over all devices, rounded up to a multiple of
       their number; only losses with a statistic of the batch depend on it.
     step: number of optimizer steps, for schedules of the objective.

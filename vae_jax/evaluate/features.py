@@ -27,7 +27,6 @@ from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 
 Shape = tuple[int, int, int]
-
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
 # The start of the SHA-256 of the weights that define the FID.
@@ -42,10 +41,7 @@ _CHUNK = 32
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """A function from images, uint8 [n h w c], to features [n f].
-
-  `name` describes the features in a report.
-  """
+  """A function from images [n h w c] to features [n f]; a report names it."""
 
   name: str
   function: Callable[[np.ndarray], ArrayLike]
