@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from vae_jax import main
-from vae_jax.config import ConfigError, flags
+from vae_jax.config import ConfigError, exits, flags
 
 _Flag = collections.namedtuple("_Flag", ["name", "value"])
 
@@ -29,7 +29,7 @@ class _Unsaved(Exception):
   ],
 )
 def test_exit_code_tells_wrong_input_from_defects(error, code):
-  assert flags.exit_code(error) == code
+  assert exits.exit_code(error) == code
 
 
 def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
@@ -44,9 +44,9 @@ def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
 
 def test_a_wrong_file_is_named():
   error = FileExistsError(errno.EEXIST, "File exists", "runs/x/figures")
-  assert flags.words(error) == "runs/x/figures: File exists."
-  assert flags.words(ConfigError("No.")) == "No."
-  assert flags.words(KeyboardInterrupt()) == "Stopped."
+  assert exits.words(error) == "runs/x/figures: File exists."
+  assert exits.words(ConfigError("No.")) == "No."
+  assert exits.words(KeyboardInterrupt()) == "Stopped."
 
 
 def test_a_flag_is_a_finite_number(monkeypatch):

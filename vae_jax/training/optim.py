@@ -179,7 +179,7 @@ def _player(
     )
   masks = weight_decay.masks(field, node)
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
-  plain = bool | int | float | str | tuple
+  plain = (bool, int, float, str)
   known = {k: v if isinstance(v, plain) else None for k, v in known.items()}
   mask = weight_decay.argument(node.name)
   open_args = {k: v for k, v in node.args.items() if k != mask}
