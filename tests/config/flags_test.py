@@ -2,6 +2,8 @@
 
 import collections
 import errno
+import os
+import sys
 
 import pytest
 
@@ -57,3 +59,16 @@ def test_a_flag_is_a_finite_number(monkeypatch):
     flags.values()
   monkeypatch.setattr(flags, "_OF_MODES", (_Flag("seconds", 2.0),))
   assert flags.values() == {"seconds": 2.0}
+
+
+def test_traces_have_all_frames_on_request(monkeypatch, capsys):
+  words = ["main", "--traceback", "--config=no.py"]
+  monkeypatch.setattr(sys, "argv", words)
+  monkeypatch.setenv("JAX_TRACEBACK_FILTERING", "auto")
+  with pytest.raises(SystemExit) as ended:
+    flags.parse(words, main.usage)
+  assert ended.value.code == 2
+  assert os.environ["JAX_TRACEBACK_FILTERING"] == "off"
+  text = capsys.readouterr().err
+  assert text.startswith("Traceback")
+  assert text.endswith("There is no config file no.py.\n")
