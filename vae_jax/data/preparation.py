@@ -36,6 +36,11 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
     DataError: the data set is unknown, cannot be prepared here, or is prepared
       in another version or file format.
   """
+  if data.name.startswith(("folder:", "arrays:", "python:")):
+    raise errors.DataError(
+      f"{data.name} has no ground-truth factors; only data sets of "
+      "tensorflow-datasets may have them"
+    )
   match = _NAME.fullmatch(data.name)
   if not match:
     raise errors.DataError(
