@@ -185,7 +185,7 @@ WRONG = {
     {"x": noise(9, 8, 8)},
     "has x; what is expected are image and label",
   ),
-  "train": ({"test_image": noise(9, 8, 8)}, "has nothing; what is expected"),
+  "train": ({"test_image": noise(9, 8, 8)}, "has test_image; what is expected"),
   "shapes": (
     {"train_image": noise(9, 8, 8), "test_image": noise(9, 8, 9)},
     "several shapes",

@@ -1,6 +1,7 @@
 """Mirror images and shifts: by the key of each example, against loops."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -9,7 +10,7 @@ from tests.support.pictures import noise
 from vae_jax.data import augment
 
 COUNT = 400
-IMAGE = noise(COUNT, 7, 5, 2)
+IMAGE = jnp.asarray(noise(COUNT, 7, 5, 2))
 KEYS = jax.random.split(jax.random.key(0), COUNT)
 
 
@@ -18,7 +19,7 @@ def test_each_image_is_one_of_those_that_chance_may_give(flip, shift):
   result = np.asarray(augment.augment(IMAGE, KEYS, flip=flip, shift=shift))
   moves = range(-shift, shift + 1)
   seen = []
-  for image, found in zip(IMAGE, result, strict=True):
+  for image, found in zip(np.asarray(IMAGE), result, strict=True):
     padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), "edge")
     for mirrored in (False, True) if flip else (False,):
       source = padded[:, ::-1] if mirrored else padded

@@ -293,7 +293,7 @@ def test_unreadable_files_stop_or_are_left_out(tmp_path, monkeypatch):
     # What is known of a file is not found out twice.
     assert decode.call_count == 30
   splits = opened(tmp_path, unreadable="skip")
-  assert "left out: 12 of 30 pictures" in splits.lines[0]
+  assert "left out: 12 of 30 pictures" in splits.lines[2]
   assert sorted(sum(places(splits).values(), [])) == list(range(12, 30))
   (tmp_path / "020.png").unlink()
   gone = [

@@ -43,7 +43,7 @@ class ArraySource:
   def __len__(self) -> int:
     return len(self._image)
 
-  def fetch(self, indices: source.Indices) -> source.Examples:
+  def fetch(self, indices: source.Indices) -> dict[str, np.ndarray]:
     """Reads examples; see `Source.fetch`."""
     batch = {"image": self._image[indices]}
     if self.labels is not None:
@@ -149,7 +149,7 @@ def given(
       part = source.Transformed(part, how)
     parts[purpose] = part
   if rest or "train" not in parts:
-    found = ", ".join(map(str, rest)) or "nothing"
+    found = ", ".join(map(str, arrays)) or "nothing"
     raise errors.DataError(f"{where} has {found}; what is expected are {_KEYS}")
   train = parts["train"]
   shapes = {(part.image_shape, part.label_shape) for part in parts.values()}

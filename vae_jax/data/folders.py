@@ -118,15 +118,12 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
   source.check_splits(data, "folders named train, validation and test")
   paths, lines = _paths(root)
   files, broken = _readable(root, _inspect(root, paths), data.unreadable)
-  parts = _divide(files, root)
-  files = [file for purpose in source.PURPOSES for file in parts[purpose]]
   how = transform.of_config(data)
   label = _labels(root, [file.path for file in files], data.label)
   shape, size = _shape(root, files, how)
-  opened, start = {}, 0
-  for purpose, part in parts.items():
-    rows = slice(start, start + len(part))
-    start += len(part)
+  opened = {}
+  for purpose, rows in _divide(files, root).items():
+    part = [files[i] for i in rows]
     chosen = label and dataclasses.replace(label, values=label.values[rows])
     opened[purpose] = FolderSource(
       root, part, chosen, how, shape, data.num_threads
@@ -261,24 +258,24 @@ def _readable(
   return good, [f"left out: {text}"]
 
 
-def _divide(files: list[_File], root: pathlib.Path) -> dict[str, list[_File]]:
-  """Returns the files of each split."""
+def _divide(files: list[_File], root: pathlib.Path) -> dict[str, list[int]]:
+  """Returns the positions of the files of each split."""
   parts = {purpose: [] for purpose in source.PURPOSES}
   others = []
-  for file in files:
-    purpose = _SPLITS.get(pathlib.PurePath(file.path).parts[0])
-    inside = purpose and len(pathlib.PurePath(file.path).parts) > 1
-    (parts[purpose] if inside else others).append(file)
+  for position, file in enumerate(files):
+    top, *below = pathlib.PurePath(file.path).parts
+    inside = top in _SPLITS and below
+    (parts[_SPLITS[top]] if inside else others).append(position)
   if any(parts.values()) and others:
     raise errors.DataError(
       f"{root} has folders of splits, and {len(others)} pictures beside them, "
-      f"{others[0].path} first: move them into train/, validation/ or test/"
+      f"{files[others[0]].path} first: move them into one of the folders"
     )
   # What has no folder of its own is taken from `train`, or from all files.
   rest = parts["train"] or others
   empty = [p for p in source.PURPOSES[1:] if not parts[p]]
   # Systems differ in how they write an accent.
-  names = [unicodedata.normalize("NFC", file.path) for file in rest]
+  names = [unicodedata.normalize("NFC", files[i].path) for i in rest]
   chosen = source.divide_by_hash(names, empty, str(root))
   for purpose, rows in chosen.items():
     parts[purpose] = [rest[i] for i in rows]

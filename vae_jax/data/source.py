@@ -185,7 +185,7 @@ class Splits:
   split_strings: dict[str, str]
   stored_size: tuple[int, int] = (0, 0)
   eight_bits: bool = True
-  range: tuple[float, ...] = ()
+  range: tuple[float | int, ...] = ()
   digest: str = ""
   lines: tuple[str, ...] = ()
 
@@ -216,7 +216,7 @@ def check_splits(data: config_dict.ConfigDict, instead: str) -> None:
 
 def divide_by_hash(
   names: Sequence[str], empty: Sequence[str], what: str
-) -> dict[str, Indices]:
+) -> dict[str, np.ndarray]:
   """Divides examples into `train` and the purposes `empty`, a tenth each.
 
   The part of an example is a function of its name alone, so that new examples

@@ -17,6 +17,7 @@ from PIL import ImageColor
 
 from vae_jax.data import errors
 
+Range = tuple[float | int, ...]
 Size = int | tuple[int, int]  # A side, or height and width, pixels; 0 = none.
 
 
@@ -38,7 +39,7 @@ class Transform:
   crop: Size = 0
   resize: Size = 0
   grayscale: bool = False
-  range: tuple[float, ...] = ()
+  range: Range = ()
   background: str = "white"
 
   def fingerprint(self) -> dict[str, object]:
@@ -116,7 +117,10 @@ class Transform:
     """Cuts the centered part out, and gives it the levels and the shape."""
     top, left = ((a - b) // 2 for a, b in zip(image.shape, part, strict=False))
     image = image[top : top + part[0], left : left + part[1]]
-    return fit(opaque(levels(image, self.range), self.background), shape)
+    colors = levels(image, self.range)
+    if self.range and image.shape[-1] in (2, 4):
+      colors[..., -1] = levels(image[..., -1])  # Opacity has its own range.
+    return fit(opaque(colors, self.background), shape)
 
 
 def of_config(data: config_dict.ConfigDict) -> Transform:
@@ -157,7 +161,7 @@ def color_channels(channels: int) -> int:
 
 
 def levels(
-  image: Shaped[np.ndarray, "*shape"], range: Sequence[float] = ()
+  image: Shaped[np.ndarray, "*shape"], range: Range = ()
 ) -> UInt8[np.ndarray, "*shape"]:
   """Returns stored values as 0 to 255; see `Transform.range`."""
   if image.dtype == np.uint8 and not range:
