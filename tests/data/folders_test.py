@@ -155,9 +155,10 @@ def test_formats_are_decoded(tmp_path, end, options):
   names = [f"{i}.{end}" for i in range(5)]
   write(tmp_path, numbered(5), names, **options)
   found = [batch["image"] for batch in contents(opened(tmp_path)).values()]
-  expected = [
-    np.asarray(Image.open(tmp_path / n).convert("RGB")) for n in names
-  ]
+  expected = []
+  for name in names:
+    with Image.open(tmp_path / name) as image:
+      expected.append(np.asarray(image.convert("RGB")))
   assert {image.tobytes() for part in found for image in part} == {
     image.tobytes() for image in expected
   }

@@ -23,7 +23,12 @@ LABEL = np.arange(40) % 3
 
 
 def config(name="synthetic_faces", **settings):
-  settings = {"train__num_steps": 4, "train__log_every_steps": 2, **settings}
+  settings = {
+    "train__num_steps": 4,
+    "train__log_every_steps": 2,
+    "train__validate_every_steps": 0,
+    **settings,
+  }
   c = tiny_config("", data__name=name, **settings)
   c.data.grayscale = False
   c.data.resize = 0
@@ -92,6 +97,10 @@ def test_six_pictures_train_and_do_not_validate_at_each_step(tmp_path):
     for image in tfds.content(model.experiment.source(name))["image"]
   ]
   assert {image.tobytes() for image in chosen.image} == set(found)
+  # On the page too.
+  content = (tmp_path / "mine" / "cats" / "3.png").read_bytes()
+  page = image_argument.photo(model, content, "me.png")
+  assert_array_equal(page.image, chosen.image[3:4])
   results = evaluate.evaluate(model.config, f"{tmp_path}/run")
   assert np.isfinite(results["neg_elbo"])
   # The same folder by another way to write its path is the same run.
@@ -139,7 +148,7 @@ def test_number_of_classes_is_counted_or_that_which_is_given(given, expected):
       {"data__num_labels": 3, "model__condition": "none"},
       "num_labels is 3, but .* has no labels",
     ),
-    (None, {}, "has no labels"),
+    (None, {}, "is 'label', but for .* there are no labels"),
     (np.eye(40, 2, dtype=int), {"data__num_labels": 3}, "has 2 attributes"),
   ],
 )

@@ -68,8 +68,8 @@ def default() -> ConfigDict:
   c.seed = 0  # of parameters, order of examples and all sampling in training
 
   c.data = ConfigDict()
-  # TFDS name[/config][:version], folder:PATH, or arrays:FILE.npz
-  c.data.name = "synthetic_faces"
+  # The name of TFDS may be NAME[/CONFIG][:VERSION].
+  c.data.name = "synthetic_faces"  # of TFDS, folder:PATH or arrays:FILE.npz
   c.data.dir = ""  # TFDS data dir; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
   c.data.manual_dir = ""  # folder with CelebA's official files; "" = none
   c.data.train_split = ""  # TFDS split; "" = train less the held-out part
@@ -133,8 +133,8 @@ def default() -> ConfigDict:
   c.train.accumulate = 1  # micro-batches per step
   c.train.steps_per_call = 50  # steps per dispatch, at most
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
-  # Steps; 0 = once an epoch, but not more often than rows are logged.
-  c.train.validate_every_steps = 0
+  # An epoch that is shorter than log_every_steps is not validated by itself.
+  c.train.validate_every_steps = 0  # steps; 0 = once an epoch
   c.train.max_skips_in_row = 20  # consecutive skipped steps that end the run
   c.train.compilation_cache_dir = ""  # "" = compiled/ there; none = off
 

@@ -66,7 +66,8 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
   path = pathlib.Path(data.name.removeprefix(PREFIX)).expanduser().absolute()
   if "://" in data.name or not path.exists():
     raise errors.DataError(
-      f"--config.data.name={data.name!r}: there is no file {path}"
+      f"--config.data.name={data.name!r}: there is no file {path} on this "
+      "machine"
     )
   source.check_splits(data, "arrays named train_image, validation_image, ...")
   return given(_read(path), data, f"{PREFIX}{path}")
@@ -78,14 +79,15 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   arrays = {}
   try:
     for file in files:
-      loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-      if isinstance(loaded, np.ndarray):
-        arrays[file.stem if path.is_dir() else "image"] = loaded
-      else:
-        with loaded:
-          arrays |= {name: loaded[name] for name in loaded.files}
+      if file.suffix == ".npy":
+        name = file.stem if path.is_dir() else "image"
+        arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        continue
+      # Opened here, because numpy leaves a damaged file open.
+      with file.open("rb") as opened, np.load(opened) as loaded:
+        arrays |= {name: loaded[name] for name in loaded.files}
   except (
-    *(OSError, EOFError, ValueError, KeyError),
+    *(OSError, EOFError, ValueError, KeyError, TypeError),
     *(zipfile.BadZipFile, zlib.error),
   ) as error:
     raise errors.DataError(

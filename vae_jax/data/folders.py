@@ -113,7 +113,8 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
   root = pathlib.Path(data.name.removeprefix(PREFIX)).expanduser().absolute()
   if "://" in data.name or not root.is_dir():
     raise errors.DataError(
-      f"--config.data.name={data.name!r}: there is no folder {root}"
+      f"--config.data.name={data.name!r}: there is no folder {root} on this "
+      "machine"
     )
   source.check_splits(data, "folders named train, validation and test")
   paths, lines = _paths(root)

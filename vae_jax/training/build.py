@@ -287,7 +287,7 @@ def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
   shape, wanted = splits.train.label_shape, config.model.condition
   kind = {None: "none", (): "label"}.get(shape, "attributes")
   if wanted not in ("none", kind):
-    has = "no labels" if kind == "none" else f"its labels are: {kind}"
+    has = "there are no labels" if kind == "none" else f"its labels are: {kind}"
     raise ConfigError(
       f"config.model.condition is {wanted!r}, but for {splits.name} {has}; see "
       "config.data.label."
