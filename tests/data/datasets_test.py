@@ -355,6 +355,16 @@ def test_unknown_labels_are_refused(faces, path, messages):
   assert all(part in message for part in messages), message
 
 
+def test_labels_beyond_32_bits_are_refused_by_position(tmp_path):
+  features = {"image": tfds.features.Image(shape=(8, 6, 3)), "age": np.int64}
+  train = [{"image": png(x), "age": 2**40} for x in pictures(20)]
+  write(tmp_path, {"train": train}, features)
+  source = opened(tmp_path, label="age").train
+  message = r"label of example 3 of tiny.* is 1099511627776; .* below 2\*\*31"
+  with pytest.raises(datasets.DataError, match=message):
+    source.fetch(np.array([3]))
+
+
 def test_data_set_may_lack_labels_but_not_images(tmp_path):
   features = {"image": tfds.features.Image(shape=(8, 6, 3))}
   train = [{"image": png(x)} for x in pictures(20)]

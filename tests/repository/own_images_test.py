@@ -53,6 +53,8 @@ def test_commands_of_the_page_work(folder):
     words = [sys.executable, "-u", *shlex.split(command)[1:]]
     if "--config=" in command:
       words += SMALL + (CONV if "faces" in command else [])
+    elif "--mode=edit" in command:
+      words += ["--direction=mean", "--strength=-1:1:1"]
     done = subprocess.run(
       words, cwd=folder, env=environment, capture_output=True, text=True
     )

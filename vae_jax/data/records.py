@@ -179,8 +179,9 @@ class RecordSource:
         batch["image"][row] = image
         if label:
           values = [example[key].int64_list.value[0] for key in label.keys]
+          values = values if label.shape else values[0]
           try:
-            batch["label"][row] = values if label.shape else values[0]
+            batch["label"][row] = values
           except OverflowError as error:
             raise errors.DataError(
               f"the label of example {index} of {self._name} is {values}; "
