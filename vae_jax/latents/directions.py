@@ -271,14 +271,19 @@ def save(directions: Directions, path: storage.Path) -> None:
 
 
 def load(path: storage.Path) -> Directions:
-  """Reads a file of `save`, without pickle."""
-  values = storage.read_arrays(path)
-  return Directions(
-    **{
-      **values,
-      "names": tuple(values["names"].tolist()),
-      "total": int(values["total"]),
-      "split": str(values["split"]),
-      "step": int(values["step"]),
-    }
-  )
+  """Reads a file of `save`, without pickle.
+
+  Raises:
+    ConfigError: the file is damaged or of another kind.
+  """
+  with storage.parsing(path, "--mode=attributes makes it again"):
+    values = storage.read_arrays(path)
+    return Directions(
+      **{
+        **values,
+        "names": tuple(values["names"].tolist()),
+        "total": int(values["total"]),
+        "split": str(values["split"]),
+        "step": int(values["step"]),
+      }
+    )

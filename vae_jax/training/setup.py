@@ -26,6 +26,7 @@ from vae_jax.training import (
   init_from_data,
   memory,
   provenance,
+  weight_decay,
 )
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import workdir as workdir_lib
@@ -120,6 +121,8 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.train_split = splits.split_strings["train"]
   config.data.validation_split = splits.split_strings["validation"]
   config.data.test_split = splits.split_strings["test"]
+  for node in (config.optim.optimizer, config.optim.auxiliary.optimizer):
+    weight_decay.resolve(node)
   args = config.objective.args
   if "dataset_size" in objectives.hyperparameters(config):
     args.dataset_size = args.get("dataset_size", 0) or len(splits.train)
@@ -134,7 +137,8 @@ def check(experiment: Experiment) -> None:
   """
   train = experiment.splits.train
   init_from_data.check(experiment.config, experiment.vae_eval, train)
-  contracts.check(experiment, train.label_shape)
+  variables = contracts.check(experiment, train.label_shape)
+  memory.check_sizes(experiment.config, variables["params"])
 
 
 @contextlib.contextmanager
@@ -235,6 +239,7 @@ def describe(
     f"memory      {memory.size(costs.memory_bytes)} of "
     f"{memory.size(memory.limit())} on each device",
     f"objective   {config.objective.name} {config.objective.args.to_dict()}",
+    *weight_decay.described(config, state.params),
     f"likelihood  {config.model.likelihood.name}, "
     f"binarization {config.data.binarization}",
     f"run         {loop.num_steps:,} steps of {loop.batch_size} images, "
