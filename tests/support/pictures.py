@@ -5,6 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from tests.support import tfds
+from vae_jax.data.source import PURPOSES
+
 
 def noise(*shape, seed=0):
   """Returns random pixels."""
@@ -34,3 +37,24 @@ def write(root, images, names=None, format="png", **options):
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_bytes(stored(image, format, **options))
   return names
+
+
+def opened(root, **changes):
+  return tfds.opened("", f"folder:{root}", **changes)
+
+
+def fails(root, *parts, **changes):
+  message = tfds.fails("", f"folder:{root}", **changes)
+  assert all(part in message for part in parts), message
+
+
+def contents(splits):
+  """Returns the examples of each split."""
+  return {name: tfds.content(getattr(splits, name)) for name in PURPOSES}
+
+
+def places(splits):
+  """Returns the first byte of each image, by split."""
+  return {
+    k: v["image"][:, 0, 0, 0].tolist() for k, v in contents(splits).items()
+  }
