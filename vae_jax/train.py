@@ -12,10 +12,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax.data import datasets, pipeline
+from vae_jax.data import arrays, datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
-from vae_jax.runtime import devices, distributed, preemption, watchdog
+from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
 from vae_jax.training import contracts, memory, progress, restore, setup
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import step as step_lib
@@ -25,7 +25,11 @@ from vae_jax.training.state import TrainState
 
 
 def train(
-  config: ConfigDict, workdir: str, *, costs: setup.Costs | None = None
+  config: ConfigDict,
+  workdir: str,
+  *,
+  data: arrays.Data | None = None,
+  costs: setup.Costs | None = None,
 ) -> TrainState:
   """Trains a model, or resumes its training; returns a host copy of its state.
 
@@ -37,6 +41,9 @@ def train(
   Args:
     config: of `vae_jax.config.default()`, with changes.
     workdir: folder of the run.
+    data: arrays or sources to train on in place of what `config.data.name`
+      names, such as {"image": uint8[n h w c], "label": int[n]}; see
+      `data.arrays.given`.
     costs: receives the costs of the run.
 
   Raises:
@@ -46,6 +53,7 @@ def train(
     checkpoint.Unsaved: a checkpoint could not be written.
     storage.Unreachable: an object store fails, possibly for a while.
   """
+  logs.show_in_session()
   costs = setup.Costs() if costs is None else costs
   with contextlib.ExitStack() as stack:
     if jax.process_count() > 1:
@@ -53,7 +61,7 @@ def train(
       stack.enter_context(preemption.listening())
 
     # Data set, model and workdir: every ConfigError is raised here.
-    run = setup.prepare(config)
+    run = setup.prepare(config, data)
     record = stack.enter_context(setup.claim(run, workdir))
     source, held_out = distributed.lead_first(
       lambda: (run.source("train"), run.source("validation")), "decoding images"

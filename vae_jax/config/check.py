@@ -10,6 +10,7 @@ from vae_jax.config.overrides import flatten, get
 
 _CHOICES = {
   "data.cache": ("none", "host"),
+  "data.unreadable": ("stop", "skip"),
   "data.binarization": ("none", "static", "dynamic"),
   "data.dequantization": ("none", "uniform"),
   "model.condition": ("none", "label", "attributes"),
@@ -22,9 +23,8 @@ _CHOICES = {
 # Smallest allowed values; `_ABOVE` is exclusive.
 _AT_LEAST = {
   "seed": 0,
-  "data.crop": 0,
-  "data.resize": 0,
   "data.num_labels": 0,
+  "data.shift": 0,
   "data.num_threads": 1,
   "model.latent_dim": 1,
   "optim.warmup_steps": 0,
@@ -96,6 +96,15 @@ def validate(config: ConfigDict) -> None:
   for path, least in _ABOVE.items():
     good = math.isfinite(get(config, path)) and get(config, path) > least
     check(path, good, f"a finite number above {least}")
+  for path in ("data.crop", "data.resize"):
+    size = get(config, path)
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    good = len(sides) == 2 and all(type(s) is int and s > 0 for s in sides)
+    check(path, size == 0 or good, "a side in pixels, (height, width), or 0")
+  limits = config.data.range
+  good = len(limits) == 2 and all(type(v) in (int, float) for v in limits)
+  good = not limits or (good and -math.inf < limits[0] < limits[1] < math.inf)
+  check("data.range", good, "two numbers, the lower first, or ()")
   for path in _SEEDS:
     check(path, get(config, path) < 2**32, "below 2**32")
   for path, value in flatten(config).items():

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets, photos
+from vae_jax.data import photos, transform
 from vae_jax.latents import trained_model
 
 _DATA = "data:"
@@ -166,10 +166,18 @@ def _selection(
 
 
 def _geometry(model: trained_model.TrainedModel) -> dict[str, Any]:
-  """Returns shape and crop of the data set, as `photos` takes them."""
+  """Returns how the data set's images are prepared, as `photos` takes it."""
   data = model.config.data
-  stored = datasets.stored_size(data) if data.crop else None
-  return {"shape": model.image_shape, "crop": data.crop, "stored": stored}
+  stored = tuple(data.stored_size)
+  if not stored and not data.crop and not data.resize:
+    stored = model.image_shape[:2]
+  # A run of an earlier release did not note it.
+  stored = stored or model.experiment.splits.stored_size
+  return {
+    "transform": transform.of_config(data),
+    "shape": model.image_shape,
+    "stored": stored if all(stored) else None,
+  }
 
 
 def _check_unconditional(model: trained_model.TrainedModel, name: str) -> None:
