@@ -43,6 +43,20 @@ def caches(monkeypatch):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", os.path.join(_SCRATCH, "caches"))
 
 
+@pytest.fixture
+def use_devices(monkeypatch):
+  """Returns a function that leaves the first few devices alone."""
+  import jax
+
+  from vae_jax.runtime import devices
+
+  def use(count):
+    chosen = jax.devices()[:count]
+    monkeypatch.setattr(devices, "devices", lambda: chosen)
+
+  return use
+
+
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, faces_dir):
   """Returns the workdir and the state of the plain tiny run."""

@@ -1,5 +1,6 @@
 """The training run: `train(config, workdir)`, to be read top to bottom."""
 
+import collections
 import contextlib
 import functools
 import math
@@ -32,12 +33,8 @@ def train(
   The same config on the same workdir resumes, and ends in the same bits as a
   run that was never stopped. Under `workdir` it writes `config.json`,
   `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`. All processes
-  of a job call it, and the first one reads and writes the workdir.
-
-  Args:
-    config: of `vae_jax.config.default()`, with changes.
-    workdir: folder of the run.
-    costs: receives the costs of the run.
+  of a job call it, and the first one reads and writes the workdir. `costs`
+  receives the costs of the run.
 
   Raises:
     ConfigError: a setting is wrong, before any work.
@@ -87,7 +84,7 @@ def train(
       setup.describe(run, loop, workdir, host_state, costs)
 
     # Loop. Dispatches run ahead of the results that the host has read, but
-    # never by more than the limit of `in_flight`.
+    # never by more than `RUN_AHEAD`.
     stop_requested = stack.enter_context(preemption.listening())
     with store_lib.Store(workdir, run.config, step=start) as store:
       if resumed:
@@ -96,7 +93,7 @@ def train(
         if loop.validation_due(start) and not store.has_validation(start):
           validate(host_state, store)
       log = progress.StepLog(run.config, loop, store.writer, host_state)
-      in_flight = loop_lib.InFlight()
+      in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
       data = pipeline.prefetch(load, dispatches)
       stopping = False
@@ -112,7 +109,7 @@ def train(
             state, arrays, loop_lib.control(count, stop_requested()), seed
           )
           watchdog.progress(watchdog.COMPUTING)
-          in_flight.add(loop_lib.Result(first, count, history, stop))
+          in_flight.append(loop_lib.Result(first, count, history, stop))
           if first == start:
             # It also loads the program, and fills the queue of data.
             with memory.explain_oom(run.config):
@@ -126,8 +123,10 @@ def train(
 
           # 2. Read results that are due.
           pause = loop.validation_due(step) or loop.checkpoint_due(step)
-          while result := in_flight.next(drain=pause or stopping):
-            log.add(result)
+          while len(in_flight) >= (
+            1 if pause or stopping else loop_lib.RUN_AHEAD
+          ):
+            log.add(result := in_flight.popleft())
             # All processes read the same value, and so stop together.
             stopping |= bool(devices.read_one(result.stop))
             watchdog.progress(watchdog.COMPUTING)

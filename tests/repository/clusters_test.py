@@ -16,21 +16,15 @@ ROOT = fakes.ROOT
 def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
   """Runs the batch script; returns it and its requests to scontrol."""
   folder = tmp_path / "bin"
-  fakes.executable(
-    folder / "srun",
-    f"#!/bin/bash\nprintf '%s\\0' \"$@\" >> {tmp_path}/words\nexit {code}\n",
-  )
-  fakes.executable(folder / "squeue", f"#!/bin/bash\necho {state}\n")
-  fakes.executable(
-    folder / "scontrol", f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n'
-  )
-  done = fakes.run(
-    ["bash", fakes.SLURM, *flags],
-    PATH=f"{folder}:{os.environ['PATH']}",
-    SLURM_JOB_ID="17",
-    PAUSE_SECONDS="0",
-    **environment,
-  )
+  for name, text in (
+    ("srun", f"printf '%s\\0' \"$@\" >> {tmp_path}/words\nexit {code}"),
+    ("squeue", f"echo {state}"),
+    ("scontrol", f'echo "$@" >> {tmp_path}/asked'),
+  ):
+    fakes.executable(folder / name, f"#!/bin/bash\n{text}\n")
+  environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+  environment |= {"SLURM_JOB_ID": "17", "PAUSE_SECONDS": "0"}
+  done = fakes.run("bash", fakes.SLURM, *flags, **environment)
   asked = tmp_path / "asked"
   return done, asked.read_text() if asked.exists() else ""
 
@@ -44,16 +38,17 @@ def test_slurm_requeues_what_a_restart_helps(code, tmp_path):
   assert words[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
-def test_slurm_does_not_requeue_what_would_come_back(code, tmp_path):
-  done, asked = slurm(tmp_path, code=code)
+@pytest.mark.parametrize(
+  "code, state",
+  [
+    # What would come back, and cancelled or preempted jobs.
+    *((code, "RUNNING") for code in (0, 1, 2, 3, 130)),
+    *((75, state) for state in ("COMPLETING", "CANCELLED", "")),
+  ],
+)
+def test_slurm_does_not_requeue_other_jobs(code, state, tmp_path):
+  done, asked = slurm(tmp_path, code=code, state=state)
   assert (done.returncode, asked) == (code, "")
-
-
-@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
-def test_slurm_does_not_requeue_cancelled_and_preempted_jobs(state, tmp_path):
-  done, asked = slurm(tmp_path, state=state)
-  assert (done.returncode, asked) == (75, "")
 
 
 @pytest.mark.parametrize(
@@ -70,12 +65,10 @@ def test_slurm_dry_run_prints_the_commands(tmp_path):
   submitted, _, ran = done.stdout.splitlines()
   assert shlex.split(submitted) == ["sbatch", str(fakes.SLURM), *fakes.FLAGS]
   words = shlex.split(ran)
-  assert words[0] == "srun" and words[3:] == [
-    *("python", "-m", "vae_jax.main"),
-    *fakes.FLAGS,
-  ]
+  assert words[0] == "srun"
+  assert words[3:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
   assert not asked and not (tmp_path / "words").exists()
-  done = fakes.run(["bash", fakes.SLURM, "--config=a.py"], SLURM_JOB_ID="")
+  done = fakes.run("bash", fakes.SLURM, "--config=a.py", SLURM_JOB_ID="")
   assert done.returncode == 2 and "Submit it: sbatch" in done.stderr
 
 
@@ -119,9 +112,8 @@ def test_job_sets_have_known_fields_of_the_right_types():
     return list(unknown(document, known))
 
   documents = job_sets()
-  assert [d["metadata"]["labels"]["accelerator"] for d in documents] == [
-    *("gpu", "tpu")
-  ]
+  labels = [document["metadata"]["labels"] for document in documents]
+  assert [label["accelerator"] for label in labels] == ["gpu", "tpu"]
   for document in documents:
     assert document["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
     assert document["kind"] == "JobSet"
@@ -129,9 +121,8 @@ def test_job_sets_have_known_fields_of_the_right_types():
   spec = documents[0]["spec"]["replicatedJobs"][0]["template"]["spec"]
   spec["backofLimit"] = 0
   spec["template"]["spec"]["containers"][0]["comand"] = []
-  assert [path.split(".")[-1] for path in read(documents[0])] == [
-    *("comand", "backofLimit")
-  ]
+  fields = [path.split(".")[-1] for path in read(documents[0])]
+  assert fields == ["comand", "backofLimit"]
   spec["completions"] = "four"
   with pytest.raises(ValueError, match="completions"):
     read(documents[0])
@@ -190,7 +181,7 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
   (tmp_path / "venv").mkdir()
   fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)
   done = fakes.run(
-    ["bash", "-c", task["run"]],
+    *("bash", "-c", task["run"]),
     HOME=str(tmp_path),
     PLAN="76",
     FLAGS=shlex.join(fakes.FLAGS),

@@ -1,37 +1,20 @@
 """launch/local.py starts processes, and restarts a job after some codes."""
 
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHER = str(ROOT / "launch" / "local.py")
+from tests.support import jobs, programs
 
 
-def arguments(folder, exits, *own, flags=("--config=x",), processes=2):
-  return {
-    "args": [
-      sys.executable,
-      LAUNCHER,
-      f"--processes={processes}",
-      f"--logs={folder / 'logs'}",
-      "--module=tests.support.exit_codes",
-      "--grace=1",
-      *own,
-      "--",
-      *flags,
-    ],
-    "cwd": ROOT,
-    "env": os.environ | {"EXITS": exits, "EXITS_FOLDER": str(folder)},
-    "stdout": subprocess.PIPE,
-    "stderr": subprocess.STDOUT,
-    "text": True,
-  }
+def arguments(folder, exits, *own, flags=("--config=x",)):
+  """Returns arguments of `subprocess` for two processes that end so."""
+  own = ["--module=tests.support.exit_codes", "--grace=1", *own]
+  environment = {"EXITS": exits, "EXITS_FOLDER": str(folder)}
+  return jobs.launch(folder, own, flags, **environment)
 
 
 def starts(folder):
@@ -56,13 +39,11 @@ def starts(folder):
   ],
 )
 def test_exit_codes_decide_about_a_restart(exits, code, count, tmp_path):
-  ended = subprocess.run(
-    **arguments(tmp_path, exits, "--restarts=2"), timeout=60
-  )
+  call = arguments(tmp_path, exits, "--restarts=2")
+  ended = subprocess.run(**call, timeout=60)
   assert ended.returncode == code, ended.stdout
   assert starts(tmp_path) == count
-  again = ended.stdout.count("starting it again")
-  assert again == count - 1
+  assert ended.stdout.count("starting it again") == count - 1
 
 
 def test_flags_arrive_unchanged(tmp_path):
@@ -81,11 +62,9 @@ def test_flags_arrive_unchanged(tmp_path):
 
 
 def test_dry_run_prints_the_commands(tmp_path):
-  own = ("--dry_run", "--devices_per_process=3")
-  flags = ("--config=a b.py",)
-  ended = subprocess.run(
-    **arguments(tmp_path, "", *own, flags=flags), timeout=60
-  )
+  own = "--dry_run", "--devices_per_process=3"
+  call = arguments(tmp_path, "", *own, flags=["--config=a b.py"])
+  ended = subprocess.run(**call, timeout=60)
   assert ended.returncode == 0
   first, second = ended.stdout.splitlines()
   assert "device_count=3" in first and "JAX_PLATFORMS=cpu" in first
@@ -105,12 +84,7 @@ def test_dry_run_prints_the_commands(tmp_path):
   ],
 )
 def test_wrong_flags_are_refused(words, message):
-  ended = subprocess.run(
-    [sys.executable, LAUNCHER, *words],
-    env=os.environ | {"PATH": "/nowhere"},
-    capture_output=True,
-    text=True,
-  )
+  ended = programs.python("launch/local.py", *words, PATH="/nowhere")
   assert ended.returncode == 2 and message in ended.stderr
 
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.programs import ROOT, run
+
 POD = ROOT / "launch" / "tpu_pod.sh"
 SLURM = ROOT / "launch" / "slurm.sbatch"
 FLAGS = [
@@ -95,18 +96,6 @@ def executable(path, text):
   path.chmod(0o755)
 
 
-def run(command, **environment):
-  return subprocess.run(
-    [str(word) for word in command],
-    cwd=ROOT,
-    env={**os.environ, **environment},
-    capture_output=True,
-    text=True,
-    timeout=60,
-    stdin=subprocess.DEVNULL,
-  )
-
-
 def words(path):
   return path.read_text().split("\0")[:-1]
 
@@ -127,16 +116,12 @@ class Pod:
     executable(folder / "python", PYTHON)
 
   def do(self, command, *flags, **environment):
-    return run(
-      ["bash", POD, command, *flags], **self.environment, **environment
-    )
+    return run("bash", POD, command, *flags, **self.environment | environment)
 
   def start(self, **environment):
-    for command in ("create", "setup"):
-      done = self.do(command)
+    for command in (["create"], ["setup"], ["run", *FLAGS]):
+      done = self.do(*command, **environment)
       assert done.returncode == 0, done.stderr
-    done = self.do("run", *FLAGS, **environment)
-    assert done.returncode == 0, done.stderr
 
   def wait(self, name):
     deadline = time.monotonic() + 30
@@ -147,10 +132,7 @@ class Pod:
     return [p.read_text().strip() for p in paths]
 
   def runs(self):
-    return self.wait("runs") and [
-      len((self.folder / f"worker-{i}" / "runs").read_text().splitlines())
-      for i in range(2)
-    ]
+    return [len(text.splitlines()) for text in self.wait("runs")]
 
   def calls(self):
     return (self.folder / "calls").read_text().splitlines()

@@ -11,9 +11,7 @@ import pytest
 import vae_jax
 from vae_jax import config as config_lib
 
-_ARCHIVE = (
-  pathlib.Path(__file__).parents[1] / "support" / "run_of_04bd97b.tar.gz"
-)
+_ARCHIVE = pathlib.Path(__file__).parents[1] / "support/run_of_04bd97b.tar.gz"
 
 
 @pytest.fixture

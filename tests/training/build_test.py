@@ -103,10 +103,7 @@ def test_initial_variables_read_no_data_by_default():
       "pseudo-inputs of the prior vamp have no labels",
     ),
     (
-      {
-        "model__encoder__name": "conv",
-        "model__encoder__args": {"channels": (2,)},
-      },
+      {"model__encoder": {"name": "conv", "args": {"channels": (2,)}}},
       "without batch norm",
     ),
   ],
@@ -170,20 +167,18 @@ def test_a_run_starts_with_everything_from_data(faces_dir, tmp_path):
   assert np.abs(bias[0] - bias[1]).max() < 0.01 < 0.1 < np.abs(bias[0]).max()
 
 
-def test_networks_that_cannot_recompute_are_named(monkeypatch, tmp_path):
-  (tmp_path / "plain_nets.py").write_text(
-    "from flax import linen as nn\n\n\n"
-    "class Net(nn.Module):\n"
-    "  def __call__(self, x):\n"
-    "    return x\n"
-  )
-  monkeypatch.syspath_prepend(tmp_path)
+class PlainNet(nn.Module):
+  """A network without settings."""
+
+  def __call__(self, x):
+    return x
+
+
+def test_networks_that_cannot_recompute_are_named():
   c = tiny_config("", model__remat=True)
   for node in (c.model.encoder, c.model.decoder):
-    node.name, node.args = "plain_nets.Net", {}
-  with pytest.raises(
-    config_lib.ConfigError, match="config.model.remat is True"
-  ):
+    node.name, node.args = f"{__name__}.PlainNet", {}
+  with pytest.raises(ConfigError, match="config.model.remat is True"):
     build.model(c, (16, 16, 1), train=True)
   c.model.remat = False
   build.model(c, (16, 16, 1), train=True)

@@ -38,12 +38,9 @@ def calls(monkeypatch):
   return counts
 
 
-EACH_ONCE = {
-  ("model", True): 1,
-  ("model", False): 1,
-  ("from_config", None): 1,
-  ("optimizer", None): 1,
-  ("open_splits", None): 1,
+EACH_ONCE = {("model", True): 1, ("model", False): 1}
+EACH_ONCE |= {
+  (name, None): 1 for name in ("from_config", "optimizer", "open_splits")
 }
 
 

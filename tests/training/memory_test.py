@@ -8,7 +8,6 @@ import pytest
 from tests.support import tiny
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
-from vae_jax.runtime import devices
 from vae_jax.train import train
 from vae_jax.training import memory, setup
 from vae_jax.training import step as train_step
@@ -98,9 +97,10 @@ def test_refusal_of_the_compiler_gets_the_same_advice():
       raise other
 
 
-def test_run_on_one_device_is_described(faces_dir, tmp_path, monkeypatch):
-  one = jax.devices()[:1]
-  monkeypatch.setattr(devices, "devices", lambda: one)
+def test_run_on_one_device_is_described(
+  faces_dir, tmp_path, monkeypatch, use_devices
+):
+  use_devices(1)
   lines = []
   keep = lambda words, *values, **_: lines.extend(map(str, values))
   monkeypatch.setattr(setup.logging, "info", keep)
@@ -145,18 +145,10 @@ def test_simulated_devices_share_the_machine():
   assert memory.limit() == memory.host_limit() // 8
 
 
-@pytest.mark.parametrize(
-  "count, text",
-  [
-    (3, "3 bytes"),
-    (1500, "1.5 kB"),
-    (2_500_000, "2.5 MB"),
-    (5 * GB + 3, "5.0 GB"),
-    (None, "an unknown size"),
-  ],
-)
-def test_sizes_have_decimal_units(count, text):
-  assert memory.size(count) == text
+def test_sizes_have_decimal_units():
+  counts = 3, 1500, 2_500_000, 5 * GB + 3, None
+  texts = "3 bytes", "1.5 kB", "2.5 MB", "5.0 GB", "an unknown size"
+  assert tuple(map(memory.size, counts)) == texts
 
 
 def test_costs_are_per_image():

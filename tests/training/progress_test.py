@@ -13,14 +13,8 @@ from vae_jax.training import progress
 from vae_jax.training import writer as writer_lib
 from vae_jax.training.state import TrainState
 
-LOOP = loop_lib.Loop(
-  num_steps=100,
-  batch_size=10,
-  steps_per_epoch=4.0,
-  steps_per_call=5,
-  validate_every=50,
-  save_every=50,
-)
+# 100 steps of 10 images, 4 to an epoch.
+LOOP = loop_lib.Loop(100, 10, 4.0, 5, 50, 50)
 
 
 @pytest.fixture
@@ -43,15 +37,7 @@ class Rows(writer_lib.Writer):
 
 
 def _state(step, skipped_in_row=0):
-  return TrainState(
-    step=step,
-    params={},
-    model_state={},
-    opt_state=(),
-    ema_params=None,
-    skipped=0,
-    skipped_in_row=skipped_in_row,
-  )
+  return TrainState(step, {}, {}, (), None, 0, skipped_in_row)
 
 
 @pytest.fixture

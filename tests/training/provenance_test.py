@@ -3,12 +3,12 @@
 import importlib.metadata
 import json
 import platform
-import subprocess
 import sys
 
 import jax
 import pytest
 
+from tests.support import programs
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.runtime import preemption, storage
@@ -113,20 +113,17 @@ def test_full_disk_does_not_hide_the_error_of_a_run(tmp_path, monkeypatch):
 
 def _git(folder, *words):
   settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
-  return subprocess.run(
-    ["git", *settings, *words],
-    cwd=folder,
-    check=True,
-    capture_output=True,
-    text=True,
-  ).stdout.strip()
+  done = programs.run("git", *settings, *words, cwd=folder)
+  done.check_returncode()
+  return done.stdout.strip()
 
 
 def test_code_version_changes_with_the_code(tmp_path, monkeypatch):
   package = tmp_path / "package"
-  (package / "inner").mkdir(parents=True)
+  module = package / "inner" / "b.py"
+  module.parent.mkdir(parents=True)
   (package / "__init__.py").write_text("a = 1\n")
-  (package / "inner" / "b.py").write_text("b = 1\n")
+  module.write_text("b = 1\n")
   monkeypatch.setattr(provenance, "_FOLDER", package)
   look = provenance.code_version.__wrapped__
   plain = look()
@@ -141,9 +138,9 @@ def test_code_version_changes_with_the_code(tmp_path, monkeypatch):
   _git(tmp_path, "commit", "--quiet", "-m", "package")
   clean = look()
   assert clean == {**plain, "commit": _git(tmp_path, "rev-parse", "HEAD")}
-  (package / "inner" / "b.py").write_text("b = 2\n")
+  module.write_text("b = 2\n")
   changed = look()
   assert changed["dirty"] and changed["digest"] != clean["digest"]
-  (package / "inner" / "b.py").write_text("b = 1\n")
-  (package / "inner" / "b.py").rename(package / "inner" / "c.py")
+  module.write_text("b = 1\n")
+  module.rename(module.with_name("c.py"))
   assert look()["digest"] not in (clean["digest"], changed["digest"])

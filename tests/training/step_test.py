@@ -1,5 +1,7 @@
 """Parts of a train step, one by one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,14 +32,10 @@ def state(run):
 
 def _data(count):
   """Returns one step's images in `count` micro-batches."""
-  image = np.random.default_rng(0).integers(0, 256, (IMAGES, 16, 16, 1))
-  data = {
-    "image": image.astype(np.uint8),
-    "index": np.arange(IMAGES, dtype=np.int32),
-  }
-  return {
-    k: v.reshape(count, IMAGES // count, *v.shape[1:]) for k, v in data.items()
-  }
+  lead = (count, IMAGES // count)
+  image = np.random.default_rng(0).integers(0, 256, (*lead, 16, 16, 1))
+  index = np.arange(IMAGES, dtype=np.int32).reshape(lead)
+  return {"image": image.astype(np.uint8), "index": index}
 
 
 def _on_one_device(function, *arguments):
@@ -97,16 +95,9 @@ def test_update_changes_weights_and_average_only(run, state):
   grads = jax.tree.map(jnp.ones_like, state.params)
   after = step_lib.update(run, state, grads, state.model_state)
   rate = run.config.optim.learning_rate
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b - rate, rtol=1e-5, atol=1e-7),
-    after.params,
-    state.params,
-  )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, 0.1 * b, rtol=1e-5, atol=1e-7),
-    after.ema_params,
-    after.params,
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+  jax.tree.map(lambda a, b: close(a, b - rate), after.params, state.params)
+  jax.tree.map(lambda a, b: close(a, 0.1 * b), after.ema_params, after.params)
   for name in ("step", "skipped", "skipped_in_row"):
     assert getattr(after, name) == getattr(state, name)
 

@@ -59,11 +59,8 @@ def test_remote_rows_and_events_appear_at_each_flush(any_address):
     writer.row(step, "train", {"loss": float(step)})
   assert writer_lib.read_rows(str(any_address)) == []
   writer.flush()
-  assert [r["step"] for r in writer_lib.read_rows(str(any_address))] == [
-    1,
-    2,
-    3,
-  ]
+  steps = [r["step"] for r in writer_lib.read_rows(str(any_address))]
+  assert steps == [1, 2, 3]
   writer.row(4, "train", {"loss": 4.0})
   writer.close()
   assert len(writer_lib.read_rows(str(any_address))) == 4

@@ -45,8 +45,11 @@ def scratch() -> Iterator[pathlib.Path]:
     with locks.file_lock(
       root.with_name("staging.lock"), "making a folder"
     ) as is_held:
-      for folder in root.iterdir() if is_held else ():
-        _remove_if_left(folder)
+      for left in root.iterdir() if is_held else ():
+        # Unless another process owns it, or is removing it.
+        with contextlib.suppress(OSError), locks.file_lock(left / _LOCK) as own:
+          if own:
+            shutil.rmtree(left, ignore_errors=True)
       outer = pathlib.Path(tempfile.mkdtemp(dir=root))
       stack.enter_context(locks.file_lock(outer / _LOCK))
     # Before the lock is dropped.
@@ -54,14 +57,6 @@ def scratch() -> Iterator[pathlib.Path]:
     folder = outer / "content"
     folder.mkdir()
     yield folder
-
-
-def _remove_if_left(folder: pathlib.Path) -> None:
-  """Removes a folder of `scratch` whose process is dead."""
-  # Another process owns it, or is removing it.
-  with contextlib.suppress(OSError), locks.file_lock(folder / _LOCK) as is_held:
-    if is_held:
-      shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

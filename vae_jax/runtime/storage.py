@@ -86,15 +86,10 @@ def file_system(address: Path) -> fsspec.AbstractFileSystem:
 
 @contextlib.contextmanager
 def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
-  """Converts client errors into `ConfigError` or `Unreachable`.
+  """Converts client errors into `ConfigError`, if the address that a flag such
+  as --workdir names or the access to it is wrong, or `Unreachable`.
 
-  Args:
-    flag: the flag that names the address, such as --workdir.
-    address: a folder, whose errors are not converted, or an address.
-
-  Raises:
-    ConfigError: the address, or the access to it, is wrong.
-    Unreachable: any other error, possibly transient.
+  Errors of a folder are not converted.
   """
   with using(address):
     try:
@@ -112,14 +107,7 @@ def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def using(address: epath.PathLike) -> Iterator[None]:
-  """Converts client errors into `Unreachable`.
-
-  Args:
-    address: a folder, whose errors are not converted, or an address.
-
-  Raises:
-    Unreachable: the store failed, possibly for a while.
-  """
+  """Converts client errors into `Unreachable`, but for those of a folder."""
   try:
     yield
   except (ConfigError, Unreachable, BlockingIOError, MemoryError):
@@ -141,11 +129,7 @@ def write_json(address: epath.PathLike, content: Any) -> None:
 
 
 def write_bytes(address: epath.PathLike, content: bytes) -> None:
-  """Writes a file atomically, even through a loss of power.
-
-  Raises:
-    Unreachable: the object store failed.
-  """
+  """Writes a file atomically, even through a loss of power."""
   target = path(address)
   if is_remote(target):
     with using(target):

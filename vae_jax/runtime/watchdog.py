@@ -28,8 +28,7 @@ class Stalled(Exception):
 class Watchdog:
   """Ends the process after `seconds` without progress, while it is armed.
 
-  Attributes:
-    last_words: functions that receive the reason before the process ends.
+  Before that, the functions in `last_words` receive the reason.
   """
 
   def __init__(
@@ -41,10 +40,10 @@ class Watchdog:
     end: Callable[[int], None] = os._exit,
     last_word_seconds: float = 5.0,
   ):
-    """Starts the thread.
+    """Starts the thread, unless `seconds` is 0.
 
     Args:
-      seconds: without progress until the process ends; 0: never.
+      seconds: without progress until the process ends.
       name: of this process.
       delay: seconds from the report to the end, in which the watchdogs of
         other processes report, too.
@@ -57,11 +56,9 @@ class Watchdog:
     self._name = name or f"This process (pid {os.getpid()})"
     self._doing, self._armed, self._since = "", False, time.monotonic()
     self._stopped = threading.Event()
-    self._thread = threading.Thread(
-      target=self._run, daemon=True, name="watchdog"
-    )
     if seconds:
-      self._thread.start()
+      run = threading.Thread(target=self._run, daemon=True, name="watchdog")
+      run.start()
 
   def progress(self, doing: str) -> None:
     """Notes that the process made progress, and its next activity."""

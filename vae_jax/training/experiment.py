@@ -17,26 +17,16 @@ from vae_jax.training import optim
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-  """A resolved config, and everything built from it.
-
-  Attributes:
-    config: the resolved config.
-    objective: the loss, `(vae, batch) -> Terms`.
-    vae_train: the unbound model that is trained.
-    vae_eval: the same model in evaluation mode.
-    num_steps: optimizer steps of the run; None for a trained model whose
-      config counts epochs, because its data set is not opened.
-    learning_rate: optimizer step -> learning rate.
-    optimizer: the optax chain.
-    open_splits: returns the data set's splits.
-  """
+  """A resolved config, and everything built from it."""
 
   config: ConfigDict
   objective: objectives.Objective
   vae_train: models.Vae
   vae_eval: models.Vae
+  # None for a trained model whose config counts epochs, because its data set
+  # is not opened.
   num_steps: int | None
-  learning_rate: Callable[[jax.Array | int], Float[Array, ""]]
+  learning_rate: Callable[[jax.Array | int], Float[Array, ""]]  # of a step
   optimizer: optax.GradientTransformation
   open_splits: Callable[[], datasets.Splits]
 
@@ -73,7 +63,7 @@ def build(
     config: the resolved config.
     splits: the data set; None = opened when it is first asked for, which
       sampling and decoding never do.
-    num_steps: optimizer steps of the run; None = as the config says.
+    num_steps: None = as the config says.
 
   Raises:
     ConfigError: a name or an argument is unknown, or the parts do not fit.
@@ -93,11 +83,7 @@ def build(
     num_steps=num_steps,
     learning_rate=optim.learning_rate(config, length),
     optimizer=optim.optimizer(config, length),
-    open_splits=(
-      functools.partial(datasets.open_splits, config.data)
-      if splits is None
-      else lambda: splits
-    ),
+    open_splits=lambda: splits or datasets.open_splits(config.data),
   )
 
 

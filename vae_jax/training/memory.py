@@ -63,13 +63,8 @@ def host_limit(
   cgroups: pathlib.Path = _CGROUPS,
   membership: pathlib.Path = pathlib.Path("/proc/self/cgroup"),
 ) -> int:
-  """Returns the bytes this process may use: the machine's, or its cgroup's.
-
-  Args:
-    cgroups: mount point of the control groups.
-    membership: file of this process's control groups, with lines
-      `number:controllers:path`.
-  """
+  """Returns the bytes this process may use: the machine's, or its cgroup's,
+  which `membership` names in lines `number:controllers:path`."""
   limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
   lines = membership.read_text().splitlines() if membership.exists() else []
   for line in lines:
@@ -89,11 +84,7 @@ def host_limit(
 
 
 def check(config: ConfigDict, needed: int) -> None:
-  """Compares the bytes that each device needs with its limit.
-
-  Raises:
-    ConfigError: it needs more; the message advises what needs less.
-  """
+  """Raises a ConfigError with advice if a device needs more than its limit."""
   available = limit()
   if available is not None and needed > available:
     raise ConfigError(
@@ -106,12 +97,8 @@ def check(config: ConfigDict, needed: int) -> None:
 def explain_oom(
   config: ConfigDict, needed: int | None = None
 ) -> Iterator[None]:
-  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice.
-
-  Args:
-    config: the resolved config.
-    needed: bytes that each device holds already, if known.
-  """
+  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice; `needed` are
+  the bytes that each device holds already, if known."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:

@@ -33,12 +33,8 @@ def restore_or_init(
   """Restores the newest readable checkpoint, or makes the initial state.
 
   Process 0 does so, and the others receive its bits: storage is asked once
-  however many processes there are.
-
-  Args:
-    experiment: of the run.
-    workdir: folder of the run.
-    source: training images, for initial variables that depend on them.
+  however many processes there are. Initial variables may depend on the images
+  of `source`.
 
   Returns:
     A host copy of the state, and whether it was restored.
@@ -115,12 +111,8 @@ def restore(
       except Exception as error:  # Orbax's errors have no common base.
         damages[step] = _damage(error)
   for step, damage in damages.items():
-    logging.warning(
-      "The checkpoint of step %d in %s cannot be read (%s).",
-      step,
-      folder,
-      damage,
-    )
+    what = f"The checkpoint of step {step} in {folder}"
+    logging.warning("%s cannot be read (%s).", what, damage)
   if damages and state is None:
     raise ConfigError(
       f"None of the checkpoints in {folder} can be read (steps "
@@ -181,11 +173,7 @@ def _set_aside(folder: storage.Path) -> None:
 
 
 def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
-  """Returns the resolved config of a run.
-
-  Raises:
-    ConfigError: there is no run in the folder.
-  """
+  """Returns the resolved config of a run; a ConfigError if there is none."""
   path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
     text = path.read_text() if path.exists() else None
@@ -205,10 +193,7 @@ def load_state(
 ) -> TrainState:
   """Returns a host copy of a run's newest (or best) checkpoint.
 
-  Args:
-    workdir: folder of the run.
-    best: whether to read the best by validation rather than the newest.
-    experiment: of the run; None = built from its config.
+  The `experiment` is built from the run's config if it is None.
 
   Raises:
     ConfigError: there is no run, or none of its checkpoints can be read.
@@ -225,12 +210,8 @@ def load_state(
 def load_params(
   workdir: str | os.PathLike[str], *, best: bool = False
 ) -> Params:
-  """Returns the weights of a run's newest (or best) checkpoint for use:
-  averaged ones where the run averages them.
-
-  Returns:
-    The `params` collection of `vae_jax.models.Vae`, numpy arrays.
-  """
+  """Returns the weights of a run's newest (or best) checkpoint for use, numpy
+  arrays: averaged ones where the run averages them."""
   experiment = experiment_lib.build(load_config(workdir))
   state = load_state(workdir, best=best, experiment=experiment)
   return state_lib.eval_params(experiment.config, state)

@@ -33,23 +33,14 @@ from vae_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Costs:
-  """Costs of a run.
+  """Costs of a run."""
 
-  Attributes:
-    compile_seconds: wall time to trace and compile the train step.
-    flops_per_image: of one training step, forward and backward; see `flops`.
-    memory_bytes: that each device holds; see `memory`.
-    images: training images after the first dispatch.
-    seconds: wall time of these, without validation, pictures and saves.
-    waited: part of `seconds` spent waiting for data.
-  """
-
-  compile_seconds: float = 0.0
-  flops_per_image: float = 0.0
-  memory_bytes: int = 0
-  images: int = 0
-  seconds: float = 0.0
-  waited: float = 0.0
+  compile_seconds: float = 0.0  # to trace and compile the train step
+  flops_per_image: float = 0.0  # forward and backward; see `flops`
+  memory_bytes: int = 0  # that each device holds; see `memory`
+  images: int = 0  # trained on after the first dispatch
+  seconds: float = 0.0  # of these, without validation, pictures and saves
+  waited: float = 0.0  # part of `seconds` spent waiting for data
 
   def add(self, stopwatch: Stopwatch) -> None:
     """Adds the time of the loop."""
@@ -59,11 +50,7 @@ class Costs:
 
 
 def prepare(config: ConfigDict) -> Experiment:
-  """Checks a config, opens its data set and builds its parts.
-
-  Raises:
-    ConfigError: a setting is wrong, or the parts do not fit.
-  """
+  """Checks a config, opens its data set and builds its parts."""
   config_check.validate(config)
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
@@ -86,10 +73,6 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
   An objective's hyperparameter `dataset_size` becomes the number of training
   images, unless it is set.
-
-  Raises:
-    ConfigError: the images do not have the size that the config names, or
-      there is no such objective.
   """
   config = config.copy_and_resolve_references()
   named = tuple(config.data.image_shape)
@@ -101,9 +84,8 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.name = splits.name
   config.data.image_shape = splits.image_shape
   config.data.num_labels = build.num_labels(config, splits)
-  config.data.train_split = splits.split_strings["train"]
-  config.data.validation_split = splits.split_strings["validation"]
-  config.data.test_split = splits.split_strings["test"]
+  for name in ("train", "validation", "test"):
+    config.data[f"{name}_split"] = splits.split_strings[name]
   args = config.objective.args
   if "dataset_size" in objectives.hyperparameters(config):
     args.dataset_size = args.get("dataset_size", 0) or len(splits.train)
@@ -112,30 +94,24 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
 def check(experiment: Experiment) -> None:
   """Traces model and objective without computing anything, so that a setting
-  that they refuse stops the run before compilation.
-
-  Raises:
-    ConfigError: the model, the objective or the data set refuses a setting.
-  """
+  that they refuse stops the run before compilation."""
   config, shape = experiment.config, experiment.image_shape
   objective, vae = experiment.objective, experiment.vae_eval
-  train = experiment.splits.train
-  label_shape = train.label_shape
+  train, label = experiment.splits.train, None
   init_from_data.check(config, vae, train)
+  if train.label_shape is not None:
+    # Class ids are int32, bits of attributes uint8.
+    dtype = np.uint8 if train.label_shape else np.int32
+    label = np.zeros((2, *train.label_shape), dtype)
 
   def run(index: jax.Array) -> dict[str, jax.Array]:
     variables = build.init_variables(config, shape, vae)
-    label = None
-    if label_shape is not None:
-      # Class ids are int32, bits of attributes uint8.
-      dtype = jnp.uint8 if label_shape else jnp.int32
-      label = jnp.zeros((2, *label_shape), dtype)
     batch = Batch(
       image=jnp.zeros((2, *shape), jnp.uint8),
       index=index,
       mask=jnp.ones((2,), bool),
       key=jax.random.split(jax.random.key(0), 2),
-      label=label,
+      label=None if label is None else jnp.asarray(label),
     )
     return step_lib.forward(objective, vae, variables, batch)[0]
 
@@ -153,27 +129,16 @@ def check(experiment: Experiment) -> None:
 
 @contextlib.contextmanager
 def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
-  """Holds a workdir, and records the run in it, inside the block.
-
-  Args:
-    experiment: of the run.
-    workdir: folder of the run.
-
-  Yields:
-    The record of this start.
+  """Holds a workdir, and yields the record of this start of the run.
 
   Raises:
     ConfigError: the processes differ, or the workdir cannot be had.
   """
   config, splits = experiment.config, experiment.splits
-  distributed.agree(
-    "the data",
-    {
-      **distributed.config_facts(config),
-      **distributed.data_facts("the training images", splits.train),
-      **distributed.data_facts("the validation images", splits.validation),
-    },
-  )
+  facts = distributed.config_facts(config)
+  facts |= distributed.data_facts("the training images", splits.train)
+  facts |= distributed.data_facts("the validation images", splits.validation)
+  distributed.agree("the data", facts)
   with contextlib.ExitStack() as stack:
     # All processes end if the first one is refused.
     distributed.lead_first(
@@ -192,13 +157,9 @@ def compile_step(
   arguments: tuple[Any, ...],
   costs: Costs,
 ) -> Callable[..., Any]:
-  """Returns the mapped train step, compiled.
+  """Returns the mapped train step, compiled for arguments like these.
 
-  Args:
-    config: the resolved config.
-    step: of `step.make_train_steps`.
-    arguments: of its first call; state and data come first.
-    costs: receives the costs of compilation and of a step.
+  `costs` receives the costs of compilation and of a step.
 
   Raises:
     ConfigError: the devices have too little memory.

@@ -1,0 +1,42 @@
+"""Commands in processes of their own, from this checkout."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(*command, cwd=ROOT, **environment):
+  """Runs a command with more environment variables; returns its outcome."""
+  return subprocess.run(
+    [str(word) for word in command],
+    cwd=cwd,
+    env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def python(*words, **options):
+  """Runs this Python; see `run`."""
+  return run(sys.executable, *words, **options)
+
+
+def tiny_file(path, faces_dir, **settings):
+  """Writes a file with the config of the tiny run, and returns its path."""
+  path.write_text(
+    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
+    f"  return tiny_config({str(faces_dir)!r}, **{settings!r})\n"
+  )
+  return path
+
+
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
