@@ -97,13 +97,12 @@ def offline(monkeypatch):
 
 def pytest_collection_modifyitems(items):
   """Ignores the sessions of stores' clients, which close when collected."""
+  categories = "ResourceWarning", "pytest.PytestUnraisableExceptionWarning"
+  ignored = [pytest.mark.filterwarnings(f"ignore::{c}") for c in categories]
   for item in items:
     if {"s3", "gs", "address", "any_address"} & set(item.fixturenames):
-      for category in (
-        "ResourceWarning",
-        "pytest.PytestUnraisableExceptionWarning",
-      ):
-        item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}"))
+      for mark in ignored:
+        item.add_marker(mark)
 
 
 # For the session, because the clients keep the address of their store.

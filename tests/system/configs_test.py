@@ -127,7 +127,9 @@ def test_variants_follow_the_iwae_paper(variant, epochs, second):
   ],
 )
 def test_config_has_the_parameters_of_its_table(name, count):
-  assert build.parameter_count(load(name).get_config()) == count
+  c = load(name).get_config()
+  c.data.dir = "/nowhere"  # They are counted without data.
+  assert build.parameter_count(c) == count
 
 
 def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):

@@ -34,56 +34,40 @@ def _command(workdir, faces_dir):
   return [sys.executable, "-c", script, str(faces_dir), str(workdir)]
 
 
-def _wait_for_steps(workdir, step, process):
-  folder = workdir / "checkpoints"
-  while process.poll() is None:
-    steps = [p.name for p in folder.glob("*") if p.name.isdigit()]
-    if steps and max(map(int, steps)) >= step:
-      return
-  raise AssertionError(f"the run ended by itself with {process.returncode}")
-
-
-def _survive(faces_dir, tmp_path, kill):
+@pytest.mark.slow
+def test_run_killed_at_random_moments_ends_in_the_same_bits(
+  faces_dir, tmp_path
+):
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   subprocess.run(_command(undisturbed, faces_dir), check=True, **quiet)
-  saving = 0
-  for moment in kill:
+  moments, saving = np.random.default_rng(0), 0
+
+  def at_step_20(process):
+    steps = []
+    while max(steps, default=0) < 20:
+      assert process.poll() is None, "the run ended by itself"
+      steps = restore.steps(killed)
+
+  def at_random(process):
+    while process.poll() is None and not restore.steps(killed):
+      time.sleep(0.01)
+    time.sleep(moments.uniform(0, 10))
+
+  def while_saving(process):
+    while process.poll() is None:
+      if list((killed / "checkpoints").glob("*tmp*")):
+        return
+      time.sleep(0.001)
+
+  for wait in [at_step_20, *[while_saving, at_random] * 4]:
     process = subprocess.Popen(_command(killed, faces_dir), **quiet)
-    moment(killed, process)
+    wait(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     saving += bool(list((killed / "checkpoints").glob("*tmp*")))
   subprocess.run(_command(killed, faces_dir), check=True, **quiet)
   jobs.assert_undisturbed(killed, undisturbed)
-  return saving
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_run_ends_in_the_same_bits(faces_dir, tmp_path):
-  _survive(
-    faces_dir, tmp_path, [lambda folder, p: _wait_for_steps(folder, 20, p)]
-  )
-
-
-@pytest.mark.slow
-def test_run_killed_at_random_moments_ends_in_the_same_bits(
-  faces_dir, tmp_path
-):
-  moments = np.random.default_rng(0)
-
-  def at_random(folder, process):
-    while process.poll() is None and not restore.steps(folder):
-      time.sleep(0.01)
-    time.sleep(moments.uniform(0, 10))
-
-  def while_saving(folder, process):
-    while process.poll() is None:
-      if list((folder / "checkpoints").glob("*tmp*")):
-        return
-      time.sleep(0.001)
-
-  saving = _survive(faces_dir, tmp_path, [while_saving, at_random] * 4)
   assert saving >= 1
 
 

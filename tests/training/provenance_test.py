@@ -65,13 +65,14 @@ def test_entry_has_the_outcome_of_the_run(error, outcome, sentence, tmp_path):
   assert entry["ended"] >= entry["started"] and entry["seed"] == 7
 
 
-def _kill(folder, config, step):
-  """Leaves what a process leaves that is killed at work."""
-  provenance.Record(str(folder), provenance.describe(config)).began(step)
+def _kill(folder):
+  """Leaves what a process leaves that is killed at work after step 5."""
+  entry = provenance.describe(tiny_config(""))
+  provenance.Record(str(folder), entry).began(5)
 
 
 def test_start_after_a_kill_adds_an_entry(tmp_path):
-  _kill(tmp_path, tiny_config(""), 5)
+  _kill(tmp_path)
   with provenance.keep(str(tmp_path), tiny_config("", train__num_steps=9)):
     killed, running = provenance.read(str(tmp_path))
     assert running["outcome"] == "unknown"
@@ -88,7 +89,7 @@ def test_start_after_a_kill_adds_an_entry(tmp_path):
   "damage", [lambda b: b[: len(b) // 2], lambda b: b"{}"]
 )
 def test_damaged_record_is_set_aside(damage, tmp_path):
-  _kill(tmp_path, tiny_config(""), 5)
+  _kill(tmp_path)
   path = tmp_path / "record.json"
   damaged = damage(path.read_bytes())
   path.write_bytes(damaged)
