@@ -72,21 +72,14 @@ def test_slurm_dry_run_prints_the_commands(tmp_path):
   assert done.returncode == 2 and "Submit it: sbatch" in done.stderr
 
 
-SETTINGS = {
-  "NAME": "celeba",
-  "IMAGE": "registry/vae_jax:1",
-  "PROCESSES": "4",
-  "GPUS": "8",
-  "TPU": "tpu-v5-lite-podslice",
-  "TOPOLOGY": "4x4",
-  "CHIPS": "4",
-  "FLAGS": json.dumps(fakes.FLAGS),
-}
+SETTINGS = dict(PROCESSES="4", GPUS="8", CHIPS="4", TOPOLOGY="4x4")
+SETTINGS |= dict(NAME="celeba", IMAGE="registry/vae_jax:1")
+SETTINGS |= dict(TPU="tpu-v5-lite-podslice", FLAGS=json.dumps(fakes.FLAGS))
 
 
-def job_sets(text=None):
+def job_sets():
   """Returns both documents after envsubst."""
-  text = text or (ROOT / "launch" / "kubernetes.yaml").read_text()
+  text = (ROOT / "launch" / "kubernetes.yaml").read_text()
   assert not re.findall(r"^[^#\n]*\$\w", text, re.M), "for envsubst"
   text = re.sub(r"\$\{(\w+)\}", lambda found: SETTINGS[found[1]], text)
   return list(yaml.safe_load_all(text))
@@ -128,7 +121,7 @@ def test_job_sets_have_known_fields_of_the_right_types():
     read(documents[0])
 
 
-def test_pods_get_coordinator_and_flags():
+def test_pods_get_coordinator_and_flags_and_end_for_good_with_some_codes():
   chips = [{"nvidia.com/gpu": 8}, {"google.com/tpu": 4}]
   for document, limits in zip(job_sets(), chips, strict=True):
     (workers,) = document["spec"]["replicatedJobs"]
@@ -138,35 +131,24 @@ def test_pods_get_coordinator_and_flags():
     # A pod's host name is JOBSET-WORKERS-JOB-POD, its domain that of the set.
     first = f"{name}-{workers['name']}-0-0.{name}"
     port = container["ports"][0]["containerPort"]
-    assert container["command"] == [
-      *("python", "-m", "vae_jax.main"),
-      f"--coordinator={first}:{port}",
-      "--num_processes=4",
-      "--process_id=$(JOB_COMPLETION_INDEX)",
-    ]
+    flags = [f"--coordinator={first}:{port}", "--num_processes=4"]
+    flags += ["--process_id=$(JOB_COMPLETION_INDEX)"]
+    assert container["command"] == ["python", "-m", "vae_jax.main", *flags]
     assert container["args"] == fakes.FLAGS
     assert container["resources"]["limits"] == limits
     assert job["completions"] == job["parallelism"] == 4
     assert job["completionMode"] == "Indexed"
-
-
-def test_job_sets_end_with_codes_that_would_come_back():
-  for document in job_sets():
+    # The set ends with codes that would come back.
     policy = document["spec"]["failurePolicy"]
     (rule,) = policy["rules"]
     assert rule["action"] == "FailJobSet"
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
     assert policy["maxRestarts"] > 0
-    job = document["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
-    container = job["template"]["spec"]["containers"][0]
-    assert rule["action"] == "FailJob"
-    assert rule["onExitCodes"] == {
-      "containerName": container["name"],
-      "operator": "In",
-      "values": [1, 2, 3],
-    }
+    codes = {"operator": "In", "values": [1, 2, 3]}
+    codes["containerName"] = container["name"]
+    assert (rule["action"], rule["onExitCodes"]) == ("FailJob", codes)
     assert job["backoffLimit"] == 0
     assert job["template"]["spec"]["restartPolicy"] == "Never"
 

@@ -47,7 +47,7 @@ def arguments(
     train__num_steps=steps,
     train__validate_every_steps=20,
     checkpoint__every_steps=10,
-    watch__heartbeat_seconds=5.0,
+    watch__heartbeat_seconds=3.0,
     train__compilation_cache_dir="",
   )
   (folder / "plan.json").write_text(json.dumps(list(plan)))
@@ -55,7 +55,7 @@ def arguments(
     f"--processes={layout[0]}",
     f"--devices_per_process={layout[1]}",
     f"--restarts={restarts}",
-    "--grace=8",
+    "--grace=6",
     "--module=tests.support.faulty_main",
   ]
   flags = [f"--config={config}", f"--workdir={folder / 'run'}", *flags]

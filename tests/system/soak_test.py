@@ -20,8 +20,8 @@ from vae_jax.training import writer as writer_lib
 PLACES = ("cache", "compile", "step", "save", "evaluate")
 STEPS = 200
 # Faults at each place, in process 0 and in another one.
-ROUNDS = int(os.environ.get("ROUNDS", "2"))
-SAVES = int(os.environ.get("SAVES", "1500"))
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
+SAVES = int(os.environ.get("SAVES", "900"))
 
 
 def plan_of(seed, processes, do, rounds):

@@ -87,8 +87,8 @@ def start(
       **(facts or {}),
     },
   )
-  place = str(distributed.processes()[index]).capitalize()
-  logging.info("%s of %s.", place, jax.process_count())
+  own = str(distributed.processes()[index]).capitalize()
+  logging.info("%s of %s.", own, jax.process_count())
 
 
 def _place(

@@ -22,6 +22,7 @@ from etils import epath
 
 from vae_jax.config import ConfigError, reason
 
+PathLike = epath.PathLike
 # What `path` returns.
 Path = pathlib.Path | epath.Path
 
@@ -44,12 +45,12 @@ class Unreachable(Exception):
   exit_code = 74
 
 
-def is_remote(address: epath.PathLike) -> bool:
+def is_remote(address: PathLike) -> bool:
   """Returns whether a path is a remote address."""
   return "://" in os.fspath(address)
 
 
-def path(address: epath.PathLike) -> Path:
+def path(address: PathLike) -> Path:
   """Returns a folder, or an address such as s3://bucket/runs, as a path.
 
   Raises:
@@ -85,7 +86,7 @@ def file_system(address: Path) -> fsspec.AbstractFileSystem:
 
 
 @contextlib.contextmanager
-def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
+def reaching(flag: str, address: PathLike) -> Iterator[None]:
   """Converts client errors into `ConfigError`, if the address that a flag such
   as --workdir names or the access to it is wrong, or `Unreachable`.
 
@@ -106,7 +107,7 @@ def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def using(address: epath.PathLike) -> Iterator[None]:
+def using(address: PathLike) -> Iterator[None]:
   """Converts client errors into `Unreachable`, but for those of a folder."""
   try:
     yield
@@ -122,13 +123,13 @@ def using(address: epath.PathLike) -> Iterator[None]:
     ) from error
 
 
-def write_json(address: epath.PathLike, content: Any) -> None:
+def write_json(address: PathLike, content: Any) -> None:
   """Writes JSON atomically."""
   text = json.dumps(content, indent=2, allow_nan=False) + "\n"
   write_bytes(address, text.encode())
 
 
-def write_bytes(address: epath.PathLike, content: bytes) -> None:
+def write_bytes(address: PathLike, content: bytes) -> None:
   """Writes a file atomically, even through a loss of power."""
   target = path(address)
   if is_remote(target):
@@ -156,14 +157,14 @@ def flush(file: IO[Any]) -> None:
   os.fsync(file.fileno())
 
 
-def write_arrays(address: epath.PathLike, **arrays: np.ndarray) -> None:
+def write_arrays(address: PathLike, **arrays: np.ndarray) -> None:
   """Writes an `.npz` file atomically; equal arrays give equal bytes."""
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
   write_bytes(address, buffer.getvalue())
 
 
-def read_arrays(address: epath.PathLike) -> Mapping[str, np.ndarray]:
+def read_arrays(address: PathLike) -> Mapping[str, np.ndarray]:
   """Returns the arrays of an `.npz` file, by name; needs no pickle."""
   with np.load(io.BytesIO(path(address).read_bytes())) as file:
     return dict(file)

@@ -8,7 +8,6 @@ checksum is there because the storage format does not detect all damage.
 import contextlib
 import json
 import operator
-import os
 import zlib
 from collections.abc import Iterator
 
@@ -47,7 +46,7 @@ def this_process() -> ocp.options.MultiprocessingOptions:
   )
 
 
-def folder_of(workdir: str | os.PathLike[str]) -> storage.Path:
+def folder_of(workdir: storage.PathLike) -> storage.Path:
   """Returns the folder of a run's checkpoints."""
   folder = storage.path(workdir) / "checkpoints"
   return folder if storage.is_remote(folder) else folder.absolute()
@@ -69,11 +68,7 @@ class Checkpoints:
   """
 
   def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    keep_latest: int = 1,
-    keep_best: int = 1,
+    self, workdir: storage.PathLike, *, keep_latest: int = 1, keep_best: int = 1
   ):
     """Opens `<workdir>/checkpoints`; all checkpoints must be readable."""
     self._folder = folder_of(workdir)

@@ -72,7 +72,8 @@ def build(
   if num_steps is None:
     num_steps = config.train.num_steps or None
   if num_steps is None and splits is not None:
-    num_steps = total_steps(config, len(splits.train))
+    images = round(config.train.num_epochs * len(splits.train))
+    num_steps = max(1, images // config.train.batch_size)
   # Without a data set nothing is trained, and no rate is read.
   length = num_steps or 1
   return Experiment(
@@ -85,11 +86,3 @@ def build(
     optimizer=optim.optimizer(config, length),
     open_splits=lambda: splits or datasets.open_splits(config.data),
   )
-
-
-def total_steps(config: ConfigDict, examples: int) -> int:
-  """Returns the optimizer steps of a run on so many training images."""
-  if config.train.num_steps:
-    return config.train.num_steps
-  images = round(config.train.num_epochs * examples)
-  return max(1, images // config.train.batch_size)

@@ -180,9 +180,7 @@ def code_version() -> dict[str, Any]:
   }
 
 
-def _checkout(
-  folder: str | os.PathLike[str], tracked: str = ""
-) -> dict[str, Any]:
+def _checkout(folder: storage.PathLike, tracked: str = "") -> dict[str, Any]:
   """Returns the git commit of a folder, and whether tracked files differ.
 
   The file `tracked` must be part of the checkout, because an installed package

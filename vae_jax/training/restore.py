@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import pathlib
 import time
 
@@ -59,14 +58,13 @@ def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
   if not init_from_data.is_needed(config):
     return state
   variables = {"params": state.params, **state.model_state}
-  variables = init_from_data.apply(
-    config, experiment.vae_eval, variables, source
-  )
+  vae = experiment.vae_eval
+  variables = init_from_data.apply(config, vae, variables, source)
   return state_lib.state_of(experiment, variables)
 
 
 def restore(
-  workdir: str | os.PathLike[str],
+  workdir: storage.PathLike,
   like: TrainState,
   *,
   best: bool = False,
@@ -88,9 +86,7 @@ def restore(
     storage.Unreachable: an object store fails.
   """
   folder = checkpoint.folder_of(workdir)
-  abstract = jax.tree.map(
-    lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
-  )
+  abstract = jax.eval_shape(lambda state: state, like)
   candidates, state = [], None
   damages: dict[int, str] = {}
   for step in steps(workdir):
@@ -126,7 +122,7 @@ def restore(
   return state
 
 
-def steps(workdir: str | os.PathLike[str]) -> list[int]:
+def steps(workdir: storage.PathLike) -> list[int]:
   """Returns the steps of the complete checkpoints on disk, oldest first."""
   folder = checkpoint.folder_of(workdir)
   with storage.using(folder):
@@ -172,7 +168,7 @@ def _set_aside(folder: storage.Path) -> None:
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
-def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+def load_config(workdir: storage.PathLike) -> ConfigDict:
   """Returns the resolved config of a run; a ConfigError if there is none."""
   path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
@@ -186,7 +182,7 @@ def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def load_state(
-  workdir: str | os.PathLike[str],
+  workdir: storage.PathLike,
   *,
   best: bool = False,
   experiment: Experiment | None = None,
@@ -207,9 +203,7 @@ def load_state(
   return state
 
 
-def load_params(
-  workdir: str | os.PathLike[str], *, best: bool = False
-) -> Params:
+def load_params(workdir: storage.PathLike, *, best: bool = False) -> Params:
   """Returns the weights of a run's newest (or best) checkpoint for use, numpy
   arrays: averaged ones where the run averages them."""
   experiment = experiment_lib.build(load_config(workdir))

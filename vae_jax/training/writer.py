@@ -17,7 +17,7 @@ from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
 
-def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_rows(workdir: storage.PathLike) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`, without lines that are cut short."""
   path = storage.path(workdir) / "metrics.jsonl"
   with storage.using(path):
@@ -97,7 +97,7 @@ class WorkdirWriter(Writer):
 
   def __init__(
     self,
-    workdir: str | os.PathLike[str],
+    workdir: storage.PathLike,
     *,
     step: int,
     max_event_bytes: int = 1 << 24,
