@@ -18,6 +18,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 _MAKER = "VAE_JAX_TESTS_SCRATCH" not in os.environ
 _SCRATCH = os.environ.setdefault("VAE_JAX_TESTS_SCRATCH", tempfile.mkdtemp())
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_SCRATCH, "compiled")
+# Nothing goes to the home of who runs the tests.
+os.environ["VAE_JAX_CACHE_DIR"] = os.path.join(_SCRATCH, "caches")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
@@ -35,12 +37,6 @@ def faces_dir():
   folder = os.path.join(_SCRATCH, "tfds")
   dataset.prepare(folder, config="tiny")
   return folder
-
-
-@pytest.fixture(autouse=True)
-def caches(monkeypatch):
-  """Keeps what tests cache out of the home of who runs them."""
-  monkeypatch.setenv("VAE_JAX_CACHE_DIR", os.path.join(_SCRATCH, "caches"))
 
 
 @pytest.fixture

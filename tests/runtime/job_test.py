@@ -21,15 +21,11 @@ CLUSTERS = ("SLURM", "OMPI", "KUBERNETES", "TPU", "JOB_")
 
 
 @pytest.fixture
-def no_cluster(monkeypatch):
+def initialize(monkeypatch):
+  """Returns the list of arguments that JAX is started with, in no cluster."""
   for name in list(os.environ):
     if name.startswith(CLUSTERS):
       monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def initialize(no_cluster, monkeypatch):
-  """Returns the list of arguments that JAX is started with."""
   calls = []
 
   def record(**arguments):
@@ -84,14 +80,9 @@ def test_flags_name_the_place(initialize):
   config = config_lib.default()
   job.start(config, coordinator="h:8476", num_processes=4, process_id=3)
   (arguments,) = initialize
-  assert arguments == {
-    "coordinator_address": "h:8476",
-    "num_processes": 4,
-    "process_id": 3,
-    "cluster_detection_method": "deactivate",
-    "initialization_timeout": 300,
-    "heartbeat_timeout_seconds": 30,
-  }
+  times = dict(initialization_timeout=300, heartbeat_timeout_seconds=30)
+  place = dict(coordinator_address="h:8476", num_processes=4, process_id=3)
+  assert arguments == times | place | {"cluster_detection_method": "deactivate"}
 
 
 def test_lone_pod_is_no_cluster(initialize, monkeypatch):
@@ -109,8 +100,7 @@ def test_lone_pod_is_no_cluster(initialize, monkeypatch):
     (("h:1", 2, None), "--process_id must be given too"),
     ((None, 2, 0), "--coordinator must be given too"),
     (("h:1", None, None), "--num_processes, --process_id must be given too"),
-    (("h:1", 2, 2), "from 0 to 1"),
-    (("h:1", 2, -1), "from 0 to 1"),
+    *((("h:1", 2, index), "from 0 to 1") for index in (2, -1)),
     *(
       ((address, 2, 0), "must be HOST:PORT")
       for address in ("", "host", ":1", "host:x", "host:70000")

@@ -18,38 +18,41 @@ from vae_jax.training import build, progress, restore
 from vae_jax.training import writer as writer_lib
 
 
-def assert_same_curves(ours, theirs, splits=("train", "validation")):
+def assert_same_curves(ours, theirs):
   """Checks that two runs have the same losses up to rounding."""
-  for split in splits:
+  for split in ("train", "validation"):
     expected = curve(theirs, split)
     np.testing.assert_allclose(curve(ours, split), expected, rtol=1e-5)
 
 
-def _convolutional(faces_dir):
-  """Returns a config with BatchNorm, sigma-VAE and random binarization."""
-  c = tiny_config(
-    faces_dir,
+@pytest.fixture
+def on_8_and_1(faces_dir, tmp_path, use_devices):
+  """Trains on 8 devices and on 1, with the same curve; returns both states."""
+
+  def run(**settings):
+    states = []
+    for count in (8, 1):
+      use_devices(count)
+      c = tiny_config(faces_dir, **settings)
+      states.append(train(c, str(tmp_path / str(count))))
+    assert_same_curves(tmp_path / "8", tmp_path / "1")
+    return states
+
+  return run
+
+
+def test_batch_statistics_are_global(on_8_and_1):
+  conv = {"name": "conv", "args": {"channels": (4, 8)}}
+  eight, one = on_8_and_1(
     train__num_steps=4,
+    model__encoder=conv,
+    model__decoder=conv,
     model__likelihood__name="gaussian_optimal",
     data__binarization="dynamic",
     optim__ema_decay=0.9,
   )
-  for node in (c.model.encoder, c.model.decoder):
-    node.name = "conv"
-    node.args = {"channels": (4, 8)}
-  return c
-
-
-def test_batch_statistics_are_global(faces_dir, tmp_path, use_devices):
-  eight = train(_convolutional(faces_dir), str(tmp_path / "8"))
-  use_devices(1)
-  one = train(_convolutional(faces_dir), str(tmp_path / "1"))
-  assert_same_curves(tmp_path / "8", tmp_path / "1")
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
-    one.model_state,
-    eight.model_state,
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+  jax.tree.map(close, one.model_state, eight.model_state)
   # Debiased, after 4 steps: 1 - 0.99^4.
   weight = one.model_state["batch_stats"]["likelihood"]["weight"]
   np.testing.assert_allclose(weight, 1 - 0.99**4, rtol=1e-5)
@@ -100,16 +103,8 @@ def spread(vae, batch):
   return terms.replace(loss=terms.loss + penalty)
 
 
-def test_loss_may_use_the_global_batch_and_labels(
-  faces_dir, tmp_path, use_devices
-):
-  c = tiny_config(
-    faces_dir, objective__name=f"{__name__}.spread", train__num_steps=4
-  )
-  for count in (8, 1):
-    use_devices(count)
-    train(c, str(tmp_path / str(count)))
-  assert_same_curves(tmp_path / "8", tmp_path / "1", ["train"])
+def test_loss_may_use_the_global_batch_and_labels(on_8_and_1):
+  on_8_and_1(objective__name=f"{__name__}.spread", train__num_steps=4)
 
 
 def _changes(before, after):
@@ -118,13 +113,22 @@ def _changes(before, after):
   return jax.tree.leaves(change)
 
 
-def test_exploding_steps_are_skipped_counted_and_end_the_run(
-  faces_dir, tmp_path
+@pytest.mark.parametrize(
+  "settings, words",
+  [
+    ({"optim__skip_norm": 1e-3}, "^7 steps in a row .*step 7 .gradient norm"),
+    ({"optim__learning_rate": 1e30}, "not finite: .*loss"),
+  ],
+)
+def test_bad_steps_are_skipped_counted_and_end_the_run(
+  settings, words, faces_dir, tmp_path
 ):
-  c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
-  with pytest.raises(progress.Diverged, match="step 7 .gradient norm") as error:
+  c = tiny_config(faces_dir, train__max_skips_in_row=7, **settings)
+  with pytest.raises(progress.Diverged, match=words):
     train(c, str(tmp_path))
-  assert "7 steps in a row" in str(error.value)
+  rows = writer_lib.read_rows(tmp_path)
+  assert sum(r["skipped"] for r in rows) > 0
+  assert json.dumps(rows, allow_nan=False)
 
 
 def bad_at_3(vae, batch):
@@ -162,17 +166,6 @@ def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path):
     assert max(_changes(loaded, state.params)) > 1e-4
 
 
-def test_run_that_is_never_finite_stops_with_the_cause(faces_dir, tmp_path):
-  c = tiny_config(
-    faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
-  )
-  with pytest.raises(progress.Diverged, match="not finite: .*loss"):
-    train(c, str(tmp_path))
-  rows = writer_lib.read_rows(tmp_path)
-  assert sum(r["skipped"] for r in rows) > 0
-  assert json.dumps(rows, allow_nan=False)
-
-
 def test_impossible_settings_stop_before_anything_is_written(
   faces_dir, tmp_path
 ):
@@ -195,23 +188,18 @@ def test_impossible_settings_stop_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_with_a_critic_has_one_curve_and_two_optimizers(
-  faces_dir, tmp_path, use_devices
-):
-  for devices in (8, 1):
-    use_devices(devices)
-    c = tiny_config(
-      faces_dir,
-      train__num_steps=5,
-      objective__name="factor_vae",
-      objective__auxiliary__args={"hidden": (8, 8)},
-      optim__auxiliary__learning_rate=1e-2,
-      optim__learning_rate=1e-5,
-    )
-    state = train(c, str(tmp_path / str(devices)))
+def test_a_run_with_a_critic_has_one_curve_and_two_optimizers(on_8_and_1):
+  settings = {
+    "train__num_steps": 5,
+    "objective__name": "factor_vae",
+    "objective__auxiliary__args": {"hidden": (8, 8)},
+    "optim__auxiliary__learning_rate": 1e-2,
+    "optim__learning_rate": 1e-5,
+  }
+  for state in on_8_and_1(**settings):
+    c = tiny_config("", **settings)
     start = build.init_variables(c, (16, 16, 1))["params"]
     # A step of Adam moves no weight by much more than the learning rate.
     critic, old = state.params.pop("auxiliary"), start.pop("auxiliary")
     assert min(_changes(critic, old)) > 1e-2
     assert 1e-5 < max(_changes(state.params, start)) < 1e-4
-  assert_same_curves(tmp_path / "8", tmp_path / "1")

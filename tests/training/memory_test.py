@@ -39,10 +39,11 @@ def test_batch_statistics_are_counted():
   conv = {"name": "conv", "args": {"channels": (5,)}}
   run = tiny.tiny_experiment(tiny_config("", model__encoder=conv))
   state, data, *_ = tiny.step_arguments(run)
-  statistics = memory.required(state, data, dispatches=0) - memory.required(
-    state.replace(model_state={}), data, dispatches=0
+  with_statistics, without = (
+    memory.required(s, data, dispatches=0)
+    for s in (state, state.replace(model_state={}))
   )
-  assert statistics == 2 * 4 * 5
+  assert with_statistics - without == 2 * 4 * 5
 
 
 def test_activations_fall_with_the_number_of_micro_batches():
@@ -100,18 +101,18 @@ def test_refusal_of_the_compiler_gets_the_same_advice():
 
 
 def test_run_on_one_device_is_described(
-  faces_dir, tmp_path, monkeypatch, use_devices
+  faces_dir, tmp_path, caplog, use_devices
 ):
   use_devices(1)
-  lines = []
-  keep = lambda words, *values, **_: lines.extend(map(str, values))
-  monkeypatch.setattr(setup.logging, "info", keep)
+  caplog.set_level("INFO", "absl")
   costs = setup.Costs()
   train(tiny_config(faces_dir, train__num_steps=2), str(tmp_path), costs=costs)
-  text = "\n".join(lines)
-  assert "devices     1 x cpu (cpu)" in text
-  assert f"{WEIGHTS:>14,} parameters" in text
-  assert f"memory      {memory.size(costs.memory_bytes)} of " in text
+  for words in (
+    "devices     1 x cpu (cpu)",
+    f"{WEIGHTS:>14,} parameters",
+    f"memory      {memory.size(costs.memory_bytes)} of ",
+  ):
+    assert words in caplog.text
   assert costs.memory_bytes > 3 * 4 * WEIGHTS
 
 

@@ -58,15 +58,13 @@ def _add(log, first, count):
 def test_rows_have_no_speed_before_it_is_measured(log, clock):
   _, writer = log
   # The first dispatch is not measured; the next two arrive almost at once.
-  _add(log, 0, 5)
-  clock.now += 0.001
-  _add(log, 5, 5)
-  clock.now += 0.001
-  _add(log, 10, 5)
+  for first in (0, 5, 10):
+    _add(log, first, 5)
+    clock.now += 0.001
   assert len(writer.rows) == 15
   assert not any("images_per_second" in row for _, _, row in writer.rows)
   # 15 steps of 10 images in 2 seconds.
-  clock.now += 1.998
+  clock.now += 1.997
   _add(log, 15, 5)
   speeds = [row["images_per_second"] for _, _, row in writer.rows[15:]]
   assert speeds == pytest.approx([75.0] * 5)
@@ -113,9 +111,8 @@ def test_progress_line_has_no_empty_value(clock, caplog):
   bar.value("neg_elbo 3.00")
   clock.now += 40
   bar.update(20)
-  assert caplog.messages[-1] == (
-    "step 20/100, epoch 5.0, 2 img/s, 05:20 left, neg_elbo 3.00"
-  )
+  line = "step 20/100, epoch 5.0, 2 img/s, 05:20 left, neg_elbo 3.00"
+  assert caplog.messages[-1] == line
   clock.now += 1
   bar.update(21)
   assert len(caplog.messages) == 2
