@@ -19,7 +19,7 @@ import time
 from vae_jax import main
 from vae_jax.data import cache
 from vae_jax.evaluate import bound
-from vae_jax.runtime import distributed, watchdog
+from vae_jax.runtime import distributed, job, watchdog
 from vae_jax.training import checkpoint, setup, store
 
 NOBODY = 65534
@@ -98,6 +98,8 @@ def _prepare(fault):
 
 
 if __name__ == "__main__":
+  # Two processes report soon.
+  job._REPORT_DELAY = 5.0
   planned = _fault()
   if planned:
     _prepare(planned)

@@ -60,7 +60,7 @@ def test_run_killed_at_random_moments_ends_in_the_same_bits(
         return
       time.sleep(0.001)
 
-  for wait in [at_step_20, *[while_saving, at_random] * 4]:
+  for wait in [at_step_20, *[while_saving, at_random] * 3]:
     process = subprocess.Popen(_command(killed, faces_dir), **quiet)
     wait(process)
     process.send_signal(signal.SIGKILL)
