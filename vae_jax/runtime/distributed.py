@@ -53,14 +53,10 @@ def processes_here() -> int:
 
 
 def gather(what: str, value: Any) -> list[Any]:
-  """Returns the values of all processes, by index; all must call it.
-
-  Args:
-    what: the place in the program, equal in all processes.
-    value: anything that JSON holds.
+  """Returns the JSON values of all processes, by index; all must call it.
 
   Raises:
-    RuntimeError: the processes are at different places in the program.
+    RuntimeError: the processes are at different places, `what`, in the program.
   """
   if jax.process_count() == 1:
     return [value]

@@ -50,13 +50,9 @@ def start(
 ) -> None:
   """Starts JAX's runtime and the watchdog; must be the first call of JAX.
 
-  Args:
-    config: of the run; only `watch` is read.
-    coordinator: HOST:PORT of process 0; None: JAX detects it (TPU pods, SLURM,
-      Open MPI), or there is one process.
-    num_processes: number of processes in the job; None: as above.
-    process_id: index of this process, from 0; None: as above.
-    facts: JSON values that must be equal in all processes, by name.
+  The coordinator is HOST:PORT of process 0. Without it and the numbers JAX
+  detects them (TPU pods, SLURM, Open MPI), or there is one process. `facts` are
+  JSON values, by name, that must be equal in all processes.
 
   Raises:
     ConfigError: a flag is missing or wrong, or the processes differ.

@@ -42,13 +42,8 @@ class Watchdog:
   ):
     """Starts the thread, unless `seconds` is 0.
 
-    Args:
-      seconds: without progress until the process ends.
-      name: of this process.
-      delay: seconds from the report to the end, in which the watchdogs of
-        other processes report, too.
-      end: ends the process with an exit code.
-      last_word_seconds: time limit of each of `last_words`.
+    The `delay`, in seconds, is between the report and the end, so that the
+    watchdogs of other processes report, too. `end` receives the exit code.
     """
     self.last_words: list[Callable[[str], None]] = []
     self._seconds, self._delay, self._end = seconds, delay, end

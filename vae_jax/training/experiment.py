@@ -59,11 +59,8 @@ def build(
 ) -> Experiment:
   """Builds everything that a resolved config decides.
 
-  Args:
-    config: the resolved config.
-    splits: the data set; None = opened when it is first asked for, which
-      sampling and decoding never do.
-    num_steps: None = as the config says.
+  Without `splits` the data set is opened when it is first asked for, which
+  sampling and decoding never do; without `num_steps` the config decides.
 
   Raises:
     ConfigError: a name or an argument is unknown, or the parts do not fit.

@@ -26,11 +26,8 @@ def required(
 ) -> int:
   """Returns the bytes that each device holds while it trains.
 
-  Args:
-    state: with a leading axis of local devices.
-    data: of one dispatch, with that axis too.
-    dispatches: how many are held at once.
-    compiled: the train step; None = without its activations.
+  State and data have a leading axis of local devices; the data of so many
+  dispatches is held at once. Without the compiled step no activations count.
   """
   held = _bytes(state) + dispatches * _bytes(data)
   stats = compiled.memory_analysis() if compiled is not None else None

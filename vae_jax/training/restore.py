@@ -72,14 +72,9 @@ def restore(
 ) -> TrainState | None:
   """Returns the newest (or best) readable state; None without checkpoints.
 
-  Orbax's manager is not used, because one broken file would stop it.
-
-  Args:
-    workdir: folder of the run.
-    like: a state of the same structure; only shapes and types are read.
-    best: whether to read the best by validation rather than the newest.
-    repair: whether to rename unreadable checkpoints, which the manager of a
-      run that goes on could not open.
+  Orbax's manager is not used, because one broken file would stop it; `repair`
+  renames unreadable checkpoints, which the manager of a run that goes on could
+  not open. Of the state `like` only shapes and types are read.
 
   Raises:
     ConfigError: there are checkpoints, but none can be read.
