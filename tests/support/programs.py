@@ -9,9 +9,10 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(*command, cwd=ROOT, **environment):
-  """Runs a command with more environment variables; returns its outcome."""
-  return subprocess.run(
+def run(*command, code=0, cwd=ROOT, **environment):
+  """Runs a command with more environment variables to an exit code, None = any;
+  returns its outcome."""
+  done = subprocess.run(
     [str(word) for word in command],
     cwd=cwd,
     env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
@@ -20,6 +21,8 @@ def run(*command, cwd=ROOT, **environment):
     text=True,
     timeout=300,
   )
+  assert code in (None, done.returncode), done.stdout + done.stderr
+  return done
 
 
 def python(*words, **options):
