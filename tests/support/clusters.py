@@ -31,7 +31,7 @@ SETTINGS = {
 # the codes in PLAN, or in PLAN_1 on worker 1, one for each run.
 PYTHON = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >> "$HOME/words"
-echo >> "$HOME/runs"
+echo run >> "$HOME/runs"
 if [[ $HOME == *-1 ]]; then PLAN=${PLAN_1:-$PLAN}; fi
 code=$(echo "$PLAN" | cut -d, -f"$(wc -l < "$HOME/runs")")
 case $code in
