@@ -39,17 +39,14 @@ def starts(folder):
   ],
 )
 def test_exit_codes_decide_about_a_restart(exits, code, count, tmp_path):
-  call = arguments(tmp_path, exits, "--restarts=2")
-  ended = subprocess.run(**call, timeout=60)
-  assert ended.returncode == code, ended.stdout
+  output = jobs.finish(arguments(tmp_path, exits, "--restarts=2"), code)
   assert starts(tmp_path) == count
-  assert ended.stdout.count("starting it again") == count - 1
+  assert output.count("starting it again") == count - 1
 
 
 def test_flags_arrive_unchanged(tmp_path):
   flags = ("--config=a b.py", "--x='q\"$HOME", "--", "--y=*")
-  ended = subprocess.run(**arguments(tmp_path, "0,0", flags=flags), timeout=60)
-  assert ended.returncode == 0, ended.stdout
+  output = jobs.finish(arguments(tmp_path, "0,0", flags=flags))
   for index in (0, 1):
     words = (tmp_path / f"words-{index}").read_text().splitlines()
     assert words[:4] == list(flags)
@@ -57,16 +54,14 @@ def test_flags_arrive_unchanged(tmp_path):
     assert words[5:] == ["--num_processes=2", f"--process_id={index}"]
   log = (tmp_path / "logs" / "process-1.log").read_text()
   assert "start 0 of process 1" in log and "device_count=1" in log
-  assert "start 0 of process 0" in ended.stdout
-  assert "start 0 of process 1" not in ended.stdout
+  assert "start 0 of process 0" in output
+  assert "start 0 of process 1" not in output
 
 
 def test_dry_run_prints_the_commands(tmp_path):
   own = "--dry_run", "--devices_per_process=3"
   call = arguments(tmp_path, "", *own, flags=["--config=a b.py"])
-  ended = subprocess.run(**call, timeout=60)
-  assert ended.returncode == 0
-  first, second = ended.stdout.splitlines()
+  first, second = jobs.finish(call).splitlines()
   assert "device_count=3" in first and "JAX_PLATFORMS=cpu" in first
   assert "-m tests.support.exit_codes '--config=a b.py' --coordinator=" in first
   assert first.endswith("--num_processes=2 --process_id=0")

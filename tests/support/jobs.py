@@ -62,15 +62,17 @@ def arguments(
   return launch(folder, own, flags, FAULTS=str(folder))
 
 
-def job(folder, faces, *flags, code=0, **settings):
-  """Runs the tiny job to an exit code; see `arguments`.
-
-  Returns its output, and the workdir.
-  """
-  call = arguments(folder, faces, *flags, **settings)
+def finish(call, code=0):
+  """Runs a launcher to an exit code; returns its output."""
   ended = subprocess.run(**call, timeout=500)
   assert ended.returncode == code, ended.stdout
-  return ended.stdout, folder / "run"
+  return ended.stdout
+
+
+def job(folder, faces, *flags, code=0, **settings):
+  """Runs the tiny job; returns its output and its workdir; see `arguments`."""
+  call = arguments(folder, faces, *flags, **settings)
+  return finish(call, code), folder / "run"
 
 
 def faults(folder):
