@@ -76,10 +76,7 @@ class Mirror:
 
   The local folder starts with all files but the state of each checkpoint at
   the address, from which Orbax decides which one to remove. One process at a
-  time may have a mirror of an address.
-
-  Attributes:
-    folder: the local folder.
+  time may have a mirror of an address. Its `folder` is the local one.
   """
 
   def __init__(self, remote: storage.Path):

@@ -79,8 +79,7 @@ def steps_per_call(config: ConfigDict) -> int:
 class Dispatches:
   """Iterates over (first step, steps), cut where validation or a save is due.
 
-  Attributes:
-    limit: steps of the dispatches to come, at most; it changes no number.
+  No later one has more steps than `limit` says; it changes no number.
   """
 
   def __init__(self, loop: Loop, start: int):

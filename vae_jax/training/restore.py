@@ -33,10 +33,7 @@ def restore_or_init(
 
   Process 0 does so, and the others receive its bits: storage is asked once
   however many processes there are. Initial variables may depend on the images
-  of `source`.
-
-  Returns:
-    A host copy of the state, and whether it was restored.
+  of `source`. Returns a host copy of the state, and whether it was restored.
   """
   like = _abstract(experiment)
   restored = None
