@@ -47,6 +47,7 @@ def test_run_killed_at_random_moments_ends_in_the_same_bits(
     steps = []
     while max(steps, default=0) < 20:
       assert process.poll() is None, "the run ended by itself"
+      time.sleep(0.01)
       steps = restore.steps(killed)
 
   def at_random(process):
