@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Float32, Integer, UInt8
 from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.evaluate import dimension_ranking
+from vae_jax.evaluate import diagnostics
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 from vae_jax.modes import attributes, image_argument
 from vae_jax.modes.explore import maps, vector_file
@@ -71,7 +71,7 @@ class Editor:
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
   nonlinear: nonlinear_directions.NonlinearDirections | None
-  ranking: dimension_ranking.Ranking
+  ranking: diagnostics.Ranking
   scale: Float32[np.ndarray, " d"]
   standard_prior: bool
   map: maps.Plane | maps.Cloud
@@ -251,7 +251,7 @@ def open_editor(
   source = model.experiment.source("test")
   names, vectors, nonlinear = _directions(model)
   first = datasets.First(source, ranked)
-  ranking = dimension_ranking.rank(model, first)
+  ranking = diagnostics.rank(model, first)
   codes = ranking.codes
   standard_prior = (
     config.model.prior.name == "standard_normal" and ranking.measure == "KL"
