@@ -110,14 +110,8 @@ def keyword_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 def check_arguments(
   field: str, name: str, args: ConfigDict, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns `config.<field>.args` as a dict, checked against `known`.
-
-  Args:
-    field: dotted path of the node that holds `name` and `args`.
-    name: the function or class that takes the arguments.
-    args: the arguments.
-    known: {argument: default} of that function or class; a number is not
-      accepted for a string, nor the other way round.
+  """Returns `config.<field>.args` as a dict, checked against `known`, the
+  {argument: default} of the function or class called `name`.
 
   Raises:
     ConfigError: an argument is unknown or of another type than its default.
