@@ -183,12 +183,8 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
 
 
 def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
-  """Parses flags; ends the program with one sentence if one is wrong.
-
-  Args:
-    argv: the words of the command line, the program first.
-    usage: returns the text that --help prints.
-  """
+  """Parses flags, of which --help prints the usage; ends the program with one
+  sentence if one is wrong."""
   if {"--help", "-h", "-help"} & set(argv[1:]):
     print(usage())
     sys.exit(0)  # absl's own --help ends with 1, as if it had failed.

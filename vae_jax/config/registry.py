@@ -21,16 +21,12 @@ from vae_jax.config import ConfigError
 
 def public_values(module: ModuleType) -> dict[str, Callable[..., Any]]:
   """Returns {config name: value} of a module's own functions and classes."""
-  values = {
-    name: value
+  return {
+    _snake_case(name) if isinstance(value, type) else name: value
     for name, value in vars(module).items()
     if callable(value)
     and getattr(value, "__module__", "") == module.__name__
     and not name.startswith("_")
-  }
-  return {
-    _snake_case(name) if isinstance(value, type) else name: value
-    for name, value in values.items()
   }
 
 

@@ -68,13 +68,10 @@ class Selection:
 
 
 def images(model: TrainedModel, text: str | None, default: str) -> Selection:
-  """Returns the images that --images names.
+  """Returns the images that --images names, as input of a model.
 
-  Args:
-    model: the model that receives them.
-    text: value of the flag; None = the default.
-    default: value without the flag; positions beyond the end of a small split
-      are ignored.
+  If the flag is not given (None) they are those of the default, of which
+  positions beyond the end of a small split are ignored.
 
   Raises:
     ConfigError: there is no such image, or a conditional model lacks a label.
@@ -101,12 +98,7 @@ def images(model: TrainedModel, text: str | None, default: str) -> Selection:
 
 
 def photo(model: TrainedModel, content: bytes, name: str) -> Selection:
-  """Returns an uploaded picture.
-
-  Args:
-    model: the model that receives it.
-    content: bytes of the file; they may be anything.
-    name: of the file, for messages.
+  """Returns an uploaded picture, whose bytes may be anything.
 
   Raises:
     ConfigError: the picture cannot be read, or the model is conditional.

@@ -34,6 +34,8 @@ def run(
 ) -> str:
   """Embeds the codes of `config.eval.split`; returns the paths of the files.
 
+  The attribute, by default Smiling, or else the first, colors the points.
+
   Writes to `<workdir>/embed/`:
     <split>.npz: codes, posterior means [n d], and index, positions in the
       split; labels and label_names, if any; pca [n 2] and explained_variance,
@@ -42,9 +44,6 @@ def run(
     <split>_pca_attributes.png, ...: by the attributes that the plane explains
       best
     projector/: the first 5,000 codes for TensorBoard, with labels and images
-
-  Args:
-    attribute: that colors the points; None = Smiling, or the first.
 
   Raises:
     ConfigError: there is no such attribute.
