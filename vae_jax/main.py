@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
 from vae_jax import modes
-from vae_jax.config import check, flags
+from vae_jax.config import check, flags, own_code
 from vae_jax.runtime import logs
 
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     code = flags.exit_code(error)
     if code is None:
       raise
-    flags.leave(str(error) or "Stopped.", code)
+    flags.leave(str(error) or "Stopped.", code, error)
 
 
 def _run() -> None:
@@ -81,11 +81,13 @@ def _run() -> None:
     )
     if not mode.shared:
       job.check_alone(mode.name)
-    text = mode.run(config, workdir, values)
+    with own_code.explained():
+      text = mode.run(config, workdir, values)
     if text and devices.is_lead():
       print(text)
     job.finish()
   except (Exception, KeyboardInterrupt) as error:
+    flags.show(error)
     job.leave(error, flags.exit_code(error))
     raise
 

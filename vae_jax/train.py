@@ -16,8 +16,8 @@ from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
 from vae_jax.runtime import devices, distributed, preemption, watchdog
+from vae_jax.training import contracts, memory, progress, restore, setup
 from vae_jax.training import loop as loop_lib
-from vae_jax.training import memory, progress, restore, setup
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
 from vae_jax.training.experiment import Experiment
@@ -74,12 +74,13 @@ def train(
     # Programs.
     load = functools.partial(loop_lib.load, run, loop, source)
     seed = devices.replicate(np.uint32(run.config.seed))
-    train_steps = setup.compile_step(
-      run.config,
-      step_lib.make_train_steps(run),
-      (state, load((start, 0))[2], loop_lib.control(0, False), seed),
-      costs,
-    )
+    with contracts.gradient(run):
+      train_steps = setup.compile_step(
+        run.config,
+        step_lib.make_train_steps(run),
+        (state, load((start, 0))[2], loop_lib.control(0, False), seed),
+        costs,
+      )
     validate = functools.partial(
       _validate, run, step_lib.make_eval_step(run), held_out
     )

@@ -1,10 +1,12 @@
 """The flags of the command line, their parser, and the exit codes."""
 
 import errno
+import os
 import pathlib
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -12,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, files
 
 # Codes of the shell's own commands.
 _EXIT_WRONG_INPUT = 2
@@ -30,6 +32,8 @@ CONFIG = config_flags.DEFINE_config_file(
   lock_config=False,
   accept_new_attributes=True,
 )
+# ml_collections reports a file's mistakes by a stack trace.
+flags.FLAGS["config"].parser.parse = files.load
 MODE = flags.DEFINE_string("mode", "train", "Mode to run (default train).")
 WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -53,6 +57,9 @@ NUM_PROCESSES = flags.DEFINE_integer(
 )
 PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Index of this process, from 0 (default: detected)."
+)
+TRACEBACK = flags.DEFINE_bool(
+  "traceback", False, "Show the stack trace of an error, JAX's frames included."
 )
 # Keyword arguments of the `run` of one mode or several.
 _OF_MODES = (
@@ -119,7 +126,16 @@ _OF_MODES = (
     lower_bound=0.0,
   ),
 )
-_OF_ALL = (CONFIG, MODE, WORKDIR, SEED, COORDINATOR, NUM_PROCESSES, PROCESS_ID)
+_OF_ALL = (
+  CONFIG,
+  MODE,
+  WORKDIR,
+  SEED,
+  COORDINATOR,
+  NUM_PROCESSES,
+  PROCESS_ID,
+  TRACEBACK,
+)
 MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
 
 
@@ -185,6 +201,9 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
 def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
   """Parses flags, of which --help prints the usage; ends the program with one
   sentence if one is wrong."""
+  if _wants_trace():
+    # JAX reads it when it is imported.
+    os.environ["JAX_TRACEBACK_FILTERING"] = "off"
   if {"--help", "-h", "-help"} & set(argv[1:]):
     print(usage())
     sys.exit(0)  # absl's own --help ends with 1, as if it had failed.
@@ -197,16 +216,21 @@ def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
       )
     return rest
   except ConfigError as error:
-    leave(str(error), _EXIT_WRONG_INPUT)
+    leave(str(error), _EXIT_WRONG_INPUT, error)
   except flags.Error as error:
-    leave(_sentence(_config_path(argv), str(error)), _EXIT_WRONG_INPUT)
+    # absl turns the errors of a parser into its own.
+    inner = error.__context__
+    if isinstance(inner, ConfigError):
+      leave(str(inner), _EXIT_WRONG_INPUT, inner)
+    leave(_sentence(str(error)), _EXIT_WRONG_INPUT, error)
   except (KeyError, AttributeError, TypeError) as error:
     # Other errors than ml_collections' are defects of the config file's code.
     if not re.search(
       "config is locked|override field|Field .* type", str(error)
     ):
       raise
-    leave(config_lib.file_error(_config_path(argv), error), _EXIT_WRONG_INPUT)
+    text = config_lib.file_error(_config_path(argv), error)
+    leave(text, _EXIT_WRONG_INPUT, error)
 
 
 def _check_words(argv: list[str]) -> None:
@@ -225,15 +249,8 @@ def _check_words(argv: list[str]) -> None:
     raise ConfigError(f"There is no config file {file}.")
 
 
-def _sentence(path: str, error: str) -> str:
+def _sentence(error: str) -> str:
   """Returns an error of absl in one sentence where it is a known one."""
-  file, _, variant = path.partition(":")
-  if wrong := re.search(r"TypeError: (.*override field.*)", error):
-    return f"{path}: {wrong.group(1)}"
-  if own := re.search(r"ConfigError: (.*)", error):
-    return own.group(1)
-  if variant and "get_config() takes" in error:
-    return f"{file} has no variants, as {variant!r}."
   if group := re.match(
     r"flag --(config[\w.]*)=(.*?): .*as a ConfigDict", error
   ):
@@ -265,7 +282,29 @@ def exit_code(error: BaseException) -> int | None:
   return getattr(error, "exit_code", None)
 
 
-def leave(message: str, code: int) -> NoReturn:
-  """Ends the program with a message and an exit code."""
+def _wants_trace() -> bool:
+  # The flags are not parsed yet where one of them is wrong.
+  return bool({"--traceback", "--traceback=true"} & set(sys.argv))
+
+
+def show(error: BaseException) -> None:
+  """Prints the stack trace of an error, once, if --traceback asks for it."""
+  if _wants_trace() and not hasattr(error, "shown"):
+    error.shown = True
+    traceback.print_exception(error)
+
+
+def leave(
+  message: str, code: int, error: BaseException | None = None
+) -> NoReturn:
+  """Ends the program with a message and an exit code.
+
+  Args:
+    message: the last line on stderr.
+    code: the exit code.
+    error: the reason, whose stack trace --traceback asks for.
+  """
+  if error is not None:
+    show(error)
   print(message, file=sys.stderr)
   sys.exit(code)

@@ -55,12 +55,16 @@ def check_path(path: str) -> None:
 
 def file_error(path: str, error: Exception) -> str:
   """Returns one sentence for an error of ml_collections in a config file."""
-  key = re.search(r'Key "(\w+)" does not exist', str(error))
+  key = re.search(
+    r'Key "(\w+)" does not exist|Did you mean ".*" instead of "(\w+)"',
+    str(error),
+  )
   if not key:
     return f"{path}: {reason(error)}."
   near = re.search(r'Did you mean "(\w+)"', str(error))
   hint = f"; did you mean {near.group(1)!r}" if near else ""
-  return f"{path} sets {key.group(1)!r}, which is no setting{hint}."
+  name = key.group(1) or key.group(2)
+  return f"{path} names {name!r}, which is no setting{hint}."
 
 
 def override_length(config: ConfigDict, overrides: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, own_code
 
 
 def public_values(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -80,17 +80,24 @@ def _imported(field: str, name: str) -> Any:
   try:
     module = importlib.import_module(path)
   except ModuleNotFoundError as error:
-    if not path.startswith(str(error.name)):
-      raise
+    place = own_code.line_of(error)
+    missing = error.name or path
     raise ConfigError(
-      f"config.{field}.name is {name!r}, but {error.name} cannot be "
-      "imported; is its folder on PYTHONPATH?"
+      f"config.{field}.name is {name!r}, but {missing} cannot be "
+      f"imported{f' ({place})' if place else ''}; is its folder on PYTHONPATH?"
+    ) from error
+  except (Exception, SystemExit) as error:
+    place = own_code.line_of(error)
+    raise ConfigError(
+      f"config.{field}.name is {name!r}, but {path} cannot be imported"
+      f"{f' ({place})' if place else ''}: {own_code.gist(error)}."
     ) from error
   for spelling in (attribute, _cap_words(attribute)):
     if hasattr(module, spelling):
       return getattr(module, spelling)
   raise ConfigError(
-    f"config.{field}.name is {name!r}, but {path} has no {attribute}."
+    f"config.{field}.name is {name!r}, but {path} has no {attribute} "
+    f"({getattr(module, '__file__', None) or 'a folder'})."
   )
 
 
@@ -117,7 +124,8 @@ def check_arguments(
   for key, value in values.items():
     if key not in known:
       raise ConfigError(
-        f"config.{field}.args.{key} is unknown to {name}, which takes {takes}."
+        f"config.{field}.args.{key} is unknown to {name}, which takes {takes}; "
+        f"--config.{field}.args={{}} drops the arguments of a config file."
       )
     if not _same_kind(value, known[key]):
       raise ConfigError(

@@ -56,7 +56,10 @@ def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
   bits_per_dim is None if the objective has no rate, hence no bound.
   """
   config, likelihood = experiment.config, experiment.vae_eval.likelihood
-  density = likelihood.is_density
+  density = getattr(likelihood, "is_density", None)
+  if density is None:
+    words = f"unknown: {type(likelihood).__name__} has no is_density"
+    return {"bits_per_dim": None, "bits_of": words}
   dequantized = config.data.dequantization == "uniform"
   value = None
   if math.isfinite(means.get("neg_elbo", math.nan)):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer, Key, UInt8
 
 from vae_jax import distributions
 from vae_jax.data.batch import Stream
+from vae_jax.distributions import defaults
 from vae_jax.models.draw import Draw, rates
 
 PyTree = Any
@@ -93,7 +94,9 @@ class Vae(nn.Module):
     count = code.shape[0]
     if self.num_labels:
       code = jnp.concatenate([code, self._label(count)], axis=-1)
-    likelihood = self.likelihood(self.decoder(code))
+    # Densities are float32, whatever a decoder's own arithmetic is.
+    outputs = jnp.asarray(self.decoder(code), jnp.float32)
+    likelihood = defaults.likelihood(self.likelihood(outputs))
     if not self.dequantize or self.is_initializing():
       return likelihood
     return distributions.Dequantized(
@@ -102,7 +105,8 @@ class Vae(nn.Module):
 
   def prior(self) -> distributions.Groups:
     """Returns p(z)."""
-    return distributions.Groups((self.latent_prior(self._posterior),))
+    prior = defaults.prior(self.latent_prior(self._posterior))
+    return distributions.Groups((prior,))
 
   def draw(
     self,
@@ -137,7 +141,7 @@ class Vae(nn.Module):
     )
 
   def _posterior(self, x: Float[Array, "b h w c"]) -> Any:
-    return self.posterior(self.encoder(x))
+    return defaults.posterior(self.posterior(self.encoder(x)))
 
   def _label(self, count: _Size) -> Float[Array, "k n"]:
     if self.is_initializing():
@@ -173,6 +177,12 @@ class Vae(nn.Module):
     # `log_prob` uses the parameters of the prior.
     self.prior().log_prob(z)
     return self.decode(z).log_prob(image)
+
+
+def decoder_outputs(likelihood: nn.Module, channels: int) -> int:
+  """Returns the numbers per pixel that a likelihood reads from the decoder."""
+  count = getattr(likelihood, "num_outputs", None)
+  return channels if count is None else count(channels)
 
 
 def _draw_by_draw(

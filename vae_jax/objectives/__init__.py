@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vae_jax.config import ConfigError, registry
+from vae_jax.config import ConfigError, own_code, registry
 from vae_jax.objectives import base, constraints
 from vae_jax.objectives.base import Auxiliary, Terms, frozen, needs, one_draw
 from vae_jax.objectives.constraints import at_least, at_most, between, choice
@@ -43,7 +43,10 @@ Objective = Callable[..., Terms]
 def _is_objective(value: object) -> bool:
   if not callable(value) or isinstance(value, type):
     return False
-  parameters = inspect.signature(value).parameters.values()
+  try:
+    parameters = inspect.signature(value).parameters.values()
+  except ValueError:  # Of functions that are not written in Python.
+    return False
   positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
   return positional == ["vae", "batch"]
 
@@ -70,9 +73,11 @@ def _function(config: ConfigDict) -> Objective:
   node = config.objective
   function = registry.resolve("objective", node.name, _modules(), names())
   if not _is_objective(function):
+    place = own_code.definition(function)
+    where = f" ({place})" if place else ""
     raise ConfigError(
-      f"config.objective.name is {node.name!r}, which is no function of "
-      "(vae, batch, *, ...)."
+      f"config.objective.name is {node.name!r}{where}, which is no function of "
+      f"(vae, batch, *, ...) but {_words(function)}."
     )
   if "step" in inspect.signature(function).parameters:
     raise ConfigError(
@@ -80,6 +85,15 @@ def _function(config: ConfigDict) -> Objective:
       "step; remove it and use batch.step, the optimizer steps so far."
     )
   return function
+
+
+def _words(value: object) -> str:
+  """Returns what a value is that is no objective."""
+  if isinstance(value, type):
+    return "a class"
+  if not callable(value):
+    return f"{value!r}"
+  return f"one of {inspect.signature(value)}; hyperparameters stand after a *"
 
 
 def auxiliary_of(config: ConfigDict) -> Auxiliary | None:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
-from vae_jax.config import ConfigError, registry
+from vae_jax.config import ConfigError, own_code, registry
 from vae_jax.data import datasets
 from vae_jax.data.batch import Stream
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
@@ -56,10 +56,18 @@ def _module(
     ConfigError: `cls` is no module, or an argument is unknown.
   """
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+    place = own_code.definition(cls)
     raise ConfigError(
-      f"config.{field}.name is {name!r}, which is no flax.linen.Module."
+      f"config.{field}.name is {name!r}{f' ({place})' if place else ''}, which "
+      "is no flax.linen.Module (flax.nnx is another library)."
     )
-  fields = {f.name: f.default for f in dataclasses.fields(cls) if f.init}
+  fields = {
+    f.name: f.default
+    if f.default_factory is dataclasses.MISSING
+    else f.default_factory()
+    for f in dataclasses.fields(cls)
+    if f.init
+  }
   del fields["parent"], fields["name"]
   known = {
     k: None if default is dataclasses.MISSING else default
@@ -67,7 +75,29 @@ def _module(
     if k not in settings
   }
   args = registry.check_arguments(field, name, node.args, known)
-  return cls(**{k: v for k, v in settings.items() if k in fields}, **args)
+  filled = {k: v for k, v in settings.items() if k in fields} | args
+  place = own_code.definition(cls)
+  at = f" ({place})" if place else ""
+  missing = [
+    k
+    for k, default in fields.items()
+    if default is dataclasses.MISSING and k not in filled
+  ]
+  if missing:
+    raise ConfigError(
+      f"config.{field}.args.{missing[0]} has no value, which {name}{at} needs; "
+      "give it one, or a default in the class."
+    )
+  try:
+    return cls(**filled)
+  except ConfigError:
+    raise
+  except Exception as error:
+    place = own_code.line_of(error)
+    raise ConfigError(
+      f"config.{field}.name is {name!r}{at}, which cannot be built with {args}"
+      f"{f' at {place}' if place else ''}: {own_code.gist(error)}."
+    ) from error
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:
@@ -117,13 +147,12 @@ def model(
     return _module(field, node[kind], name, cls, settings)
 
   likelihood = part("likelihood", likelihoods, **mode, image_channels=shape[2])
-  num_outputs = getattr(likelihood, "num_outputs", lambda channels: channels)
   decoder = part(
     "decoder",
     decoders,
     **network,
     image_shape=shape[:2],
-    out_channels=num_outputs(shape[2]),
+    out_channels=_num_outputs(node.likelihood.name, likelihood, shape[2]),
   )
   prior = part("prior", priors, **numerics, **latent, **image)
   encoder = part("encoder", encoders, **network)
@@ -167,6 +196,27 @@ def model(
   )
 
 
+def _num_outputs(name: str, likelihood: nn.Module, channels: int) -> int:
+  """Returns the numbers per pixel that a likelihood reads."""
+  field = f"config.model.likelihood.name is {name!r}, whose num_outputs"
+  try:
+    count = models.decoder_outputs(likelihood, channels)
+  except ConfigError:
+    raise
+  except Exception as error:
+    place = own_code.line_of(error)
+    place = place or own_code.definition(type(likelihood).num_outputs)
+    raise ConfigError(
+      f"{field}({channels}) fails at {place}: {own_code.gist(error)}."
+    ) from error
+  if not isinstance(count, int) or count < 1:
+    raise ConfigError(
+      f"{field}({channels}) is {count!r}; it must be the numbers per pixel, 1 "
+      "or more."
+    )
+  return count
+
+
 def _check_dequantization(config: ConfigDict) -> None:
   if config.data.dequantization == "none":
     return
@@ -175,7 +225,7 @@ def _check_dequantization(config: ConfigDict) -> None:
       "config.data.dequantization is uniform and config.data.binarization is "
       f"{config.data.binarization}; one of them must be none."
     )
-  if not likelihood_class(config).is_density:
+  if not getattr(likelihood_class(config), "is_density", True):
     raise ConfigError(
       "config.data.dequantization is uniform, but the likelihood "
       f"{config.model.likelihood.name} is no density and needs no noise."

@@ -9,7 +9,6 @@ from concurrent import futures
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -18,12 +17,17 @@ from vae_jax import objectives
 from vae_jax.config import ConfigError
 from vae_jax.config import check as config_check
 from vae_jax.data import datasets, pipeline
-from vae_jax.data.batch import Batch
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import distributed
-from vae_jax.training import build, flops, init_from_data, memory, provenance
+from vae_jax.training import (
+  build,
+  contracts,
+  flops,
+  init_from_data,
+  memory,
+  provenance,
+)
 from vae_jax.training import experiment as experiment_lib
-from vae_jax.training import step as step_lib
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.loop import RUN_AHEAD, Loop
@@ -111,44 +115,14 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
 
 def check(experiment: Experiment) -> None:
-  """Traces model and objective without computing anything, so that a setting
-  that they refuse stops the run before compilation.
+  """Checks all parts against their contracts; computes and compiles nothing.
 
   Raises:
     ConfigError: the model, the objective or the data set refuses a setting.
   """
-  config, shape = experiment.config, experiment.image_shape
-  objective, vae = experiment.objective, experiment.vae_eval
   train = experiment.splits.train
-  label_shape = train.label_shape
-  init_from_data.check(config, vae, train)
-
-  def run(index: jax.Array) -> dict[str, jax.Array]:
-    variables = build.init_variables(config, shape, vae)
-    label = None
-    if label_shape is not None:
-      # Class ids are int32, bits of attributes uint8.
-      dtype = jnp.uint8 if label_shape else jnp.int32
-      label = jnp.zeros((2, *label_shape), dtype)
-    batch = Batch(
-      image=jnp.zeros((2, *shape), jnp.uint8),
-      index=index,
-      mask=jnp.ones((2,), bool),
-      key=jax.random.split(jax.random.key(0), 2),
-      label=label,
-    )
-    return step_lib.forward(objective, vae, variables, batch)[0]
-
-  # Under the axis name, for objectives with statistics of the global batch.
-  mapped = jax.vmap(run, axis_name=parallel.AXIS)
-  terms = jax.eval_shape(mapped, jnp.zeros((1, 2), jnp.int32))
-  for name, value in terms.items():
-    if value.shape != (1, 2):
-      raise ConfigError(
-        f"config.objective.name is {config.objective.name!r}, whose {name} "
-        f"has shape {value.shape[1:]} for a batch of 2; it must be one number "
-        "per example."
-      )
+  init_from_data.check(experiment.config, experiment.vae_eval, train)
+  contracts.check(experiment, train.label_shape)
 
 
 @contextlib.contextmanager

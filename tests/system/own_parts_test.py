@@ -1,0 +1,79 @@
+"""Parts of one's own, as the README has them, work in every mode."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import curve, tiny_config
+from vae_jax.modes import evaluate, export, sample
+from vae_jax.train import train
+from vae_jax.training import contracts, restore, setup
+
+README = pathlib.Path(__file__).parents[2] / "vae_jax" / "models" / "README.md"
+PARTS = {
+  "encoder": "MyEncoder",
+  "decoder": "MyDecoder",
+  "posterior": "LaplacePosterior",
+  "prior": "GumbelPrior",
+  "likelihood": "CauchyPixels",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def my_parts(tmp_path_factory):
+  """Writes the README's parts to a module on the path."""
+  folder = tmp_path_factory.mktemp("own")
+  blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+  for block in blocks:
+    for part in block.split("\n\n\n"):
+      lines = [x for x in part.splitlines() if x and "import" not in x]
+      assert len(lines) <= 12
+  loss = (
+    "from vae_jax.objectives import Terms, one_draw\n\n\n"
+    "def my_loss(vae, batch):\n"
+    "  d = one_draw(vae, batch)\n"
+    "  loss = d.distortion + d.rate\n"
+    "  return Terms(loss, d.distortion, d.rate, d.extras)\n"
+  )
+  (folder / "my_parts.py").write_text("\n\n".join([*blocks, loss]))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(folder)
+    yield
+
+
+def _config(data_dir, *kinds):
+  c = tiny_config(data_dir)
+  for kind in kinds:
+    c.model[kind].name = f"my_parts.{PARTS[kind]}"
+    c.model[kind].args = {}
+  c.objective.name = "my_parts.my_loss"
+  return c
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_each_part_alone_fulfills_its_contract(kind, faces_dir):
+  contracts.check(setup.prepare(_config(faces_dir, kind)))
+
+
+def test_all_parts_train_evaluate_sample_and_export(faces_dir, tmp_path):
+  c = _config(faces_dir, *PARTS)
+  c.eval.importance_samples = 3
+  c.sample.temperature = 0.5
+  train(c, str(tmp_path))
+  losses = curve(tmp_path)
+  assert np.isfinite(losses).all() and losses[-1] < losses[0]
+  assert (tmp_path / "figures" / "samples.png").exists()
+
+  c = restore.load_config(tmp_path)
+  result = evaluate.evaluate(c, str(tmp_path))
+  assert {"neg_elbo", "squared_error", "nll"} <= result.keys()
+  assert np.isfinite(result["bits_per_dim"])
+  assert result["not_made"]["latents"].endswith("LaplacePosterior' is Laplace.")
+  json.dumps(result)
+  sample.run(c, str(tmp_path), count=4)
+  assert len(np.load(tmp_path / "figures" / "samples.npz")["images"]) == 4
+  export.run(c, str(tmp_path))
+  assert (tmp_path / "export" / "decoder.bin").stat().st_size > 1000
