@@ -17,6 +17,7 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   packages=setuptools.find_packages(include=["vae_jax", "vae_jax.*"]),
+  package_data={"vae_jax.modes.explore": ["page.css"]},
   python_requires=">=3.11",
   install_requires=[
     "absl-py>=2.3",

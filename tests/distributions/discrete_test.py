@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
+from numpy.testing import assert_allclose
+from scipy import special, stats
 
-from vae_jax import distributions
+from vae_jax.distributions import (
+  Categorical,
+  DiscretizedLogistic,
+  DiscretizedLogisticMixture,
+)
 
 LOCATIONS = (-50.0, -1.3, -1.0, -0.301, 0.0, 0.77, 1.0, 3.0, 50.0)
-
-
 LOG_SCALES = (-7.0, -4.0, -1.5, 1.0, 50.0)
 
 
@@ -28,8 +30,8 @@ def _reference(level, location, log_scale, bits):
   a = np.where(flip, location - lower, upper - location)
   b = np.where(flip, location - upper, lower - location)
   scale = np.exp(np.float64(log_scale))
-  top = scipy.stats.logistic.logcdf(a, scale=scale)
-  bottom = scipy.stats.logistic.logcdf(b, scale=scale)
+  top = stats.logistic.logcdf(a, scale=scale)
+  bottom = stats.logistic.logcdf(b, scale=scale)
   return top + np.log(-np.expm1(bottom - top))
 
 
@@ -43,11 +45,14 @@ def _grid(bits):
   return [v.ravel() for v in grid]
 
 
+@jax.jit
+def _log_prob(likelihood, image):
+  return likelihood.log_prob(image)
+
+
 def _single(location, log_scale, bits):
   column = lambda v: jnp.asarray(v, jnp.float32).reshape(-1, 1, 1, 1)
-  return distributions.DiscretizedLogistic(
-    column(location), column(log_scale), bits
-  )
+  return DiscretizedLogistic(column(location), column(log_scale), bits)
 
 
 @pytest.mark.parametrize("bits", [8, 5, 1])
@@ -59,14 +64,14 @@ def test_logistic_sums_to_one_and_is_scipys(bits):
   log_p = np.float64(log_p)
   by_level = (2**bits, len(LOCATIONS), len(LOG_SCALES))
   probability = np.exp(log_p).reshape(by_level)
-  np.testing.assert_allclose(probability.sum(0), 1, atol=2e-5)
+  assert_allclose(probability.sum(0), 1, atol=2e-5)
   assert np.isfinite(log_p).all()
   # Of wider ones not even float64 has the difference.
   use = log_scale < 20
   location = np.float64(np.float32(location))
   expected = _reference(level[use], location[use], log_scale[use], bits)
   # At scale e^-7 rounding of the location is worth 1e-4 nats.
-  np.testing.assert_allclose(log_p[use], expected, rtol=1e-5, atol=2e-4)
+  assert_allclose(log_p[use], expected, rtol=1e-5, atol=2e-4)
   # The mean is that of the levels, but for rounding.
   width = 2 ** (8 - bits)
   exact = np.tensordot(np.arange(2**bits) * width, probability, (0, 0))
@@ -75,7 +80,7 @@ def test_logistic_sums_to_one_and_is_scipys(bits):
   assert np.abs(mean - exact).max() <= 0.5 * width + 1e-3
   if bits == 8:
     wide = slice(2, None)  # Scales of 28 levels and more.
-    np.testing.assert_allclose(mean[:, wide], exact[:, wide], atol=0.01)
+    assert_allclose(mean[:, wide], exact[:, wide], atol=0.01)
 
 
 def test_logistic_gradients_are_finite_differences():
@@ -86,40 +91,30 @@ def test_logistic_gradients_are_finite_differences():
   image = _values(level, 8).reshape(-1, 1, 1, 1)
 
   def total(location, log_scale):
-    return (
-      distributions.DiscretizedLogistic(location, log_scale)
-      .log_prob(image)
-      .sum()
-    )
+    return DiscretizedLogistic(location, log_scale).log_prob(image).sum()
 
   at = _single(location, log_scale, 8)
-  ours = jax.jit(jax.grad(total, (0, 1)))(at.location, at.log_scale)
+  slopes = jax.jit(jax.grad(total, (0, 1)))(at.location, at.log_scale)
   location, step = np.float64(at.location).ravel(), 1e-6
-  for gradient, by in zip(ours, ((step, 0), (0, step)), strict=True):
+  for gradient, by in zip(slopes, ((step, 0), (0, step)), strict=True):
     up = _reference(level, location + by[0], log_scale + by[1], 8)
     down = _reference(level, location - by[0], log_scale - by[1], 8)
-    expected = (up - down) / (2 * step)
-    inverse = np.exp(-log_scale)
-    np.testing.assert_allclose(
-      gradient.ravel() / inverse, expected / inverse, rtol=2e-4, atol=2e-4
-    )
+    ours = gradient.ravel() * np.exp(log_scale)
+    expected = (up - down) / (2 * step) * np.exp(log_scale)
+    assert_allclose(ours, expected, rtol=2e-4, atol=2e-4)
 
 
 def _mixture(bits, channels, components, seed=0, scale=-1.0):
   rng = np.random.default_rng(seed)
   pairs = channels * (channels - 1) // 2
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-  return distributions.DiscretizedLogisticMixture(
+  return DiscretizedLogisticMixture(
     draw(1, 1, 1, components),
     0.5 * draw(1, 1, 1, channels, components),
     0.5 * draw(1, 1, 1, channels, components) + scale,
     jnp.tanh(draw(1, 1, 1, pairs, components)),
     bits,
   )
-
-
-def _log_prob(likelihood, image):
-  return likelihood.log_prob(image)
 
 
 def _repeat(likelihood, *counts):
@@ -134,29 +129,19 @@ def _repeat(likelihood, *counts):
 
 def _reference_mixture(likelihood, levels):
   """log P of one pixel's levels, in float64, term by term."""
-  bits = likelihood.bits
-  logits = np.float64(likelihood.logits).ravel()
-  location, log_scale, coefficients = (
-    np.float64(v)[0, 0, 0]
-    for v in (
-      likelihood.location,
-      likelihood.log_scale,
-      likelihood.coefficients,
-    )
+  location, log_scale, a = (
+    np.float64(getattr(likelihood, name))[0, 0, 0]
+    for name in ("location", "log_scale", "coefficients")
   )
-  x = 2 * np.asarray(levels, np.float64) / (2**bits - 1) - 1
-  terms = []
-  for i in range(len(logits)):
-    term = logits[i] - scipy.special.logsumexp(logits)
-    centres = [location[0, i]]
-    if len(levels) == 3:
-      a = coefficients[:, i]
-      centres.append(location[1, i] + a[0] * x[0])
-      centres.append(location[2, i] + a[1] * x[0] + a[2] * x[1])
-    for c, centre in enumerate(centres):
-      term += _reference(levels[c], centre, log_scale[c, i], bits)
-    terms.append(term)
-  return scipy.special.logsumexp(terms)
+  x = 2 * np.asarray(levels, np.float64) / (2**likelihood.bits - 1) - 1
+  shifts = [0]
+  if len(levels) == 3:
+    shifts += [a[0] * x[0], a[1] * x[0] + a[2] * x[1]]
+  terms = special.log_softmax(np.float64(likelihood.logits).ravel())
+  for c, shift in enumerate(shifts):
+    center, width = location[c] + shift, log_scale[c]
+    terms = terms + _reference(levels[c], center, width, likelihood.bits)
+  return special.logsumexp(terms)
 
 
 @pytest.mark.parametrize("bits, channels", [(8, 1), (8, 3), (5, 3)])
@@ -165,12 +150,10 @@ def test_mixture_is_the_sum_over_components(bits, channels):
   levels = np.random.default_rng(1).integers(0, 2**bits, (10, 3, channels))
   levels[0] = [[0], [2**bits - 1], [1]]
   image = _values(levels[:, :, None], bits)
-  expected = [
-    sum(_reference_mixture(likelihood, pixel) for pixel in pixels)
-    for pixels in levels
-  ]
-  log_p = jax.jit(_log_prob)(_repeat(likelihood, 10, 3), image)
-  np.testing.assert_allclose(log_p, expected, rtol=2e-5)
+  pixels = levels.reshape(30, channels)
+  expected = [_reference_mixture(likelihood, pixel) for pixel in pixels]
+  log_p = _log_prob(_repeat(likelihood, 10, 3), image)
+  assert_allclose(log_p, np.sum(np.reshape(expected, (10, 3)), 1), rtol=2e-5)
 
 
 def test_each_channel_given_those_before_it_sums_to_one():
@@ -187,23 +170,23 @@ def test_each_channel_given_those_before_it_sums_to_one():
     )
     levels = np.stack(np.broadcast_arrays(*levels), axis=-1)
     image = _values(levels.reshape(-1, 1, 1, c), 8)
-    return np.float64(jax.jit(_log_prob)(_repeat(part, len(image)), image))
+    return np.float64(_log_prob(_repeat(part, len(image)), image))
 
   every = np.arange(256)
   red = log_prob(every)
   assert np.exp(red).sum() == pytest.approx(1, abs=1e-5)
   green = log_prob(17, every)
-  assert scipy.special.logsumexp(green) == pytest.approx(red[17], abs=1e-4)
+  assert special.logsumexp(green) == pytest.approx(red[17], abs=1e-4)
   blue = log_prob(17, 203, every)
-  assert scipy.special.logsumexp(blue) == pytest.approx(green[203], abs=1e-4)
+  assert special.logsumexp(blue) == pytest.approx(green[203], abs=1e-4)
 
 
 def test_one_component_without_coefficients_is_the_single_logistic():
   rng = np.random.default_rng(0)
   draw = lambda: jnp.asarray(rng.normal(size=(2, 3, 2, 3)), jnp.float32)
   location, log_scale = draw(), draw() - 2
-  single = distributions.DiscretizedLogistic(location, log_scale)
-  mixture = distributions.DiscretizedLogisticMixture(
+  single = DiscretizedLogistic(location, log_scale)
+  mixture = DiscretizedLogisticMixture(
     jnp.ones((2, 3, 2, 1)),
     location[..., None],
     log_scale[..., None],
@@ -212,16 +195,14 @@ def test_one_component_without_coefficients_is_the_single_logistic():
   image = jnp.asarray(rng.integers(0, 256, (2, 3, 2, 3)), jnp.uint8)
   look = jax.jit(lambda p, x: (p.log_prob(x), p.mean, p.metrics(x)))
   values = look(single, image)
-  for ours, other in zip(
-    jax.tree.leaves(values), jax.tree.leaves(look(mixture, image)), strict=True
-  ):
-    np.testing.assert_allclose(other, ours, rtol=1e-5)
+  leaves = map(jax.tree.leaves, (values, look(mixture, image)))
+  for ours, other in zip(*leaves, strict=True):
+    assert_allclose(other, ours, rtol=1e-5)
   squares = np.square(image / 255 - np.asarray(values[1])).sum((1, 2, 3))
-  np.testing.assert_allclose(values[2]["squared_error"], squares, rtol=1e-5)
+  assert_allclose(values[2]["squared_error"], squares, rtol=1e-5)
   # An image's probability is its own.
-  alone = jax.tree.map(lambda v: v[1:], mixture)
-  log_p = jax.jit(_log_prob)(alone, image[1:])
-  np.testing.assert_allclose(log_p, values[0][1:], rtol=1e-6)
+  log_p = _log_prob(jax.tree.map(lambda v: v[1:], mixture), image[1:])
+  assert_allclose(log_p, values[0][1:], rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [8, 5])
@@ -229,40 +210,35 @@ def test_categorical_is_the_log_softmax(bits):
   rng = np.random.default_rng(0)
   logits = 3 * rng.normal(size=(3, 2, 2, 2, 2**bits)).astype(np.float32)
   level = rng.integers(0, 2**bits, (3, 2, 2, 2))
-  log_p = scipy.special.log_softmax(np.float64(logits), axis=-1)
+  log_p = special.log_softmax(np.float64(logits), axis=-1)
   chosen = np.take_along_axis(log_p, level[..., None], -1).sum((1, 2, 3, 4))
-  likelihood = distributions.Categorical(jnp.asarray(logits))
+  likelihood = Categorical(jnp.asarray(logits))
   image = _values(level, bits)
-  np.testing.assert_allclose(likelihood.log_prob(image), chosen, rtol=1e-5)
+  assert_allclose(likelihood.log_prob(image), chosen, rtol=1e-5)
   values = np.arange(2**bits) * 2 ** (8 - bits) / 255
   mean = (np.exp(log_p) * values).sum(-1)
-  np.testing.assert_allclose(likelihood.mean, mean, rtol=1e-5)
+  assert_allclose(likelihood.mean, mean, rtol=1e-5)
   squares = np.square(image / 255 - mean).sum((1, 2, 3))
-  np.testing.assert_allclose(
-    likelihood.metrics(image)["squared_error"], squares, rtol=1e-4
-  )
+  metrics = likelihood.metrics(image)
+  assert_allclose(metrics["squared_error"], squares, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["categorical", "logistic", "mixture"])
 def test_draws_are_those_of_the_probability(name):
   """Joint counts of 64 outcomes: three channels of four levels."""
   bits, count = 2, 20_000
-  likelihood = {
-    "categorical": distributions.Categorical(
-      jnp.asarray(np.random.default_rng(0).normal(size=(1, 1, 1, 3, 4)))
-    ),
-    "logistic": distributions.DiscretizedLogistic(
-      jnp.array([-0.8, 0.1, 0.4]).reshape(1, 1, 1, 3),
-      jnp.array([-1.0, -0.5, -1.5]).reshape(1, 1, 1, 3),
-      bits,
-    ),
-    "mixture": _mixture(bits, 3, 2),
+  location = jnp.array([-0.8, 0.1, 0.4]).reshape(1, 1, 1, 3)
+  log_scale = jnp.array([-1.0, -0.5, -1.5]).reshape(1, 1, 1, 3)
+  logits = np.random.default_rng(0).normal(size=(1, 1, 1, 3, 4))
+  # A logistic's mean is before rounding, a mixture's approximate besides.
+  likelihood, atol = {
+    "categorical": (Categorical(jnp.asarray(logits)), 1e-5),
+    "logistic": (DiscretizedLogistic(location, log_scale, bits), 0.01),
+    "mixture": (_mixture(bits, 3, 2), 0.03),
   }[name]
   outcomes = np.array(list(itertools.product(range(4), repeat=3)))
   image = _values(outcomes, bits).reshape(-1, 1, 1, 3)
-  probability = np.exp(
-    np.float64(jax.jit(_log_prob)(_repeat(likelihood, 64), image))
-  )
+  probability = np.exp(np.float64(_log_prob(_repeat(likelihood, 64), image)))
   assert probability.sum() == pytest.approx(1, abs=1e-5)
   wide = _repeat(likelihood, 1, count)
   key = jax.random.split(jax.random.key(0), 1)
@@ -271,9 +247,6 @@ def test_draws_are_those_of_the_probability(name):
   code = (draws.reshape(count, 3) // 64) @ [16, 4, 1]
   observed = np.bincount(code, minlength=64)
   probability /= probability.sum()
-  assert scipy.stats.chisquare(observed, count * probability).pvalue > 1e-3
+  assert stats.chisquare(observed, count * probability).pvalue > 1e-3
   mean = (probability[:, None] * outcomes).sum(0) * 64 / 255
-  # Exact for the categorical; a logistic's is before rounding, a mixture's
-  # approximate besides.
-  atol = {"categorical": 1e-5, "logistic": 0.01, "mixture": 0.03}[name]
-  np.testing.assert_allclose(likelihood.mean[0, 0, 0], mean, atol=atol)
+  assert_allclose(likelihood.mean[0, 0, 0], mean, atol=atol)

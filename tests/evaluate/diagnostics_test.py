@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from numpy.testing import assert_allclose
 from scipy import special, stats
 
 from tests.support.tiny import tiny_config
-from vae_jax import config as config_lib
-from vae_jax import distributions, figures
+from vae_jax import figures
+from vae_jax.config import ConfigError
 from vae_jax.data import datasets
+from vae_jax.distributions import DiagonalNormal, StandardNormal
 from vae_jax.evaluate import bound, diagnostics
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import batch as batch_lib
@@ -35,9 +37,8 @@ def _posteriors(model, batch_size=24):
   c, variables, source = model
   c = c.copy_and_resolve_references()
   c.eval.batch_size = batch_size
-  return diagnostics.posteriors(
-    experiment.build(c), parallel.replicate(variables), source
-  )
+  run, variables = experiment.build(c), parallel.replicate(variables)
+  return diagnostics.posteriors(run, variables, source)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,10 @@ def rows(model):
   return _posteriors(model)
 
 
-def _random(n, d, seed=0):
-  rng = np.random.default_rng(seed)
-  mean = rng.normal(size=(n, d)).astype(np.float32)
-  log_variance = rng.normal(-1, 1, size=(n, d)).astype(np.float32)
-  noise = rng.normal(size=(n, d)).astype(np.float32)
-  return mean + np.exp(log_variance / 2) * noise, mean, log_variance
+def _random(n, d):
+  values = np.random.default_rng(0).normal(size=(3, n, d)).astype(np.float32)
+  mean, log_variance = values[0], values[1] - 1
+  return mean + np.exp(log_variance / 2) * values[2], mean, log_variance
 
 
 def test_posteriors_are_those_of_single_examples(model, rows):
@@ -75,12 +74,10 @@ def test_posteriors_are_those_of_single_examples(model, rows):
     index = np.array([i], np.int32)
     data = {**source.fetch(index), "index": index, "mask": np.ones(1, bool)}
     posterior, z, kl, distortion = one(data)
-    for expected, result in (
-      (posterior.mean, rows.mean),
-      (posterior.log_variance, rows.log_variance),
-      (z, rows.sample),
-    ):
-      np.testing.assert_allclose(expected[0], result[i], rtol=1e-4, atol=1e-5)
+    expected = posterior.mean, posterior.log_variance, z
+    ours = rows.mean, rows.log_variance, rows.sample
+    for a, b in zip(expected, ours, strict=True):
+      assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-5)
     assert kl[0] == pytest.approx(rows.kl[i].sum(), rel=1e-4)
     assert distortion[0] == pytest.approx(rows.distortion[i], rel=1e-5)
 
@@ -93,9 +90,7 @@ def test_number_of_devices_and_batch_size_change_nothing(
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
   other = _posteriors(model, batch_size)
   for name, value in vars(rows).items():
-    np.testing.assert_allclose(
-      value, getattr(other, name), rtol=1e-5, atol=1e-6, err_msg=name
-    )
+    assert_allclose(value, vars(other)[name], rtol=1e-5, atol=1e-6)
 
 
 def test_report_agrees_with_the_bound_and_is_json(model, tmp_path):
@@ -105,22 +100,17 @@ def test_report_agrees_with_the_bound_and_is_json(model, tmp_path):
   report = diagnostics.latent_report(run, replicated, source, tmp_path)
   assert json.loads(json.dumps(report, allow_nan=False)) == report
   assert [p.name for p in tmp_path.iterdir()] == ["latents.png"]
+  eval_step, seed = step.make_eval_step(run), c.eval.seed
   means = bound.mean_terms(
-    step.make_eval_step(run),
-    replicated,
-    source,
-    batch_size=16,
-    step=0,
-    seed=c.eval.seed,
+    eval_step, replicated, source, batch_size=16, step=0, seed=seed
   )
   assert report["num_examples"] == means["num_examples"] == 32
   for name in ("distortion", "rate"):
     assert report[name] == pytest.approx(means[name], rel=1e-5)
   assert sum(report["kl_per_dimension"]) == pytest.approx(report["rate"])
-  assert report["marginal_kl"] == pytest.approx(
-    report["rate"] - report["mutual_information"]
-  )
-  assert 0 < report["mutual_information"] < math.log(32)
+  information = report["mutual_information"]
+  assert report["marginal_kl"] == pytest.approx(report["rate"] - information)
+  assert 0 < information < math.log(32)
 
 
 def test_a_posterior_without_density_is_said_in_a_sentence(model):
@@ -129,10 +119,8 @@ def test_a_posterior_without_density_is_said_in_a_sentence(model):
   c.model.posterior.name = "deterministic"
   shapes = jax.eval_shape(lambda: build.init_variables(c, (16, 16, 1)))
   variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-  with pytest.raises(config_lib.ConfigError, match="'deterministic' is Deter"):
-    diagnostics.posteriors(
-      experiment.build(c), parallel.replicate(variables), source
-    )
+  with pytest.raises(ConfigError, match="'deterministic' is Deterministic"):
+    _posteriors((c, variables, source))
 
 
 def test_mutual_information_of_a_linear_gaussian_model():
@@ -145,9 +133,8 @@ def test_mutual_information_of_a_linear_gaussian_model():
   mean = s * np.stack([rng.permutation(quantiles) for _ in s], axis=1)
   z = mean + np.sqrt(v) * noise
   log_variance = np.broadcast_to(np.log(v), mean.shape)
-  result = diagnostics.mutual_information(
-    *(a.astype(np.float32) for a in (z, mean, log_variance))
-  )
+  arrays = map(np.float32, (z, mean, log_variance))
+  result = diagnostics.mutual_information(*arrays)
   expected = 0.5 * np.log1p(s**2 / v).sum()
   assert result == pytest.approx(expected, abs=0.02)
 
@@ -161,45 +148,32 @@ def test_mutual_information_of_points(distance, n, expected):
   noise = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
   mean = np.full((n, 3), -distance / 2, np.float32)
   mean[::2] = distance / 2
-  result = diagnostics.mutual_information(
-    mean + noise, mean, np.zeros_like(mean)
-  )
+  result = diagnostics.mutual_information(mean + noise, mean, 0 * mean)
   assert result == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 4, 100])
 def test_log_aggregate_is_the_mixture(block):
   z, mean, log_variance = _random(13, 4)
-  result = diagnostics.log_aggregate(
-    *map(jnp.asarray, (z, mean, log_variance)), block=block
-  )
-  for i in range(13):
-    parts = [
-      stats.norm.logpdf(z[i], mean[j], np.exp(log_variance[j] / 2)).sum()
-      for j in range(13)
-    ]
-    expected = special.logsumexp(parts) - math.log(13)
-    assert result[i] == pytest.approx(expected, rel=1e-5)
+  arrays = map(jnp.asarray, (z, mean, log_variance))
+  result = diagnostics.log_aggregate(*arrays, block=block)
+  parts = stats.norm.logpdf(z[:, None], mean, np.exp(log_variance / 2)).sum(-1)
+  expected = special.logsumexp(parts, axis=1) - math.log(13)
+  assert_allclose(result, expected, rtol=1e-5)
 
 
 def _rows_of(z, mean, log_variance):
-  posterior = distributions.DiagonalNormal(
-    *map(jnp.asarray, (mean, log_variance))
-  )
-  kl = posterior.kl_per_dimension(distributions.StandardNormal(mean.shape[1]))
-  distortion = np.arange(len(mean), dtype=np.float32)
-  kl = np.asarray(kl)
-  return diagnostics.Posteriors(
-    mean, log_variance, z, kl.sum(axis=1), distortion, kl
-  )
+  posterior = DiagonalNormal(*map(jnp.asarray, (mean, log_variance)))
+  kl = np.asarray(posterior.kl_per_dimension(StandardNormal(mean.shape[1])))
+  rate, distortion = kl.sum(axis=1), np.arange(len(mean), dtype=np.float32)
+  return diagnostics.Posteriors(mean, log_variance, z, rate, distortion, kl)
 
 
 def test_statistics_are_those_of_plain_loops():
   z, mean, log_variance = _random(50, 3)
   mean[:, 1] *= 0.05
-  report = diagnostics.statistics(
-    _rows_of(z, mean, log_variance), max_examples=1000, seed=0
-  )
+  rows = _rows_of(z, mean, log_variance)
+  report = diagnostics.statistics(rows, max_examples=1000, seed=0)
   assert report["distortion"] == 24.5
   for u in range(3):
     m, v = mean[:, u].astype(float), np.exp(log_variance[:, u].astype(float))
@@ -222,18 +196,15 @@ def test_active_units_exceed_the_threshold():
 
 
 def test_subset_size_is_reported():
-  z, mean, log_variance = _random(60, 2)
-  rows = _rows_of(z, mean, log_variance)
-  whole = diagnostics.statistics(rows, max_examples=60, seed=0)
-  part = diagnostics.statistics(rows, max_examples=20, seed=0)
+  rows = _rows_of(*_random(60, 2))
+  whole, part, *others = (
+    diagnostics.statistics(rows, max_examples=count, seed=seed)
+    for count, seed in ((60, 0), (20, 0), (20, 1), (20, 2))
+  )
   assert part["mutual_information_examples"] == 20
   assert part["num_examples"] == 60 and part["rate"] == whole["rate"]
   assert part["mutual_information"] < math.log(20)
-  subsets = {
-    diagnostics.statistics(rows, max_examples=20, seed=seed)["marginal_kl"]
-    for seed in range(3)
-  }
-  assert len(subsets) == 3
+  assert len({r["marginal_kl"] for r in (part, *others)}) == 3
 
 
 @pytest.mark.parametrize("d", [1, 50])

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
+from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
@@ -47,8 +48,8 @@ def _build(name, shape=SHAPE, **args):
   return features.build(node, shape)
 
 
-def _net(name="Net", **args):
-  return _build(f"{__name__}.{name}", **args)
+def _net(**args):
+  return _build(f"{__name__}.Net", **args)
 
 
 def test_network_receives_images_in_0_1():
@@ -57,7 +58,7 @@ def test_network_receives_images_in_0_1():
   expected = 2 * Net(3).apply(variables, jnp.asarray(IMAGES) / 255)
   values = extract(IMAGES)
   assert values.dtype == np.float32 and values.shape == (5, 3)
-  np.testing.assert_allclose(values, expected, rtol=1e-5)
+  assert_allclose(values, expected, rtol=1e-5)
   assert "Net" in extract.name and "random weights" in extract.name
 
 
@@ -68,37 +69,33 @@ def test_network_has_the_weights_of_a_checkpoint(tmp_path):
     writer.save(folder, variables)
   extract = _net(width=3, weights=str(folder))
   expected = Net(3).apply(variables, jnp.asarray(IMAGES) / 255)
-  np.testing.assert_allclose(extract(IMAGES), expected, rtol=1e-5)
+  assert_allclose(extract(IMAGES), expected, rtol=1e-5)
   assert str(folder) in extract.name and "random" not in extract.name
-  with pytest.raises(ConfigError, match="args.weights is .*cannot be read"):
-    _net(width=4, weights=str(folder))
-  with pytest.raises(ConfigError, match="args.weights is .*cannot be read"):
-    _net(width=3, weights=str(tmp_path / "nothing"))
+  for width, path in ((4, folder), (3, tmp_path / "nothing")):
+    with pytest.raises(ConfigError, match="args.weights is .*cannot be read"):
+      _net(width=width, weights=str(path))
 
 
 @pytest.mark.parametrize(
-  ("name", "args", "words"),
+  "name, args, words",
   [
-    ("Net", {}, "args.width is not set"),
-    ("Net", {"width": 3, "depth": 1}, "args.depth is unknown"),
-    ("Net", {"width": 3, "scale": "big"}, "args.scale is 'big'"),
-    ("NoFeatures", {}, "must return features"),
-    ("SHAPE", {}, "not a flax.linen.Module"),
-    ("Missing", {}, "has no Missing"),
+    (f"{__name__}.Net", {}, "args.width is not set"),
+    (f"{__name__}.Net", {"width": 3, "depth": 1}, "args.depth is unknown"),
+    (f"{__name__}.Net", {"width": 3, "scale": "big"}, "args.scale is 'big'"),
+    (f"{__name__}.NoFeatures", {}, "must return features"),
+    (f"{__name__}.SHAPE", {}, "not a flax.linen.Module"),
+    (f"{__name__}.Missing", {}, "has no Missing"),
+    ("inceptoin", {}, "Did you mean inception"),
+    ("build", {}, "allowed are encoder, inception"),
+    ("inception", {"file": "x"}, "config.eval.features.args.file"),
+    ("inception", {"shape": (4, 4, 2)}, "1 or 3 channels; these have 2"),
+    ("encoder", {"workdir": ""}, "args.workdir is .*trained run"),
+    ("encoder", {"workdir": "/"}, "args.workdir is .*trained run"),
   ],
 )
-def test_unusable_network_is_refused(name, args, words):
+def test_unusable_features_are_refused(name, args, words):
   with pytest.raises(ConfigError, match=words):
-    _net(name, **args)
-
-
-def test_unknown_names_and_arguments_are_refused():
-  with pytest.raises(ConfigError, match="Did you mean inception"):
-    _build("inceptoin")
-  with pytest.raises(ConfigError, match="allowed are encoder, inception"):
-    _build("build")
-  with pytest.raises(ConfigError, match="config.eval.features.args.file"):
-    _build("inception", file="x")
+    _build(name, **args)
 
 
 def test_posterior_means_of_another_run(tmp_path):
@@ -112,39 +109,16 @@ def test_posterior_means_of_another_run(tmp_path):
 
   folder = str(tmp_path)
   extract = _build("encoder", (16, 16, 1), workdir=folder)
-  image = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 1), np.uint8)
+  image = np.tile(IMAGES, (1, 4, 4, 1))
   variables = state_lib.eval_variables(c, state)
   expected = apply.encode(run.vae_eval, variables, image)[0]
-  np.testing.assert_array_equal(extract(image), expected)
+  assert_array_equal(extract(image), expected)
   assert folder in extract.name and "step 0" in extract.name
   with pytest.raises(ConfigError, match=r"shape \(16, 16, 1\); these"):
     _build("encoder", SHAPE, workdir=folder)
 
 
-def test_no_other_run(tmp_path):
-  for workdir in ("", str(tmp_path)):
-    with pytest.raises(ConfigError, match="args.workdir is .*trained run"):
-      _build("encoder", workdir=workdir)
-
-
-def test_inception_without_torch_fidelity(monkeypatch):
-  monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
-  monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-  with pytest.raises(
-    ConfigError, match=r"pip install .*\[fidelity\]"
-  ) as caught:
-    _build("inception")
-  message = str(caught.value)
-  assert "--config.eval.features.args.weights=" in message
-  assert features._WEIGHTS_URL in message and "\n" not in message
-
-
-def test_inception_of_other_channels():
-  with pytest.raises(ConfigError, match="1 or 3 channels; these have 2"):
-    _build("inception", (4, 4, 2))
-
-
-def test_inception_weights_without_a_network(monkeypatch, tmp_path):
+def test_inception_without_torch_fidelity_or_weights(monkeypatch, tmp_path):
   def refuse(url, path, hash_prefix):
     raise urllib.error.URLError("no route to host")
 
@@ -153,6 +127,13 @@ def test_inception_weights_without_a_network(monkeypatch, tmp_path):
     get_dir=lambda: str(tmp_path), download_url_to_file=refuse
   )
   monkeypatch.setitem(sys.modules, "torch", torch)
+  monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+  words = r"pip install .*\[fidelity\]"
+  with pytest.raises(ConfigError, match=words) as caught:
+    _build("inception")
+  message = str(caught.value)
+  assert "--config.eval.features.args.weights=" in message
+  assert features._WEIGHTS_URL in message and "\n" not in message
   fidelity = types.ModuleType("torch_fidelity")
   monkeypatch.setitem(sys.modules, "torch_fidelity", fidelity)
   with pytest.raises(ConfigError, match=f"no route.*{URL}.*args.weights="):
@@ -160,11 +141,8 @@ def test_inception_weights_without_a_network(monkeypatch, tmp_path):
 
 
 def test_inception(monkeypatch, tmp_path):
-  torch = pytest.importorskip("torch", reason="torch is not installed")
-  fidelity = pytest.importorskip(
-    "torch_fidelity", reason="torch-fidelity is not installed"
-  )
-  cls = fidelity.FeatureExtractorInceptionV3
+  torch = pytest.importorskip("torch")
+  cls = pytest.importorskip("torch_fidelity").FeatureExtractorInceptionV3
   path = tmp_path / "weights.pth"
   torch.save({}, path)
   with monkeypatch.context() as patched:
@@ -182,12 +160,11 @@ def test_inception(monkeypatch, tmp_path):
   assert values.shape == (3, 2048) and values.dtype == np.float32
   assert "standard" not in extract.name and "2048" in extract.name
   for image, row in zip(images, values, strict=True):
-    colours = torch.tensor(image).permute(2, 0, 1).expand(1, 3, 4, 4)
-    np.testing.assert_allclose(row, model(colours)[0][0], rtol=1e-3, atol=1e-5)
+    color_image = torch.tensor(image).permute(2, 0, 1).expand(1, 3, 4, 4)
+    assert_allclose(row, model(color_image)[0][0], rtol=1e-3, atol=1e-5)
   color = _build("inception", (4, 4, 3), weights=str(path))
-  np.testing.assert_allclose(
-    color(np.repeat(images, 3, axis=3)), values, rtol=1e-3, atol=1e-5
-  )
+  repeated = color(np.repeat(images, 3, axis=3))
+  assert_allclose(repeated, values, rtol=1e-3, atol=1e-5)
 
   path.write_bytes(pickle.dumps(print))
   with pytest.raises(ConfigError, match="cannot be read as the weights"):

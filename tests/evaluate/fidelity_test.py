@@ -19,8 +19,7 @@ def _pixels(image):
 
 def _evaluate(size, samples=SAMPLES, function=_pixels):
   def batches(images):
-    for begin in range(0, len(images), size):
-      yield images[begin : begin + size]
+    return (images[i : i + size] for i in range(0, len(images), size))
 
   return fidelity.evaluate_fidelity(
     features.Extractor("pixels", function),
@@ -32,11 +31,9 @@ def _evaluate(size, samples=SAMPLES, function=_pixels):
   )
 
 
-def test_numbers_are_those_of_the_distances():
+def test_result_holds_the_distances_and_their_context():
   result = _evaluate(16)
-  reference, samples = (
-    _pixels(x).astype(np.float32) for x in (REFERENCE, SAMPLES)
-  )
+  reference, samples = (np.float32(_pixels(x)) for x in (REFERENCE, SAMPLES))
   p, q = distances.gaussian(reference), distances.gaussian(samples)
   assert result["sample_fid"] == pytest.approx(distances.frechet(p, q))
   kid = distances.kernel_distance(reference, samples, seed=3)
@@ -47,16 +44,10 @@ def test_numbers_are_those_of_the_distances():
   assert result["reconstruction_fid"] < 1e-12
   assert result["reconstruction_precision"] == 1
   assert result["reconstruction_recall"] == 1
-
-
-def test_result_contains_its_context():
-  result = _evaluate(16)
   assert result["features"] == "pixels" and result["num_features"] == 4
   assert result["reference_split"] == "test of toys" and result["seed"] == 3
-  counts = [
-    result[f"num_{n}s"] for n in ("reference", "sample", "reconstruction")
-  ]
-  assert counts == [60, 50, 60]
+  counts = {"reference": 60, "sample": 50, "reconstruction": 60}
+  assert counts == {name: result[f"num_{name}s"] for name in counts}
   assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -71,20 +62,14 @@ def test_batch_size_changes_nothing():
   assert max(sizes) == 7 and sum(sizes) == 170
 
 
-def test_too_few_images_are_refused():
+def test_unusable_features_are_refused():
   with pytest.raises(ConfigError, match="19 sample images.* at least 20"):
     _evaluate(16, samples=SAMPLES[:19])
-
-
-def test_features_that_are_not_finite_are_refused():
   with pytest.raises(ConfigError, match=r"reference.*not all finite \(pixels"):
     _evaluate(16, function=lambda image: np.full((len(image), 2), np.nan))
 
 
 def test_fewer_images_than_features_give_a_warning(caplog):
-  def many(image):
-    return np.tile(_pixels(image), (1, 20))
-
   with caplog.at_level("WARNING"):
-    _evaluate(16, function=many)
+    _evaluate(16, function=lambda image: np.tile(_pixels(image), (1, 20)))
   assert "60 reference images for 80 features" in caplog.text

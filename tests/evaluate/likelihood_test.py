@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from numpy.testing import assert_allclose
 
 from tests.support import tfds
 from tests.support.importance_oracle import perturbed
 from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
+from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data.batch import Stream
 from vae_jax.evaluate import bound, likelihood
@@ -31,23 +33,20 @@ def source(shape=SHAPE):
 
 def exact_experiment(batch_size=16):
   c = config_lib.default()
-  c.eval.batch_size = batch_size
-  c.eval.seed = SEED
-  c.data.image_shape = SHAPE
-  c.model.encoder.name = "tests.support.linear_gaussian_vae._Flatten"
-  c.model.decoder.name = "tests.support.linear_gaussian_vae._Linear"
-  c.model.likelihood.name = "tests.support.linear_gaussian_vae._LinearNormal"
-  c.model.latent_dim = 2
+  c.eval.batch_size, c.eval.seed = batch_size, SEED
+  c.data.image_shape, c.model.latent_dim = SHAPE, 2
+  support = "tests.support.linear_gaussian_vae"
+  c.model.encoder.name = f"{support}._Flatten"
+  c.model.decoder.name = f"{support}._Linear"
+  c.model.likelihood.name = f"{support}._LinearNormal"
   return experiment.build(c)
 
 
 def estimates(params, num_samples, *, batch_size=16, max_rows=2048):
+  run, variables = exact_experiment(batch_size), {"params": params}
+  arguments = run, parallel.replicate(variables), source()
   return likelihood.nll_per_image(
-    exact_experiment(batch_size),
-    parallel.replicate({"params": params}),
-    source(),
-    num_samples=num_samples,
-    max_rows=max_rows,
+    *arguments, num_samples=num_samples, max_rows=max_rows
   )
 
 
@@ -69,33 +68,23 @@ def one_by_one():
 
   root = jax.random.fold_in(jax.random.key(SEED), Stream.EVALUATE)
   root = jax.random.fold_in(root, 0)
-  image = source().image
-  return np.array(
-    [
-      [
-        log_w(image[i : i + 1], jax.random.fold_in(root, i)[None], jnp.int32(k))
-        for k in range(13)
-      ]
-      for i in range(COUNT)
-    ],
-    np.float64,
-  )
+  rows = []
+  for i in range(COUNT):
+    image, key = source().image[i : i + 1], jax.random.fold_in(root, i)[None]
+    rows.append([log_w(image, key, jnp.int32(k)) for k in range(13)])
+  return np.array(rows, np.float64)
 
 
 def test_nll_is_exact_at_the_exact_posterior():
   params, log_likelihood = exact_model()
   expected = -log_likelihood(source().image)
-  np.testing.assert_allclose(estimates(params, 7), expected, rtol=1e-5)
+  assert_allclose(estimates(params, 7), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
   "num_samples, rows, batch_size, devices",
-  [
-    (13, 2048, 11, 8),
-    # Chunks of 3 draws and of 1, so that the last one is padded.
-    (13, 9, 3, 1),
-    (5, 1, 4, 2),
-  ],
+  # Chunks of 3 draws and of 1, so that the last one is padded.
+  [(13, 2048, 11, 8), (13, 9, 3, 1), (5, 1, 4, 2)],
 )
 def test_nll_is_that_of_a_plain_loop_for_any_batch_chunk_and_devices(
   num_samples, rows, batch_size, devices, monkeypatch
@@ -104,11 +93,10 @@ def test_nll_is_that_of_a_plain_loop_for_any_batch_chunk_and_devices(
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
   values = one_by_one()[:, :num_samples]
   expected = -np.log(np.mean(np.exp(values), axis=1))
-  values = estimates(
-    perturbed()[0], num_samples, batch_size=batch_size, max_rows=rows
-  )
+  params, _ = perturbed()
+  values = estimates(params, num_samples, batch_size=batch_size, max_rows=rows)
   assert values.shape == (COUNT,)
-  np.testing.assert_allclose(values, expected, rtol=1e-5)
+  assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_nll_approaches_the_truth_from_above():
@@ -116,7 +104,7 @@ def test_nll_approaches_the_truth_from_above():
   exact = -log_likelihood(source().image)
   few, many = (estimates(params, k) for k in (1, 3000))
   assert few.mean() > many.mean() + 0.1
-  np.testing.assert_allclose(many, exact, atol=0.02)
+  assert_allclose(many, exact, atol=0.02)
 
 
 @pytest.mark.parametrize("case", ["binary", "dequantised"])
@@ -124,15 +112,13 @@ def test_nll_is_the_bound_of_the_objective_iwae(case, monkeypatch):
   """The same images, labels, noise and draws as `bound.mean_terms` uses."""
   chosen = jax.devices()[:1]
   monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  c = config_lib.default()
-  c.data.image_shape = (4, 4, 1)
-  c.model.encoder.name = c.model.decoder.name = "mlp"
-  c.model.encoder.args.hidden = c.model.decoder.args.hidden = (8,)
-  c.model.latent_dim = 2
-  c.objective.name = "iwae"
-  c.objective.args.num_samples = 6
-  c.eval.batch_size = 16
-  c.eval.seed = SEED
+  c = tiny_config(
+    "",
+    objective__name="iwae",
+    objective__args__num_samples=6,
+    eval__seed=SEED,
+    data__image_shape=(4, 4, 1),
+  )
   if case == "binary":
     c.data.binarization = "dynamic"
     c.model.condition = "label"
@@ -155,15 +141,11 @@ def test_nll_is_the_bound_of_the_objective_iwae(case, monkeypatch):
 def test_standard_error_is_that_of_a_mean_over_images(monkeypatch):
   values = np.array([90.0, 92.0, 97.0])
   monkeypatch.setattr(likelihood, "nll_per_image", lambda *a, **k: values)
-  result = likelihood.importance_nll(
-    exact_experiment(), {}, source(), num_samples=5
-  )
+  run = exact_experiment()
+  result = likelihood.importance_nll(run, {}, source(), num_samples=5)
   # Squares of -3, -1 and 4 over 2, and their mean over 3.
-  assert result == {
-    "nll": 93.0,
-    "nll_stderr": pytest.approx(math.sqrt(13 / 3)),
-    "importance_samples": 5,
-  }
+  error = pytest.approx(math.sqrt(13 / 3))
+  assert result == {"nll": 93.0, "nll_stderr": error, "importance_samples": 5}
 
 
 def test_zero_draws_are_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from vae_jax import figures
 from vae_jax.evaluate import summaries
@@ -20,11 +21,11 @@ def test_samples_are_draws_of_the_seed(model, tmp_path):
   picture = summaries.samples(model, model.experiment.source("test"), path)
   images = model.sample(np.arange(100, dtype=np.int32))
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
-  np.testing.assert_array_equal(picture, figures.image_grid(images))
+  assert_array_equal(picture, figures.image_grid(images))
   assert path.exists()
   index = np.arange(10, dtype=np.int32)
   ten = np.asarray(apply.sample(model.vae, model.variables, index, 0, 1.0))
-  np.testing.assert_allclose(ten, images[:10].astype(int), atol=1)
+  assert_allclose(ten, images[:10].astype(int), atol=1)
   other = np.asarray(apply.sample(model.vae, model.variables, index, 1, 1.0))
   assert not np.array_equal(ten, other)
 
@@ -37,5 +38,5 @@ def test_reconstructions_are_decoded_codes(model, tmp_path):
   codes = apply.encode(model.vae, model.variables, image)
   decoded = np.asarray(apply.decode(model.vae, model.variables, codes))
   expected = figures.reconstruction_grid(image, decoded, columns=15)
-  np.testing.assert_allclose(picture, expected.astype(int), atol=1)
+  assert_allclose(picture, expected.astype(int), atol=1)
   assert path.exists()

@@ -1,5 +1,7 @@
 """Strips: every pixel in its place, every label legible."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import ImageDraw
@@ -28,33 +30,20 @@ def texts(monkeypatch):
 
 
 def touch(one, other):
-  return (
-    one[0] < other[2]
-    and other[0] < one[2]
-    and one[1] < other[3]
-    and other[1] < one[3]
-  )
+  return all(one[i] < other[i + 2] and other[i] < one[i + 2] for i in range(2))
 
 
-def places(picture, image, scale):
-  """Returns the corners of an enlarged image in a picture."""
-  large = image.repeat(scale, 0).repeat(scale, 1)
-  h, w = large.shape[:2]
-  return [
-    (y, x)
-    for y in range(picture.shape[0] - h + 1)
-    for x in range(picture.shape[1] - w + 1)
-    if (picture[y, x] == large[0, 0]).all()
-    and np.array_equal(picture[y : y + h, x : x + w], large)
-  ]
+def places(picture, image):
+  """Returns the top left corners of an image in a picture."""
+  windows = np.lib.stride_tricks.sliding_window_view(picture, image.shape)
+  return np.argwhere((windows[:, :, 0] == image).all(axis=(2, 3, 4)))
 
 
 @pytest.mark.parametrize("c", [1, 3])
 def test_strip_without_labels_places_every_pixel(c):
   images = rows(3, 4, 5, 4, c)
-  picture = figures.image_strip(
-    images, scale=2, leading=1, trailing=1, groups=[1, 2]
-  )
+  ends = {"leading": 1, "trailing": 1}
+  picture = figures.image_strip(images, scale=2, groups=[1, 2], **ends)
   tops, lefts = (2, 2 + 10 + 10, 2 + 10 + 10 + 12), (2, 20, 30, 48)
   expected = np.full((tops[-1] + 12, lefts[-1] + 10, c), 255, np.uint8)
   for top, row in zip(tops, images, strict=True):
@@ -71,11 +60,11 @@ def test_labels_are_next_to_their_rows_and_columns(texts):
   boxes = {text: box for text, box, _ in texts}
   assert list(boxes) == [*heads, *names]
   for row, name in zip(images, names, strict=True):
-    ((top, left),) = places(picture, row[0], 1)
+    ((top, left),) = places(picture, row[0])
     assert boxes[name][2] <= left and left - boxes[name][2] < 12
     assert boxes[name][1] >= top and boxes[name][3] <= top + 30
     for image, head in zip(row, heads, strict=True):
-      ((_, left),) = places(picture, image, 1)
+      ((_, left),) = places(picture, image)
       middle = (boxes[head][0] + boxes[head][2]) / 2
       assert abs(middle - left - 30) <= 2
 
@@ -95,22 +84,16 @@ def test_labels_never_touch(texts, side, heads, sides):
   heads = ["original", "reconstruction"][:leading] + heads
   heads += ["the last original"][:trailing]
   images = rows(3, len(heads), side, side, 1)
-  figures.image_strip(
-    images,
-    [f"z[{i}]  KL 3.41" for i in range(3)],
-    heads,
-    leading=leading,
-    trailing=trailing,
-    scale=1,
-  )
+  names = [f"z[{i}]  KL 3.41" for i in range(3)]
+  ends = {"leading": leading, "trailing": trailing}
+  figures.image_strip(images, names, heads, scale=1, **ends)
   written = [text for text, _, _ in texts]
   assert written[: leading + trailing] == (
     heads[:leading] + heads[len(heads) - trailing :]
   )
   assert heads[leading] in written
   boxes = [box for _, box, _ in texts]
-  for i, one in enumerate(boxes):
-    assert not any(touch(one, other) for other in boxes[:i])
+  assert not any(touch(a, b) for a, b in itertools.combinations(boxes, 2))
   for _, (left, top, right, bottom), (width, height) in texts:
     assert 0 <= left and right <= width and 0 <= top and bottom <= height
 

@@ -1,5 +1,7 @@
 """Small inputs of every kind of picture, and the pictures made of them."""
 
+from functools import partial
+
 import numpy as np
 
 from vae_jax import figures
@@ -26,14 +28,6 @@ def metric_rows(n=200):
   return rows
 
 
-def _runs(n):
-  return {f"run {i}": metric_rows() for i in range(n)}
-
-
-def _codes(n=60):
-  return np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-
-
 def heat_map(values, path=None, **changes):
   """Draws a heat map whose columns have long names."""
   rows, columns = values.shape
@@ -51,66 +45,65 @@ def _rate_distortion(path, n):
   return figures.rate_distortion(points, _runs(n), path)
 
 
-def _edit_curves(path):
-  strengths = np.linspace(-3, 3, 7)
-  return figures.edit_curves(
-    strengths,
-    {"mean": np.tile(strengths, (5, 1)), "probe": np.zeros((5, 7))},
+def _runs(n):
+  return {f"run {i}": metric_rows() for i in range(n)}
+
+
+_IMAGES = {c: random_images(7, c=c) for c in (1, 3)}
+_OTHERS = {c: random_images(7, c=c, seed=1) for c in (1, 3)}
+_CODES = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+_STRENGTHS = np.linspace(-3, 3, 7)
+# By name, functions of a path.
+TILED = {
+  "image_grid": partial(figures.image_grid, _IMAGES[3]),
+  "image_grid gray": partial(figures.image_grid, _IMAGES[1]),
+  "reconstruction_grid": partial(
+    figures.reconstruction_grid, _IMAGES[3], _OTHERS[3], columns=4
+  ),
+  "reconstruction_grid gray": partial(
+    figures.reconstruction_grid, _IMAGES[1], _OTHERS[1]
+  ),
+  "manifold": partial(
+    figures.manifold, random_images(6), z1=[-1.0, 0.0, 1.0], z2=[1.0, -1.0]
+  ),
+  "image_strip": partial(
+    figures.image_strip,
+    [random_images(3), random_images(3, seed=1)],
+    ["a", "b"],
+    list("123"),
+  ),
+  "image_panels": partial(
+    figures.image_panels, [[figures.Panel("title", random_images(4), 2)]]
+  ),
+}
+PLOTTED = {
+  "loss_curves": partial(
+    figures.loss_curves, metric_rows(), steps_per_epoch=20
+  ),
+  "learning_curves": partial(figures.learning_curves, _runs(1)),
+  "learning_curves of 20": partial(figures.learning_curves, _runs(20)),
+  "rate_distortion": partial(_rate_distortion, n=1),
+  "rate_distortion of 20": partial(_rate_distortion, n=20),
+  "latent_scatter": partial(figures.latent_scatter, _CODES, np.arange(60) % 10),
+  "scatter": partial(
+    figures.scatter,
+    _CODES,
+    [figures.Coloring("all"), figures.Coloring("")],
+    title="codes",
+    x_label="component 1",
+    y_label="component 2",
+  ),
+  "edit_curves": partial(
+    figures.edit_curves,
+    _STRENGTHS,
+    {"mean": np.tile(_STRENGTHS, (5, 1)), "probe": np.zeros((5, 7))},
     {kind: {"Smiling": 0.5, "Bald": -0.1} for kind in ("mean", "probe")},
-    path,
     title="Smiling",
     target_name="curvature of the lips",
     clearly=(-0.3, 0.4),
     attribute="Smiling",
-  )
-
-
-_SCATTER = {
-  "title": "codes",
-  "x_label": "component 1",
-  "y_label": "component 2",
-}
-TILED = {
-  "image_grid": lambda path: figures.image_grid(random_images(7), path),
-  "image_grid gray": lambda path: figures.image_grid(
-    random_images(7, c=1), path
   ),
-  "reconstruction_grid": lambda path: figures.reconstruction_grid(
-    random_images(7), random_images(7, seed=1), path, columns=4
-  ),
-  "reconstruction_grid gray": lambda path: figures.reconstruction_grid(
-    random_images(7, c=1), random_images(7, c=1, seed=1), path
-  ),
-  "manifold": lambda path: figures.manifold(
-    random_images(6), path, z1=[-1.0, 0.0, 1.0], z2=[1.0, -1.0]
-  ),
-  "image_strip": lambda path: figures.image_strip(
-    [random_images(3), random_images(3, seed=1)], ["a", "b"], list("123"), path
-  ),
-  "image_panels": lambda path: figures.image_panels(
-    [[figures.Panel("title", random_images(4), 2)]], path
-  ),
-}
-PLOTTED = {
-  "loss_curves": lambda path: figures.loss_curves(
-    metric_rows(), path, steps_per_epoch=20
-  ),
-  "learning_curves": lambda path: figures.learning_curves(_runs(1), path),
-  "learning_curves of 20": lambda path: figures.learning_curves(
-    _runs(20), path
-  ),
-  "rate_distortion": lambda path: _rate_distortion(path, 1),
-  "rate_distortion of 20": lambda path: _rate_distortion(path, 20),
-  "latent_scatter": lambda path: figures.latent_scatter(
-    _codes(), np.arange(60) % 10, path
-  ),
-  "scatter": lambda path: figures.scatter(
-    _codes(), [figures.Coloring("all"), figures.Coloring("")], path, **_SCATTER
-  ),
-  "edit_curves": _edit_curves,
 } | {
-  f"heat_map {shape}": lambda path, shape=shape: heat_map(
-    np.random.default_rng(0).random(shape), path
-  )
+  f"heat_map {shape}": partial(heat_map, np.random.default_rng(0).random(shape))
   for shape in ((1, 1), (10, 5), (16, 32), (100, 8))
 }

@@ -44,9 +44,8 @@ def test_projector_files_read_back(tmp_path):
 def test_sprite_is_bounded(tmp_path):
   images = np.zeros((9, 128, 64, 1), np.uint8)
   images[4] = 200
-  projector.write(
-    tmp_path, np.zeros((9, 2), np.float32), images, [("i", "abcdefghi")]
-  )
+  codes = np.zeros((9, 2), np.float32)
+  projector.write(tmp_path, codes, images, [("i", "abcdefghi")])
   rows, sprite, size = read_projector(tmp_path)
   assert size == [32, 64]
   assert sprite.size == (3 * 32, 3 * 64)

@@ -6,9 +6,11 @@ Both have the contract of `distributions.pixels`.
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Key, UInt8
+from jaxtyping import Array, Bool
 
 from vae_jax.distributions import pixels
+from vae_jax.distributions.normal import Keys, PerExample, per_key
+from vae_jax.distributions.pixels import Images, Pixels
 
 
 @struct.dataclass
@@ -20,14 +22,14 @@ class Bernoulli:
   negative cross-entropy, which is common but no likelihood of the gray image.
   """
 
-  logits: Float[Array, "b h w c"]
+  logits: Pixels
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns P(white)."""
     return jax.nn.sigmoid(self.logits)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log p(image), nats."""
     # As rows, because over four axes, where images are repeated draw by draw,
     # this and its gradient take XLA on a CPU longer than the rest of a step.
@@ -36,16 +38,13 @@ class Bernoulli:
     logits = self.logits.reshape(rows)
     return jnp.sum(x * logits - jax.nn.softplus(logits), axis=1)
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image of 0 and 255 per key."""
     white = jax.vmap(jax.random.bernoulli)(key, self.mean)
     return white.astype(jnp.uint8) * 255
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns no metrics."""
-    del image
     return {}
 
 
@@ -64,10 +63,10 @@ class ContinuousBernoulli(pixels.Density):
     Loaiza-Ganem and Cunningham, arXiv 1907.06845.
   """
 
-  logits: Float[Array, "b h w c"]
+  logits: Pixels
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns E[x] = 1/2 + (coth(l / 2) - 2 / l) / 2, not sigmoid(l)."""
     half = 0.5 * self.logits
     near = _is_near_zero(half)
@@ -80,20 +79,19 @@ class ContinuousBernoulli(pixels.Density):
     langevin = jnp.where(near, half * series, 1 / jnp.tanh(far) - 1 / far)
     return 0.5 + 0.5 * langevin
 
-  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_density(self, x: Pixels) -> PerExample:
     """Returns log p(x) of pixels in [0, 1], nats."""
     # Equal to the class's formula, but the normalizer is an even function of l,
     # which neither overflows nor cancels at either end.
     linear = (x - 0.5) * self.logits
     return pixels.sum_pixels(linear - _log_sinh_ratio(0.5 * self.logits))
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key, rounded to 0..255.
 
     Inverts the distribution function, x = log(1 + u (e^l - 1)) / l.
     """
-    shape = self.logits.shape[1:]
-    u = jax.vmap(lambda k: jax.random.uniform(k, shape))(key)
+    u = per_key(jax.random.uniform, key, self.logits.shape[1:])
     # x for -|l|, whose exponential cannot overflow; p is symmetric under
     # x -> 1 - x, l -> -l.
     slope = jnp.maximum(jnp.abs(self.logits), 1e-6)
@@ -101,13 +99,13 @@ class ContinuousBernoulli(pixels.Density):
     return pixels.to_uint8(jnp.where(self.logits > 0, 1 - x, x))
 
 
-def _is_near_zero(half: Float[Array, "b h w c"]) -> Bool[Array, "b h w c"]:
+def _is_near_zero(half: Pixels) -> Bool[Array, "b h w c"]:
   # Below 0.5 four terms of the series are exact in float32; above it the closed
   # forms lose no more than a digit.
   return jnp.abs(half) < 0.5
 
 
-def _log_sinh_ratio(a: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def _log_sinh_ratio(a: Pixels) -> Pixels:
   """Returns log(sinh(a) / a), which is 0 at 0; its derivative is exact too."""
   near = _is_near_zero(a)
   far = jnp.where(near, 1.0, jnp.abs(a))

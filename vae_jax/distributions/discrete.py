@@ -12,9 +12,14 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int32, Key, UInt8
+from jaxtyping import Array, Float, Int32
 
 from vae_jax.distributions import pixels
+from vae_jax.distributions.normal import Keys, PerExample, per_key
+from vae_jax.distributions.pixels import Images, Pixels
+
+Levels = Int32[Array, "..."]
+Reals = Float[Array, "..."]
 
 # Below this a, log(1 - e^-a) is computed by a series.
 _LOG_2 = math.log(2)
@@ -22,43 +27,34 @@ _LOG_2 = math.log(2)
 _TINY = 1e-30
 
 
-def _to_levels(
-  image: UInt8[Array, "b h w c"], bits: int
-) -> Int32[Array, "b h w c"]:
+def _to_levels(image: Images, bits: int) -> Levels:
   return (image >> (8 - bits)).astype(jnp.int32)
 
 
-def _from_levels(
-  level: Int32[Array, "b h w c"], bits: int
-) -> UInt8[Array, "b h w c"]:
+def _from_levels(level: Levels, bits: int) -> Images:
   return (level << (8 - bits)).astype(jnp.uint8)
 
 
-def _mean_pixels(
-  level: Float[Array, "b h w c"], bits: int
-) -> Float[Array, "b h w c"]:
+def _mean_pixels(level: Pixels, bits: int) -> Pixels:
   """Returns expected levels as pixels in [0, 1]."""
   return level * (2 ** (8 - bits) / 255)
 
 
-def _to_grid(level: Int32[Array, "..."], bits: int) -> Float[Array, "..."]:
+def _to_grid(level: Levels, bits: int) -> Reals:
   """Returns levels as x in [-1, 1], 2 h apart with h = 1 / (2^bits - 1)."""
   last = 2**bits - 1
   # The integer is exact: one rounding, symmetric about 0.
   return (2 * level - last).astype(jnp.float32) * jnp.float32(1 / last)
 
 
-def _from_grid(x: Float[Array, "..."], bits: int) -> Float[Array, "..."]:
+def _from_grid(x: Reals, bits: int) -> Reals:
   """Returns x in [-1, 1] as levels, not rounded."""
   return 0.5 * (x + 1) * (2**bits - 1)
 
 
 def _log_logistic(
-  level: Int32[Array, "..."],
-  mean: Float[Array, "..."],
-  log_scale: Float[Array, "..."],
-  bits: int,
-) -> Float[Array, "..."]:
+  level: Levels, mean: Reals, log_scale: Reals, bits: int
+) -> Reals:
   """Returns log P(level) of a rounded logistic, nats.
 
   With e = e^-log_scale, a = (x - mean + h) e and b = (x - mean - h) e,
@@ -86,7 +82,7 @@ def _log_logistic(
   return below + above + jnp.where(inside, width, 0.0)
 
 
-def _log1mexp(log_a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _log1mexp(log_a: Reals) -> Reals:
   """Returns log(1 - e^-a)."""
   a = jnp.exp(log_a)
   near = a < _LOG_2
@@ -98,9 +94,7 @@ def _log1mexp(log_a: Float[Array, "..."]) -> Float[Array, "..."]:
   return jnp.where(near, log_a - 0.5 * small + series, far)
 
 
-def _clipped_mean(
-  mean: Float[Array, "..."], log_scale: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def _clipped_mean(mean: Reals, log_scale: Reals) -> Reals:
   """Returns the mean of a logistic draw clipped to [-1, 1].
 
   With w = 2 e^-log_scale and p = (mean + 1) w / 2 it is
@@ -118,7 +112,7 @@ def _clipped_mean(
   return jnp.clip(2 * jnp.where(w > 1, apart, close) / w - 1, -1, 1)
 
 
-def _round_to_level(x: Float[Array, "..."], bits: int) -> Int32[Array, "..."]:
+def _round_to_level(x: Reals, bits: int) -> Levels:
   level = jnp.round(_from_grid(x, bits))
   return jnp.clip(level, 0, 2**bits - 1).astype(jnp.int32)
 
@@ -126,9 +120,7 @@ def _round_to_level(x: Float[Array, "..."], bits: int) -> Int32[Array, "..."]:
 class _Levels:
   """The metrics of a distribution of levels, which has `bits` and `mean`."""
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns the squared error of the quantized image, summed over pixels."""
     quantized = _from_levels(_to_levels(image, self.bits), self.bits)
     return {"squared_error": pixels.squared_error(quantized, self.mean)}
@@ -155,20 +147,20 @@ class Categorical(_Levels):
     return (self.logits.shape[-1] - 1).bit_length()
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns the expected value."""
     probability = jax.nn.softmax(self.logits)
     # No matmul: on a TPU it would round the levels to 8 bits.
     level = jnp.arange(2**self.bits, dtype=jnp.float32).reshape(1, 1, 1, 1, -1)
     return _mean_pixels(jnp.sum(probability * level, axis=-1), self.bits)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log P(image), nats."""
     level = _to_levels(image, self.bits)[..., None]
     chosen = jnp.take_along_axis(self.logits, level, axis=-1)[..., 0]
     return pixels.sum_pixels(chosen - jax.nn.logsumexp(self.logits, axis=-1))
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key."""
     level = jax.vmap(jax.random.categorical)(key, self.logits)
     return _from_levels(level, self.bits)
@@ -190,27 +182,26 @@ class DiscretizedLogistic(_Levels):
     Kingma et al., arXiv 1606.04934 (inverse autoregressive flow).
   """
 
-  location: Float[Array, "b h w c"]
-  log_scale: Float[Array, "b h w c"]
+  location: Pixels
+  log_scale: Pixels
   bits: int = struct.field(pytree_node=False, default=8)
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns the expected value before rounding, within half a level."""
     x = _clipped_mean(self.location, self.log_scale)
     return _mean_pixels(_from_grid(x, self.bits), self.bits)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log P(image), nats."""
     level = _to_levels(image, self.bits)
     return pixels.sum_pixels(
       _log_logistic(level, self.location, self.log_scale, self.bits)
     )
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key."""
-    shape = self.location.shape[1:]
-    noise = jax.vmap(lambda k: jax.random.logistic(k, shape))(key)
+    noise = per_key(jax.random.logistic, key, self.location.shape[1:])
     x = self.location + jnp.exp(self.log_scale) * noise
     return _from_levels(_round_to_level(x, self.bits), self.bits)
 
@@ -253,7 +244,7 @@ class DiscretizedLogisticMixture(_Levels):
     return location
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns the expected value before rounding, approximately.
 
     Channels are located at the component's mean of the channels before them,
@@ -267,7 +258,7 @@ class DiscretizedLogisticMixture(_Levels):
     x = jnp.sum(weight * jnp.stack(means, axis=-2), axis=-1)
     return _mean_pixels(_from_grid(x, self.bits), self.bits)
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log P(image), nats."""
     level = _to_levels(image, self.bits)[..., None]
     channels = range(image.shape[-1])
@@ -277,7 +268,7 @@ class DiscretizedLogisticMixture(_Levels):
     joint = jax.nn.log_softmax(self.logits) + jnp.sum(channel, axis=-2)
     return jnp.sum(jax.nn.logsumexp(joint, axis=-1), axis=(1, 2))
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key.
 
     A component per pixel is drawn, then channel after channel given the levels
@@ -286,10 +277,8 @@ class DiscretizedLogisticMixture(_Levels):
     shape = self.location.shape[1:-1]
     which, noise = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
     chosen = jax.vmap(jax.random.categorical)(which, self.logits)
-    noise = jax.vmap(lambda k: jax.random.logistic(k, shape))(noise)
-    pick = lambda v: jnp.take_along_axis(  # noqa: E731
-      v, chosen[..., None, None], axis=-1
-    )
+    noise = per_key(jax.random.logistic, noise, shape)
+    pick = lambda v: jnp.take_along_axis(v, chosen[..., None, None], axis=-1)
     one = self.replace(
       logits=jnp.zeros_like(self.logits[..., :1]),
       location=pick(self.location),

@@ -11,10 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from vae_jax.config import ConfigError
-from vae_jax.distributions.normal import DiagonalNormal, StandardNormal
+from vae_jax.distributions.normal import (
+  Codes,
+  DiagonalNormal,
+  Keys,
+  PerExample,
+  StandardNormal,
+)
 
 
 @struct.dataclass
@@ -38,53 +44,40 @@ class CouplingFlow:
   dim: int = struct.field(pytree_node=False)
   networks: tuple[Callable[..., Any], ...] = struct.field(pytree_node=False)
 
-  def forward(
-    self, noise: Float[Array, "b d"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def forward(self, noise: Codes) -> tuple[Codes, PerExample]:
     """Returns f(noise) and log |det df/dnoise|."""
-    z, log_det = noise, jnp.zeros(noise.shape[0])
-    for i, (network, weights) in enumerate(self._layers()):
-      kept, moved = self._halves(z, i)
-      log_scale, shift = network(weights, kept)
-      z = self._whole(kept, moved * jnp.exp(log_scale) + shift, i)
+    halves, log_det = self._halves(noise), jnp.zeros(noise.shape[0])
+    for i, (network, weights) in self._layers():
+      kept, moved = i % 2, 1 - i % 2
+      log_scale, shift = network(weights, halves[kept])
+      halves[moved] = halves[moved] * jnp.exp(log_scale) + shift
       log_det += log_scale.sum(-1)
-    return z, log_det
+    return jnp.concatenate(halves, axis=-1), log_det
 
-  def inverse(
-    self, z: Float[Array, "b d"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def inverse(self, z: Codes) -> tuple[Codes, PerExample]:
     """Returns the noise that became z, and log |det dnoise/dz|."""
-    noise, log_det = z, jnp.zeros(z.shape[0])
-    for i, (network, weights) in reversed(list(enumerate(self._layers()))):
-      kept, moved = self._halves(noise, i)
-      log_scale, shift = network(weights, kept)
-      noise = self._whole(kept, (moved - shift) * jnp.exp(-log_scale), i)
+    halves, log_det = self._halves(z), jnp.zeros(z.shape[0])
+    for i, (network, weights) in reversed(self._layers()):
+      kept, moved = i % 2, 1 - i % 2
+      log_scale, shift = network(weights, halves[kept])
+      halves[moved] = (halves[moved] - shift) * jnp.exp(-log_scale)
       log_det -= log_scale.sum(-1)
-    return noise, log_det
+    return jnp.concatenate(halves, axis=-1), log_det
 
-  def sample(
-    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
-  ) -> Float[Array, "b d"]:
+  def sample(self, key: Keys, temperature: float | jax.Array = 1.0) -> Codes:
     """Returns one draw per key; `temperature` scales the noise e."""
     return self.forward(StandardNormal(self.dim).sample(key, temperature))[0]
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Returns log N(f^-1(z); 0, I) + log |det df^-1/dz|, nats."""
     noise, log_det = self.inverse(z)
     return StandardNormal(self.dim).log_prob(noise) + log_det
 
-  def _layers(self) -> Any:
-    return zip(self.networks, self.weights, strict=True)
+  def _layers(self) -> list[tuple[int, tuple[Callable[..., Any], Any]]]:
+    return list(enumerate(zip(self.networks, self.weights, strict=True)))
 
-  def _halves(self, z: Float[Array, "b d"], layer: int) -> tuple[Any, Any]:
-    first, second = jnp.split(z, [self.dim // 2], axis=-1)
-    return (second, first) if layer % 2 else (first, second)
-
-  def _whole(
-    self, kept: Float[Array, "b m"], moved: Float[Array, "b n"], layer: int
-  ) -> Float[Array, "b d"]:
-    halves = (moved, kept) if layer % 2 else (kept, moved)
-    return jnp.concatenate(halves, axis=-1)
+  def _halves(self, z: Codes) -> list[Float[Array, "b _"]]:
+    return jnp.split(z, [self.dim // 2], axis=-1)
 
 
 @struct.dataclass
@@ -115,16 +108,14 @@ class InverseAutoregressive:
   network: Callable[..., Any] = struct.field(pytree_node=False)
 
   @property
-  def mean(self) -> Float[Array, "b d"]:
+  def mean(self) -> Codes:
     """Returns the image of the base's mean, a deterministic code per example.
 
     It is not the expectation, which has no closed form.
     """
     return self.forward(self.base.mean)[0]
 
-  def forward(
-    self, z: Float[Array, "b d"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def forward(self, z: Codes) -> tuple[Codes, PerExample]:
     """Returns the image of a point of the base, and log |det| of the map."""
     log_det = jnp.zeros(z.shape[0])
     for i, weights in enumerate(self.weights):
@@ -135,9 +126,7 @@ class InverseAutoregressive:
       log_det += jax.nn.log_sigmoid(logit).sum(-1)
     return z, log_det
 
-  def inverse(
-    self, z: Float[Array, "b d"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def inverse(self, z: Codes) -> tuple[Codes, PerExample]:
     """Returns the point of the base that maps to z, and log |det| of it.
 
     It is slow: dimensions x layers passes, one after another.
@@ -149,9 +138,7 @@ class InverseAutoregressive:
       log_det += one
     return z, log_det
 
-  def _inverse_layer(
-    self, weights: Any, z: Float[Array, "b d"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def _inverse_layer(self, weights: Any, z: Codes) -> tuple[Codes, PerExample]:
     # Entry j follows from the entries before it. Only it is set, because wrong
     # entries after it could overflow, and infinity times a mask of 0 is nan.
     def solve(j: Any, point: jax.Array) -> jax.Array:
@@ -164,29 +151,26 @@ class InverseAutoregressive:
     _, logit = self.network(weights, point, self.context)
     return point, -jax.nn.log_sigmoid(logit).sum(-1)
 
-  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+  def sample(self, key: Keys) -> Codes:
     """Returns one draw per key, differentiable in all but the key."""
     return self.forward(self.base.sample(key))[0]
 
-  def sample_and_log_prob(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def sample_and_log_prob(self, key: Keys) -> tuple[Codes, PerExample]:
     """Returns the draw of `sample` and its log density, nats, in one pass."""
     start = self.base.sample(key)
     z, log_det = self.forward(start)
     return z, self.base.log_prob(start) - log_det
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Returns the log density at z, nats; slow, see `inverse`."""
     start, log_det = self.inverse(z)
     return self.base.log_prob(start) + log_det
 
   def has_kl(self, prior: Any) -> bool:
     """Returns False: KL(self || prior) has no closed form."""
-    del prior
     return False
 
-  def kl(self, prior: Any) -> Float[Array, " b"]:
+  def kl(self, prior: Any) -> PerExample:
     """Raises a ConfigError, because there is no closed form."""
     raise ConfigError(
       f"There is no closed form of KL(InverseAutoregressive || "

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float
 
 from vae_jax.distributions import pixels
-from vae_jax.distributions.normal import LOG_2PI
+from vae_jax.distributions.normal import LOG_2PI, Keys, PerExample, per_key
+from vae_jax.distributions.pixels import Images, Pixels
 
 
 @struct.dataclass
@@ -24,25 +25,22 @@ class Normal(pixels.Density):
   error, up to D/2 log pi.
   """
 
-  mean: Float[Array, "b h w c"]
+  mean: Pixels
   log_sigma: Float[Array, ""]
 
-  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_density(self, x: Pixels) -> PerExample:
     """Returns log p(x) of pixels in [0, 1], nats."""
     dims = math.prod(self.mean.shape[1:])
     error = pixels.sum_pixels(jnp.square(x - self.mean))
     scaled = 0.5 * jnp.exp(-2 * self.log_sigma) * error
     return -scaled - dims * (self.log_sigma + 0.5 * LOG_2PI)
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key, rounded and clipped to 0..255."""
-    shape = self.mean.shape[1:]
-    noise = jax.vmap(lambda k: jax.random.normal(k, shape))(key)
+    noise = per_key(jax.random.normal, key, self.mean.shape[1:])
     return pixels.to_uint8(self.mean + jnp.exp(self.log_sigma) * noise)
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns the squared error summed over pixels, and sigma."""
     sigma = jnp.broadcast_to(jnp.exp(self.log_sigma), len(image))
     return super().metrics(image) | {"sigma": sigma}
@@ -67,14 +65,14 @@ class CalibratedNormal(pixels.Density):
     Rybkin et al., arXiv 2006.13202, equation 5.
   """
 
-  mean: Float[Array, "b h w c"]
+  mean: Pixels
   running_variance: Float[Array, ""]
   record: Callable[[Float[Array, ""]], None] | None = struct.field(
     pytree_node=False, default=None
   )
   axis_name: str | None = struct.field(pytree_node=False, default=None)
 
-  def _normal(self, x: Float[Array, "b h w c"] | None) -> Normal:
+  def _normal(self, x: Pixels | None) -> Normal:
     if self.record is None or x is None:
       return Normal(self.mean, 0.5 * jnp.log(self.running_variance))
     variance = jnp.mean(jnp.square(x - self.mean))
@@ -85,20 +83,18 @@ class CalibratedNormal(pixels.Density):
     variance = jax.lax.stop_gradient(variance)
     return Normal(self.mean, 0.5 * jnp.log(variance))
 
-  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_density(self, x: Pixels) -> PerExample:
     """Returns log p(x), x in [0, 1]; records the variance in training."""
     normal = self._normal(x)
     if self.record is not None:
       self.record(jax.lax.stop_gradient(jnp.exp(2 * normal.log_sigma)))
     return normal.log_density(x)
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key, rounded and clipped to 0..255."""
     return self._normal(None).sample(key)
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns the squared error summed over pixels, and sigma."""
     return self._normal(pixels.unit_pixels(image)).metrics(image)
 
@@ -111,18 +107,17 @@ class Laplace(pixels.Density):
   With scale 1 it is minus the summed absolute error, up to D log 2.
   """
 
-  mean: Float[Array, "b h w c"]
+  mean: Pixels
   log_scale: Float[Array, ""]
 
-  def log_density(self, x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_density(self, x: Pixels) -> PerExample:
     """Returns log p(x) of pixels in [0, 1], nats."""
     dims = math.prod(self.mean.shape[1:])
     error = pixels.sum_pixels(jnp.abs(x - self.mean))
     normalizer = dims * (self.log_scale + math.log(2))
     return -jnp.exp(-self.log_scale) * error - normalizer
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns one image per key, rounded and clipped to 0..255."""
-    shape = self.mean.shape[1:]
-    noise = jax.vmap(lambda k: jax.random.laplace(k, shape))(key)
+    noise = per_key(jax.random.laplace, key, self.mean.shape[1:])
     return pixels.to_uint8(self.mean + jnp.exp(self.log_scale) * noise)

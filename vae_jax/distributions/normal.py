@@ -7,6 +7,7 @@ Densities are in float32 whatever the networks use.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,12 +18,18 @@ from jaxtyping import Array, Float, Key, Num
 from vae_jax.config import ConfigError
 
 LOG_2PI = math.log(2 * math.pi)
+Keys = Key[Array, " b"]
+PerExample = Float[Array, " b"]
+Codes = Float[Array, "b d"]
 # Groups of latents, each an array of any rank.
 Latents = tuple[Num[Array, "b ..."], ...]
 
 
-def _normal(key: Key[Array, " b"], dim: int) -> Float[Array, "b d"]:
-  return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(key)
+def per_key(
+  sampler: Callable[..., jax.Array], key: Keys, shape: tuple[int, ...]
+) -> Float[Array, "b ..."]:
+  """Returns one draw of a function of `jax.random`, of a shape, per key."""
+  return jax.vmap(lambda k: sampler(k, shape))(key)
 
 
 @struct.dataclass
@@ -31,13 +38,11 @@ class StandardNormal:
 
   dim: int = struct.field(pytree_node=False)
 
-  def sample(
-    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
-  ) -> Float[Array, "b d"]:
+  def sample(self, key: Keys, temperature: float | jax.Array = 1.0) -> Codes:
     """Returns one draw per key, with standard deviation `temperature`."""
-    return temperature * _normal(key, self.dim)
+    return temperature * per_key(jax.random.normal, key, (self.dim,))
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Returns -1/2 sum_j (z_j^2 + log 2 pi), nats."""
     return -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, axis=-1)
 
@@ -46,32 +51,29 @@ class StandardNormal:
 class DiagonalNormal:
   """N(mean, diag(exp(log_variance))), one per example."""
 
-  mean: Float[Array, "b d"]
-  log_variance: Float[Array, "b d"]
+  mean: Codes
+  log_variance: Codes
 
-  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+  def sample(self, key: Keys) -> Codes:
     """Returns mean + exp(log_variance / 2) * noise, differentiable in both.
 
     References:
       Kingma and Welling, arXiv 1312.6114, section 2.4.
     """
-    noise = _normal(key, self.mean.shape[-1])
-    return self.mean + jnp.exp(0.5 * self.log_variance) * noise
+    return self.sample_and_log_prob(key)[0]
 
-  def sample_and_log_prob(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
+  def sample_and_log_prob(self, key: Keys) -> tuple[Codes, PerExample]:
     """Returns one draw per key and its log density, nats.
 
     The density is that of the noise, because z - mean loses precision where the
     variance is tiny.
     """
-    noise = _normal(key, self.mean.shape[-1])
+    noise = per_key(jax.random.normal, key, self.mean.shape[1:])
     z = self.mean + jnp.exp(0.5 * self.log_variance) * noise
     square = jnp.square(noise)
     return z, -0.5 * jnp.sum(square + self.log_variance + LOG_2PI, axis=-1)
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Returns sum_j log N(z_j; mean_j, variance_j), nats."""
     square = jnp.square(z - self.mean) * jnp.exp(-self.log_variance)
     return -0.5 * jnp.sum(square + self.log_variance + LOG_2PI, axis=-1)
@@ -80,11 +82,11 @@ class DiagonalNormal:
     """Returns whether KL(self || prior) has a closed form."""
     return isinstance(prior, StandardNormal | DiagonalNormal)
 
-  def kl(self, prior: Any) -> Float[Array, " b"]:
+  def kl(self, prior: Any) -> PerExample:
     """Returns KL(self || prior), nats; see `kl_per_dimension`."""
     return jnp.sum(self.kl_per_dimension(prior), axis=-1)
 
-  def kl_per_dimension(self, prior: Any) -> Float[Array, "b d"]:
+  def kl_per_dimension(self, prior: Any) -> Codes:
     """Returns each dimension's term of KL(self || prior), nats.
 
     With variances s^2 = exp(log_variance), for a standard normal prior
@@ -135,9 +137,7 @@ class NormalMixture:
   log_variance: Float[Array, "n d"]
   logits: Float[Array, " n"]
 
-  def sample(
-    self, key: Key[Array, " b"], temperature: float | jax.Array = 1.0
-  ) -> Float[Array, "b d"]:
+  def sample(self, key: Keys, temperature: float | jax.Array = 1.0) -> Codes:
     """Returns one draw per key.
 
     `temperature` is a factor on the standard deviations of the components; it
@@ -153,7 +153,7 @@ class NormalMixture:
 
     return jax.vmap(draw)(key)
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Returns log sum_k w_k N(z; mean_k, variance_k), nats."""
     # Differences, because squares expanded into matrix products would cancel
     # where a component is narrow.
@@ -168,30 +168,26 @@ class NormalMixture:
 class Deterministic:
   """A code without noise, as of an autoencoder; it has no density."""
 
-  mean: Float[Array, "b d"]
+  mean: Codes
 
-  def sample(self, key: Key[Array, " b"]) -> Float[Array, "b d"]:
+  def sample(self, key: Keys) -> Codes:
     """Returns the code itself."""
-    del key
     return self.mean
 
   def has_kl(self, prior: Any) -> bool:
     """Returns False: a point has no finite divergence from a density."""
-    del prior
     return False
 
-  def kl(self, prior: Any) -> Float[Array, " b"]:
+  def kl(self, prior: Any) -> PerExample:
     """Raises a ConfigError, because the divergence is infinite."""
-    del prior
     raise _no_density()
 
-  def log_prob(self, z: Float[Array, "b d"]) -> Float[Array, " b"]:
+  def log_prob(self, z: Codes) -> PerExample:
     """Raises a ConfigError as `kl`, because a point has no density."""
-    del z
     raise _no_density()
 
 
-def total(values: tuple[Float[Array, " b"] | None, ...]) -> Float[Array, " b"]:
+def total(values: tuple[PerExample | None, ...]) -> PerExample:
   """Returns the sum over groups of log densities or divergences, nats.
 
   Raises:
@@ -216,15 +212,13 @@ class Groups:
     """Returns the means of the groups."""
     return tuple(g.mean for g in self.groups)
 
-  def sample(self, key: Key[Array, " b"], **options: Any) -> Latents:
+  def sample(self, key: Keys, **options: Any) -> Latents:
     """Returns one draw per group, each from a key of its own."""
     return tuple(
       g.sample(self._key(key, i), **options) for i, g in enumerate(self.groups)
     )
 
-  def draw(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Latents, tuple[Float[Array, " b"] | None, ...]]:
+  def draw(self, key: Keys) -> tuple[Latents, tuple[PerExample | None, ...]]:
     """Returns the draw of `sample` and each group's log density, nats; None
     for a deterministic group, which has none."""
     pairs = [
@@ -235,9 +229,7 @@ class Groups:
     ]
     return tuple(z for z, _ in pairs), tuple(log_q for _, log_q in pairs)
 
-  def sample_and_log_prob(
-    self, key: Key[Array, " b"]
-  ) -> tuple[Latents, Float[Array, " b"]]:
+  def sample_and_log_prob(self, key: Keys) -> tuple[Latents, PerExample]:
     """Returns the draw of `sample` and its log density, nats.
 
     It is faster than `log_prob` where inverting the sampler is slow.
@@ -248,10 +240,10 @@ class Groups:
     z, log_q = self.draw(key)
     return z, total(log_q)
 
-  def _key(self, key: Key[Array, " b"], group: int) -> Key[Array, " b"]:
+  def _key(self, key: Keys, group: int) -> Keys:
     return jax.vmap(lambda k: jax.random.fold_in(k, group))(key)
 
-  def log_prob(self, z: Latents) -> Float[Array, " b"]:
+  def log_prob(self, z: Latents) -> PerExample:
     """Returns the sum of the groups' log densities, nats."""
     return sum(g.log_prob(v) for g, v in zip(self.groups, z, strict=True))
 
@@ -260,6 +252,6 @@ class Groups:
     pairs = zip(self.groups, prior.groups, strict=True)
     return all(g.has_kl(p) for g, p in pairs)
 
-  def kl(self, prior: "Groups") -> Float[Array, " b"]:
+  def kl(self, prior: "Groups") -> PerExample:
     """Returns the sum of the groups' KL divergences, nats."""
     return sum(g.kl(p) for g, p in zip(self.groups, prior.groups, strict=True))

@@ -10,27 +10,30 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, UInt8
+
+from vae_jax.distributions.normal import Keys, PerExample
+
+Images = UInt8[Array, "b h w c"]
+Pixels = Float[Array, "b h w c"]
 
 
-def unit_pixels(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def unit_pixels(image: Images) -> Pixels:
   """Returns image / 255."""
   return image.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
-def to_uint8(image: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+def to_uint8(image: Pixels) -> Images:
   """Returns levels 0..255 of pixels in [0, 1], rounded and clipped."""
   return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8)
 
 
-def sum_pixels(values: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+def sum_pixels(values: Pixels) -> PerExample:
   """Returns the sum over pixels and channels of each image."""
   return jnp.sum(values, axis=(1, 2, 3))
 
 
-def squared_error(
-  image: UInt8[Array, "b h w c"], mean: Float[Array, "b h w c"]
-) -> Float[Array, " b"]:
+def squared_error(image: Images, mean: Pixels) -> PerExample:
   """Returns sum (image / 255 - mean)^2 over pixels and channels."""
   return sum_pixels(jnp.square(unit_pixels(image) - mean))
 
@@ -38,13 +41,11 @@ def squared_error(
 class Density:
   """The methods that densities of pixels in [0, 1] share."""
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log p(image), nats."""
     return self.log_density(unit_pixels(image))
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns the squared error summed over pixels."""
     return {"squared_error": squared_error(image, self.mean)}
 
@@ -68,14 +69,14 @@ class Dequantized:
   """
 
   density: Any
-  noise: Float[Array, "b h w c"] | None
+  noise: Pixels | None
 
   @property
-  def mean(self) -> Float[Array, "b h w c"]:
+  def mean(self) -> Pixels:
     """Returns the density's mean."""
     return self.density.mean
 
-  def log_prob(self, image: UInt8[Array, "b h w c"]) -> Float[Array, " b"]:
+  def log_prob(self, image: Images) -> PerExample:
     """Returns log p((image + u) / 256), nats.
 
     Raises:
@@ -88,12 +89,10 @@ class Dequantized:
       )
     return self.density.log_density((image + self.noise) / 256)
 
-  def sample(self, key: Key[Array, " b"]) -> UInt8[Array, "b h w c"]:
+  def sample(self, key: Keys) -> Images:
     """Returns the density's draws."""
     return self.density.sample(key)
 
-  def metrics(
-    self, image: UInt8[Array, "b h w c"]
-  ) -> dict[str, Float[Array, " b"]]:
+  def metrics(self, image: Images) -> dict[str, PerExample]:
     """Returns the density's metrics of the image without noise."""
     return self.density.metrics(image)

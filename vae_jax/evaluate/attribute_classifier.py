@@ -26,12 +26,7 @@ _META = "said"  # Name of the JSON text in the file.
 
 
 class Network(nn.Module):
-  """A convolutional network with one linear output per attribute and factor.
-
-  Attributes:
-    num_outputs: number of attributes and factors.
-    channels: of each convolution.
-  """
+  """A convolutional network with one linear output per attribute and factor."""
 
   num_outputs: int
   channels: tuple[int, ...] = (32, 64, 128, 256)
@@ -51,42 +46,27 @@ class Network(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-  """Output of the classifier for a batch of images.
+  """Output of the classifier for a batch of images."""
 
-  Attributes:
-    probability: of each attribute or class.
-    factor: each real factor, in its own unit.
-    features: of the last hidden layer.
-  """
-
-  probability: Float32[np.ndarray, "n a"]
-  factor: Float32[np.ndarray, "n f"]
-  features: Float32[np.ndarray, "n k"]
+  probability: Float32[np.ndarray, "n a"]  # Of each attribute or class.
+  factor: Float32[np.ndarray, "n f"]  # Each real factor, in its own unit.
+  features: Float32[np.ndarray, "n k"]  # Of the last hidden layer.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AttributeClassifier:
-  """A trained classifier.
+  """A trained classifier of attributes, or of classes, and real factors."""
 
-  Attributes:
-    names: of the attributes, or of the classes.
-    classes: whether exactly one of them is true.
-    factors: names of the real factors, sorted; () if there are none.
-    scale: mean and standard deviation of each in the training split.
-    quartiles: of each in the training split.
-    accuracy: on the test split, by name: balanced accuracy of each attribute
-      (of a class against the rest) and R^2 of each factor.
-    params: of `Network`.
-    channels: of `Network`.
-  """
-
-  names: tuple[str, ...]
-  classes: bool
-  factors: tuple[str, ...]
+  names: tuple[str, ...]  # Of the attributes, or of the classes.
+  classes: bool  # Whether exactly one of them is true.
+  factors: tuple[str, ...]  # Names of the real factors, sorted.
+  # Mean and standard deviation, and quartiles, of each in the training split.
   scale: Float32[np.ndarray, "2 f"]
   quartiles: Float32[np.ndarray, "3 f"]
+  # On the test split, by name: balanced accuracy of each attribute (of a class
+  # against the rest) and R^2 of each factor.
   accuracy: dict[str, float]
-  params: dict
+  params: dict  # Of `Network`.
   channels: tuple[int, ...] = Network.channels
 
   def predict(self, image: UInt8[np.ndarray, "n h w c"]) -> Predictions:
@@ -134,20 +114,8 @@ def save(classifier: AttributeClassifier, path: storage.Path) -> None:
 def load(path: storage.Path) -> AttributeClassifier:
   """Reads a file of `save`, without pickle."""
   arrays = storage.read_arrays(path)
-  meta = json.loads(str(arrays.pop(_META)))
-  flat = {
-    k.removeprefix("params/"): v
-    for k, v in arrays.items()
-    if k.startswith("params/")
-  }
-  return AttributeClassifier(
-    names=tuple(meta["names"]),
-    classes=meta["classes"],
-    factors=tuple(meta["factors"]),
-    scale=arrays["scale"],
-    quartiles=arrays["quartiles"],
-    accuracy=meta["accuracy"],
-    params=traverse_util.unflatten_dict(flat, sep="/"),
-    # Absent from files of earlier versions.
-    channels=tuple(meta.get("channels", Network.channels)),
-  )
+  # Files of earlier versions have no channels.
+  meta = {"channels": Network.channels} | json.loads(str(arrays.pop(_META)))
+  meta |= {k: tuple(meta[k]) for k in ("names", "factors", "channels")}
+  fields = traverse_util.unflatten_dict(arrays, sep="/")
+  return AttributeClassifier(**fields, **meta)

@@ -11,7 +11,9 @@ from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
 Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
-
+Images = UInt8[np.ndarray, "n h w c"]
+Strips = UInt8[np.ndarray, "n s h w c"]
+Strengths = Float[np.ndarray, " s"]
 KINDS = (*directions.KINDS, nonlinear_directions.KIND)
 PIXELS = "pixels"  # The baseline: the difference of the mean images.
 # Decreases of the target below this share of its range count as noise.
@@ -20,33 +22,22 @@ _TOLERANCE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """The attribute that an edit should increase.
-
-  Attributes:
-    attribute: its name.
-    factor: the real factor of which the attribute is a threshold, or "".
-    sign: 1 if large values of the factor give the attribute, else -1.
-  """
+  """The attribute that an edit should increase."""
 
   attribute: str
-  factor: str = ""
-  sign: int = 1
+  factor: str = ""  # The real factor of which it is a threshold, if any.
+  sign: int = 1  # -1 if small values of the factor give the attribute.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StripPredictions:
-  """Predictions of the classifier along strips of edits.
+  """Predictions of the classifier along strips of edits."""
 
-  Attributes:
-    target: factor (times its sign) or probability of the target.
-    probability: of all attributes.
-    factor: all real factors.
-    distance: Euclidean distance of the features from those at strength 0.
-  """
-
+  # Factor (times its sign) or probability of the target.
   target: Float32[np.ndarray, "n s"]
-  probability: Float32[np.ndarray, "n s a"]
-  factor: Float32[np.ndarray, "n s f"]
+  probability: Float32[np.ndarray, "n s a"]  # Of all attributes.
+  factor: Float32[np.ndarray, "n s f"]  # All real factors.
+  # Euclidean distance of the features from those at strength 0.
   distance: Float32[np.ndarray, "n s"]
 
 
@@ -56,8 +47,8 @@ def latent_strip(
   paths: Paths,
   kind: str,
   weights: Mapping[str, float | int],
-  strengths: Float[np.ndarray, " s"],
-) -> UInt8[np.ndarray, "n s h w c"]:
+  strengths: Strengths,
+) -> Strips:
   """Decodes each code at each strength of an edit.
 
   Along a direction v these are decode(code + strength * v), where v is the
@@ -80,14 +71,10 @@ def latent_strip(
 
 
 def pixel_strip(
-  images: UInt8[np.ndarray, "n h w c"],
-  difference: Float32[np.ndarray, "h w c"],
-  strengths: Float[np.ndarray, " s"],
-) -> UInt8[np.ndarray, "n s h w c"]:
-  """Returns image + strength * difference, clipped to [0, 255].
-
-  This is the baseline that needs no latent space.
-  """
+  images: Images, difference: Float32[np.ndarray, "h w c"], strengths: Strengths
+) -> Strips:
+  """Returns image + strength * difference, clipped to [0, 255]: the baseline
+  that needs no latent space."""
   scaled = strengths[:, None, None, None].astype(np.float32) * difference
   edited = images[:, None].astype(np.float32) + scaled
   return np.clip(np.round(edited), 0, 255).astype(np.uint8)
@@ -95,35 +82,24 @@ def pixel_strip(
 
 def predict(
   classifier: AttributeClassifier,
-  strips: UInt8[np.ndarray, "n s h w c"],
-  unedited: UInt8[np.ndarray, "n h w c"],
+  strips: Strips,
+  unedited: Images,
   target: Target,
 ) -> StripPredictions:
-  """Applies the classifier to each image of some strips.
-
-  Args:
-    classifier: of the data set.
-    strips: edited images.
-    unedited: the same images at strength 0.
-    target: what the edit should increase.
-  """
-  n, s = strips.shape[:2]
-  edited = classifier.predict(strips.reshape(n * s, *strips.shape[2:]))
-  features = classifier.predict(unedited).features
-  probability = edited.probability.reshape(n, s, -1)
-  factor = edited.factor.reshape(n, s, -1)
+  """Applies the classifier to strips; `unedited` is at strength 0."""
+  edited = classifier.predict(strips.reshape(-1, *strips.shape[2:]))
+  probability, factor, features = (
+    v.reshape(*strips.shape[:2], -1)
+    for v in (edited.probability, edited.factor, edited.features)
+  )
   if target.factor:
     column = classifier.factors.index(target.factor)
     values = target.sign * factor[..., column]
   else:
     values = probability[..., classifier.names.index(target.attribute)]
-  change = edited.features.reshape(n, s, -1) - features[:, None]
-  return StripPredictions(
-    target=values,
-    probability=probability,
-    factor=factor,
-    distance=np.sqrt((change**2).sum(axis=-1)),
-  )
+  change = features - classifier.predict(unedited).features[:, None]
+  distance = np.sqrt((change**2).sum(axis=-1))
+  return StripPredictions(values, probability, factor, distance)
 
 
 def thresholds(
@@ -142,7 +118,7 @@ def thresholds(
 def score(
   classifier: AttributeClassifier,
   predictions: StripPredictions,
-  unedited: UInt8[np.ndarray, "n h w c"],
+  unedited: Images,
   target: Target,
 ) -> dict[str, Any]:
   """Returns the scores of the strips of one kind of direction.
@@ -158,42 +134,33 @@ def score(
   identity     mean distance of the ends of the strip from strength 0 in the
                classifier's features, divided by the mean distance between two
                images of `unedited`: 0 is the same image, 1 another one
-
-  Args:
-    classifier: that made the predictions.
-    predictions: of `predict`.
-    unedited: the images at strength 0.
-    target: what the edit should increase.
   """
   low, high = thresholds(classifier, target)
   values = predictions.target
   success = (values[:, 0] < low) & (values[:, -1] > high)
   decreases = np.diff(values, axis=1) < -_TOLERANCE * (high - low)
   change = predictions.probability[:, -1] - predictions.probability[:, 0]
-  names = classifier.names
-  own = names.index(target.attribute)
+  own = classifier.names.index(target.attribute)
   gain = float(change[:, own].mean())
   others = np.delete(np.abs(change).mean(axis=0), own)
-  other_names = [n for n in names if n != target.attribute]
-  ratio = others / gain if gain > 0 and len(others) else None
-  ends = predictions.distance[:, [0, -1]]
+  names = [n for n in classifier.names if n != target.attribute]
+  ratio = others / gain if gain > 0 and names else None
+  ends, means = predictions.distance[:, [0, -1]], change.mean(axis=0)
   return {
     "success": float(success.mean()),
     "monotone": float(1 - decreases.any(axis=1).mean()),
     "side_effect": None if ratio is None else float(ratio.mean()),
     "worst": {
-      "attribute": other_names[int(others.argmax())] if len(others) else None,
+      "attribute": names[int(others.argmax())] if names else None,
       "side_effect": None if ratio is None else float(ratio.max()),
     },
     "identity": float(ends.mean() / _mean_distance(classifier, unedited)),
     "target_at_ends": [float(values[:, 0].mean()), float(values[:, -1].mean())],
-    "change": dict(zip(names, change.mean(axis=0).tolist(), strict=True)),
+    "change": dict(zip(classifier.names, means.tolist(), strict=True)),
   }
 
 
-def _mean_distance(
-  classifier: AttributeClassifier, images: UInt8[np.ndarray, "n h w c"]
-) -> float:
+def _mean_distance(classifier: AttributeClassifier, images: Images) -> float:
   """Returns the mean feature distance of two different images; 1 if there is
   only one image."""
   features = classifier.predict(images).features.astype(np.float64)
@@ -208,19 +175,15 @@ def measure(
   model: trained_model.TrainedModel,
   classifier: AttributeClassifier,
   paths: Paths,
-  images: UInt8[np.ndarray, "n h w c"],
+  images: Images,
   target: Target,
-  strengths: Float[np.ndarray, " s"],
+  strengths: Strengths,
   kinds: tuple[str, ...],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, StripPredictions]]:
   """Edits images along each kind of direction and scores the edits.
 
   Args:
-    model: the model.
-    classifier: of its data set.
-    paths: linear and nonlinear directions of the model.
     images: held-out images, as the model's input.
-    target: what to increase.
     strengths: ascending.
     kinds: some of `KINDS`.
 

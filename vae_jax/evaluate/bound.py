@@ -28,13 +28,10 @@ def mean_terms(
 
   Args:
     eval_step: of `training.step.make_eval_step`.
-    variables: replicated parameters and model state.
-    source: the split.
+    variables, source: as `per_example.rows`.
     batch_size: images at a time over all devices, rounded up to a multiple of
       their number; only losses with a statistic of the batch depend on it.
     step: number of optimizer steps, for schedules of the objective.
-    seed: of the sampling.
-    progress: whether to show a progress bar.
 
   Returns:
     {name: mean over examples} and "num_examples".
@@ -61,13 +58,10 @@ def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:
     words = f"unknown: {type(likelihood).__name__} has no is_density"
     return {"bits_per_dim": None, "bits_of": words}
   dequantized = config.data.dequantization == "uniform"
-  value = None
+  value, dims = None, math.prod(experiment.image_shape)
   if math.isfinite(means.get("neg_elbo", math.nan)):
     value = metrics.bits_per_dim(
-      means["neg_elbo"],
-      math.prod(experiment.image_shape),
-      is_density=density,
-      dequantized=dequantized,
+      means["neg_elbo"], dims, is_density=density, dequantized=dequantized
     )
   modeled_bits = getattr(likelihood, "bits", None)
   if density and dequantized:

@@ -9,16 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Integer
 
 from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
+from vae_jax.latents import trained_model
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
 
+Rows = Float[np.ndarray, "b d"]
+PerDimension = Float[np.ndarray, " d"]
 # Variance of the posterior mean above which a dimension is active.
 _ACTIVE = 0.01
 _BLOCK = 1 << 22  # Numbers in a block of differences code - mean.
@@ -26,23 +29,16 @@ _BLOCK = 1 << 22  # Numbers in a block of differences code - mean.
 
 @dataclasses.dataclass(frozen=True)
 class Posteriors:
-  """Posteriors of a split, one row per example, in its order.
+  """Posteriors q(z | x) of a split, one row per example, in its order."""
 
-  Attributes:
-    mean: of q(z | x).
-    log_variance: of q(z | x).
-    sample: one draw z from q(z | x).
-    rate: KL(q(z | x) || p(z)), nats, or its estimate at that draw.
-    distortion: -log p(x | z) at that draw, nats.
-    kl: the KL of each dimension, nats; None without a closed form.
-  """
-
-  mean: Float[np.ndarray, "b d"]
-  log_variance: Float[np.ndarray, "b d"]
-  sample: Float[np.ndarray, "b d"]
-  rate: Float[np.ndarray, " b"]
-  distortion: Float[np.ndarray, " b"]
-  kl: Float[np.ndarray, "b d"] | None = None
+  mean: Rows
+  log_variance: Rows
+  sample: Rows  # One draw.
+  rate: Float[
+    np.ndarray, " b"
+  ]  # KL(q || p), nats, or its estimate at the draw.
+  distortion: Float[np.ndarray, " b"]  # -log p(x | z) at the draw, nats.
+  kl: Rows | None = None  # Of each dimension, nats; None = no closed form.
 
 
 def posteriors(
@@ -50,15 +46,12 @@ def posteriors(
 ) -> Posteriors:
   """Returns the posterior of each example of a split, exactly once.
 
-  Args:
-    experiment: of the run; `eval.batch_size` does not change the numbers.
-    variables: replicated parameters and model state.
-    source: the split.
+  Arguments are as in `per_example.rows`; `eval.batch_size` does not change the
+  numbers.
 
   Raises:
     ConfigError: the posterior is not a diagonal normal.
   """
-
   name = experiment.config.model.posterior.name
 
   def encode(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
@@ -89,7 +82,7 @@ def posteriors(
   )
 
 
-def active_units(mean: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " d"]:
+def active_units(mean: Rows) -> Bool[np.ndarray, " d"]:
   """Returns which dimensions are active: Var_x(E_q[z_u | x]) > 0.01.
 
   References:
@@ -99,8 +92,8 @@ def active_units(mean: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " d"]:
 
 
 def aggregate_moments(
-  mean: Float[np.ndarray, "b d"], log_variance: Float[np.ndarray, "b d"]
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+  mean: Rows, log_variance: Rows
+) -> tuple[PerDimension, PerDimension]:
   """Returns mean and variance of q(z) = E_x[q(z | x)], per dimension.
 
   By the law of total variance, Var(z) = E_x[Var(z | x)] + Var_x(E[z | x]).
@@ -110,9 +103,7 @@ def aggregate_moments(
   return mean.mean(axis=0), within + mean.var(axis=0)
 
 
-def kl_to_aggregate(
-  mean: Float[np.ndarray, "b d"], log_variance: Float[np.ndarray, "b d"]
-) -> Float[np.ndarray, " d"]:
+def kl_to_aggregate(mean: Rows, log_variance: Rows) -> PerDimension:
   """Returns the KL of each dimension from its aggregate's moments, nats.
 
   E_x KL(q(z_j | x) || N(m_j, v_j)) = 1/2 (log v_j - E_x log Var(z_j | x)) with
@@ -134,11 +125,7 @@ def log_aggregate(
 ) -> Float[Array, " k"]:
   """Returns log q(z) = log 1/b sum_j q(z | x_j), nats, at each of k codes.
 
-  Args:
-    z: codes.
-    mean: of each posterior.
-    log_variance: of each posterior.
-    block: codes at a time; bounds the memory, does not change the numbers.
+  `block` codes at a time bound the memory and do not change the numbers.
   """
   mixture = distributions.DiagonalNormal(mean, log_variance)
 
@@ -151,21 +138,12 @@ def log_aggregate(
   return jax.lax.map(log_density, z, batch_size=block)
 
 
-def mutual_information(
-  z: Float[np.ndarray, "b d"],
-  mean: Float[np.ndarray, "b d"],
-  log_variance: Float[np.ndarray, "b d"],
-) -> float:
+def mutual_information(z: Rows, mean: Rows, log_variance: Rows) -> float:
   """Returns I(x; z) = E[log q(z | x) - log q(z)] under the encoder, nats.
 
   q(z) is the exact mixture of the b posteriors, and the mean is over one draw
   from each. This is the information I(n; z) about the index of the example, at
   most log b.
-
-  Args:
-    z: a draw from each posterior.
-    mean: of each posterior.
-    log_variance: of each posterior.
 
   References:
     Hoffman and Johnson, "ELBO surgery", NIPS workshop on approximate
@@ -182,27 +160,17 @@ def mutual_information(
 def statistics(
   rows: Posteriors, *, max_examples: int, seed: int
 ) -> dict[str, Any]:
-  """Returns the numbers of `latent_report`.
-
-  Args:
-    rows: posteriors of a split.
-    max_examples: number of examples for the mutual information, at least 1.
-    seed: of the choice of these examples, if the split has more.
-  """
+  """Returns the numbers of `latent_report`; `seed` chooses `max_examples`."""
   active = active_units(rows.mean)
-  aggregate_mean, aggregate_variance = aggregate_moments(
-    rows.mean, rows.log_variance
-  )
-  count = min(len(rows.mean), max_examples)
-  chosen = np.sort(
-    pipeline.example_order(seed, len(rows.mean), np.arange(count))
-  )
+  mean, variance = aggregate_moments(rows.mean, rows.log_variance)
+  total, count = len(rows.mean), min(len(rows.mean), max_examples)
+  chosen = np.sort(pipeline.example_order(seed, total, np.arange(count)))
   information = mutual_information(
     rows.sample[chosen], rows.mean[chosen], rows.log_variance[chosen]
   )
   rate = rows.rate.astype(np.float64)
   report = {
-    "num_examples": len(rate),
+    "num_examples": total,
     "distortion": float(rows.distortion.mean(dtype=np.float64)),
     "rate": float(rate.mean()),
     "active_units": int(active.sum()),
@@ -211,8 +179,8 @@ def statistics(
     # Of the same examples, because the difference is then a divergence.
     "marginal_kl": float(rate[chosen].mean()) - information,
     "variance_of_means": rows.mean.var(axis=0, dtype=np.float64).tolist(),
-    "aggregate_mean": aggregate_mean.tolist(),
-    "aggregate_variance": aggregate_variance.tolist(),
+    "aggregate_mean": mean.tolist(),
+    "aggregate_variance": variance.tolist(),
   }
   if rows.kl is not None:
     report["kl_per_dimension"] = rows.kl.mean(axis=0, dtype=float).tolist()
@@ -230,9 +198,7 @@ def latent_report(
   """Diagnoses the latents of a split, and draws `<folder>/latents.png`.
 
   Args:
-    experiment: of the run.
-    variables: replicated parameters and model state.
-    source: the split.
+    experiment, variables, source: as `posteriors`.
     folder: of the picture; None = no picture.
     max_examples: number of examples, chosen by `config.eval.seed`, for the
       mutual information, whose cost is quadratic in it.
@@ -260,3 +226,39 @@ def latent_report(
       storage.path(folder) / "latents.png",
     )
   return report
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranking:
+  """Dimensions in descending order of the information they carry.
+
+  The measure is one of
+    "KL", nats: E_x KL(q(z_j | x) || p(z_j));
+    "KL to q(z)", nats: the same to the normal with the moments of q(z_j), for
+    priors without a closed form;
+    "std": the standard deviation of the codes, for other posteriors than
+    diagonal normals.
+  """
+
+  codes: Rows  # The posterior means that it was measured on.
+  measure: str
+  carried: PerDimension  # The measure of each dimension.
+
+  @property
+  def order(self) -> Integer[np.ndarray, " d"]:
+    """Dimensions, largest measure first."""
+    return np.argsort(-self.carried, kind="stable")
+
+
+def rank(model: trained_model.TrainedModel, source: datasets.Source) -> Ranking:
+  """Measures the dimensions on all images of a source."""
+  try:
+    rows = posteriors(model.experiment, model.replicated, source)
+  except ConfigError:
+    # Not a diagonal normal, so that no dimension has a KL of its own.
+    codes, _ = model.first_codes(source, len(source))
+    return Ranking(codes, "std", codes.std(axis=0, dtype=np.float64))
+  if rows.kl is not None:
+    return Ranking(rows.mean, "KL", rows.kl.mean(axis=0, dtype=np.float64))
+  carried = kl_to_aggregate(rows.mean, rows.log_variance)
+  return Ranking(rows.mean, "KL to q(z)", carried)

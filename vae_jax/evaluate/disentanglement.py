@@ -10,7 +10,9 @@ from jaxtyping import Float, Integer
 from scipy import stats
 
 from vae_jax import figures
-from vae_jax.evaluate import disentanglement_metrics, fixed_factor_metrics
+from vae_jax.evaluate import disentanglement_metrics as metrics
+from vae_jax.evaluate import fixed_factor_metrics
+from vae_jax.evaluate.disentanglement_metrics import Matrix, Test, Train
 from vae_jax.runtime import storage
 
 # Standard deviation below which a code is dead, in units of the prior N(0, I),
@@ -45,7 +47,6 @@ def scores(
   Args:
     codes: posterior means, in units of the prior N(0, I).
     factors: classes; each factor varies.
-    seeds: of the evaluations.
     train_size: number of training examples, at most two thirds of n.
     test_size: number of test examples, at most the rest.
 
@@ -60,13 +61,26 @@ def scores(
     ValueError: codes are not finite, rows do not match, a factor does not vary,
       or there is no seed.
   """
-  _check(codes, factors, seeds)
+  if len(codes) != len(factors):
+    raise ValueError(
+      f"codes has {len(codes)} rows and factors {len(factors)}; allowed is one "
+      "of each for every example."
+    )
+  if not np.isfinite(codes).all():
+    raise ValueError("codes holds nan or infinity; allowed are finite numbers.")
+  if not len(seeds):
+    raise ValueError("seeds is empty; allowed is at least one.")
+  if not _varies(factors).all():
+    raise ValueError(
+      f"factors does not vary in column {_varies(factors).argmin()}; allowed "
+      f"is {_REQUIRED}."
+    )
   active = codes.std(axis=0) >= DEAD
   codes = np.where(active, codes, 0).astype(np.float64)
   n = len(codes)
   train_size = min(train_size, n * 2 // 3)
   test_size = min(test_size, n - train_size)
-  rows, information, importance = [], [], []
+  results = []
   for seed in seeds:
     order = np.random.default_rng(seed).permutation(n)
     first, second = order[:train_size], order[train_size:][:test_size]
@@ -75,10 +89,8 @@ def scores(
     # One thread per matrix product, because the solvers run in parallel and
     # would otherwise take ten times as long.
     with threadpoolctl.threadpool_limits(1):
-      row, *matrices = _evaluate(train, test, seed)
-    rows.append(row)
-    information.append(matrices[0])
-    importance.append(matrices[1])
+      results.append(_evaluate(train, test, seed))
+  rows, information, importance = zip(*results, strict=True)
   return {
     **{name: _summary([row[name] for row in rows]) for name in rows[0]},
     "mutual_information": np.mean(information, axis=0),
@@ -101,11 +113,9 @@ def evaluate_codes(
   factor's entropy) and `disentanglement_importance.png`.
 
   Args:
-    codes: posterior means.
-    factor_values: classes of the same examples.
+    codes, factor_values, seeds: as `scores`, but factors may be constant.
     factor_names: one per column of `factor_values`.
     folder: of the pictures, created if missing; None = no pictures.
-    seeds: of the evaluations.
 
   Returns:
     `scores` as JSON-able values, with the matrices as lists of rows, and
@@ -121,23 +131,19 @@ def evaluate_codes(
       f"the {factor_values.shape[1]} columns of factor_values."
     )
   varies = _varies(factor_values)
-  columns = np.flatnonzero(varies).tolist()
-  if not columns:
+  if not varies.any():
     raise ValueError(
       f"factor_values has no factor that varies; allowed is {_REQUIRED}."
     )
-  values = factor_values[:, columns]
-  names = [factor_names[k] for k in columns]
+  values = factor_values[:, varies]
+  names = np.array(factor_names)[varies].tolist()
   result = scores(codes, values, seeds=seeds)
-  shares = result["mutual_information"] / disentanglement_metrics.entropy(
-    values
-  )
-  for file, matrix, title in (
+  shares = result["mutual_information"] / metrics.entropy(values)
+  pictures = (
     ("mi", shares, "mutual information / entropy of the factor"),
     ("importance", result["importance"], "importance in predicting the factor"),
-  ):
-    if folder is None:
-      break
+  )
+  for file, matrix, title in pictures if folder is not None else ():
     figures.heat_map(
       matrix,
       storage.path(folder) / f"disentanglement_{file}.png",
@@ -148,37 +154,30 @@ def evaluate_codes(
     )
   for name in ("mutual_information", "importance"):
     result[name] = result[name].tolist()
-  dropped = [factor_names[k] for k in np.flatnonzero(~varies).tolist()]
   return {
     **result,
     "factors": names,
-    "dropped_factors": dropped,
+    "dropped_factors": np.array(factor_names)[~varies].tolist(),
     "num_examples": len(codes),
     "seeds": list(seeds),
   }
 
 
 def _evaluate(
-  train: tuple[np.ndarray, np.ndarray],
-  test: tuple[np.ndarray, np.ndarray],
-  seed: int,
-) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+  train: Train, test: Test, seed: int
+) -> tuple[dict[str, float], Matrix, Matrix]:
   """Returns all metrics, the mutual information and the importance."""
-  information = disentanglement_metrics.mutual_information(*train)
-  importance, accuracy = disentanglement_metrics.importance(
-    train, test, seed=seed
-  )
-  entropies = disentanglement_metrics.entropy(train[1])
+  information = metrics.mutual_information(*train)
+  importance, accuracy = metrics.importance(train, test, seed=seed)
+  entropies = metrics.entropy(train[1])
   row = {
-    "mig": disentanglement_metrics.mig(information, entropies),
-    "dci_disentanglement": disentanglement_metrics.disentanglement(importance),
-    "dci_completeness": disentanglement_metrics.completeness(importance),
+    "mig": metrics.mig(information, entropies),
+    "dci_disentanglement": metrics.disentanglement(importance),
+    "dci_completeness": metrics.completeness(importance),
     "dci_informativeness": float(accuracy.mean()),
-    "sap": disentanglement_metrics.sap(
-      disentanglement_metrics.separability(train, test)
-    ),
-    "modularity": disentanglement_metrics.modularity(information),
-    "explicitness": disentanglement_metrics.explicitness(train, test),
+    "sap": metrics.sap(metrics.separability(train, test)),
+    "modularity": metrics.modularity(information),
+    "explicitness": metrics.explicitness(train, test),
     "factor_vae": fixed_factor_metrics.factor_vae(train, test, seed=seed),
     "beta_vae": fixed_factor_metrics.beta_vae(train, test, seed=seed),
   }
@@ -193,25 +192,6 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
   error = np.std(values, ddof=1) / len(values) ** 0.5
   half = float(stats.t.ppf(0.975, len(values) - 1) * error)
   return {"mean": mean, "interval": [mean - half, mean + half]}
-
-
-def _check(
-  codes: np.ndarray, factors: np.ndarray, seeds: Sequence[int]
-) -> None:
-  if len(codes) != len(factors):
-    raise ValueError(
-      f"codes has {len(codes)} rows and factors {len(factors)}; allowed is one "
-      "of each for every example."
-    )
-  if not np.isfinite(codes).all():
-    raise ValueError("codes holds nan or infinity; allowed are finite numbers.")
-  if not len(seeds):
-    raise ValueError("seeds is empty; allowed is at least one.")
-  if not _varies(factors).all():
-    raise ValueError(
-      f"factors does not vary in column {_varies(factors).argmin()}; allowed "
-      f"is {_REQUIRED}."
-    )
 
 
 def _varies(factors: np.ndarray) -> np.ndarray:

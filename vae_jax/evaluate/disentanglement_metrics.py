@@ -14,6 +14,10 @@ import numpy as np
 from jaxtyping import Float, Integer
 from sklearn import ensemble, linear_model, metrics, preprocessing, svm
 
+Train = tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]]
+Test = tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]]
+Matrix = Float[np.ndarray, "d f"]
+
 _TREES = 10
 # Leaves have at least a 250th of the examples, because smaller ones fit noise
 # and so increase its importance.
@@ -25,7 +29,7 @@ def mutual_information(
   factors: Integer[np.ndarray, "n f"],
   *,
   bins: int = 20,
-) -> Float[np.ndarray, "d f"]:
+) -> Matrix:
   """Returns the mutual information of each code with each factor, nats.
 
   I(z; v) = sum_{z,v} p(z, v) log(p(z, v) / (p(z) p(v))) of the empirical
@@ -60,9 +64,7 @@ def entropy(factors: Integer[np.ndarray, "n f"]) -> Float[np.ndarray, " f"]:
   return np.array([-np.sum(p * np.log(p)) for p in shares])
 
 
-def mig(
-  information: Float[np.ndarray, "d f"], entropies: Float[np.ndarray, " f"]
-) -> float:
+def mig(information: Matrix, entropies: Float[np.ndarray, " f"]) -> float:
   """Returns the mutual information gap, in [0, 1].
 
   It is the mean over factors v of (I(z_1; v) - I(z_2; v)) / H(v), where z_1 and
@@ -74,7 +76,7 @@ def mig(
   return float(np.mean(_gap(information) / entropies))
 
 
-def modularity(information: Float[np.ndarray, "d f"]) -> float:
+def modularity(information: Matrix) -> float:
   """Returns the modularity, in [0, 1]: whether codes depend on one factor.
 
   It is the mean over codes of 1 - sum_{v != v*} I(z; v)^2 / ((f - 1) I*^2) with
@@ -94,21 +96,13 @@ def modularity(information: Float[np.ndarray, "d f"]) -> float:
 
 
 def importance(
-  train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
-  test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
-  *,
-  seed: int,
-) -> tuple[Float[np.ndarray, "d f"], Float[np.ndarray, " f"]]:
+  train: Train, test: Test, *, seed: int
+) -> tuple[Matrix, Float[np.ndarray, " f"]]:
   """Returns the importance of each code for each factor in random trees.
 
   These take seconds, unlike the boosted trees of published scores. Each split
   considers all codes, because a split among noise only would give it
   importance.
-
-  Args:
-    train: codes and factors for the fit.
-    test: codes and factors for the accuracy.
-    seed: of the trees.
 
   Returns:
     The mean decrease of impurity by each code, with columns that sum to 1 (0
@@ -132,7 +126,7 @@ def importance(
   return np.stack(columns, axis=1), np.array(accuracy)
 
 
-def disentanglement(matrix: Float[np.ndarray, "d f"]) -> float:
+def disentanglement(matrix: Matrix) -> float:
   """Returns the D of DCI, in [0, 1]: whether a code predicts one factor.
 
   It is sum_i rho_i (1 - H_f(P_i)), where P_i is row i of the importance matrix
@@ -152,21 +146,12 @@ def disentanglement(matrix: Float[np.ndarray, "d f"]) -> float:
   return float(np.sum(totals * (1 - entropies / base)) / totals.sum())
 
 
-def completeness(matrix: Float[np.ndarray, "d f"]) -> float:
-  """Returns the C of DCI, in [0, 1]: whether one code predicts a factor.
-
-  It is `disentanglement` of the transposed matrix.
-
-  References:
-    Eastwood & Williams 2018, openreview By-7dz-AZ, section 2.
-  """
+def completeness(matrix: Matrix) -> float:
+  """Returns the C of DCI, in [0, 1]: whether one code predicts a factor."""
   return disentanglement(matrix.T)
 
 
-def separability(
-  train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
-  test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
-) -> Float[np.ndarray, "d f"]:
+def separability(train: Train, test: Test) -> Matrix:
   """Returns the test accuracy of a linear classifier of each factor by a code.
 
   The classifier is the linear support vector machine of published scores, with
@@ -184,7 +169,7 @@ def separability(
   return np.array(_concurrently(accuracy, np.ndindex(shape))).reshape(shape)
 
 
-def sap(matrix: Float[np.ndarray, "d f"]) -> float:
+def sap(matrix: Matrix) -> float:
   """Returns the separated attribute predictability, in [0, 1].
 
   It is the mean over factors of the gap between the two largest accuracies in
@@ -198,10 +183,7 @@ def sap(matrix: Float[np.ndarray, "d f"]) -> float:
   return float(np.mean(_gap(matrix)))
 
 
-def explicitness(
-  train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
-  test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
-) -> float:
+def explicitness(train: Train, test: Test) -> float:
   """Returns the explicitness, in [0.5, 1]: whether factors are linear in codes.
 
   It is the mean over factors and their values of the area under the ROC curve
@@ -223,15 +205,12 @@ def explicitness(
     line = linear_model.LogisticRegression(max_iter=1000).fit(x, true)
     return metrics.roc_auc_score(true_test, line.decision_function(x_test))
 
-  pairs = [
-    (k, v) for k, c in enumerate(train[1].T) for v in np.unique(c).tolist()
-  ]
+  values = [np.unique(v).tolist() for v in train[1].T]
+  pairs = [(k, value) for k in range(len(values)) for value in values[k]]
   areas = np.array(_concurrently(area, pairs))
-  factor = np.array([k for k, _ in pairs])
-  finite = [
-    areas[(factor == k) & np.isfinite(areas)] for k in np.unique(factor)
-  ]
-  return float(np.mean([area.mean() for area in finite if area.size] or 0.5))
+  factor = np.where(np.isnan(areas), -1, [k for k, _ in pairs])
+  means = [areas[factor == k].mean() for k in np.unique(factor) if k >= 0]
+  return float(np.mean(means or 0.5))
 
 
 def _classes(factors: np.ndarray) -> list[np.ndarray]:

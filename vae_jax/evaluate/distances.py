@@ -109,9 +109,8 @@ def kernel_distance(
   at least ten of them, smaller ones if there are fewer than ten thousand rows.
 
   Args:
-    x: features of one set.
-    y: features of the other; row i may be a function of row i of x if both
-      have equal lengths.
+    x, y: features; row i of y may be a function of row i of x if both have
+      equal lengths.
     seed: of the choice of subsets.
     subset_size: largest number of rows of a subset of each set.
 
@@ -150,11 +149,6 @@ def precision_recall(
   A set covers the balls around its rows, whose radius is the distance to the
   k-th nearest other row. Precision is the share of samples covered by the
   reference; recall is the share of the reference covered by the samples.
-
-  Args:
-    reference: features of real images.
-    samples: features of generated images.
-    k: neighbor whose distance is the radius.
 
   Raises:
     ValueError: one set has no k-th neighbor.

@@ -26,6 +26,7 @@ from vae_jax.runtime import storage
 from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 
+Shape = tuple[int, int, int]
 _FIELD = "eval.features"
 _NAMES = ["encoder", "inception"]
 # The start of the SHA-256 of the weights that define the FID.
@@ -40,12 +41,7 @@ _CHUNK = 32
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """A function from images to features.
-
-  Attributes:
-    name: description of the features for a report.
-    function: uint8 [n h w c] -> [n f].
-  """
+  """A function from images [n h w c] to features [n f]; a report names it."""
 
   name: str
   function: Callable[[np.ndarray], ArrayLike]
@@ -55,12 +51,8 @@ class Extractor:
     return np.asarray(self.function(np.asarray(image)), np.float32)
 
 
-def build(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
-  """Returns the extractor of `config.eval.features`.
-
-  Args:
-    node: `name` and `args`.
-    shape: height, width and channels of the images.
+def build(node: ConfigDict, shape: Shape) -> Extractor:
+  """Returns the extractor of `config.eval.features` for images [h w c].
 
   Raises:
     ConfigError: the name is unknown, the arguments or images do not fit, or a
@@ -75,14 +67,14 @@ def build(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
   return function(shape, **args)
 
 
-def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
+def inception(shape: Shape, *, weights: str = "") -> Extractor:
   """Returns the 2048 pooled features of Inception-v3 that define the FID.
 
   They are computed by torch-fidelity, which resizes images as the original
   TensorFlow code does. Gray images are repeated to three channels.
 
   Args:
-    shape: height, width and channels of the images.
+    shape: [h w c] of the images.
     weights: file with the network's weights; "" = downloaded once to
       PyTorch's folder of downloads.
 
@@ -134,14 +126,9 @@ def inception(shape: tuple[int, int, int], *, weights: str = "") -> Extractor:
         features.append(model(torch.tensor(chunk, device=device))[0].cpu())
     return np.concatenate(features)
 
-  description = (
-    "standard weights" if digest == _STANDARD else f"weights {digest}"
-  )
-  return Extractor(
-    "Inception-v3, 2048 pooled features (torch-fidelity "
-    f"{torch_fidelity.__version__}, {description})",
-    run,
-  )
+  which = "standard weights" if digest == _STANDARD else f"weights {digest}"
+  version = f"torch-fidelity {torch_fidelity.__version__}, {which}"
+  return Extractor(f"Inception-v3, 2048 pooled features ({version})", run)
 
 
 def _download(hub: Any) -> pathlib.Path:
@@ -161,55 +148,53 @@ def _download(hub: Any) -> pathlib.Path:
   return path
 
 
-def encoder(shape: tuple[int, int, int], *, workdir: str = "") -> Extractor:
+def encoder(shape: Shape, *, workdir: str = "") -> Extractor:
   """Returns the posterior means of another trained run.
 
   Images are not binarized, so that features are a function of the image only.
 
   Args:
-    shape: height, width and channels of the images.
+    shape: [h w c] of the images.
     workdir: folder of that run, whose newest checkpoint is used.
 
   Raises:
     ConfigError: there is no such run, or its images have another shape.
   """
+  field = f"config.{_FIELD}.args.workdir is {workdir!r}"
   if not workdir or not (storage.path(workdir) / "config.json").exists():
     raise ConfigError(
-      f"config.{_FIELD}.args.workdir is {workdir!r}; it must be the folder of "
-      "a trained run, whose encoder computes the features."
+      f"{field}; it must be the folder of a trained run, whose encoder "
+      "computes the features."
     )
   config = restore.load_config(workdir)
   own = tuple(config.data.image_shape)
   if own != tuple(shape):
     raise ConfigError(
-      f"config.{_FIELD}.args.workdir is {workdir!r}, a run on images of shape "
-      f"{own}; these have shape {tuple(shape)}."
+      f"{field}, a run on images of shape {own}; these have shape "
+      f"{tuple(shape)}."
     )
   if config.model.condition != "none":
     raise ConfigError(
-      f"config.{_FIELD}.args.workdir is {workdir!r}, a conditional model, "
-      "whose codes need labels; name a run with config.model.condition=none."
+      f"{field}, a conditional model, whose codes need labels; name a run with "
+      "config.model.condition=none."
     )
-  opened = experiment.build(config)
-  state = restore.load_state(workdir, experiment=opened)
-  vae = opened.vae_eval
+  run = experiment.build(config)
+  state = restore.load_state(workdir, experiment=run)
   variables = state_lib.eval_variables(config, state)
 
-  def run(image: np.ndarray) -> np.ndarray:
-    codes = apply.encode(vae, variables, image)
+  def encode(image: np.ndarray) -> np.ndarray:
+    codes = apply.encode(run.vae_eval, variables, image)
     return np.concatenate([np.reshape(c, (len(image), -1)) for c in codes], 1)
 
-  return Extractor(f"posterior means of {workdir}, step {state.step}", run)
+  return Extractor(f"posterior means of {workdir}, step {state.step}", encode)
 
 
-def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
+def _network(node: ConfigDict, shape: Shape) -> Extractor:
   """Returns a Flax network of images in [0, 1], selected by dotted path."""
-  name = node.name
-  cls = registry.resolve(_FIELD, name, [])
+  cls = registry.resolve(_FIELD, node.name, [])
+  field = f"config.{_FIELD}.name is {node.name!r}, which"
   if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-    raise ConfigError(
-      f"config.{_FIELD}.name is {name!r}, which is not a flax.linen.Module."
-    )
+    raise ConfigError(f"{field} is not a flax.linen.Module.")
   args = _arguments(cls, node)
   weights = args.pop("weights", "")
   module = cls(**args)
@@ -219,22 +204,20 @@ def _network(node: ConfigDict, shape: tuple[int, int, int]) -> Extractor:
     output = jax.eval_shape(module.apply, like, example)
   except Exception as error:  # The network of a user may raise anything.
     raise ConfigError(
-      f"config.{_FIELD}.name is {name!r}, which does not take images of "
-      f"{example.shape} ({reason(error)})."
+      f"{field} does not take images of {example.shape} ({reason(error)})."
     ) from error
   if len(getattr(output, "shape", ())) != 2:
     raise ConfigError(
-      f"config.{_FIELD}.name is {name!r}, which must return features [b f] of "
-      f"images [b h w c], but returns {output} for {example.shape}."
+      f"{field} must return features [b f] of images [b h w c], but returns "
+      f"{output} for {example.shape}."
     )
   if weights:
     variables, description = _restore(weights, like), f"weights of {weights}"
   else:
-    zeros = jnp.zeros(example.shape)
+    zeros, description = jnp.zeros(example.shape), "random weights"
     variables = jax.jit(module.init)(jax.random.key(0), zeros)
-    description = "random weights"
   run = jax.jit(lambda image: module.apply(variables, image / 255.0))
-  return Extractor(f"{name} ({description})", run)
+  return Extractor(f"{node.name} ({description})", run)
 
 
 def _arguments(cls: type[nn.Module], node: ConfigDict) -> dict[str, Any]:

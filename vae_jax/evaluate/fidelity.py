@@ -26,19 +26,15 @@ def evaluate_fidelity(
 ) -> dict[str, Any]:
   """Returns distances of samples and of reconstructions to real images.
 
-  All images come in batches uint8 [b h w c]. Only their features stay in
-  memory.
+  All images come in batches uint8 [b h w c]; only features stay in memory.
 
   Args:
-    features: of `features.build`.
-    reference_images: batches of real images.
-    sample_images: batches of decoded draws from the prior.
-    reconstruction_images: batches of reconstructions, preferably of the
-      reference in its order.
+    reference_images: of the data set.
+    sample_images: decoded draws from the prior.
+    reconstruction_images: preferably of the reference in its order.
     seed: of the subsets of the kernel distance.
     reference_split: description of the reference images for the report.
     num_images: of all three sets, for the progress bar; None = unknown.
-    progress: whether to show a progress bar.
 
   Returns:
     The context of the numbers, and with the prefixes "sample_" and
@@ -51,18 +47,15 @@ def evaluate_fidelity(
   Raises:
     ConfigError: there are too few images, or features are not finite.
   """
-  bar = tqdm.tqdm(
+  sets = {
+    "reference": reference_images,
+    "sample": sample_images,
+    "reconstruction": reconstruction_images,
+  }
+  with tqdm.tqdm(
     total=num_images, unit="img", desc="fidelity", disable=not progress
-  )
-  with bar:
-    rows = {
-      name: _extract(features, name, images, bar)
-      for name, images in (
-        ("reference", reference_images),
-        ("sample", sample_images),
-        ("reconstruction", reconstruction_images),
-      )
-    }
+  ) as bar:
+    rows = {k: _extract(features, k, v, bar) for k, v in sets.items()}
   result: dict[str, Any] = {
     "features": features.name,
     "num_features": rows["reference"].shape[1],

@@ -6,35 +6,24 @@ the metrics apply to any data set with factors. Codes and factors are as in
 """
 
 import numpy as np
-from jaxtyping import Float, Integer
 from sklearn import linear_model
+
+from vae_jax.evaluate.disentanglement_metrics import Test, Train
 
 _BATCH = 64  # Examples, or pairs, per point.
 TRAIN_POINTS = 10_000
 TEST_POINTS = 5_000
 
 
-def factor_vae(
-  train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
-  test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
-  *,
-  seed: int,
-) -> float:
+def factor_vae(train: Train, test: Test, *, seed: int) -> float:
   """Returns the accuracy of predicting the fixed factor by the steadiest code.
 
   A point is the code with the smallest Var_batch(z_i) / Var(z_i) among 64
   examples that share the value of a factor. A majority vote over 10,000 points
   maps each code to a factor; the score is the accuracy of that map on 5,000
   points of the test examples. Constant codes are left out; the score is 0 if
-  all are constant. Rotated codes can score as high as aligned ones.
-
-  Args:
-    train: codes and factors for the vote.
-    test: codes and factors for the accuracy.
-    seed: of the batches.
-
-  Returns:
-    The accuracy; chance is about 1 / f.
+  all are constant. Rotated codes can score as high as aligned ones,
+  and chance is about 1 / f.
 
   Raises:
     ValueError: no two examples of a part share a value.
@@ -47,16 +36,13 @@ def factor_vae(
   if not active.any():
     return 0.0
   rng = np.random.default_rng(seed)
-  groups = _Groups(train[1]), _Groups(test[1])
-  fixable = _fixable(*groups)
+  fixable, parts = _parts(train, test)
   votes = []
-  for split, group, count in zip(
-    (train, test), groups, (TRAIN_POINTS, TEST_POINTS), strict=True
-  ):
-    codes = (split[0] / np.where(active, scale, 1))[:, active]
+  for codes, group, count in parts:
+    codes = (codes / np.where(active, scale, 1))[:, active]
     table = np.zeros((codes.shape[1], len(fixable)), np.int64)
     for column, k in enumerate(fixable):
-      one = group.examples(rng, k, (_points(count, fixable), 1))
+      one = group.examples(rng, k, (count, 1))
       others = np.repeat(one, _BATCH - 1, axis=1)
       batch = np.concatenate([one, group.partners(rng, k, others)], axis=1)
       steadiest = codes[batch].var(axis=1).argmin(axis=-1)
@@ -67,25 +53,13 @@ def factor_vae(
   return float(correct.sum() / votes[1].sum())
 
 
-def beta_vae(
-  train: tuple[Float[np.ndarray, "n d"], Integer[np.ndarray, "n f"]],
-  test: tuple[Float[np.ndarray, "m d"], Integer[np.ndarray, "m f"]],
-  *,
-  seed: int,
-) -> float:
+def beta_vae(train: Train, test: Test, *, seed: int) -> float:
   """Returns the accuracy of predicting the fixed factor from code differences.
 
   A point is the mean of |z - z'| over 64 pairs of examples, where each pair
   shares the value of one factor. A logistic regression is fitted to 10,000
-  points; the score is its accuracy on 5,000 points of the test examples.
-
-  Args:
-    train: codes and factors for the fit.
-    test: codes and factors for the accuracy.
-    seed: of the pairs.
-
-  Returns:
-    The accuracy; chance is about 1 / f.
+  points; the score is its accuracy on 5,000 points of the test examples, and
+  chance is about 1 / f.
 
   Raises:
     ValueError: no two examples of a part share a value.
@@ -94,21 +68,18 @@ def beta_vae(
     Higgins et al. 2017, openreview Sy2fzU9gl, section 3.
   """
   rng = np.random.default_rng(seed)
-  groups = _Groups(train[1]), _Groups(test[1])
-  fixable = _fixable(*groups)
+  fixable, parts = _parts(train, test)
   if len(fixable) == 1:
     return 1.0
   points, labels = [], []
-  for split, group, count in zip(
-    (train, test), groups, (TRAIN_POINTS, TEST_POINTS), strict=True
-  ):
+  for codes, group, count in parts:
     distances = []
     for k in fixable:
-      one = group.examples(rng, k, (_points(count, fixable), _BATCH))
+      one = group.examples(rng, k, (count, _BATCH))
       other = group.partners(rng, k, one)
-      distances.append(np.abs(split[0][one] - split[0][other]).mean(axis=1))
+      distances.append(np.abs(codes[one] - codes[other]).mean(axis=1))
     points.append(np.concatenate(distances))
-    labels.append(np.repeat(fixable, _points(count, fixable)))
+    labels.append(np.repeat(fixable, count))
   model = linear_model.LogisticRegression(max_iter=1000)
   model.fit(points[0], labels[0])
   return float(model.score(points[1], labels[1]))
@@ -144,17 +115,18 @@ class _Groups:
     return self._order[start + place % size, k]
 
 
-def _fixable(train: _Groups, test: _Groups) -> list[int]:
-  """Returns the factors of which two examples share a value in both parts."""
-  shared = (train.size > 1).any(axis=0) & (test.size > 1).any(axis=0)
+def _parts(
+  train: Train, test: Test
+) -> tuple[list[int], list[tuple[np.ndarray, _Groups, int]]]:
+  """Returns the factors of which two examples share a value in both parts, and
+  for each part codes, groups and number of points for each of these factors."""
+  groups = _Groups(train[1]), _Groups(test[1])
+  shared = np.logical_and(*((group.size > 1).any(axis=0) for group in groups))
   if not shared.any():
     raise ValueError(
       "factors has no value that two examples share in both the train and the "
       "test part; more examples or coarser factors are needed."
     )
-  return np.flatnonzero(shared).tolist()
-
-
-def _points(count: int, fixable: list[int]) -> int:
-  """Returns the number of points for each factor, of `count` in total."""
-  return max(count // len(fixable), 1)
+  counts = (max(n // shared.sum(), 1) for n in (TRAIN_POINTS, TEST_POINTS))
+  parts = zip((train[0], test[0]), groups, map(int, counts), strict=True)
+  return np.flatnonzero(shared).tolist(), list(parts)

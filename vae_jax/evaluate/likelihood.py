@@ -31,12 +31,9 @@ def importance_nll(
   """Returns the negative log-likelihood of a split, nats per image.
 
   Args:
-    experiment: of the run; `eval.seed` seeds the draws, and `eval.batch_size`
-      does not change the numbers.
-    variables: replicated parameters and model state.
-    source: the split.
+    experiment, variables, source: as `per_example.rows`; `eval.seed` seeds the
+      draws, and `eval.batch_size` does not change the numbers.
     num_samples: K, draws per image.
-    progress: whether to show a progress bar.
 
   Returns:
     `nll`, the mean of `nll_per_image`; `nll_stderr`, the standard error of
@@ -48,11 +45,10 @@ def importance_nll(
   values = nll_per_image(
     experiment, variables, source, num_samples=num_samples, progress=progress
   )
-  count = len(values)
-  spread = float(np.std(values, ddof=1)) if count > 1 else math.nan
+  spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
   return {
     "nll": float(np.mean(values)),
-    "nll_stderr": spread / math.sqrt(count),
+    "nll_stderr": spread / math.sqrt(len(values)),
     "importance_samples": num_samples,
   }
 
@@ -83,13 +79,11 @@ def nll_per_image(
   """
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
-  log_p = per_example.rows(
-    experiment,
-    functools.partial(_log_p, num_samples=num_samples, max_rows=max_rows),
-    variables,
-    source,
-    bar="likelihood" if progress else "",
+  estimate = functools.partial(
+    _log_p, num_samples=num_samples, max_rows=max_rows
   )
+  bar = "likelihood" if progress else ""
+  log_p = per_example.rows(experiment, estimate, variables, source, bar=bar)
   return -np.concatenate(list(log_p)).astype(np.float64)
 
 

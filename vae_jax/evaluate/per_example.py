@@ -30,7 +30,6 @@ def rows(
   bound: they depend on neither the batch size nor the number of devices.
 
   Args:
-    experiment: of the run.
     function: of the bound model and a batch; returns a tree of arrays [b ...].
     variables: replicated parameters and model state.
     source: the split.
@@ -42,9 +41,9 @@ def rows(
     variables: models.Variables, data: dict[str, jax.Array], seed: jax.Array
   ) -> models.PyTree:
     batch = batch_lib.eval_batch(config, data, seed)
-    side_inputs = models.side_inputs(label=batch.label, key=batch.key)
-    run = nn.apply(function, vae)
-    return devices.all_gather(run({**variables, **side_inputs}, batch))
+    inputs = models.side_inputs(label=batch.label, key=batch.key)
+    values = nn.apply(function, vae)({**variables, **inputs}, batch)
+    return devices.all_gather(values)
 
   mapped = devices.pmap(step)
   seed = devices.replicate(np.uint32(config.eval.seed))
@@ -59,11 +58,8 @@ def batches(
 ) -> Iterator[tuple[dict[str, jax.Array], int]]:
   """Yields the examples of a split on the devices, and their number.
 
-  Args:
-    source: the split.
-    batch_size: images over all devices, rounded up to a multiple of them; the
-      last batch is padded.
-    bar: name of the progress bar; "" = no bar.
+  `batch_size` is over all devices, rounded up to a multiple of them; the last
+  batch is padded. `bar` names the progress bar; "" = no bar.
   """
   batch_size = devices.round_up(batch_size)
   total = len(source)
@@ -88,40 +84,28 @@ def samples(
 ) -> Iterator[np.ndarray]:
   """Yields `count` decoded draws from the prior, uint8 [b h w c].
 
-  They are computed on all devices; draw i is that of `apply.sample` with the
-  same seed.
-
-  Args:
-    experiment: its config has `sample.seed` and `sample.temperature`.
-    variables: replicated parameters and model state.
-    count: number of draws.
-    labels: of each draw; None for an unconditional model.
+  They are computed on all devices; draw i is that of `apply.sample` with
+  `config.sample`'s seed and temperature. `labels` are of each draw; None for
+  an unconditional model.
   """
   config, vae = experiment.config, experiment.vae_eval
 
   def step(
     variables: models.Variables, data: dict[str, jax.Array]
   ) -> jax.Array:
-    side_inputs = models.side_inputs(label=data.get("label"))
-    images = apply.sample(
-      vae,
-      {**variables, **side_inputs},
-      data["index"],
-      config.sample.seed,
-      config.sample.temperature,
+    inputs = {**variables, **models.side_inputs(label=data.get("label"))}
+    seed, temperature = config.sample.seed, config.sample.temperature
+    return devices.all_gather(
+      apply.sample(vae, inputs, data["index"], seed, temperature)
     )
-    return devices.all_gather(images)
 
   mapped = devices.pmap(step)
   batch_size = devices.round_up(config.eval.batch_size)
   for start in range(0, count, batch_size):
-    index = np.arange(start, start + batch_size, dtype=np.int32)
-    data = {"index": index}
+    data = {"index": np.arange(start, start + batch_size, dtype=np.int32)}
     if labels is not None:
-      data["label"] = labels[index % count]
-    split = {
-      k: v.reshape(devices.device_count(), -1, *v.shape[1:])
-      for k, v in data.items()
-    }
+      data["label"] = labels[data["index"] % count]
+    lead = devices.device_count(), -1
+    split = {k: v.reshape(*lead, *v.shape[1:]) for k, v in data.items()}
     images = devices.read_one(mapped(variables, devices.shard_global(split)))
     yield images[: count - start]

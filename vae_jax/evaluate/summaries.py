@@ -12,7 +12,6 @@ from vae_jax.training import writer as writer_lib
 
 _RECONSTRUCTIONS = 30
 _SAMPLE_ROWS = 10
-_MANIFOLD_ROWS = 20
 _SCATTER = 10_000  # Codes in the scatter plot, at most.
 
 
@@ -77,18 +76,12 @@ def manifold(
   codes: Float32[np.ndarray, "n d"] | None,
   path: storage.Path,
   *,
-  rows: int = _MANIFOLD_ROWS,
+  rows: int = 20,
 ) -> tuple[Float32[np.ndarray, "k 2"], UInt8[np.ndarray, "k h w c"]]:
   """Draws the decoded images of a grid of two latents.
 
-  Args:
-    model: with two latents.
-    codes: see `quantiles.ticks`.
-    path: of the picture.
-    rows: number of rows and of columns.
-
-  Returns:
-    Codes, row by row from the top left, and images.
+  `codes` are those of `quantiles.ticks`. Returns the codes of the `rows` x
+  `rows` images, row by row from the top left, and the images.
   """
   z1, z2 = quantiles.ticks(model.config, codes, rows)
   grid = quantiles.grid(z1, z2)

@@ -11,33 +11,27 @@ import numpy as np
 import optax
 import tqdm
 from absl import logging
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
+from vae_jax.distributions.pixels import Images, Pixels
 from vae_jax.evaluate import attribute_classifier
+from vae_jax.evaluate.attribute_classifier import AttributeClassifier, Network
 from vae_jax.runtime import devices, locks
 from vae_jax.training.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a classifier is trained.
+  """How a classifier is trained."""
 
-  Attributes:
-    images: number of training images seen, repetitions included.
-    batch_size: images per step.
-    learning_rate: at the first step; it follows a cosine to 0.
-    channels: of the network's convolutions.
-    noise: largest standard deviation of the noise, of pixels in [0, 1].
-  """
-
-  images: int = 160_000
+  images: int = 160_000  # Training images seen, repetitions included.
   batch_size: int = 128
-  learning_rate: float = 1e-3
-  channels: tuple[int, ...] = attribute_classifier.Network.channels
-  noise: float = 0.03
+  learning_rate: float = 1e-3  # At the first step; it follows a cosine to 0.
+  channels: tuple[int, ...] = Network.channels
+  noise: float = 0.03  # Largest standard deviation, of pixels in [0, 1].
 
 
 RECIPE = Recipe()
@@ -48,16 +42,11 @@ _FOLDER = "judges"
 _BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
-def load_or_train(
-  experiment: Experiment,
-) -> attribute_classifier.AttributeClassifier:
+def load_or_train(experiment: Experiment) -> AttributeClassifier:
   """Returns the classifier of a data set: the cached one, or a new one.
 
   The cache is a file under `devices.cache_root()`, named by a digest of the
   fingerprints of the training and test splits.
-
-  Args:
-    experiment: of a run.
 
   Raises:
     ConfigError: the data set has no attributes and no classes.
@@ -104,7 +93,7 @@ def _real_factors(
   return tuple(factors), np.stack(list(factors.values()), axis=1)
 
 
-def blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def blur(x: Pixels) -> Pixels:
   """Convolves images with the binomial kernel (1, 4, 6, 4, 1) / 16."""
   _, h, w, _ = x.shape
   y = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
@@ -112,9 +101,7 @@ def blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
   return sum(_BLUR[i] * y[:, :, i : i + w] for i in range(5))
 
 
-def degrade(
-  image: UInt8[Array, "b h w c"], key: Key[Array, ""]
-) -> Float[Array, "b h w c"]:
+def degrade(image: Images, key: Key[Array, ""]) -> Pixels:
   """Returns images in [0, 1], blurred and noisy by random amounts.
 
   A VAE's images are smooth: a classifier that relies on single pixels would
@@ -132,23 +119,18 @@ def degrade(
   return x + scale * jax.random.normal(noise_key, x.shape)
 
 
-def _train(
-  config: ConfigDict, splits: datasets.Splits
-) -> attribute_classifier.AttributeClassifier:
+def _train(config: ConfigDict, splits: datasets.Splits) -> AttributeClassifier:
   """Trains a classifier and measures it on the test split."""
   names, classes = splits.label_names, splits.train.label_shape == ()
   source = cache.open_source(splits.train, config.data)
   factor_names, true = _real_factors(config, splits, "train")
   scale = np.stack([true.mean(0), true.std(0)]).astype(np.float32)
   standardized = ((true - scale[0]) / scale[1]).astype(np.float32)
-  network = attribute_classifier.Network(
-    len(names) + len(factor_names), RECIPE.channels
-  )
+  network = Network(len(names) + len(factor_names), RECIPE.channels)
   batch_size = RECIPE.batch_size
   steps = max(1, RECIPE.images // batch_size)
-  optimizer = optax.adam(
-    optax.cosine_decay_schedule(RECIPE.learning_rate, steps)
-  )
+  schedule = optax.cosine_decay_schedule(RECIPE.learning_rate, steps)
+  optimizer = optax.adam(schedule)
   example = jnp.zeros((1, *splits.image_shape))
   params = jax.jit(network.init)(jax.random.key(0), example)
 
@@ -177,14 +159,13 @@ def _train(
 
   state = params, optimizer.init(params)
   logging.info("Training an attribute classifier for %s, once.", splits.name)
-  with tqdm.tqdm(
-    total=steps * batch_size, unit="img", desc="classifier"
-  ) as bar:
+  total = steps * batch_size
+  with tqdm.tqdm(total=total, unit="img", desc="classifier") as bar:
     for count, data in enumerate(pipeline.prefetch(fetch, range(steps))):
       state = step(state, data, count)
       jax.block_until_ready(state)
       bar.update(batch_size)
-  classifier = attribute_classifier.AttributeClassifier(
+  classifier = AttributeClassifier(
     names=names,
     classes=classes,
     factors=factor_names,
@@ -200,9 +181,7 @@ def _train(
 
 
 def _accuracy(
-  classifier: attribute_classifier.AttributeClassifier,
-  config: ConfigDict,
-  splits: datasets.Splits,
+  classifier: AttributeClassifier, config: ConfigDict, splits: datasets.Splits
 ) -> dict[str, float]:
   """Returns balanced accuracies and R^2 on the test split, by name."""
   source = cache.open_source(splits.test, config.data)
@@ -217,11 +196,8 @@ def _accuracy(
     present, predicted = label.astype(bool), predictions.probability > 0.5
   accuracy = {}
   for a, name in enumerate(classifier.names):
-    positive = present[:, a]
-    correct = predicted[:, a] == positive
-    shares = [
-      correct[side].mean() for side in (positive, ~positive) if side.any()
-    ]
+    correct, sides = (predicted == present)[:, a], (present, ~present)
+    shares = [correct[s[:, a]].mean() for s in sides if s[:, a].any()]
     accuracy[name] = round(float(np.mean(shares)), 4)
   names, true = _real_factors(config, splits, "test")
   for name in sorted(set(names) & set(classifier.factors)):

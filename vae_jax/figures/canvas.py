@@ -30,13 +30,10 @@ def new_figure(
   *,
   pad: tuple[float, float] | None = None,
 ) -> figure_lib.Figure:
-  """Returns an empty Matplotlib figure.
+  """Returns an empty Matplotlib figure of a size in inches.
 
-  Args:
-    width: Inches.
-    height: Inches.
-    pad: Horizontal and vertical margin around the axes, inches; None =
-      Matplotlib's, which is narrow.
+  `pad` is the horizontal and vertical margin around the axes, inches; None =
+  Matplotlib's, which is narrow.
   """
   # Imported here because it takes longer than all else at a start-up.
   from matplotlib import figure

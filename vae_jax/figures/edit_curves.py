@@ -1,7 +1,6 @@
 """Effects of editing an attribute, by kind of direction."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from etils import epath
@@ -30,15 +29,13 @@ def edit_curves(
   probability from the first strength to the last.
 
   Args:
-    strengths: `[s]`, strengths of the edits.
-    targets: `[n s]`, measured target of each image, by kind of direction.
+    strengths: Strengths of the edits.
+    targets: Measured target of each image, by kind of direction.
     changes: Mean change of each attribute's probability, by kind.
-    path: Where to write the PNG; None only draws.
-    title: Title of the picture.
-    target_name: Name of the target, with its unit.
+    target_name: With its unit.
     clearly: Targets below and above which the attribute is clearly absent and
       clearly present, as dotted lines.
-    attribute: Name of the edited attribute, in bold.
+    attribute: The edited attribute, in bold.
   """
   names = list(next(iter(changes.values())))
   height = max(5.0, 1.2 + 0.27 * len(names))
@@ -56,35 +53,23 @@ def edit_curves(
   left.set_title("target, mean and 10% to 90% of the images")
   left.grid(alpha=0.3)
   left.legend(title="direction")
-  _draw_bars(right, names, changes, colors, attribute)
-  figure.suptitle(title)
-  return canvas.render(figure, path)
-
-
-def _draw_bars(
-  ax: Any,
-  names: Sequence[str],
-  changes: Mapping[str, Mapping[str, float]],
-  colors: Mapping[str, Float[np.ndarray, " 4"]],
-  attribute: str,
-) -> None:
   place = np.arange(len(names))
   height = _BAR / len(changes)
   for i, (kind, change) in enumerate(changes.items()):
-    ax.barh(
-      place + (i + 0.5) * height - _BAR / 2,
-      [change[name] for name in names],
-      height,
-      color=colors[kind],
-    )
-  ax.set_yticks(place, names, fontsize=9)
-  for label in ax.get_yticklabels():
+    values = [change[name] for name in names]
+    start = place + (i + 0.5) * height - _BAR / 2
+    right.barh(start, values, height, color=colors[kind])
+  right.set_yticks(place, names, fontsize=9)
+  for label in right.get_yticklabels():
     if label.get_text() == attribute:
       label.set_fontweight("bold")
-  ax.invert_yaxis()
-  ax.axvline(0, color="0.3", lw=0.8)
-  ax.set(xlim=(-1, 1), xlabel="change of probability, first to last strength")
-  ax.set_title("what changes along the strip, mean of the images")
-  ax.grid(axis="x", alpha=0.3)
-  ax.set_axisbelow(True)
-  ax.margins(y=0.01)
+  right.invert_yaxis()
+  right.axvline(0, color="0.3", lw=0.8)
+  right.set(xlim=(-1, 1))
+  right.set_xlabel("change of probability, first to last strength")
+  right.set_title("what changes along the strip, mean of the images")
+  right.grid(axis="x", alpha=0.3)
+  right.set_axisbelow(True)
+  right.margins(y=0.01)
+  figure.suptitle(title)
+  return canvas.render(figure, path)

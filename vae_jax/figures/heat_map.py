@@ -30,8 +30,7 @@ def heat_map(
   more, cells shrink, and numbers and some of the names are left out.
 
   Args:
-    values: `[rows columns]`; non-finite values stay blank.
-    path: Where to write the PNG; None only draws.
+    values: Non-finite values stay blank.
     row_names: One for each row, from the top.
     column_names: One for each column, from the left.
     title: Quantity and unit of the values.
@@ -72,11 +71,8 @@ def heat_map(
   figure.suptitle(title, fontsize=_LARGE)
   figure.colorbar(image, pad=0.02, fraction=0.2 / width, aspect=height / 0.2)
   every = int(np.ceil(across))
-  ax.set_xticks(
-    range(0, columns, every),
-    column_names[::every],
-    rotation=90 if upright else 0,
-  )
+  ax.set_xticks(range(0, columns, every), column_names[::every])
+  ax.tick_params(axis="x", labelrotation=90 if upright else 0)
   every = int(np.ceil(down))
   ax.set_yticks(range(0, rows, every), row_names[::every])
   ax.tick_params(labelsize=_SMALL, length=2)

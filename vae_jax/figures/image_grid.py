@@ -28,8 +28,7 @@ def image_grid(
   of the last row stay white.
 
   Args:
-    images: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
-    path: Where to write the PNG; None only draws.
+    images: Gray (c = 1) or RGB (c = 3), in 0..255.
     columns: Images per row; fewer images make one shorter row.
     scale: Pixels per side that each pixel becomes; None brings the longer
       side of the grid close to 1,000 pixels.
@@ -57,9 +56,8 @@ def reconstruction_grid(
   """Draws each original above its reconstruction, in labeled pairs of rows.
 
   Args:
-    originals: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
-    reconstructions: `[n h w c]`, in the order of `originals`.
-    path: Where to write the PNG; None only draws.
+    originals: Gray (c = 1) or RGB (c = 3), in 0..255.
+    reconstructions: In the order of `originals`.
     columns: Images per pair of rows; more images make further pairs.
     scale: As in `image_grid`.
 
@@ -117,9 +115,8 @@ def manifold(
   that would touch are left out.
 
   Args:
-    images: `[n h w c]`, n = rows * columns, row by row from the top left; gray
-      (c = 1) or RGB (c = 3), in 0..255.
-    path: Where to write the PNG; None only draws.
+    images: n = rows * columns, row by row from the top left; gray (c = 1) or
+      RGB (c = 3), in 0..255.
     z1: First latent coordinate of each column, from left to right.
     z2: Second latent coordinate of each row, from top to bottom.
     scale: As in `image_grid`.

@@ -15,13 +15,7 @@ _WIDTH = 1000  # Pixels that the widest row is scaled towards.
 
 
 class Panel(NamedTuple):
-  """A titled grid of images.
-
-  Attributes:
-    title: One line.
-    images: `[n h w c]`, gray (c = 1) or RGB (c = 3), in 0..255.
-    columns: Images per row of the grid.
-  """
+  """A grid of gray (c = 1) or RGB (c = 3) images, under a title of one line."""
 
   title: str
   images: UInt8[np.ndarray, "n h w c"]
@@ -38,7 +32,6 @@ def image_panels(
 
   Args:
     rows: From the top, each from the left.
-    path: Where to write the PNG; None only draws.
     scale: Pixels per side that each pixel becomes; None brings the widest row
       close to 1,000 pixels.
 

@@ -33,15 +33,13 @@ def image_strip(
   trailing columns are never left out.
 
   Args:
-    rows: Each `[n h w c]`, all of one shape, gray (c = 1) or RGB (c = 3), in
-      0..255.
+    rows: All of one shape, gray (c = 1) or RGB (c = 3), in 0..255.
     row_labels: One for each row, or none at all.
     column_labels: One for each column, or none at all.
-    path: Where to write the PNG; None only draws.
-    leading: Number of columns at the left, before a wider gap.
-    trailing: Number of columns at the right, after a wider gap.
-    groups: Number of rows of each group, from the top; gaps between groups are
-      wider. None: one group.
+    leading: Columns at the left, before a wider gap.
+    trailing: Columns at the right, after a wider gap.
+    groups: Rows of each group, from the top; gaps between groups are wider.
+      None = one group.
     scale: Pixels per side that each pixel becomes; None brings the columns
       close to 1,400 pixels, or the rows to 2,000 if these would be higher.
 

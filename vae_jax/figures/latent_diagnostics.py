@@ -27,16 +27,14 @@ def latent_diagnostics(
   the aggregate posterior q(z) and of its means, with the prior N(0, 1).
 
   Args:
-    kl: `[d]`, mean KL of each dimension, nats per image.
-    active: `[d]`, which dimensions are active.
-    means: `[b d]`, posterior mean of each example.
-    samples: `[b d]`, one draw from each posterior.
-    path: Where to write the PNG; None only draws.
+    kl: Mean KL of each dimension, nats per image.
+    active: Which dimensions are active.
+    means: Posterior mean of each example.
+    samples: One draw from each posterior.
   """
   figure = canvas.new_figure(14, 5.6, pad=(0.12, 0.1))
-  grid = figure.add_gridspec(
-    _ROWS, 1 + _COLUMNS, width_ratios=(2.3,) + (1,) * _COLUMNS
-  )
+  widths = (2.3,) + (1,) * _COLUMNS
+  grid = figure.add_gridspec(_ROWS, 1 + _COLUMNS, width_ratios=widths)
   order = np.argsort(-kl, kind="stable")
   _draw_bars(figure.add_subplot(grid[:, 0]), kl[order], active[order], order)
   for i, u in enumerate(order[: _ROWS * _COLUMNS]):

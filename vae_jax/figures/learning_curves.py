@@ -34,7 +34,6 @@ def loss_curves(
     rows: Metrics, each with `step`, `split` ("train" or "validation"; others
       are left out) and any of `neg_elbo`, `loss`, `distortion` and `rate` in
       nats per image. Missing, None and non-finite values are left out.
-    path: Where to write the PNG; None only draws.
     steps_per_epoch: Steps per pass over the training data. If given, a second
       x axis counts epochs.
 
@@ -81,9 +80,8 @@ def loss_curves(
       "rows holds nothing to draw; at least one row needs a step, a split of "
       "'train' or 'validation' and a finite neg_elbo, loss, distortion or rate."
     )
-  figure.legend(
-    handles.values(), handles, loc="outside lower center", ncols=len(handles)
-  )
+  place = {"loc": "outside lower center", "ncols": len(handles)}
+  figure.legend(handles.values(), handles, **place)
   return canvas.render(figure, path)
 
 
@@ -124,7 +122,6 @@ def learning_curves(
     histories: Metrics of each run by name, with `step`, `split` ("train" or
       "validation"; others are left out) and `neg_elbo` or `loss`, nats per
       image.
-    path: Where to write the PNG; None only draws.
 
   Raises:
     ValueError: If no run has a validation.

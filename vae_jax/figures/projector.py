@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vae_jax.figures import png
+from vae_jax.figures import png, tiles
 from vae_jax.runtime import storage
 
 _MAX_WIDTH = 8192  # TensorBoard shows no wider sprite, pixels.
@@ -29,24 +29,21 @@ def write(
 
   Args:
     folder: Folder of the files.
-    codes: `[n d]`, one point per row.
-    images: `[n h w c]`, shown at the points; their sides shrink to 64 pixels.
+    codes: One point per row.
+    images: Shown at the points; their sides shrink to 64 pixels.
     columns: Name and n values of each property of the points.
   """
   folder = storage.path(folder)
   sprite, (height, width) = _sprite(images)
-  names = [name for name, _ in columns]
-  rows = zip(*(values for _, values in columns), strict=True)
   png.save(sprite, folder / "sprite.png")
   # Nine digits determine a float32.
-  _write_rows(
-    folder / "tensors.tsv", ([f"{v:.9g}" for v in code] for code in codes)
-  )
+  rows = ([f"{v:.9g}" for v in code] for code in codes)
+  _write_rows(folder / "tensors.tsv", rows)
+  names = [name for name, _ in columns]
   # TensorBoard reads a header only above two or more columns.
-  head = [names] if len(names) > 1 else []
-  _write_rows(
-    folder / "metadata.tsv", [*head, *([str(v) for v in row] for row in rows)]
-  )
+  rows = [names] if len(names) > 1 else []
+  rows += [map(str, row) for row in zip(*(v for _, v in columns), strict=True)]
+  _write_rows(folder / "metadata.tsv", rows)
   # Last, because it refers to the others.
   storage.write_bytes(
     folder / "projector_config.pbtxt",
@@ -64,7 +61,7 @@ def write(
   )
 
 
-def _write_rows(path: storage.Path, rows: Iterable[Sequence[str]]) -> None:
+def _write_rows(path: storage.Path, rows: Iterable[Iterable[str]]) -> None:
   text = "".join("\t".join(row) + "\n" for row in rows)
   storage.write_bytes(path, text.encode())
 
@@ -82,9 +79,4 @@ def _sprite(
     size, area = (width, height), cv2.INTER_AREA
     images = np.stack([cv2.resize(i, size, interpolation=area) for i in images])
     images = images.reshape(n, height, width, channels)
-  down = -(-n // across)
-  # Unused cells stay white.
-  cells = np.full((down * across, height, width, channels), 255, np.uint8)
-  cells[:n] = images
-  grid = cells.reshape(down, across, height, width, channels).swapaxes(1, 2)
-  return grid.reshape(down * height, across * width, channels), (height, width)
+  return tiles.tile(images, across, 1, gap=0), (height, width)

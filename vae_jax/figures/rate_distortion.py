@@ -31,7 +31,6 @@ def rate_distortion(
     points: Rate and distortion, nats per image, by the run's name.
     histories: Metrics of each run by name, in the order of its colors; the
       rows of split "validation" are its faint path.
-    path: Where to write the PNG; None only draws.
 
   Raises:
     ValueError: If there are no points.
@@ -85,20 +84,10 @@ def _draw_iso_lines(
       continue
     ax.axline((x, level - x), slope=-1, color="0.75", ls=":", lw=1, zorder=0)
     start = x + 0.15 * inside[0]
-    ax.text(
-      start,
-      level - start,
-      f"neg_elbo {level:g}",
-      color="0.5",
-      fontsize=8,
-      va="center",
-      rotation=-45,
-      rotation_mode="anchor",
-      transform_rotates_text=True,
-      bbox={"color": "white", "pad": 1},
-      clip_on=True,
-      zorder=0,
-    )
+    label = ax.text(start, level - start, f"neg_elbo {level:g}", clip_on=True)
+    label.set(color="0.5", fontsize=8, va="center", zorder=0)
+    label.set(bbox={"color": "white", "pad": 1}, rotation=-45)
+    label.set(rotation_mode="anchor", transform_rotates_text=True)
 
 
 def _label(
@@ -133,18 +122,16 @@ def _label(
       choices.append((crossed + 100 * (not within), len(choices), offset, box))
     _, place, offset, box = min(choices, key=lambda c: c[:2])
     taken.append(box)
-    # A name next to its point needs no line.
     line = {"arrowstyle": "-", "color": colors[name], "lw": 1}
+    style = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 5}
     ax.annotate(
       name,
       points[name],
-      xytext=offset * per_pixel,
+      offset * per_pixel,
       textcoords="offset points",
-      ha="center",
-      va="center",
-      fontsize=9,
       # Darker than the point, because some colors are too light for letters.
       color=0.6 * colors[name][:3],
-      zorder=5,
+      # A name next to its point needs no line.
       arrowprops=line if place >= 2 else None,
+      **style,
     )

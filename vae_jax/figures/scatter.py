@@ -39,13 +39,10 @@ def scatter(
   """Draws points of a plane, in one panel for each coloring.
 
   Args:
-    points: `[n 2]`, in the units of the axes.
+    points: In the units of the axes.
     colorings: One for each panel; three panels make a row. The legend leaves
       out labels without a point.
-    path: Where to write the PNG; None only draws.
-    title: Title of the picture.
-    x_label: Name of the first coordinate, with its unit if it has one.
-    y_label: Name of the second coordinate.
+    x_label: First coordinate, with its unit if it has one; so is `y_label`.
 
   Raises:
     ValueError: If there is no point or no panel, the labels are not one for
@@ -68,9 +65,7 @@ def scatter(
     ax = figure.add_subplot(rows, columns, i + 1)
     ax.set(title=coloring.title, xlabel=x_label, ylabel=y_label)
     ax.grid(alpha=0.2)
-    # By all names, so that a class has the same color in every picture.
-    palette = canvas.palette(len(coloring.names))
-    _draw_points(ax, points, coloring, palette, alpha=0.6)
+    _draw_points(ax, points, coloring, alpha=0.6)
     if single:
       _add_legend(figure, ax)
     elif ax.get_legend_handles_labels()[0]:
@@ -89,9 +84,8 @@ def latent_scatter(
   """Draws 2-D latents, colored by class, over the scale of the prior.
 
   Args:
-    codes: `[n 2]`, one latent per example.
-    labels: `[n]`, class ids; None draws all points in one color.
-    path: Where to write the PNG; None only draws.
+    codes: One latent per example.
+    labels: Class ids; None draws all points in one color.
     class_names: Name of each class id, for the legend; None shows the ids.
     standard_normal: Whether the prior is N(0, I); if so, circles show its
       scale.
@@ -110,8 +104,7 @@ def latent_scatter(
   codes = np.asarray(codes, np.float64)
   figure = canvas.new_figure(10, 8)
   ax = figure.add_subplot()
-  palette = canvas.palette(len(coloring.names))
-  _draw_points(ax, codes, coloring, palette, alpha=0.7)
+  _draw_points(ax, codes, coloring, alpha=0.7)
   angle = np.linspace(0, 2 * np.pi, 200)
   for radius, style in ((1, "-"), (2, "--")) if standard_normal else ():
     circle = radius * np.cos(angle), radius * np.sin(angle)
@@ -142,15 +135,13 @@ def _check(coloring: Coloring, count: int) -> None:
 
 
 def _draw_points(
-  ax: Any,
-  points: Float[np.ndarray, "n 2"],
-  coloring: Coloring,
-  palette: Float[np.ndarray, "k 4"],
-  alpha: float,
+  ax: Any, points: Float[np.ndarray, "n 2"], coloring: Coloring, alpha: float
 ) -> None:
   size = np.clip(40_000 / max(len(points), 1), 3, 30)
   colors = canvas.DARK_BLUE
   if coloring.labels is not None:
+    # By all names, so that a class has the same color in every picture.
+    palette = canvas.palette(len(coloring.names))
     colors = palette[coloring.labels]
     for i in np.unique(coloring.labels):
       # Outside the picture, for the legend alone: the points are drawn in the

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.data import datasets
-from vae_jax.evaluate import dimension_ranking
+from vae_jax.evaluate import diagnostics
 from vae_jax.latents import quantiles, trained_model
 from vae_jax.modes import arguments
 from vae_jax.runtime import storage
@@ -21,7 +21,7 @@ def run(
 ) -> str:
   """Varies each latent of the code of each image; returns the pictures' paths.
 
-  Latents are drawn in the order of `dimension_ranking.rank`. Writes
+  Latents are drawn in the order of `diagnostics.rank`. Writes
   `figures/traverse.png`, or `figures/traverse_0.png` and so on for several
   images, and to `figures/traverse.npz`, all latents in their own order: images
   [n d steps h w c], values [d steps] of each latent, codes [n d], the order of
@@ -35,7 +35,7 @@ def run(
   model = trained_model.open_run(config, workdir)
   chosen = arguments.images(model, images, "data:test:0")
   first = datasets.First(model.experiment.source("test"), _RANKED)
-  ranking = dimension_ranking.rank(model, first)
+  ranking = diagnostics.rank(model, first)
   order, carried = ranking.order, ranking.carried
   values = quantiles.ticks(config, ranking.codes, steps)
   codes = model.encode(chosen.image, chosen.label)

@@ -1,27 +1,13 @@
 """The page of a model that can smile, in one browser for all tests."""
 
-import importlib.util
-import pathlib
-
 import pytest
 
+from launch import measure_latency
 from tests.support.smiling_model import smiling_model
 from tests.support.tiny import tiny_config, untrained
 from vae_jax.config import ConfigError
 from vae_jax.modes.explore import editor as editor_lib
 from vae_jax.modes.explore import server
-
-ROOT = pathlib.Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def measure_latency():
-  """Returns the program of this name in `launch/`."""
-  path = ROOT / "launch" / "measure_latency.py"
-  spec = importlib.util.spec_from_file_location("measure_latency", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 @pytest.fixture(scope="session")
@@ -32,22 +18,23 @@ def editor(faces_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def smiling_editor(faces_dir, tmp_path_factory):
+def faces(faces_dir, tmp_path_factory):
+  """Returns the editor of a model that can smile."""
   folder = tmp_path_factory.mktemp("explore")
   return editor_lib.open_editor(smiling_model(faces_dir, folder))
 
 
 @pytest.fixture(scope="session")
-def url(smiling_editor):
+def url(faces):
   # Imports a module of anyio now, because pytest rewrites its assertions, which
   # CPython 3.11 cannot do in two threads at once.
   pytest.importorskip("anyio").open_file  # noqa: B018
-  with server.background(smiling_editor) as address:
+  with server.background(faces) as address:
     yield address
 
 
 @pytest.fixture(scope="session")
-def browser(measure_latency):
+def browser():
   try:
     path = measure_latency.chromium()
   except ConfigError as error:
@@ -71,9 +58,7 @@ def visit(browser, url):
     page.set_default_timeout(15_000)
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-      "console", lambda m: errors.append(m.text) if m.type == "error" else None
-    )
+    page.on("console", lambda m: m.type == "error" and errors.append(m.text))
     page.goto(url)
     page.wait_for_selector("#edited img")
     # Until the components listen to events.

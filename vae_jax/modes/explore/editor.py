@@ -17,13 +17,12 @@ from jaxtyping import Array, Float, Float32, Integer, UInt8
 from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.evaluate import dimension_ranking
+from vae_jax.evaluate import diagnostics
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 from vae_jax.modes import arguments, attributes
 from vae_jax.modes.explore import maps, vector_file
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
-_RANKED = 2000  # Images of the test split that the latents are measured on.
 
 _Label = Integer[np.ndarray, "..."]
 
@@ -71,15 +70,10 @@ class Editor:
   names: tuple[str, ...]
   vectors: Float32[np.ndarray, "kinds a d"]
   nonlinear: nonlinear_directions.NonlinearDirections | None
-  ranking: dimension_ranking.Ranking
+  ranking: diagnostics.Ranking
   scale: Float32[np.ndarray, " d"]
   standard_prior: bool
   map: maps.Plane | maps.Cloud
-
-  @property
-  def condition(self) -> str:
-    """The model's condition: "none", "label" or "attributes"."""
-    return self.model.config.model.condition
 
   @property
   def noun(self) -> str:
@@ -101,13 +95,13 @@ class Editor:
     strengths: Mapping[str, float | int],
     offsets: Mapping[int, float | int],
   ) -> Float32[np.ndarray, " d"]:
-    """Returns z + sum_a s_a v_a + sum_i o_i u_i e_i.
+    """Returns z + sum_a s_a v_a + sum_i o_i u_i e_i for the code z of a point.
 
     For nonlinear directions, the end of the path from z replaces the first two
     terms.
 
     Args:
-      point: Has the code z.
+      point: Where to start.
       kind: Of the directions v, one of `attribute_edits.KINDS`.
       strengths: s by name of the attribute; missing ones are 0.
       offsets: o by dimension i, in units of `scale` u.
@@ -142,9 +136,8 @@ class Editor:
     position = np.array([index], np.int32)
     data = self.source.fetch(position)
     image = self.model.as_input(data["image"], position)
-    label = None
-    if self.condition != "none":
-      label = np.asarray(data["label"][0])
+    conditional = self.model.config.model.condition != "none"
+    label = np.asarray(data["label"][0]) if conditional else None
     return self._encoded(f"test picture {index}", image, label)
 
   def photo(self, content: bytes) -> Point:
@@ -166,7 +159,7 @@ class Editor:
   def random(
     self, seed: int, temperature: float | int, label: _Label | None = None
   ) -> Point:
-    """Returns a draw from the prior, a function of seed and temperature.
+    """Returns the draw from the prior of a seed.
 
     Args:
       seed: Of the draw.
@@ -175,8 +168,7 @@ class Editor:
     """
     temperature = min(abs(_bounded(temperature)), _MAX_STRENGTH)
     code = _draw(self.model.vae, self.model.variables, seed, temperature)
-    code = np.asarray(code, np.float32)
-    name = f"random {self.noun} {seed}"
+    code, name = np.asarray(code, np.float32), f"random {self.noun} {seed}"
     return Point(name, code, self.decode(code, label), None, label, seed)
 
   def mix(self, a: Point, b: Point, t: float | int) -> Point:
@@ -206,11 +198,7 @@ class Editor:
     return Point(name, code, self.decode(code, label), None, label)
 
   def load(self, content: bytes, label: _Label | None = None) -> Point:
-    """Returns the point of a vector file; see `vector_file`.
-
-    Args:
-      content: Of the file.
-      label: For a conditional model, if the file has none.
+    """Returns the point of a vector file, with `label` if it has none.
 
     Raises:
       ConfigError: The file holds no code of this model.
@@ -239,26 +227,25 @@ def _draw(
 
 
 def open_editor(
-  model: trained_model.TrainedModel, *, ranked: int = _RANKED
+  model: trained_model.TrainedModel, *, ranked: int = 2000
 ) -> Editor:
   """Returns the editor of a model, with its functions compiled.
 
   Args:
-    model: Its chunk is 1, because a slider decodes one code at a time.
+    model: Decodes one code at a time: its chunk is 1.
     ranked: Images of the test split that the latents are measured on.
   """
   config = model.config
   source = model.experiment.source("test")
   names, vectors, nonlinear = _directions(model)
   first = datasets.First(source, ranked)
-  ranking = dimension_ranking.rank(model, first)
+  ranking = diagnostics.rank(model, first)
   codes = ranking.codes
   standard_prior = (
     config.model.prior.name == "standard_normal" and ranking.measure == "KL"
   )
-  scale = codes.std(axis=0, dtype=np.float64).astype(np.float32)
-  if standard_prior:
-    scale = np.ones_like(scale)
+  spread = codes.std(axis=0, dtype=np.float64).astype(np.float32)
+  scale = np.ones_like(spread) if standard_prior else spread
   if config.model.latent_dim == 2 and config.model.condition == "none":
     plane = maps.plane(model, codes, standard_prior)
   else:
@@ -289,7 +276,7 @@ def _directions(
   Float32[np.ndarray, "kinds a d"],
   nonlinear_directions.NonlinearDirections | None,
 ]:
-  """Returns names of the attributes that have directions, and these.
+  """Returns names of attributes, their directions and nonlinear directions.
 
   Smiling comes first if there is one, then the attributes that the probe
   predicts best.
@@ -303,8 +290,7 @@ def _directions(
   finite = np.isfinite(linear.vectors).all(axis=(0, 2))
   order = np.flatnonzero(finite).tolist()
   if "Smiling" in linear.names:
-    order.sort(
-      key=lambda a: (linear.names[a] != "Smiling", -linear.accuracy[a])
-    )
+    accuracy = linear.accuracy
+    order.sort(key=lambda a: (linear.names[a] != "Smiling", -accuracy[a]))
   names = tuple(linear.names[a] for a in order)
   return names, linear.vectors[:, order], nonlinear

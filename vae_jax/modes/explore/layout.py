@@ -1,6 +1,7 @@
 """The components of the page."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,15 @@ _CARRIED = {
   "KL to q(z)": ("KL from the aggregate posterior", "nats"),
   "std": ("standard deviation of the codes", "std"),
 }
+# Loads no font from another server.
+THEME = gr.themes.Default(
+  primary_hue="indigo",
+  secondary_hue="indigo",
+  neutral_hue="slate",
+  font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+  font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+)
+STYLE = pathlib.Path(__file__).with_name("page.css")
 
 
 @dataclasses.dataclass
@@ -44,10 +54,8 @@ class Layout:
     self._editor = editor
     self._start = editor.pick(0)
     self.session = gr.State(Session(self._start))
-    self.a = gr.State(None)
-    self.b = gr.State(None)
-    self.first = gr.State(0)
-    gr.HTML(markup.title(editor), elem_id="title")
+    self.a, self.b, self.first = gr.State(None), gr.State(None), gr.State(0)
+    _html(markup.title(editor), "title")
     with gr.Column(elem_id="board"):
       with gr.Column(elem_id="left"):
         self._stage()
@@ -67,34 +75,28 @@ class Layout:
     return [*parts, *self.sliders]
 
   def _stage(self) -> None:
-    start = self._start
+    start, noun = self._start, self._editor.noun
     with gr.Column(elem_id="stage"):
       with gr.Row(elem_id="pictures"):
-        edited = markup.edited(start.picture, start.code, start.label)
-        self.edited = _html(edited, "edited")
+        self.edited = _html(markup.edited(start), "edited")
         self.reference = _html(markup.reference(start), "reference")
       self.message = _html("", "message")
     with gr.Row(elem_id="quick"):
-      noun = self._editor.noun
       self.random = gr.Button(f"Random {noun}", size="sm", variant="primary")
       self.another = gr.Button("Another picture", size="sm")
       self.reset = gr.Button("Reset sliders", size="sm")
 
   def _sources(self) -> None:
     editor = self._editor
-    count = len(editor.source)
     with gr.Tabs(elem_id="sources"):
       with gr.Tab("Test set"):
-        thumbnails = markup.thumbnails(editor, 0, THUMBNAILS)
-        self.thumbnails = _html(
-          thumbnails, "thumbnails", markup.THUMBNAIL_CLICK
-        )
+        images = markup.thumbnails(editor, 0, THUMBNAILS)
+        self.thumbnails = _html(images, "thumbnails", markup.THUMBNAIL_CLICK)
         with gr.Row(elem_id="paging"):
           self.back = gr.Button("← Back", size="sm")
           self.forth = gr.Button("More →", size="sm")
-          self.number = gr.Number(
-            0, label=f"Go to (0–{count - 1})", precision=0, elem_id="number"
-          )
+          label = f"Go to (0–{len(editor.source) - 1})"
+          self.number = gr.Number(0, label=label, precision=0, elem_id="number")
       with gr.Tab("Upload"):
         self.photo = gr.File(
           label="Drop a photo here", type="binary", elem_id="photo", height=130
@@ -106,27 +108,17 @@ class Layout:
           elem_id="vector",
         )
       with gr.Tab("Random"):
-        self.temperature = gr.Slider(
-          0,
-          2,
-          1,
-          step=0.05,
-          label="Temperature",
-          info="Factor on the standard deviation of the prior.",
-          elem_id="temperature",
-        )
+        info = "Factor on the standard deviation of the prior."
+        self.temperature = _slider("Temperature", 0, 2, 1, 0.05, info)
       with gr.Tab("Mix"):
         with gr.Row():
           self.set_a = gr.Button("Set as A", size="sm")
           self.set_b = gr.Button("Set as B", size="sm")
         self.pair = _html(markup.pair(None, None), "pair")
-        self.t = gr.Slider(
-          0, 1, 0.5, step=0.01, label="From A to B", elem_id="t"
-        )
+        self.t = _slider("From A to B", 0, 1, 0.5, 0.01)
       with gr.Tab("Map"), gr.Column(elem_id="map"):
-        self.map = _html(
-          markup.map_picture(editor.map), "map-picture", markup.MAP_CLICK
-        )
+        picture = markup.map_picture(editor.map)
+        self.map = _html(picture, "map-picture", markup.MAP_CLICK)
         self.marker = _html(markup.marker(editor.map, self._start), "marker")
 
   def _controls(self) -> None:
@@ -184,10 +176,18 @@ def _html(
   return gr.HTML(content, elem_id=elem_id, js_on_load=script)
 
 
-def _slider(label: str) -> gr.Slider:
-  slider = gr.Slider(-_RANGE, _RANGE, 0, step=0.05, label=label)
-  read = slider.preprocess
-  # The number box may be empty for a moment. Not a subclass, because Gradio
-  # writes a file next to the module of a subclass.
-  slider.preprocess = lambda value: read(0 if value is None else value)
+def _slider(
+  label: str,
+  low: float | int = -_RANGE,
+  high: float | int = _RANGE,
+  start: float | int = 0,
+  step: float = 0.05,
+  info: str | None = None,
+) -> gr.Slider:
+  slider = gr.Slider(low, high, start, step=step, label=label, info=info)
+  # The number box may be empty for a moment, or hold a number out of range. Not
+  # a subclass, because Gradio writes a file next to the module of a subclass.
+  slider.preprocess = lambda value: min(
+    max(start if value is None else value, low), high
+  )
   return slider

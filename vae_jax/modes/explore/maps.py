@@ -154,9 +154,7 @@ def cloud(
   offset = -low / span * (1, -1) + (0, 1)
   places = (codes - mean) @ axes + offset
   share = (scale[:2] ** 2).sum() / max((scale**2).sum(), 1e-12)
-  colors, legend = _colors(labels, label_names, attribute)
-  if colors is None:
-    colors = np.zeros(len(codes), np.int64)
+  colors, legend = _colors(labels, label_names, attribute, len(codes))
   return Cloud(
     picture=_dots(places, colors),
     places=places,
@@ -175,19 +173,17 @@ def _colors(
   labels: Integer[np.ndarray, "n ..."] | None,
   names: tuple[str, ...] | None,
   attribute: str | None,
-) -> tuple[Integer[np.ndarray, " n"] | None, Legend]:
-  """Returns the index in `COLORS` of each dot, None for one color; a legend."""
-  if labels is None or names is None:
-    return None, ()
-  if labels.ndim == 1:
-    if len(names) > len(COLORS):
-      return None, ()
-    return labels, tuple(zip(COLORS, names, strict=False))
-  if attribute not in names:
-    return None, ()
-  words = attribute.replace("_", " ")
-  legend = (COLORS[0], f"not {words}"), (COLORS[1], words)
-  return labels[:, names.index(attribute)].astype(np.int64), legend
+  count: int,
+) -> tuple[Integer[np.ndarray, " n"], Legend]:
+  """Returns the index in `COLORS` of each dot, and a legend."""
+  if labels is not None and names is not None:
+    if labels.ndim == 1 and len(names) <= len(COLORS):
+      return labels, tuple(zip(COLORS, names, strict=False))
+    if labels.ndim == 2 and attribute in names:
+      words = attribute.replace("_", " ")
+      legend = (COLORS[0], f"not {words}"), (COLORS[1], words)
+      return labels[:, names.index(attribute)].astype(np.int64), legend
+  return np.zeros(count, np.int64), ()
 
 
 def _dots(

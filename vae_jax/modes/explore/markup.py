@@ -5,7 +5,7 @@ import html
 from urllib import parse
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import UInt8
 
 from vae_jax.figures import png, tiles
 from vae_jax.modes.explore import maps
@@ -45,17 +45,16 @@ def enlarged(picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "H W c"]:
 
 
 def sizes(shape: tuple[int, int, int]) -> str:
-  """Returns the widths of pictures on the screen as CSS variables."""
+  """Returns a CSS rule whose variables are widths of pictures on the screen."""
   longer, width = max(shape[:2]), shape[1]
-  rules = []
-  for name, side in _SIDES.items():
-    scale = side // longer or side / longer
-    rules.append(f"--{name}: {width * scale:g}px;")
+  scales = {
+    name: side // longer or side / longer for name, side in _SIDES.items()
+  }
   # Half multiples, for screens with two pixels or more per CSS pixel.
-  tiny = longer * max(1, int(2 * _SIDES["tiny"] / longer) / 2)
-  rules.append(f"--tiny-fine: {width * min(tiny, 96) / longer:g}px;")
-  rules.append(f"--shape: {width} / {shape[0]};")
-  return " ".join(rules)
+  tiny = _SIDES["tiny"]
+  scales["tiny-fine"] = min(max(1, int(2 * tiny / longer) / 2), tiny / longer)
+  rules = [f"--{name}: {width * scale:g}px;" for name, scale in scales.items()]
+  return f"#board {{ {' '.join(rules)} --shape: {width} / {shape[0]}; }}"
 
 
 def _figure(
@@ -73,24 +72,23 @@ def _figure(
 
 def reference(point: Point) -> str:
   """Returns the original and its reconstruction, with captions."""
+  name = point.name
   if point.original is None:
-    return _figure(None, "No original", point.name) + _figure(
-      point.picture, "Start", point.name
-    )
-  return _figure(point.original, "Original", point.name) + _figure(
-    point.picture, "Reconstruction", f"reconstruction of {point.name}"
+    start = _figure(point.picture, "Start", name)
+    return _figure(None, "No original", name) + start
+  return _figure(point.original, "Original", name) + _figure(
+    point.picture, "Reconstruction", f"reconstruction of {name}"
   )
 
 
-def edited(
-  picture: UInt8[np.ndarray, "h w c"],
-  code: Float32[np.ndarray, " d"],
-  label: Integer[np.ndarray, "..."] | None,
-) -> str:
+def edited(point: Point) -> str:
   """Returns the edited picture, with links to download it."""
-  query = parse.urlencode(address(code, label))
+  raw = base64.urlsafe_b64encode(point.code.astype("<f4").tobytes()).decode()
+  query = {"latent": raw}
+  if point.label is not None:
+    query["label"] = ",".join(str(v) for v in point.label.ravel().tolist())
   links = " ".join(
-    f'<a href="download/{file}?{query}" download="{file}" '
+    f'<a href="download/{file}?{parse.urlencode(query)}" download="{file}" '
     f'aria-label="Download: {words.lower()}">↓\xa0{words}</a>'
     for file, words in (
       ("picture.png", "Picture"),
@@ -99,18 +97,7 @@ def edited(
     )
   )
   caption = f'<b>Edited</b><span class="links">{links}</span>'
-  return _figure(picture, caption, "Edited picture")
-
-
-def address(
-  code: Float32[np.ndarray, " d"], label: Integer[np.ndarray, "..."] | None
-) -> dict[str, str]:
-  """Returns a code as the query of an address."""
-  raw = base64.urlsafe_b64encode(code.astype("<f4").tobytes()).decode()
-  query = {"latent": raw}
-  if label is not None:
-    query["label"] = ",".join(str(v) for v in label.ravel().tolist())
-  return query
+  return _figure(point.picture, caption, "Edited picture")
 
 
 def thumbnails(editor: Editor, first: int, count: int) -> str:
@@ -168,10 +155,9 @@ def message(words: str) -> str:
 
 def title(editor: Editor) -> str:
   """Returns the heading and the instructions of the page."""
-  noun = editor.noun
   name = html.escape(editor.model.workdir.name)
   return (
-    f"<h1>Latent space of <em>{name}</em></h1>"
-    f"<p>Choose a {noun}, then drag a slider: the model draws the edited "
-    f"{noun} as you move it.</p>"
+    f"<h1>Latent space of <em>{name}</em></h1><p>Choose a {editor.noun}, then "
+    f"drag a slider: the model draws the edited {editor.noun} as you move it."
+    "</p>"
   )

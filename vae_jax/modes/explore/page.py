@@ -7,12 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from vae_jax.config import ConfigError
 from vae_jax.modes.explore import layout, markup
 from vae_jax.modes.explore.editor import Editor, Point
 from vae_jax.modes.explore.layout import Session
+
+# While the visitor drags, the newest position is sent as soon as the last
+# picture arrives; a queue would delay it.
+_LIVE = {
+  "show_progress": "hidden",
+  "queue": False,
+  "trigger_mode": "always_last",
+  "api_visibility": "private",
+}
 
 
 class Page:
@@ -35,130 +43,112 @@ class Page:
     because the result would overwrite the new picture.
     """
     point = session.point
-    code = self._code(point, kind, values)
+    edited = self._edited(session, kind, *values)
+    return markup.edited(edited) if session.point is point else gr.skip()
+
+  def _edited(self, session: Session, kind: str, *values: float | int) -> Point:
+    point, ui = session.point, self._ui
+    strengths = dict(zip(ui.attributes, values, strict=False))
+    offsets = values[len(strengths) :]
+    offsets = dict(zip(ui.latents, offsets, strict=True))
+    code = self._editor.edit(point, kind, strengths, offsets)
     picture = self._editor.decode(code, point.label)
-    if session.point is not point:
-      return gr.skip()
-    return markup.edited(picture, code, point.label)
+    return dataclasses.replace(point, code=code, picture=picture)
 
-  def _code(
-    self, point: Point, kind: str, values: tuple[float | int, ...]
-  ) -> np.ndarray:
-    count = len(self._ui.attributes)
-    return self._editor.edit(
-      point,
-      kind,
-      dict(zip(self._ui.attributes, values[:count], strict=True)),
-      dict(zip(self._ui.latents, values[count:], strict=True)),
-    )
-
-  def replace(self, session: Session, make: Callable[[], Point]) -> list[Any]:
+  def replace(
+    self, session: Session, make: Callable[[], Point | None]
+  ) -> list[Any]:
     """Replaces the point of a session and returns it with sliders at 0.
 
-    Returns a message and leaves all else unchanged if `make` raises a
-    ConfigError.
+    Leaves all unchanged if `make` returns None, and returns a message if it
+    raises a ConfigError.
     """
+    skipped = [gr.skip()] * len(self._ui.point_outputs)
     try:
       point = make()
     except ConfigError as error:
-      skipped = [gr.skip()] * (len(self._ui.point_outputs) - 1)
-      return [markup.message(str(error)), *skipped]
+      return [markup.message(str(error)), *skipped[1:]]
+    if point is None:
+      return skipped
     # A copy, so that even a reset replaces the point of a running redraw.
     session.point = point = dataclasses.replace(point)
     return [
       markup.message(""),
       markup.reference(point),
-      markup.edited(point.picture, point.code, point.label),
+      markup.edited(point),
       markup.marker(self._editor.map, point),
       *[0] * len(self._ui.sliders),
     ]
 
-  def _reset(self, session: Session) -> list[Any]:
-    return self.replace(session, lambda: session.point)
+  def _handler(
+    self, make: Callable[..., Point | None], *outputs: None
+  ) -> Callable[..., Any]:
+    """Returns the handler of an event from a function that makes the point.
 
-  def _pick(self, session: Session, event: gr.EventData) -> list[Any]:
-    return self.replace(session, lambda: self._editor.pick(int(event.index)))
+    Args:
+      make: Function of the session and of the event's inputs.
+      *outputs: Values before those of `replace`.
+    """
 
-  def _pick_number(self, session: Session, number: int | None) -> list[Any]:
-    if number is None:  # Emptied before another number is typed.
-      return [gr.skip()] * len(self._ui.point_outputs)
-    return self.replace(session, lambda: self._editor.pick(number))
+    @functools.wraps(make)  # Because Gradio reads the parameters.
+    def handle(session: Session, *values: Any) -> list[Any]:
+      return [*outputs, *self.replace(session, lambda: make(session, *values))]
 
-  def _pick_another(self, session: Session) -> list[Any]:
-    index = secrets.randbelow(len(self._editor.source))
-    return self.replace(session, lambda: self._editor.pick(index))
+    return handle
 
-  def _click_map(self, session: Session, event: gr.EventData) -> list[Any]:
-    x, y, label = float(event.x), float(event.y), session.point.label
-    return self.replace(session, lambda: self._editor.at(x, y, label))
+  def _pick(self, _: Session, event: gr.EventData) -> Point:
+    return self._editor.pick(int(event.index))
+
+  def _pick_number(self, _: Session, number: int | None) -> Point | None:
+    # None if it is emptied before another number is typed.
+    return None if number is None else self._editor.pick(number)
+
+  def _pick_another(self, _: Session) -> Point:
+    return self._editor.pick(secrets.randbelow(len(self._editor.source)))
+
+  def _click_map(self, session: Session, event: gr.EventData) -> Point:
+    x, y = float(event.x), float(event.y)
+    return self._editor.at(x, y, session.point.label)
 
   def _draw(
     self, session: Session, temperature: float | int, *, again: bool
-  ) -> list[Any]:
+  ) -> Point:
     """Draws from the prior; `again` = with the seed of the present point."""
     seed = session.point.seed if again else None
     if seed is None:
       seed = secrets.randbelow(1_000_000)
-    label = session.point.label
-    return self.replace(
-      session, lambda: self._editor.random(seed, temperature, label)
-    )
-
-  def _read_photo(self, session: Session, content: bytes) -> list[Any]:
-    answer = self.replace(session, lambda: self._editor.photo(content))
-    # Emptied, so that the same file can be uploaded again.
-    return [None, *answer]
-
-  def _read_vector(self, session: Session, content: bytes) -> list[Any]:
-    label = session.point.label
-    answer = self.replace(session, lambda: self._editor.load(content, label))
-    return [None, *answer]
-
-  def _edited_point(
-    self, session: Session, kind: str, *values: float | int
-  ) -> Point:
-    point = session.point
-    code = self._code(point, kind, values)
-    picture = self._editor.decode(code, point.label)
-    return dataclasses.replace(point, code=code, picture=picture)
+    return self._editor.random(seed, temperature, session.point.label)
 
   def _mix(
-    self, session: Session, a: Point | None, b: Point | None, t: float | int
-  ) -> list[Any]:
-    def make() -> Point:
-      if a is None or b is None:
-        raise ConfigError("Set a picture as A and another as B first.")
-      return self._editor.mix(a, b, t)
-
-    return self.replace(session, make)
+    self, _: Session, a: Point | None, b: Point | None, t: float | int
+  ) -> Point:
+    if a is None or b is None:
+      raise ConfigError("Set a picture as A and another as B first.")
+    return self._editor.mix(a, b, t)
 
   def _turn_page(self, first: int, by: int) -> tuple[int, str]:
-    last = (
-      (len(self._editor.source) - 1) // layout.THUMBNAILS * layout.THUMBNAILS
-    )
-    first = min(max(first + by * layout.THUMBNAILS, 0), last)
-    return first, markup.thumbnails(self._editor, first, layout.THUMBNAILS)
+    count = layout.THUMBNAILS
+    last = (len(self._editor.source) - 1) // count * count
+    first = min(max(first + by * count, 0), last)
+    return first, markup.thumbnails(self._editor, first, count)
+
+  def _read_photo(self, _: Session, content: bytes) -> Point:
+    return self._editor.photo(content)
+
+  def _read_vector(self, session: Session, content: bytes) -> Point:
+    return self._editor.load(content, session.point.label)
 
   def _connect(self) -> None:
-    # While the visitor drags, the newest position is sent as soon as the last
-    # picture arrives; a queue would delay it.
-    live = {
-      "show_progress": "hidden",
-      "queue": False,
-      "trigger_mode": "always_last",
-      "api_visibility": "private",
-    }
-    ui = self._ui
-    session, outputs = ui.session, ui.point_outputs
+    ui, outputs = self._ui, self._ui.point_outputs
     triggers = [slider.input for slider in ui.sliders]
     if ui.attributes:
       triggers.append(ui.kind.input)
-    inputs = [session, ui.kind, *ui.sliders]
-    gr.on(triggers, self.redraw, inputs, ui.edited, **live)
+    edit = [ui.session, ui.kind, *ui.sliders]
+    gr.on(triggers, self.redraw, edit, ui.edited, **_LIVE)
     draw = functools.partial(self._draw, again=False)
     draw_again = functools.partial(self._draw, again=True)
-    for event, handler, values in (
-      (ui.reset.click, self._reset, []),
+    for event, make, values in (
+      (ui.reset.click, lambda session: session.point, []),
       (ui.thumbnails.select, self._pick, []),
       (ui.number.input, self._pick_number, [ui.number]),
       (ui.another.click, self._pick_another, []),
@@ -167,25 +157,21 @@ class Page:
       (ui.temperature.input, draw_again, [ui.temperature]),
       (ui.t.input, self._mix, [ui.a, ui.b, ui.t]),
     ):
-      event(handler, [session, *values], outputs, **live)
-    for component, handler in (
+      event(self._handler(make), [ui.session, *values], outputs, **_LIVE)
+    for file, make in (
       (ui.photo, self._read_photo),
       (ui.vector, self._read_vector),
     ):
-      component.upload(
-        handler, [session, component], [component, *outputs], **live
-      )
+      # Emptied, so that the same file can be uploaded again.
+      handler = self._handler(make, None)
+      file.upload(handler, [ui.session, file], [file, *outputs], **_LIVE)
     for button, state in ((ui.set_a, ui.a), (ui.set_b, ui.b)):
-      button.click(self._edited_point, inputs, state, **live).then(
-        markup.pair, [ui.a, ui.b], ui.pair, **live
+      button.click(self._edited, edit, state, **_LIVE).then(
+        markup.pair, [ui.a, ui.b], ui.pair, **_LIVE
       )
     for button, by in ((ui.back, -1), (ui.forth, 1)):
-      button.click(
-        functools.partial(self._turn_page, by=by),
-        ui.first,
-        [ui.first, ui.thumbnails],
-        **live,
-      )
+      turn = functools.partial(self._turn_page, by=by)
+      button.click(turn, ui.first, [ui.first, ui.thumbnails], **_LIVE)
 
 
 def build(editor: Editor) -> gr.Blocks:

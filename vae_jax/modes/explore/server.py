@@ -31,10 +31,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def application(shown: editor.Editor, hosts: list[str]) -> Any:
-  """Returns the page as an ASGI application.
+  """Returns the page of an editor as an ASGI application.
 
   Args:
-    shown: The editor behind the page.
+    shown: The editor.
     hosts: Host names of this server; "*" = any.
   """
   # Gradio reads it when it is imported.
@@ -46,7 +46,7 @@ def application(shown: editor.Editor, hosts: list[str]) -> Any:
   import matplotlib.pyplot  # noqa: F401
   from gradio import processing_utils
 
-  from vae_jax.modes.explore import guard, page, style
+  from vae_jax.modes.explore import guard, layout, page
 
   # Because a request may name an address in place of a file, which Gradio
   # would fetch, whatever its size.
@@ -80,8 +80,9 @@ def application(shown: editor.Editor, hosts: list[str]) -> Any:
       pwa=False,
       mcp_server=False,
       enable_monitoring=False,
-      theme=style.theme(),
-      css=style.css(shown.model.image_shape),
+      theme=layout.THEME,
+      css=markup.sizes(shown.model.image_shape),
+      css_paths=layout.STYLE,
     )
 
   # In an event loop, because without one Gradio opens loops and leaves them; in
@@ -177,15 +178,9 @@ def allowed_hosts(host: str) -> list[str]:
 def _server(app: Any) -> Any:
   import uvicorn
 
-  return uvicorn.Server(
-    uvicorn.Config(
-      app,
-      log_level="error",
-      access_log=False,
-      # Because open pages hold connections that never end by themselves.
-      timeout_graceful_shutdown=1,
-    )
-  )
+  # Open pages hold connections that never end by themselves.
+  settings = {"log_level": "error", "timeout_graceful_shutdown": 1}
+  return uvicorn.Server(uvicorn.Config(app, access_log=False, **settings))
 
 
 @contextlib.contextmanager

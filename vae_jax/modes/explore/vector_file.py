@@ -18,13 +18,7 @@ def write(
   label: Integer[np.ndarray, "..."] | None,
   step: int,
 ) -> str:
-  """Returns a code as JSON, which `read` reads.
-
-  Args:
-    code: The latent vector.
-    label: Label of a conditional model; None = without.
-    step: Of the checkpoint.
-  """
+  """Returns a code, its label and the checkpoint's step as JSON."""
   values = {"latent": code.tolist(), "step": step}
   if label is not None:
     values["label"] = label.tolist()
@@ -34,14 +28,9 @@ def write(
 def read(
   config: ConfigDict, content: bytes
 ) -> tuple[Float32[np.ndarray, " d"], Integer[np.ndarray, "..."] | None]:
-  """Returns the code and the label in a file.
+  """Returns the code and the label in the content of a file.
 
-  Args:
-    config: Of the model.
-    content: Of the file.
-
-  Returns:
-    The label is None if the file has none or the model reads none.
+  The label is None if the file has none or the model reads none.
 
   Raises:
     ConfigError: The file holds no code of this model.
