@@ -21,14 +21,7 @@ _EXIT_WRONG_INPUT = 2
 EXIT_STORAGE = 74
 _EXIT_CTRL_C = 130
 # Errors of a disk that is full, read-only or broken.
-_STORAGE_ERRORS = (
-  errno.EACCES,
-  errno.EDQUOT,
-  errno.EFBIG,
-  errno.EIO,
-  errno.ENOSPC,
-  errno.EROFS,
-)
+_STORAGE_ERRORS = ("EACCES", "EDQUOT", "EFBIG", "EIO", "ENOSPC", "EROFS")
 
 CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -153,12 +146,8 @@ def values() -> dict[str, Any]:
 
 
 def check(mode: str, needs: str) -> None:
-  """Raises a ConfigError if --config, --workdir or --seed do not fit a mode.
-
-  Args:
-    mode: its name.
-    needs: "run", "config" or "nothing"; see `vae_jax.modes`.
-  """
+  """Raises a ConfigError if --config, --workdir or --seed do not fit a mode
+  with its NEEDS, see `vae_jax.modes`."""
   if needs == "nothing" and CONFIG.value is not None:
     raise ConfigError(f"--config is not for --mode={mode}.")
   if needs != "nothing" and CONFIG.value is None:
@@ -176,16 +165,11 @@ def check(mode: str, needs: str) -> None:
 
 
 def workdir(prefix: str) -> str:
-  """Returns --workdir, or its default.
-
-  Args:
-    prefix: start of the default's name.
-  """
+  """Returns --workdir, or its default, whose name begins with the prefix."""
   if WORKDIR.value is not None:
     return WORKDIR.value
-  path = ""
-  if CONFIG.value is not None:
-    path = flags.FLAGS["config"].config_filename
+  given = CONFIG.value is not None
+  path = flags.FLAGS["config"].config_filename if given else ""
   file, _, variant = path.partition(":")
   name = "_".join(filter(None, [prefix, pathlib.Path(file).stem, variant]))
   return str(pathlib.Path("runs") / name)
@@ -202,11 +186,7 @@ def overrides() -> dict[str, Any]:
 
 
 def describe(readers: Mapping[str, Sequence[str]]) -> str:
-  """Returns the help text of all flags.
-
-  Args:
-    readers: names of the modes that read each flag of modes.
-  """
+  """Returns the help text of all flags, with the modes that read them."""
   lines = []
   for holder in (*_OF_ALL, *_OF_MODES):
     text = flags.FLAGS[holder.name].help
@@ -219,12 +199,8 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
 
 
 def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
-  """Parses flags; ends the program with one sentence if one is wrong.
-
-  Args:
-    argv: the words of the command line, the program first.
-    usage: returns the text that --help prints.
-  """
+  """Parses flags, of which --help prints the usage; ends the program with one
+  sentence if one is wrong."""
   if _wants_trace():
     # JAX reads it when it is imported.
     os.environ["JAX_TRACEBACK_FILTERING"] = "off"
@@ -300,7 +276,8 @@ def exit_code(error: BaseException) -> int | None:
     return _EXIT_WRONG_INPUT
   if isinstance(error, KeyboardInterrupt):
     return _EXIT_CTRL_C
-  if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+  name = errno.errorcode.get(getattr(error, "errno", None))
+  if isinstance(error, OSError) and name in _STORAGE_ERRORS:
     return EXIT_STORAGE
   return getattr(error, "exit_code", None)
 
