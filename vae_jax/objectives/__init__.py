@@ -67,18 +67,16 @@ def names() -> list[str]:
 
 
 def _function(config: ConfigDict) -> Objective:
-  node = config.objective
-  function = registry.resolve("objective", node.name, _modules(), names())
+  name = config.objective.name
+  function = registry.resolve("objective", name, _modules(), names())
+  fault = ""
   if not _is_objective(function):
-    raise ConfigError(
-      f"config.objective.name is {node.name!r}, which is no function of "
-      "(vae, batch, *, ...)."
-    )
-  if "step" in inspect.signature(function).parameters:
-    raise ConfigError(
-      f"config.objective.name is {node.name!r}, which declares an argument "
-      "step; remove it and use batch.step, the optimizer steps so far."
-    )
+    fault = "is no function of (vae, batch, *, ...)."
+  elif "step" in inspect.signature(function).parameters:
+    fault = "declares an argument step; remove it and use batch.step, the "
+    fault += "optimizer steps so far."
+  if fault:
+    raise ConfigError(f"config.objective.name is {name!r}, which {fault}")
   return function
 
 
@@ -86,7 +84,7 @@ def auxiliary_of(config: ConfigDict) -> Auxiliary | None:
   """Returns the network that the config's objective declares, if any.
 
   Raises:
-    ConfigError: as `from_config`.
+    ConfigError: as `hyperparameters`.
   """
   return getattr(_function(config), "auxiliary", None)
 
