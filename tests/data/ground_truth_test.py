@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from numpy.testing import assert_array_equal
 
-from tests.support.tfds import config, pictures, png, positions, write
+from tests.support.tfds import config, content, pictures, png, write
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.synthetic_faces import dataset
 
@@ -23,24 +24,23 @@ def no_decoding(monkeypatch):
 def sprites(tmp_path_factory):
   """A data set like dsprites: class ids and their real values, one split."""
   root = tmp_path_factory.mktemp("sprites")
-  images = pictures(12)
-  examples = [
-    {
-      "image": png(image),
-      "label_shape": i % 3,
-      "label_scale": i // 6,
-      "label_color": 0,
-      "value_scale": i / 6,
-    }
-    for i, image in enumerate(images)
-  ]
   features = {
     "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
-    "label_shape": tfds.features.ClassLabel(num_classes=3),
-    "label_scale": tfds.features.ClassLabel(num_classes=2),
-    "label_color": tfds.features.ClassLabel(num_classes=1),
     "value_scale": tfds.features.Tensor(shape=(), dtype=np.float32),
   }
+  for name, count in {"shape": 3, "scale": 2, "color": 1}.items():
+    features[f"label_{name}"] = tfds.features.ClassLabel(num_classes=count)
+  columns = (
+    "image",
+    "label_shape",
+    "label_scale",
+    "label_color",
+    "value_scale",
+  )
+  examples = [
+    dict(zip(columns, (png(image), i % 3, i // 6, 0, i / 6), strict=True))
+    for i, image in enumerate(pictures(12))
+  ]
   write(root, {"train": examples}, features)
   return config(root)
 
@@ -55,31 +55,25 @@ def test_faces_have_the_factors_they_were_drawn_from(faces_dir, no_decoding):
   for name, column in zip(read.names, read.values.T, strict=True):
     values = np.array([sample[name] for sample in drawn])
     if values.dtype.kind == "i":
-      np.testing.assert_array_equal(column, values)
+      assert_array_equal(column, values)
     else:
       # Ten bins of three or four examples each, in the order of the values.
       assert set(np.bincount(column)) == {3, 4}
       assert np.all(np.diff(column[np.argsort(values)]) >= 0)
 
 
-def test_class_ids_follow_the_images_of_the_split(sprites):
+def test_class_ids_follow_the_images_of_the_split(sprites, monkeypatch):
   builder = preparation.builder(sprites)
   splits = datasets.open_splits(sprites)
   read = ground_truth.read(builder, splits.split_strings["train"])
   assert read.names == ("scale", "shape")
   assert read.dropped == ("color",)
-  order = splits.train.fetch(np.arange(len(splits.train)))["image"][:, 0, 0, 0]
-  assert len(positions(splits.train)) == len(order)
-  np.testing.assert_array_equal(read.values[:, 0], order.astype(int) // 6)
-  np.testing.assert_array_equal(read.values[:, 1], order.astype(int) % 3)
-
-
-def test_chunk_size_changes_nothing(sprites, monkeypatch, no_decoding):
-  builder = preparation.builder(sprites)
-  values = ground_truth.read(builder, "train")
+  order = content(splits.train)["image"][:, 0, 0, 0].astype(int)
+  assert_array_equal(read.values[:, 0], order // 6)
+  assert_array_equal(read.values[:, 1], order % 3)
+  values = ground_truth.read(builder, "train").values
   monkeypatch.setattr(ground_truth, "CHUNK", 5)
-  pieces = ground_truth.read(builder, "train")
-  np.testing.assert_array_equal(values.values, pieces.values)
+  assert_array_equal(ground_truth.read(builder, "train").values, values)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +90,7 @@ def test_chunk_size_changes_nothing(sprites, monkeypatch, no_decoding):
 def test_real_factors_become_quantile_bins(values, bins, expected):
   classes = ground_truth.discretize(np.array(values), bins=bins)
   assert classes.dtype == np.int32
-  np.testing.assert_array_equal(classes, expected)
+  assert_array_equal(classes, expected)
 
 
 def test_data_set_without_factors_is_refused(root, sprites):

@@ -6,17 +6,17 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.support.tfds import (
-  config,
   content,
   edit_info,
   examples,
   fails,
+  opened,
   pictures,
   without_tensorflow,
   write,
 )
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets, errors
+from vae_jax.data import errors
 from vae_jax.data.synthetic_faces import dataset
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -24,56 +24,58 @@ pytestmark = pytest.mark.usefixtures("offline")
 
 def test_default_folder_is_that_of_tfds(root, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(root))
-  assert len(datasets.open_splits(config("")).train) == 40
+  assert len(opened("").train) == 40
 
 
 def test_highest_matching_version_is_opened(tmp_path):
   for version, n in (("1.0.0", 20), ("1.9.0", 30), ("1.10.0", 40)):
     write(tmp_path, {"train": examples(pictures(n))}, version=version)
-  opened = [
-    datasets.open_splits(config(tmp_path, name)).name
-    for name in ("tiny", "tiny:1.9.0", "tiny:1.*.*")
-  ]
-  assert opened == ["tiny:1.10.0", "tiny:1.9.0", "tiny:1.10.0"]
-  message = fails(config(tmp_path, "tiny:2.0.0"))
+  names = [opened(tmp_path, f"tiny{v}").name for v in ("", ":1.9.0", ":1.*.*")]
+  assert names == ["tiny:1.10.0", "tiny:1.9.0", "tiny:1.10.0"]
+  message = fails(tmp_path, "tiny:2.0.0")
   assert "does not contain version 2.0.0 but 1.0.0, 1.9.0, 1.10.0" in message
 
 
 def test_configs_are_selected_by_name(tmp_path):
   write(tmp_path, {"train": examples(pictures(20))}, configs=("full", "small"))
-  opened = [
-    datasets.open_splits(config(tmp_path, name)).name
-    for name in ("tiny", "tiny/small", "tiny/full:1.0.0")
-  ]
-  assert opened == ["tiny/full:1.0.0", "tiny/small:1.0.0", "tiny/full:1.0.0"]
+  for asked, name in (
+    ("", "full"),
+    ("/small", "small"),
+    ("/full:1.0.0", "full"),
+  ):
+    assert opened(tmp_path, f"tiny{asked}").name == f"tiny/{name}:1.0.0"
   shutil.rmtree(tmp_path / "tiny" / ".config")
-  assert "tiny/full, tiny/small" in fails(config(tmp_path))
+  assert "tiny/full, tiny/small" in fails(tmp_path)
   shutil.rmtree(tmp_path / "tiny" / "full")
-  assert datasets.open_splits(config(tmp_path)).name == "tiny/small:1.0.0"
+  assert opened(tmp_path).name == "tiny/small:1.0.0"
 
 
-def test_unknown_names_are_refused_with_suggestions(root, tmp_path):
-  assert "did you mean 'mnist'" in fails(config(tmp_path, "mnits"))
-  assert "did you mean 'tiny'" in fails(config(root, "tinny"))
-  assert "did you mean 'synthetic_faces'" in fails(
-    config(root, "syntetic_faces")
-  )
-  assert "NAME:VERSION" in fails(config(root, "tiny:1"))
-  assert "did you mean 'balanced'" in fails(config(root, "emnist/balancd"))
-  assert "only: 3.0.1" in fails(config(root, "mnist:9.9.9"))
+@pytest.mark.parametrize(
+  "name, message",
+  [
+    ("mnits", "did you mean 'mnist'"),
+    ("tinny", "did you mean 'tiny'"),
+    ("syntetic_faces", "did you mean 'synthetic_faces'"),
+    ("tiny:1", "NAME:VERSION"),
+    ("emnist/balancd", "did you mean 'balanced'"),
+    ("mnist:9.9.9", "only: 3.0.1"),
+  ],
+)
+def test_unknown_names_are_refused_with_suggestions(root, name, message):
+  assert message in fails(root, name)
 
 
 def test_unknown_folders_are_refused(tmp_path):
-  message = fails(config(tmp_path / "no"))
+  message = fails(tmp_path / "no")
   assert f"--config.data.dir={tmp_path}/no does not exist" in message
   (tmp_path / "file").touch()
-  assert "does not exist" in fails(config(tmp_path / "file"))
+  assert "does not exist" in fails(tmp_path / "file")
   with pytest.raises(ConfigError, match="ftp://host/tfds is no known address"):
-    datasets.open_splits(config("ftp://host/tfds"))
+    opened("ftp://host/tfds")
 
 
 def test_preparation_without_tensorflow_is_refused_with_commands(tmp_path):
-  message = fails(config(tmp_path, "mnist"))
+  message = fails(tmp_path, "mnist")
   assert 'pip install -e ".[prepare]"' in message
   assert (
     'python -c "import tensorflow_datasets as tfds; '
@@ -81,7 +83,7 @@ def test_preparation_without_tensorflow_is_refused_with_commands(tmp_path):
     "file_format='array_record').download_and_prepare()\""
   ) in message
   assert "manual_dir" not in message
-  message = fails(config(tmp_path, "celeb_a"))
+  message = fails(tmp_path, "celeb_a")
   assert "--config.data.manual_dir" in message
   assert "list_landmarks_align_celeba.txt" in message
 
@@ -89,7 +91,7 @@ def test_preparation_without_tensorflow_is_refused_with_commands(tmp_path):
 def test_other_file_formats_are_refused_with_the_conversion(root, tmp_path):
   root = shutil.copytree(root, tmp_path / "tfds")
   edit_info(root, fileFormat="tfrecord")
-  message = fails(config(root))
+  message = fails(root)
   assert "stored as tfrecord" in message
   assert (
     "python -m tensorflow_datasets.scripts.convert_format "
@@ -97,14 +99,14 @@ def test_other_file_formats_are_refused_with_the_conversion(root, tmp_path):
   ) in message
   # The metadata after that command.
   edit_info(root, alternativeFileFormats=["array_record"])
-  assert len(content(datasets.open_splits(config(root)).train)["image"]) == 40
+  assert len(content(opened(root).train)["image"]) == 40
 
 
 def test_missing_file_is_named(root, tmp_path):
   root = shutil.copytree(root, tmp_path / "tfds")
   (path,) = root.glob("tiny/1.0.0/tiny-test.array_record*")
   path.unlink()
-  assert f"{path} is missing: remove" in fails(config(root))
+  assert f"{path} is missing: remove" in fails(root)
 
 
 def test_preparation_with_tensorflow_writes_array_record(tmp_path, monkeypatch):
@@ -116,13 +118,12 @@ def test_preparation_with_tensorflow_writes_array_record(tmp_path, monkeypatch):
     assert self.info.file_format.value == "array_record"
     write(tmp_path, {"train": examples(pictures(20))}, name="mnist")
 
-  monkeypatch.setattr(
-    tfds.builder_cls("mnist"), "download_and_prepare", prepare
-  )
+  maker = tfds.builder_cls("mnist")
+  monkeypatch.setattr(maker, "download_and_prepare", prepare)
   without_tensorflow(monkeypatch, spec=object())
-  data = config(tmp_path, "mnist", manual_dir="/by/hand")
-  assert datasets.open_splits(data).name == "mnist:1.0.0"
-  datasets.open_splits(data)
+  for _ in range(2):
+    splits = opened(tmp_path, "mnist", manual_dir="/by/hand")
+    assert splits.name == "mnist:1.0.0"
   assert calls == [("mnist/3.0.1", "/by/hand")]
 
 
@@ -134,10 +135,10 @@ def test_failed_download_is_reported(tmp_path, monkeypatch):
     maker = tfds.builder_cls(name)
     monkeypatch.setattr(maker, "download_and_prepare", prepare)
   without_tensorflow(monkeypatch, spec=object())
-  message = fails(config(tmp_path, "mnist"))
+  message = fails(tmp_path, "mnist")
   assert "RuntimeError: Artifact https://drive, has wrong checksum" in message
   assert "manual_dir" not in message
-  message = fails(config(tmp_path, "celeb_a"))
+  message = fails(tmp_path, "celeb_a")
   assert "Google Drive often refuses it: put img_align_celeba.zip" in message
   assert "--config.data.manual_dir" in message
 
@@ -147,27 +148,21 @@ def test_synthetic_faces_are_drawn_when_missing(tmp_path, monkeypatch):
 
   def prepare(*args):
     calls.append(args)
-    images = examples(pictures(20))
-    write(
-      tmp_path, {"train": images}, name="synthetic_faces", configs=("tiny",)
-    )
+    if args[1] != "tiny":
+      raise ValueError("no such config")
+    train = examples(pictures(20))
+    write(tmp_path, {"train": train}, name="synthetic_faces", configs=("tiny",))
 
   monkeypatch.setattr(dataset, "prepare", prepare)
-  data = config(tmp_path, "synthetic_faces/tiny")
-  assert datasets.open_splits(data).name == "synthetic_faces/tiny:1.0.0"
+  name = "synthetic_faces/tiny"
+  assert opened(tmp_path, name).name == "synthetic_faces/tiny:1.0.0"
   assert calls == [(tmp_path, "tiny")]
-
-  def refuse(*args):
-    raise ValueError("no such config")
-
-  monkeypatch.setattr(dataset, "prepare", refuse)
-  assert "no such config" in fails(config(tmp_path, "synthetic_faces/tinny"))
+  assert "no such config" in fails(tmp_path, "synthetic_faces/tinny")
 
 
 def test_suggestions_are_near_names_or_all_of_a_few():
   known = ["train", "test"]
-  assert errors.suggest("tran", known) == (
-    "; did you mean 'train'? (there are: train, test)"
-  )
+  text = "; did you mean 'train'? (there are: train, test)"
+  assert errors.suggest("tran", known) == text
   assert errors.suggest("zzz", [str(i) for i in range(99)]) == ""
   assert errors.suggest("zzz", []) == ""

@@ -34,9 +34,8 @@ def config(root, name="tiny", **changes):
 
 
 def png(image):
-  return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[
-    1
-  ].tobytes()
+  bgr = np.ascontiguousarray(image[..., ::-1])
+  return cv2.imencode(".png", bgr)[1].tobytes()
 
 
 def pictures(n, shape=(8, 6, 3), seed=0):
@@ -54,10 +53,6 @@ def write(
     "image": tfds.features.Image(shape=(8, 6, 3), encoding_format="png"),
     "label": tfds.features.ClassLabel(names=COLORS),
   }
-
-  def generate(self, split):
-    return enumerate(splits[split])
-
   body = {
     "name": name,
     "VERSION": tfds.core.Version(version),
@@ -68,7 +63,7 @@ def write(
     "_split_generators": lambda self, _: {
       split: self._generate_examples(split) for split in splits
     },
-    "_generate_examples": generate,
+    "_generate_examples": lambda self, split: enumerate(splits[split]),
   }
   bases = (tfds.core.GeneratorBasedBuilder,)
   maker = types.new_class(
@@ -120,9 +115,13 @@ def positions(source):
   return sorted(content(source)["image"][:, 0, 0, 0].tolist())
 
 
-def fails(data):
+def opened(root, name="tiny", **changes):
+  return datasets.open_splits(config(root, name, **changes))
+
+
+def fails(root, name="tiny", **changes):
   with pytest.raises(datasets.DataError) as error:
-    datasets.open_splits(data)
+    opened(root, name, **changes)
   message = str(error.value)
   assert "\n" not in message
   return message

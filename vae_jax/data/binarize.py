@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, Key, UInt8, UInt32
+from jaxtyping import Array, Int32, Key, UInt8
 
 from vae_jax.data.batch import Stream
 
@@ -25,12 +25,8 @@ def binarize(
   Each pixel is compared with 16 random bits; the probability is exact at 0
   and 255 and elsewhere within 1.6e-5 relative (257 v / 65536 for v / 255).
 
-  Args:
-    image: gray levels.
-    index: position in the split, the source of "static" randomness.
-    key: per-example keys, the source of "dynamic" randomness.
-    mode: "none" returns the image; "static" gives each image of the split one
-      fixed draw; "dynamic" draws anew each time.
+  Mode "none" returns the image; "static" gives each image of the split, by its
+  index, one fixed draw; "dynamic" draws from the key of each example.
 
   References:
     Salakhutdinov and Murray, ICML 2008, section 6 (static); Burda et al.,
@@ -45,11 +41,10 @@ def binarize(
   count, size = len(image), math.prod(image.shape[1:])
   half = (size + 1) // 2
 
-  def draw(key: Key[Array, ""]) -> UInt32[Array, " n"]:
-    return jax.random.bits(jax.random.fold_in(key, Stream.BINARIZE), (half,))
-
   # Two pixels share the 32 bits of one random word.
-  words = jax.vmap(draw)(key)
+  words = jax.vmap(
+    lambda k: jax.random.bits(jax.random.fold_in(k, Stream.BINARIZE), (half,))
+  )(key)
   bits = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :size]
   level = image.reshape(count, size).astype(jnp.int32)
   white = bits.astype(jnp.int32) < 257 * level + (level == 255)

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import tqdm
 from absl import logging
-from jaxtyping import Integer
 from ml_collections import config_dict
 
 from vae_jax.data import datasets, errors
@@ -58,9 +57,7 @@ class CachedSource:
   def __len__(self) -> int:
     return len(self._arrays["image"])
 
-  def fetch(
-    self, indices: Integer[np.ndarray, " n"]
-  ) -> dict[str, Integer[np.ndarray, "n ..."]]:
+  def fetch(self, indices: datasets.Indices) -> datasets.Examples:
     """Reads examples; see `Source.fetch`."""
     return {k: np.take(v, indices, axis=0) for k, v in self._arrays.items()}
 
@@ -82,9 +79,6 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
       default folder, and is downloaded from the store, or written and uploaded
       to it.
 
-  Returns:
-    A source of the same examples.
-
   Raises:
     ConfigError: the URL cannot be read.
     DataError: the folder cannot be written, or its disk is too small.
@@ -105,9 +99,8 @@ def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:
     return CachedSource(folder)
   try:
     root.mkdir(parents=True, exist_ok=True)
-    with locks.file_lock(
-      root / f"{folder.name}.lock", f"decoding images into {folder}"
-    ):
+    lock = root / f"{folder.name}.lock"
+    with locks.file_lock(lock, f"decoding images into {folder}"):
       # Another process may have written it while this one waited.
       if not _is_intact(folder, key):
         if store is None or not _download(store, folder, key):
@@ -167,13 +160,10 @@ def _is_intact(folder: pathlib.Path, key: dict[str, Any]) -> bool:
     return False
   try:
     meta = json.loads((folder / "meta.json").read_text())
-    stored = meta["crc32"]
-    # Not every checksum, because reading a large cache from disk takes long
-    # and a changed file has another time.
     intact = meta[_KEY] == key and all(
       _stamp(folder / name) == meta["stamp"].get(name)
       or _checksums(folder / name) == crcs
-      for name, crcs in stored.items()
+      for name, crcs in meta["crc32"].items()
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     # Errors that a damaged meta.json can cause.
@@ -217,9 +207,7 @@ def _make(
       "crc32": {p.name: _checksums(p) for p in files},
       "stamp": {p.name: _stamp(p) for p in files},
     }
-    with (scratch / "meta.json").open("w") as file:
-      json.dump(meta, file)
-      storage.flush(file)
+    storage.write_json(scratch / "meta.json", meta)
     # A damaged cache; processes that have it mapped keep its pages.
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)

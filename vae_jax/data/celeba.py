@@ -6,11 +6,10 @@ files (`FILES`, from `HOMEPAGE`) give the same data set: version 2.1.0 of
 """
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,15 +45,18 @@ INSTRUCTIONS = (
   "--config.data.manual_dir=FOLDER, which needs neither TensorFlow nor a "
   "download"
 )
+# The values after the image name in each table; those with several have a
+# header.
+_COLUMNS = dict(
+  zip(FILES[1:], (["split"], ATTRIBUTES, LANDMARKS, ["person"]), strict=True)
+)
 _SPLITS = {"train": "0", "validation": "1", "test": "2"}
+_Table = dict[str, list[str]]  # Rows by image name.
 
 
 def prepare(manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
-  """Writes `celeb_a` 2.1.0 as ArrayRecord under `data_dir`.
-
-  Args:
-    manual_dir: folder with the five official files.
-    data_dir: root of the prepared data sets.
+  """Writes `celeb_a` 2.1.0 as ArrayRecord under the root `data_dir` from the
+  five official files in `manual_dir`.
 
   Raises:
     DataError: a file is missing, truncated, or not CelebA's.
@@ -68,23 +70,14 @@ def prepare(manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Files:
-  """The folder or zip of images, and each table from image name to row."""
-
-  images: pathlib.Path
-  partition: dict[str, list[str]]
-  attributes: dict[str, list[str]]
-  landmarks: dict[str, list[str]]
-  identity: dict[str, list[str]]
-
-
 class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """The builder of `celeb_a` that reads the official files."""
 
   VERSION = tfds.core.Version("2.1.0")
 
-  def __init__(self, *, files: _Files, **kwargs: Any):
+  def __init__(
+    self, *, files: tuple[pathlib.Path, list[_Table]], **kwargs: Any
+  ):
     self._files = files
     super().__init__(**kwargs)
 
@@ -112,27 +105,28 @@ class CelebA(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
 
   def _generate_examples(self, code: str) -> Iterator[tuple[str, Any]]:
-    files = self._files
-    names = sorted(n for n, row in files.partition.items() if row == [code])
-    with _reader(files.images) as read:
+    images, (partition, attributes, landmarks, identity) = self._files
+    names = sorted(n for n, row in partition.items() if row == [code])
+    with _open(images) as (_, read):
       for name in names:
-        attributes = [word == "1" for word in files.attributes[name]]
-        landmarks = [int(word) for word in files.landmarks[name]]
+        bits = [word == "1" for word in attributes[name]]
+        places = [int(word) for word in landmarks[name]]
         # The key is the name, as in tensorflow-datasets, so that its shuffle,
         # which hashes the key, gives the same order of examples.
         yield (
           name,
           {
             "image": read(name),
-            "landmarks": dict(zip(LANDMARKS, landmarks, strict=True)),
-            "attributes": dict(zip(ATTRIBUTES, attributes, strict=True)),
-            "identity": {"Identity_No": int(files.identity[name][0])},
+            "landmarks": dict(zip(LANDMARKS, places, strict=True)),
+            "attributes": dict(zip(ATTRIBUTES, bits, strict=True)),
+            "identity": {"Identity_No": int(identity[name][0])},
           },
         )
 
 
-def _read(folder: pathlib.Path) -> _Files:
-  """Returns the official files, after comparing their image names."""
+def _read(folder: pathlib.Path) -> tuple[pathlib.Path, list[_Table]]:
+  """Returns the folder or zip of images and the tables of `_COLUMNS`, after
+  comparing their image names."""
   if not folder.is_dir():
     raise errors.DataError(
       f"--config.data.manual_dir={folder} is not a folder; {INSTRUCTIONS}"
@@ -140,38 +134,29 @@ def _read(folder: pathlib.Path) -> _Files:
   images = folder / FILES[0].removesuffix(".zip")
   if not images.is_dir():
     images = folder / FILES[0]
-  missing = [f for f in FILES[1:] if not (folder / f).is_file()]
-  missing = ([] if images.exists() else [FILES[0]]) + missing
+  missing = [] if images.exists() else [FILES[0]]
+  missing += [name for name in _COLUMNS if not (folder / name).is_file()]
   if missing:
     raise errors.DataError(
       f"{folder} lacks {', '.join(missing)}; {INSTRUCTIONS}"
     )
-  partition = _table(folder / FILES[1], ["partition"], header=False)
-  files = _Files(
-    images=images,
-    partition=partition,
-    attributes=_table(folder / FILES[2], ATTRIBUTES, header=True),
-    landmarks=_table(folder / FILES[3], LANDMARKS, header=True),
-    identity=_table(folder / FILES[4], ["identity"], header=False),
-  )
-  for where, names in (
-    (images.name, _image_names(images)),
-    (FILES[2], files.attributes),
-    (FILES[3], files.landmarks),
-    (FILES[4], files.identity),
-  ):
-    absent = partition.keys() - names
-    if absent:
-      raise errors.DataError(
-        f"{folder / where} lacks {len(absent)} of the {len(partition)} images "
-        f"in {FILES[1]}, {min(absent)} first: download it again"
-      )
-  return files
+  tables = {
+    name: _table(folder / name, columns, header=len(columns) > 1)
+    for name, columns in _COLUMNS.items()
+  }
+  partition = tables[FILES[1]]
+  with _open(images) as (names, _):
+    for where, known in {images.name: names, **tables}.items():
+      absent = partition.keys() - known
+      if absent:
+        raise errors.DataError(
+          f"{folder / where} lacks {len(absent)} of the {len(partition)} "
+          f"images in {FILES[1]}, {min(absent)} first: download it again"
+        )
+  return images, list(tables.values())
 
 
-def _table(
-  path: pathlib.Path, columns: list[str], header: bool
-) -> dict[str, list[str]]:
+def _table(path: pathlib.Path, columns: Sequence[str], header: bool) -> _Table:
   """Returns the rows of an official text file, by image name.
 
   Args:
@@ -205,32 +190,22 @@ def _table(
   return rows
 
 
-def _members(images: zipfile.ZipFile) -> dict[str, str]:
-  """Returns the path in the zip of each image name."""
-  return {os.path.basename(path): path for path in images.namelist()}
-
-
-def _image_names(images: pathlib.Path) -> set[str]:
-  """Returns the names of the images in the folder or the zip."""
+@contextlib.contextmanager
+def _open(
+  images: pathlib.Path,
+) -> Iterator[tuple[Collection[str], Callable[[str], bytes]]]:
+  """Yields the image names in a folder or zip, and a reader of JPEG bytes."""
   if images.is_dir():
-    return set(os.listdir(images))
+    yield os.listdir(images), lambda name: (images / name).read_bytes()
+    return
   try:
-    with zipfile.ZipFile(images) as archive:
-      return set(_members(archive))
+    archive = zipfile.ZipFile(images)
   except zipfile.BadZipFile as error:
     raise errors.DataError(
       f"{images} ({images.stat().st_size} bytes) is not a complete zip file "
       f"({error}), perhaps a page of Google Drive saved under its name: "
       "download it again"
     ) from error
-
-
-@contextlib.contextmanager
-def _reader(images: pathlib.Path) -> Iterator[Callable[[str], bytes]]:
-  """Yields a function from the name of an image to its stored JPEG bytes."""
-  if images.is_dir():
-    yield lambda name: (images / name).read_bytes()
-  else:
-    with zipfile.ZipFile(images) as archive:
-      members = _members(archive)
-      yield lambda name: archive.read(members[name])
+  with archive:
+    members = {os.path.basename(path): path for path in archive.namelist()}
+    yield members, lambda name: archive.read(members[name])

@@ -1,6 +1,5 @@
 """A data set by name: its splits as images and labels with random access."""
 
-import collections
 import dataclasses
 import pathlib
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -14,6 +13,12 @@ from vae_jax.config import reason
 from vae_jax.data import errors, preparation, records
 
 DataError = errors.DataError
+
+Indices = Integer[np.ndarray, " n"]  # Positions in a split.
+Examples = dict[str, Integer[np.ndarray, "n ..."]]
+
+
+_Range = tuple[str, int, int]  # File, first record, end.
 
 
 @runtime_checkable
@@ -34,18 +39,9 @@ class Source(Protocol):
   def __len__(self) -> int:
     """Returns the number of examples."""
 
-  def fetch(
-    self, indices: Integer[np.ndarray, " n"]
-  ) -> dict[str, Integer[np.ndarray, "n ..."]]:
-    """Reads examples.
-
-    Args:
-      indices: positions in the split, each in [0, len(self)).
-
-    Returns:
-      `image` uint8[n h w c] and, if the data set has labels, `label` int32[n]
-      or int32[n k] (uint8 for bits).
-    """
+  def fetch(self, indices: Indices) -> Examples:
+    """Returns `image` uint8[n h w c] of the positions and, if the data set has
+    labels, `label` int32[n] or int32[n k] (uint8 for bits)."""
 
 
 class First:
@@ -61,9 +57,7 @@ class First:
   def __len__(self) -> int:
     return self._count
 
-  def fetch(
-    self, indices: Integer[np.ndarray, " n"]
-  ) -> dict[str, Integer[np.ndarray, "n ..."]]:
+  def fetch(self, indices: Indices) -> Examples:
     """Reads examples; see `Source.fetch`."""
     return self._source.fetch(indices)
 
@@ -92,16 +86,11 @@ class Splits:
 
 
 def open_splits(data: config_dict.ConfigDict) -> Splits:
-  """Opens a data set, preparing it first if it is not on disk.
+  """Opens the data set of the node `config.data`, preparing it first if it is
+  not on disk.
 
   It reads metadata only, and one image if the metadata do not contain the
   shape of the images.
-
-  Args:
-    data: the `data` node of the config.
-
-  Returns:
-    The three splits.
 
   Raises:
     DataError: see `preparation.builder`; or the split, label or image does not
@@ -139,11 +128,7 @@ def open_splits(data: config_dict.ConfigDict) -> Splits:
 
 def stored_size(data: config_dict.ConfigDict) -> tuple[int, int] | None:
   """Returns height and width of a data set's images before any crop, pixels;
-  None if the metadata do not contain them.
-
-  Args:
-    data: the `data` node of the config.
-  """
+  None if the metadata do not contain them."""
   height, width, _ = preparation.builder(data).info.features["image"].shape
   return None if None in (height, width) else (height, width)
 
@@ -157,11 +142,6 @@ def split_strings(
   `valid`) and `test` split. Without these they are taken from the end of
   `train`, at most 10,000 examples each: a tenth for testing, before it a fifth
   for validation; the rest is for training.
-
-  Args:
-    builder: the data set.
-    data: `train_split`, `validation_split` and `test_split`, in the split
-      language of tensorflow-datasets; "" = automatic.
 
   Raises:
     DataError: a split is unknown or empty, or an automatic one shares examples
@@ -200,11 +180,10 @@ def divide(sizes: dict[str, int], asked: dict[str, str]) -> dict[str, str]:
     `asked` without "", unless the data set has no `train` split to divide.
   """
   chosen = dict(asked)
-  for purpose, own in (
-    ("validation", ("validation", "valid")),
-    ("test", ("test",)),
-  ):
-    chosen[purpose] = asked[purpose] or next((s for s in own if s in sizes), "")
+  for own in ("valid", "validation", "test"):
+    purpose = "validation" if own == "valid" else own
+    if own in sizes and not asked[purpose]:
+      chosen[purpose] = own
   if "train" not in sizes:
     return chosen
   total = end = sizes["train"]
@@ -230,8 +209,8 @@ def _refuse(
 
 def _ranges(
   builder: tfds.core.DatasetBuilder, purpose: str, split: str
-) -> list[tuple[str, int, int]]:
-  """Returns the ranges (file, first record, end) that a split reads."""
+) -> list[_Range]:
+  """Returns the ranges that a split reads."""
   flag = f"--config.data.{purpose}_split={split!r}"
   known = list(builder.info.splits)
   try:
@@ -251,15 +230,10 @@ def _ranges(
   return [(f.filename, f.skip, f.skip + f.take) for f in instructions]
 
 
-def _overlap(
-  one: list[tuple[str, int, int]], other: list[tuple[str, int, int]]
-) -> bool:
+def _overlap(one: list[_Range], other: list[_Range]) -> bool:
   """Returns whether two splits share a record."""
-  ranges = collections.defaultdict(list)
-  for file, start, end in one:
-    ranges[file].append((start, end))
   return any(
-    start < end2 and start2 < end
-    for file, start2, end2 in other
-    for start, end in ranges[file]
+    file == file2 and start < end2 and start2 < end
+    for file, start, end in one
+    for file2, start2, end2 in other
   )

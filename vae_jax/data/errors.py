@@ -11,17 +11,9 @@ class DataError(ConfigError):
 
 
 def suggest(name: str, known: Iterable[str], most: int = 12) -> str:
-  """Returns the end of an error message that lists names to use instead.
-
-  Args:
-    name: the unknown name.
-    known: the allowed names, in the order to show them; may be paths.
-    most: length of the longest list that is shown.
-
-  Returns:
-    "; did you mean ...?" with the nearest names, then all names if they are
-    few; "" if neither applies.
-  """
+  """Returns the end of a message about an unknown name: "; did you mean ...?"
+  with the nearest known names, which may be paths, then all of them if they are
+  at most `most`; "" if neither applies."""
   known = list(known)
   # By last part too: "Smilng" is far from "attributes/Smiling" as a whole.
   ends = {path.rpartition("/")[2]: path for path in known}

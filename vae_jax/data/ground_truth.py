@@ -6,23 +6,16 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int32, Shaped
-from tensorflow_datasets.proto import tf_example_pb2
 
-from vae_jax.data import errors
+from vae_jax.data import errors, records
 
 CHUNK = 1000  # Records per read, which include their images.
 
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-  """The factors of the examples of a split, in the order of the split.
-
-  Attributes:
-    names: of the factors that vary, sorted.
-    values: one column for each of `names`: the stored integer, or the bin of
-      a real number.
-    dropped: names of the factors that are constant in this split.
-  """
+  """The factors that vary in a split, sorted by name, with a class for each
+  example in the order of the split; `dropped` are constant in this split."""
 
   names: tuple[str, ...]
   values: Int32[np.ndarray, "n f"]
@@ -32,16 +25,7 @@ class Factors:
 def read(
   builder: tfds.core.DatasetBuilder, split: str, *, bins: int = 10
 ) -> Factors:
-  """Reads the factors of a split, without decoding images.
-
-  Factors are the features `factors/<name>` (synthetic_faces), else the
-  features `label_<name>` (dsprites, shapes3d, smallnorb).
-
-  Args:
-    builder: of `preparation.builder`.
-    split: in the split language of tensorflow-datasets, as returned by
-      `datasets.split_strings`; row i is example i of its source.
-    bins: see `discretize`.
+  """Reads the factors of a split, as classes of `discretize`.
 
   Raises:
     DataError: the data set has no such features, or none of them varies.
@@ -66,9 +50,13 @@ def values(
 ) -> dict[str, Shaped[np.ndarray, " n"]]:
   """Reads the stored factors of a split, without decoding images.
 
+  Factors are the features `factors/<name>` (synthetic_faces), else the
+  features `label_<name>` (dsprites, shapes3d, smallnorb).
+
   Args:
     builder: of `preparation.builder`.
-    split: as for `read`.
+    split: as returned by `datasets.split_strings`; row i is example i of its
+      source.
 
   Returns:
     The value of each example by the factor's name, sorted by name.
@@ -85,10 +73,11 @@ def values(
     for name, (_, feature) in features.items()
   }
   for start in range(0, len(source), CHUNK):
-    indices = range(start, min(start + CHUNK, len(source)))
-    records = source.__getitems__(list(indices))
-    for index, record in zip(indices, records, strict=True):
-      example = tf_example_pb2.Example.FromString(record).features.feature
+    indices = list(range(start, min(start + CHUNK, len(source))))
+    for index, record in zip(
+      indices, source.__getitems__(indices), strict=True
+    ):
+      example = records.parse(record)
       for name, (key, _) in features.items():
         # Integers and real numbers are in different lists of a record.
         value = example[key]
@@ -102,11 +91,9 @@ def discretize(
 ) -> Int32[np.ndarray, " n"]:
   """Returns the class of each value of a factor.
 
-  Args:
-    values: integers or bits, which are returned, or real numbers.
-    bins: number of classes of a real factor, with equal numbers of examples as
-      far as ties allow; a factor with at most so many distinct values has one
-      class for each of them.
+  An integer or bit is its own class. Real numbers fall into `bins` classes with
+  equal numbers of examples as far as ties allow; a factor with at most so many
+  distinct values has one class for each of them.
   """
   if values.dtype.kind in "iub":
     return values.astype(np.int32)
@@ -131,9 +118,9 @@ def _select(builder: tfds.core.DatasetBuilder) -> dict[str, tuple[str, Any]]:
       if key.startswith("label_")
     }
   factors = {
-    name: (key, feature)
-    for name, (key, feature) in sorted(factors.items())
-    if feature.shape == () and np.dtype(feature.np_dtype).kind in "iubf"
+    name: factors[name]
+    for name in sorted(factors)
+    if records.is_number(factors[name][1], "iubf")
   }
   if not factors:
     raise errors.DataError(

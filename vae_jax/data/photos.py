@@ -33,7 +33,7 @@ def read(
   crop: int = 0,
   stored: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """Decodes a photo as an image of the data set.
+  """Decodes a photo, named in messages, as an image of the data set.
 
   The photo is turned upright by its EXIF orientation, blended with white where
   it is transparent, cropped to the largest centered part that the data set
@@ -42,8 +42,8 @@ def read(
 
   Args:
     content: of the file.
-    name: of the file, for messages.
-    shape: height, width and channels of the model's images.
+    name: of the file.
+    shape: (h, w, c) of the result.
     crop: side of the data set's center crop, pixels; 0 = none.
     stored: height and width of the data set's images before the crop, pixels;
       None = unknown, then the largest center of the photo is used.
@@ -59,24 +59,24 @@ def read(
     # Pillow warns of damaged metadata and large sizes, which are checked here.
     warnings.simplefilter("ignore")
     try:
-      image = _decode(content, name)
+      image = _decode(content)
       part = _part(image.size[::-1], shape, crop, stored)
       return records.fit(_on_white(image, part), shape)
-    except errors.DataError:
-      raise
-    except Image.UnidentifiedImageError as error:
-      raise errors.DataError(
-        f"{name} is not an image in an allowed format: allowed are "
-        f"{', '.join(FORMATS)}"
-      ) from error
-    except Image.DecompressionBombError as error:
-      raise errors.DataError(_too_large(name)) from error
     except Exception as error:
-      # Pillow's decoders raise errors of many types for damaged files, from
-      # EOFError to struct.error.
-      raise errors.DataError(
-        f"{name} cannot be decoded: the file is damaged or truncated"
-      ) from error
+      raise errors.DataError(f"{name} {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+  """Returns what an error of Pillow says about a file."""
+  if isinstance(error, Image.UnidentifiedImageError):
+    allowed = ", ".join(FORMATS)
+    return f"is not an image in an allowed format: allowed are {allowed}"
+  if isinstance(error, Image.DecompressionBombError):
+    limit = f"{MAX_PIXELS // 10**6} million pixels"
+    return f"has more than {limit}, the limit for an image"
+  # Its decoders raise errors of many types for damaged files, from EOFError to
+  # struct.error.
+  return "cannot be decoded: the file is damaged or truncated"
 
 
 def load(
@@ -101,19 +101,12 @@ def load(
   return read(content, path.name, shape, crop=crop, stored=stored)
 
 
-def _too_large(name: str) -> str:
-  return (
-    f"{name} has more than {MAX_PIXELS // 10**6} million pixels, the limit for "
-    "an image"
-  )
-
-
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes) -> Image.Image:
   """Returns the photo, upright."""
   # This reads the header only.
   image = Image.open(io.BytesIO(content), formats=FORMATS)
   if image.width * image.height > MAX_PIXELS:
-    raise errors.DataError(_too_large(name))
+    raise Image.DecompressionBombError
   image.load()
   # Without the encoded EXIF, which exif_transpose would encode again: this
   # fails for unusual tags.

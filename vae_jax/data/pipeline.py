@@ -32,13 +32,8 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def example_order(seed: int, size: int, positions: np.ndarray) -> np.ndarray:
-  """Returns the index of the example at each position of the stream.
-
-  Args:
-    seed: of the run.
-    size: number of examples in the split.
-    positions: in the endless stream, in any order.
-  """
+  """Returns the index of the example, of `size`, at each position of the
+  endless stream; positions may have any order."""
   epochs, places = np.divmod(positions, size)
   order = np.empty(positions.shape, np.int64)
   for epoch in np.unique(epochs):
@@ -66,9 +61,9 @@ def train_data(
     count: steps to fetch; the arrays are padded with zeros to
       `steps_per_call`.
     seed: of the run.
-    batch_size: images per step over all devices.
+    batch_size: over all devices.
     micro_batches: parts of a batch that a device computes in turn.
-    steps_per_call: steps in the returned arrays.
+    steps_per_call: k.
 
   Returns:
     `image` [devices k a b h w c], `index` [devices k a b] and, if the source
@@ -84,13 +79,11 @@ def train_data(
   fetched = {**source.fetch(index), "index": index.astype(np.int32)}
 
   def arrange(values: np.ndarray) -> np.ndarray:
-    rest = values.shape[1:]
-    values = values.reshape(count, micro_batches, len(here), local, *rest)
+    shape = (micro_batches, local, *values.shape[1:])
     if len(here) == 1 and count == steps_per_call:
-      return values.reshape(1, count, micro_batches, local, *rest)
-    full = np.zeros(
-      (len(here), steps_per_call, micro_batches, local, *rest), values.dtype
-    )
+      return values.reshape(1, count, *shape)
+    full = np.zeros((len(here), steps_per_call, *shape), values.dtype)
+    values = values.reshape(count, micro_batches, len(here), *shape[1:])
     full[:, :count] = np.moveaxis(values, 2, 0)
     return full
 

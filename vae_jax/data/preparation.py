@@ -26,16 +26,11 @@ _FACES = "synthetic_faces"
 
 
 def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
-  """Opens the data set `data.name`, preparing it first if necessary.
+  """Opens the data set `data.name`, such as `mnist`, `mnist:3.0.1` or
+  `emnist/balanced:3.0.0`, as ArrayRecord files, preparing it first if needed.
 
-  Args:
-    data: `name`, such as `mnist`, `mnist:3.0.1`, `emnist/balanced` or
-      `emnist/balanced:3.0.0`; `dir`, the root of the prepared data sets ("" =
-      $TFDS_DATA_DIR, else ~/tensorflow_datasets); `manual_dir`, a folder with
-      manually downloaded files ("" = none).
-
-  Returns:
-    A builder that reads ArrayRecord files.
+  Its root is `data.dir` ("" = $TFDS_DATA_DIR, else ~/tensorflow_datasets), and
+  `data.manual_dir` has manually downloaded files ("" = none).
 
   Raises:
     DataError: the data set is unknown, cannot be prepared here, or is prepared
@@ -146,7 +141,7 @@ def _prepare(
   name: str,
   config: str | None,
 ) -> None:
-  """Writes the data set under `root`."""
+  """Writes the data set under `root`, with TensorFlow where it needs that."""
   if name == _FACES:
     # Imported here, because other data sets do not need the drawing code.
     from vae_jax.data.synthetic_faces import dataset
@@ -155,19 +150,10 @@ def _prepare(
       dataset.prepare(root, *([config] if config else []))
     except ValueError as error:
       raise errors.DataError(reason(error, limit=300)) from error
-  elif name == "celeb_a" and data.manual_dir:
+    return
+  if name == "celeb_a" and data.manual_dir:
     celeba.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
-  else:
-    _prepare_with_tensorflow(data, root, name, config)
-
-
-def _prepare_with_tensorflow(
-  data: config_dict.ConfigDict,
-  root: pathlib.Path,
-  name: str,
-  config: str | None,
-) -> None:
-  """Downloads and writes a data set of tensorflow-datasets."""
+    return
   writer = _tfds_builder(data.name, root, name, config)
   alternative = f"; or {celeba.INSTRUCTIONS}" if name == "celeb_a" else ""
   if importlib.util.find_spec("tensorflow") is None:

@@ -71,12 +71,11 @@ class Transform:
       DataError: the crop is larger than the image.
     """
     height, width, channels = shape
-    for side in (height, width):
-      if side is not None and self.crop > side:
-        raise errors.DataError(
-          f"--config.data.crop={self.crop} is larger than the image, which is "
-          f"{height}x{width} pixels"
-        )
+    if self.crop > min(height or self.crop, width or self.crop):
+      raise errors.DataError(
+        f"--config.data.crop={self.crop} is larger than the image, which is "
+        f"{height}x{width} pixels"
+      )
     if self.crop:
       height = width = self.crop
     if self.resize:
@@ -98,11 +97,12 @@ class Transform:
 def fit(
   image: UInt8[np.ndarray, "h w c"], shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "h2 w2 c2"]:
-  """Takes the luma of an image if `shape` has one channel, then resizes it.
+  """Takes the luma of an image if `shape`, (h2, w2, c2), has one channel, then
+  resizes it.
 
   Args:
     image: gray, RGB or RGBA.
-    shape: height, width and channels of the result.
+    shape: of the result.
   """
   height, width, channels = shape
   if channels == 1 and image.shape[-1] >= 3:
@@ -141,9 +141,9 @@ def select_label(features: _Features, path: str) -> Label | None:
   keys = sorted(
     key for key in flat if key == path or key.startswith(path + "/")
   )
-  usable = sorted(k for k, f in flat.items() if _is_integer(f))
+  usable = sorted(k for k, f in flat.items() if is_number(f))
   usable += sorted({key.rpartition("/")[0] for key in usable} - {""})
-  if not keys or not all(_is_integer(flat[key]) for key in keys):
+  if not keys or not all(is_number(flat[key]) for key in keys):
     raise errors.DataError(
       f"--config.data.label={path!r} is not a feature of integers or bits in "
       f"this data set{errors.suggest(path, usable)}"
@@ -173,9 +173,9 @@ def _flatten(features: _Features) -> dict[str, _Feature]:
   return flat
 
 
-def _is_integer(feature: _Feature) -> bool:
-  """Returns whether a feature is one integer or one bit."""
-  return feature.shape == () and np.dtype(feature.np_dtype).kind in "iub"
+def is_number(feature: _Feature, kinds: str = "iub") -> bool:
+  """Returns whether a feature is one number, by default an integer or bit."""
+  return feature.shape == () and np.dtype(feature.np_dtype).kind in kinds
 
 
 class RecordSource:
@@ -206,7 +206,7 @@ class RecordSource:
     self.label_shape = label.shape if label else None
     self.image_shape = transform.shape(self._feature.shape)
     if None in self.image_shape:
-      self.image_shape = self._image(self._example(0), 0).shape
+      self.image_shape = self._image(parse(self._records[0]), 0).shape
     self.fingerprint = {
       "dataset": builder.info.full_name,
       "files": _files_digest(builder, split),
@@ -227,65 +227,44 @@ class RecordSource:
     Raises:
       DataError: an image cannot be decoded, or has another shape.
     """
-    n = len(indices)
+    n, label = len(indices), self._label
     batch = {"image": np.empty((n, *self.image_shape), np.uint8)}
-    if self._label:
-      batch["label"] = np.empty((n, *self._label.shape), self._label.dtype)
-    positions = indices.tolist()
-    stored = self._records.__getitems__(positions)
+    if label:
+      batch["label"] = np.empty((n, *label.shape), label.dtype)
+    stored = self._records.__getitems__(indices.tolist())
+
+    def fill(start: int, end: int) -> None:
+      for row in range(start, end):
+        index = int(indices[row])
+        example = parse(stored[row])
+        image = self._image(example, index)
+        if image.shape != self.image_shape:
+          raise errors.DataError(
+            f"image {index} of {self._name} is {image.shape}, the first one "
+            f"{self.image_shape}: make them equal with --config.data.crop or "
+            "--config.data.resize"
+          )
+        batch["image"][row] = image
+        if label:
+          values = [example[key].int64_list.value[0] for key in label.keys]
+          batch["label"][row] = values if label.shape else values[0]
+
     threads = min(self._num_threads, n // _MIN_PER_THREAD)
     if threads < 2:
-      self._fill(stored, positions, batch)
+      fill(0, n)
       return batch
     # Threads, because decoding releases Python's lock. A pool that outlives
     # the call could neither be pickled nor survive a fork.
-    edges = np.linspace(0, n, threads + 1).astype(int)
+    edges = np.linspace(0, n, threads + 1).astype(int).tolist()
     with futures.ThreadPoolExecutor(threads) as pool:
-      jobs = [
-        pool.submit(
-          self._fill,
-          stored[start:end],
-          positions[start:end],
-          {key: value[start:end] for key, value in batch.items()},
-        )
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
-      ]
-      for job in jobs:
-        job.result()
+      list(pool.map(fill, edges[:-1], edges[1:]))
     return batch
-
-  def _fill(
-    self,
-    stored: Sequence[bytes],
-    positions: Sequence[int],
-    batch: dict[str, np.ndarray],
-  ) -> None:
-    """Decodes the records stored at `positions` into the arrays of `batch`."""
-    for row, (index, record) in enumerate(zip(positions, stored, strict=True)):
-      example = tf_example_pb2.Example.FromString(record).features.feature
-      image = self._image(example, index)
-      if image.shape != self.image_shape:
-        raise errors.DataError(
-          f"image {index} of {self._name} is {image.shape}, the first one "
-          f"{self.image_shape}: make them equal with --config.data.crop or "
-          "--config.data.resize"
-        )
-      batch["image"][row] = image
-      if self._label:
-        values = [example[k].int64_list.value[0] for k in self._label.keys]
-        batch["label"][row] = values if self._label.shape else values[0]
-
-  def _example(self, index: int) -> _Example:
-    """Returns the stored features of one record."""
-    record = self._records[index]
-    return tf_example_pb2.Example.FromString(record).features.feature
 
   def _image(self, example: _Example, index: int) -> np.ndarray:
     """Decodes and transforms the image of a record."""
+    content = example["image"].bytes_list.value[0]
     try:
-      image = self._feature.decode_example_np(
-        example["image"].bytes_list.value[0]
-      )
+      image = self._feature.decode_example_np(content)
     except (AttributeError, IndexError, cv2.error) as error:
       # Errors that OpenCV's empty result causes.
       raise errors.DataError(
@@ -293,6 +272,11 @@ class RecordSource:
         "damaged, prepare the data set again"
       ) from error
     return self._transform(image)
+
+
+def parse(record: bytes) -> _Example:
+  """Returns the stored features of a record."""
+  return tf_example_pb2.Example.FromString(record).features.feature
 
 
 def _files_digest(builder: tfds.core.DatasetBuilder, split: str) -> str:

@@ -15,11 +15,7 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
   """Returns the local copy of a prepared version, copying it if necessary.
 
   Copies are in `tfds/` under `devices.cache_root()`. A copy is replaced when
-  the remote files have changed.
-
-  Args:
-    remote: folder of the version.
-    root: the URL `data.dir`.
+  the remote files, below the URL `data.dir`, have changed.
 
   Raises:
     ConfigError: the URL cannot be read.
@@ -35,10 +31,13 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
   listing_file = folder.with_name(f"{folder.name}.json")
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.file_lock(
-      folder.with_name(f"{folder.name}.lock"), f"copying {remote}"
-    ):
-      if not _is_current(folder, listing_file, listing):
+    lock = folder.with_name(f"{folder.name}.lock")
+    with locks.file_lock(lock, f"copying {remote}"):
+      if not (
+        listing_file.exists()
+        and json.loads(listing_file.read_text()) == listing
+        and transfer.local_sizes(folder) == transfer.sizes(listing)
+      ):
         listing_file.unlink(missing_ok=True)
         transfer.download(remote, folder)
         storage.write_json(listing_file, listing)
@@ -49,14 +48,3 @@ def local(remote: storage.Path, root: storage.Path) -> pathlib.Path:
       f"$VAE_JAX_CACHE_DIR to a folder with {size / 1e9:.2f} GB of free space"
     ) from error
   return folder
-
-
-def _is_current(
-  folder: pathlib.Path, listing_file: pathlib.Path, listing: transfer.Listing
-) -> bool:
-  """Returns whether a copy is complete and equal to the remote files."""
-  if (
-    not listing_file.exists() or json.loads(listing_file.read_text()) != listing
-  ):
-    return False
-  return transfer.local_sizes(folder) == transfer.sizes(listing)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.data.synthetic_faces import dataset
+from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.evaluate import (
   attribute_classifier,
   attribute_edits,
@@ -214,7 +214,7 @@ def target_of(
   classifier: attribute_classifier.AttributeClassifier, attribute: str
 ) -> attribute_edits.Target:
   """Returns the factor behind a drawn attribute, else the attribute."""
-  factor, sign = dataset.THRESHOLDS.get(attribute, ("", 1))
+  factor, sign, _ = face_factors.THRESHOLDS.get(attribute, ("", 1, 0))
   if factor in classifier.factors:
     return attribute_edits.Target(attribute, factor, sign)
   return attribute_edits.Target(attribute)

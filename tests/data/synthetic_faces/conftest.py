@@ -19,14 +19,12 @@ def neutral():
   """
 
   def make(**changes):
-    values = {
-      name: 0 if hasattr(factor, "names") else 0.5 * (factor.low + factor.high)
-      for name, factor in factors.FACTORS.items()
-    }
-    for name, value in changes.items():
-      if isinstance(value, str):
-        value = factors.FACTORS[name].names.index(value)
-      values[name] = value
-    return {"jaw": 0.5} | values
+    values = changes.copy()
+    for name, factor in factors.FACTORS.items():
+      if not isinstance(factor, factors.Discrete):
+        values.setdefault(name, 0.5 * (factor.low + factor.high))
+      elif isinstance(values.setdefault(name, 0), str):
+        values[name] = factor.names.index(values[name])
+    return values
 
   return make

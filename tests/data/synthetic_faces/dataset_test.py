@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from numpy.testing import assert_array_equal
 from PIL import Image
 
-from vae_jax.data.synthetic_faces import dataset, drawing
+from vae_jax.data.synthetic_faces import dataset, drawing, factors
 
 _ROOT = pathlib.Path(__file__).parents[3]
 
@@ -29,36 +30,35 @@ def test_tfds_reads_the_stored_examples(prepared):
   builder = tfds.builder("synthetic_faces/tiny", data_dir=directory)
   assert builder.name == "synthetic_faces"
   assert str(builder.version) == "1.0.0"
-  sizes = {"train": 64, "validation": 32, "test": 32}
-  for split, size in sizes.items():
+  for split, size in {"train": 64, "validation": 32, "test": 32}.items():
     source = builder.as_data_source(split)
+    undecoded = builder.as_data_source(
+      split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
     assert len(source) == size
     for index in (0, size - 1):
       example = source[index]
-      drawn = dataset.sample_factors(split, index)
+      drawn = factors.sample_factors(split, index)
       assert example["factors"] == drawn
-      assert example["attributes"] == dataset.attributes(drawn)
-      # The stored factors give the stored image.
+      assert example["attributes"] == factors.attributes(drawn)
+      # The stored factors give the stored image, which any reader decodes.
       again = drawing.draw(example["factors"])
-      np.testing.assert_array_equal(example["image"], again)
-
-
-def test_images_are_readable_undecoded(prepared):
-  source = prepared[1].as_data_source(
-    "train", decoders={"image": tfds.decode.SkipDecoding()}
-  )
-  image = np.asarray(Image.open(io.BytesIO(source[1]["image"])))
-  factors = dataset.sample_factors("train", 1)
-  np.testing.assert_array_equal(image, drawing.draw(factors))
+      assert_array_equal(example["image"], again)
+      content = io.BytesIO(undecoded[index]["image"])
+      assert_array_equal(np.asarray(Image.open(content)), again)
 
 
 def test_second_prepare_writes_nothing(prepared):
   directory, builder = prepared
-  files = sorted(pathlib.Path(builder.data_dir).iterdir())
-  times = [file.stat().st_mtime_ns for file in files]
+  before = _files(builder)
   again = dataset.prepare(directory, "tiny")
   assert again.data_dir == builder.data_dir
-  assert [file.stat().st_mtime_ns for file in files] == times
+  assert _files(again) == before
+
+
+def _files(builder):
+  paths = sorted(pathlib.Path(builder.data_dir).iterdir())
+  return [(path.name, path.stat().st_mtime_ns) for path in paths]
 
 
 def test_prepare_prints_one_progress_bar(tmp_path, capfd):
@@ -66,14 +66,15 @@ def test_prepare_prints_one_progress_bar(tmp_path, capfd):
   out, err = capfd.readouterr()
   assert out == ""
   lines = [line for line in err.replace("\r", "\n").split("\n") if line.strip()]
-  assert lines
-  assert all(line.startswith("Drawing synthetic_faces") for line in lines)
+  assert lines and all(
+    line.startswith("Drawing synthetic_faces") for line in lines
+  )
   assert "128/128" in lines[-1] and "faces/s" in lines[-1]
 
 
 _SLOW_PREPARE = """
 import sys, time
-from vae_jax.data.synthetic_faces import dataset, drawing
+from vae_jax.data.synthetic_faces import dataset, drawing, factors
 png = drawing.png
 def slow(factors):
   time.sleep(0.2)
@@ -115,25 +116,15 @@ def test_two_processes_prepare_once(tmp_path):
 def _prepared_files(directory):
   builder = dataset.prepare(directory, "tiny")
   assert len(builder.as_data_source("test")) == 32
-  return [
-    (file.name, file.stat().st_mtime_ns)
-    for file in sorted(pathlib.Path(builder.data_dir).iterdir())
-  ]
+  return _files(builder)
 
 
-def test_workers_draw_the_same_faces(monkeypatch):
+def test_workers_draw_the_same_faces_or_report_a_failure(monkeypatch):
   monkeypatch.setattr(dataset, "MIN_PARALLEL", 1)
   monkeypatch.setattr(os, "cpu_count", lambda: 2)
+  drawn = [factors.sample_factors("validation", index) for index in range(7)]
   pngs = list(dataset._pngs("validation", 7))
-  assert pngs == [
-    drawing.png(dataset.sample_factors("validation", index))
-    for index in range(7)
-  ]
-
-
-def test_failed_worker_is_reported(monkeypatch):
-  monkeypatch.setattr(dataset, "MIN_PARALLEL", 1)
-  monkeypatch.setattr(os, "cpu_count", lambda: 2)
+  assert pngs == list(map(drawing.png, drawn))
   monkeypatch.setattr(dataset, "WORKER", "raise SystemExit(1)")
   with pytest.raises(RuntimeError, match="has stopped"):
     list(dataset._pngs("validation", 7))

@@ -6,7 +6,6 @@ that each stored face can be drawn again and each edit can be measured.
 """
 
 import contextlib
-import dataclasses
 import io
 import os
 import pathlib
@@ -14,7 +13,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,14 +21,21 @@ import tqdm
 from absl import logging
 
 from vae_jax.data.synthetic_faces import drawing
-from vae_jax.data.synthetic_faces import factors as face_factors
+from vae_jax.data.synthetic_faces.factors import (
+  ATTRIBUTES,
+  FACTORS,
+  SPLITS,
+  Discrete,
+  attributes,
+  sample_factors,
+)
 from vae_jax.runtime import locks
 
-FACTORS = face_factors.FACTORS
-ATTRIBUTES = face_factors.ATTRIBUTES
-THRESHOLDS = face_factors.THRESHOLDS
-sample_factors = face_factors.sample_factors
-attributes = face_factors.attributes
+# The description and the number of examples of each split, by config.
+_CONFIGS = {
+  "full": ("The data set.", (20_000, 2_000, 2_000)),
+  "tiny": ("Its first examples, for tests.", (64, 32, 32)),
+}
 
 # Fewer faces are drawn sooner than other processes start.
 MIN_PARALLEL = 500
@@ -41,32 +47,13 @@ WORKER = (
 )
 
 
-@dataclasses.dataclass(kw_only=True)
-class FacesConfig(tfds.core.BuilderConfig):
-  """A size of the data set.
-
-  Attributes:
-    sizes: number of examples of each split.
-  """
-
-  sizes: Mapping[str, int]
-
-
 class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
   """Drawn faces, 64x64 RGB, with attributes and ground-truth factors."""
 
   VERSION = tfds.core.Version("1.0.0")
   BUILDER_CONFIGS = [
-    FacesConfig(
-      name="full",
-      description="The data set.",
-      sizes={"train": 20_000, "validation": 2_000, "test": 2_000},
-    ),
-    FacesConfig(
-      name="tiny",
-      description="Its first examples, for tests.",
-      sizes={"train": 64, "validation": 32, "test": 32},
-    ),
+    tfds.core.BuilderConfig(name=name, description=text)
+    for name, (text, _) in _CONFIGS.items()
   ]
 
   # Updated by each example, because TFDS has one bar per stage instead.
@@ -75,7 +62,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     factors = {
       name: tfds.features.ClassLabel(names=factor.names, doc=factor.doc)
-      if isinstance(factor, face_factors.Discrete)
+      if isinstance(factor, Discrete)
       else tfds.features.Scalar(np.float32, doc=factor.doc)
       for name, factor in FACTORS.items()
     }
@@ -97,9 +84,10 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     del dl_manager
+    sizes = _CONFIGS[self.builder_config.name][1]
     return {
       split: self._generate_examples(split, size)
-      for split, size in self.builder_config.sizes.items()
+      for split, size in zip(SPLITS, sizes, strict=True)
     }
 
   def _generate_examples(self, split: str, size: int):
@@ -126,19 +114,13 @@ def prepare(
   Several processes may call this at once: one draws, the others wait. Files of
   a call that was killed are removed by the next one.
 
-  Args:
-    data_dir: TFDS data directory, on a disk; created if missing.
-    config: "full" (20,000 / 2,000 / 2,000 examples) or "tiny" (64 / 32 / 32).
-
-  Returns:
-    The builder, ready for `as_data_source`.
-
   Raises:
-    ValueError: if the configuration is unknown or the directory remote.
+    ValueError: the config is unknown or the directory remote.
   """
-  sizes = {c.name: c.sizes for c in SyntheticFaces.BUILDER_CONFIGS}
-  if config not in sizes:
-    raise ValueError(f"config is {config!r}; it must be one of {list(sizes)}.")
+  if config not in _CONFIGS:
+    raise ValueError(
+      f"config is {config!r}; it must be one of {list(_CONFIGS)}."
+    )
   if "://" in os.fspath(data_dir):
     raise ValueError(
       f"data_dir is {os.fspath(data_dir)!r}; synthetic_faces can be drawn "
@@ -154,9 +136,10 @@ def prepare(
     for stale in target.parent.glob(f"incomplete.*_{target.name}"):
       shutil.rmtree(stale)
     if not target.exists():
-      total = sum(sizes[config].values())
       with tqdm.tqdm(
-        total=total, desc="Drawing synthetic_faces", unit=" faces"
+        total=sum(_CONFIGS[config][1]),
+        desc="Drawing synthetic_faces",
+        unit=" faces",
       ) as builder.progress:
         builder.download_and_prepare(file_format="array_record")
       builder.progress = None

@@ -15,21 +15,8 @@ from vae_jax.data.synthetic_faces import pen as pen_lib
 from vae_jax.data.synthetic_faces.factors import Named
 from vae_jax.data.synthetic_faces.pen import Pen, Points, Rgb, mix
 
-_SKIN = (
-  (255, 229, 211),
-  (249, 209, 180),
-  (232, 184, 144),
-  (201, 146, 104),
-  (150, 100, 68),
-  (98, 64, 48),
-)
-_IRIS = (
-  (84, 52, 30),
-  (140, 100, 44),
-  (84, 130, 74),
-  (62, 120, 190),
-  (132, 148, 160),
-)
+_SKIN = pen_lib.colors("ffe5d3 f9d1b4 e8b890 c99268 966444 624030")
+_IRIS = pen_lib.colors("54341e 8c642c 54824a 3e78be 8494a0")
 _INK = (34, 24, 28)
 _WHITE = (255, 255, 255)
 
@@ -65,14 +52,7 @@ _ACROSS = np.tanh(np.linspace(-1.5, 1.5, pen_lib.SIZE))[None, :, None]
 
 
 def draw(factors: Mapping[str, float | int]) -> UInt8[np.ndarray, "64 64 3"]:
-  """Draws a face; equal factors give equal images.
-
-  Args:
-    factors: a value for each of `factors.FACTORS`.
-
-  Raises:
-    ValueError: if a factor is missing, unknown or out of its range.
-  """
+  """Draws a face; equal factors, of `named`'s form, give equal images."""
   f = face_factors.named(factors)
   canvas = pen_lib.Canvas(_background(f))
   axes = {"rx": 12.3 + 2.6 * f["face_width"], "ry": 17.0}
@@ -115,14 +95,8 @@ def png(factors: Mapping[str, float | int]) -> bytes:
 
 
 def stream(split: str, first: int, size: int, step: int) -> None:
-  """Writes each `step`-th face of a split to standard output as pickled PNG.
-
-  Args:
-    split: name of the split.
-    first: index of the first face.
-    size: number of faces in the split.
-    step: distance between indices.
-  """
+  """Writes the faces range(first, size, step) of a split to standard output,
+  as pickled PNG."""
   # The default handlers, to end without a traceback when the reader ends.
   for number in (signal.SIGPIPE, signal.SIGINT):
     signal.signal(number, signal.SIG_DFL)

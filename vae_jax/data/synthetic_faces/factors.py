@@ -15,15 +15,15 @@ class Continuous:
   """A real factor, `low + (high - low) * u**power` with `u ~ U[0, 1)`.
 
   Attributes:
+    doc: appearance of the two ends.
     low: smallest value.
     high: largest value.
-    doc: appearance of the two ends.
     power: 1 is uniform; above 1, low values are more frequent.
   """
 
-  low: float
-  high: float
   doc: str
+  low: float = 0.0
+  high: float = 1.0
   power: float = 1.0
 
   def quantile(self, u: float) -> float:
@@ -34,13 +34,8 @@ class Continuous:
 
 @dataclasses.dataclass(frozen=True)
 class Discrete:
-  """A factor with named values, stored as the position in `names`.
-
-  Attributes:
-    names: of the values.
-    weights: probabilities of the values; they sum to 1.
-    doc: the part of the image that it changes.
-  """
+  """A factor with named values, stored as the position in `names`; `weights`
+  are their probabilities, and `doc` is the part of the image that changes."""
 
   names: tuple[str, ...]
   weights: tuple[float, ...]
@@ -55,41 +50,33 @@ class Discrete:
 # Names and order are part of the stored data set. Factor k is a function of the
 # k-th uniform number of an example, so that a new factor belongs at the end.
 FACTORS: dict[str, Continuous | Discrete] = {
-  "smile": Continuous(
-    -1.0, 1.0, "mouth corners: down and sad, to up and happy"
-  ),
-  "mouth_open": Continuous(
-    0.0, 1.0, "gap between the lips: none, to wide", 2.0
-  ),
-  "lip_fullness": Continuous(0.0, 1.0, "height of the lips: thin to full"),
+  "smile": Continuous("mouth corners: down and sad, to up and happy", low=-1.0),
+  "mouth_open": Continuous("gap between the lips: none, to wide", power=2.0),
+  "lip_fullness": Continuous("height of the lips: thin to full"),
   "lipstick": Discrete(("no", "yes"), (0.75, 0.25), "red lips"),
-  "head_turn": Continuous(-1.0, 1.0, "yaw, in units of 26 degrees; 1 is right"),
+  "head_turn": Continuous("yaw, in units of 26 degrees; 1 is right", low=-1.0),
   "head_tilt": Continuous(
-    -1.0, 1.0, "roll, in units of 9 degrees; 1 is clockwise"
+    "roll, in units of 9 degrees; 1 is clockwise", low=-1.0
   ),
-  "face_width": Continuous(
-    0.0, 1.0, "half width of the head: 14.8 to 17.9 pixels"
-  ),
-  "jaw": Continuous(0.0, 1.0, "jaw line: pointed to square"),
-  "skin_tone": Continuous(0.0, 1.0, "palette of six: palest to darkest"),
-  "rosiness": Continuous(0.0, 1.0, "opacity of the red on the cheeks", 1.5),
-  "eye_open": Continuous(0.0, 1.0, "height of the eyes: narrow to wide"),
-  "eye_colour": Continuous(0.0, 1.0, "iris: brown, hazel, green, blue, gray"),
-  "gaze": Continuous(-1.0, 1.0, "iris offset, in units of 1 pixel; 1 is right"),
-  "brow_thickness": Continuous(0.0, 1.0, "thin to bushy"),
-  "brow_arch": Continuous(0.0, 1.0, "flat to arched"),
-  "nose_size": Continuous(0.0, 1.0, "width and length: small to big"),
+  "face_width": Continuous("half width of the head: 14.8 to 17.9 pixels"),
+  "jaw": Continuous("jaw line: pointed to square"),
+  "skin_tone": Continuous("palette of six: palest to darkest"),
+  "rosiness": Continuous("opacity of the red on the cheeks", power=1.5),
+  "eye_open": Continuous("height of the eyes: narrow to wide"),
+  "eye_colour": Continuous("iris: brown, hazel, green, blue, gray"),
+  "gaze": Continuous("iris offset, in units of 1 pixel; 1 is right", low=-1.0),
+  "brow_thickness": Continuous("thin to bushy"),
+  "brow_arch": Continuous("flat to arched"),
+  "nose_size": Continuous("width and length: small to big"),
   "hair_style": Discrete(
     ("bald", "receding", "crop", "side_part", "centre_part", "curly", "bun"),
     (0.08, 0.08, 0.18, 0.22, 0.18, 0.14, 0.12),
     "cut; the parted ones and the curls have a length",
   ),
-  "hair_length": Continuous(
-    0.0, 1.0, "parted and curly hair: ears to shoulders"
-  ),
-  "hair_wave": Continuous(0.0, 1.0, "parted hair: straight to wavy"),
-  "hair_colour": Continuous(0.0, 1.0, "black, brown, chestnut, red, blond"),
-  "hair_greyness": Continuous(0.0, 1.0, "blend of that color with gray", 3.0),
+  "hair_length": Continuous("parted and curly hair: ears to shoulders"),
+  "hair_wave": Continuous("parted hair: straight to wavy"),
+  "hair_colour": Continuous("black, brown, chestnut, red, blond"),
+  "hair_greyness": Continuous("blend of that color with gray", power=3.0),
   "bangs": Discrete(("no", "yes"), (0.7, 0.3), "bangs, if the cut has them"),
   "beard": Discrete(
     ("none", "stubble", "goatee", "full"),
@@ -103,45 +90,39 @@ FACTORS: dict[str, Continuous | Discrete] = {
   "hat": Discrete(
     ("none", "beanie", "cap", "brim"), (0.8, 0.07, 0.07, 0.06), "headwear"
   ),
-  "hat_hue": Continuous(0.0, 1.0, "hue of the hat, once around the circle"),
+  "hat_hue": Continuous("hue of the hat, once around the circle"),
   "clothes": Discrete(
     ("crew", "v_neck", "tie", "turtleneck"),
     (0.35, 0.25, 0.15, 0.25),
     "neckline; the tie comes with a shirt and a jacket",
   ),
-  "clothes_hue": Continuous(0.0, 1.0, "hue of clothes, once around the circle"),
-  "background_hue": Continuous(0.0, 1.0, "hue behind, once around the circle"),
-  "background_light": Continuous(0.0, 1.0, "brightness behind: dark to bright"),
-  "light": Continuous(-1.0, 1.0, "side the light comes from: left to right"),
+  "clothes_hue": Continuous("hue of clothes, once around the circle"),
+  "background_hue": Continuous("hue behind, once around the circle"),
+  "background_light": Continuous("brightness behind: dark to bright"),
+  "light": Continuous("side the light comes from: left to right", low=-1.0),
 }
 
 # Factors with the discrete ones by name, as `named` returns them.
 Named = Mapping[str, float | str]
 
-_SPLITS = {"train": 0, "validation": 1, "test": 2}
+# Each split has another random stream.
+SPLITS = ("train", "validation", "test")
 
 # Hair styles that can have bangs.
 _WITH_BANGS = ("crop", "side_part", "centre_part", "curly", "bun")
 
 
 def sample_factors(split: str, index: int) -> dict[str, float | int]:
-  """Draws the factors of an example: a pure function of its position.
-
-  Args:
-    split: "train", "validation" or "test"; each has another random stream.
-    index: position in the split, from 0.
-
-  Returns:
-    A value for each of `FACTORS`: a float, or the position of a name.
-
-  Raises:
-    ValueError: if the split is unknown or the index negative.
-  """
-  if split not in _SPLITS:
-    raise ValueError(f"split is {split!r}; it must be one of {list(_SPLITS)}.")
+  """Draws a value for each of `FACTORS`, a float or the position of a name: a
+  pure function of the split ("train", "validation" or "test") and the position
+  in it."""
+  if split not in SPLITS:
+    raise ValueError(f"split is {split!r}; it must be one of {list(SPLITS)}.")
   if index < 0:
     raise ValueError(f"index is {index}; it must be 0 or more.")
-  uniforms = np.random.default_rng((_SPLITS[split], index)).random(len(FACTORS))
+  uniforms = np.random.default_rng((SPLITS.index(split), index)).random(
+    len(FACTORS)
+  )
   return {
     name: factor.quantile(u)
     for (name, factor), u in zip(FACTORS.items(), uniforms, strict=True)
@@ -151,11 +132,8 @@ def sample_factors(split: str, index: int) -> dict[str, float | int]:
 def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
   """Replaces the values of discrete factors by their names.
 
-  Args:
-    factors: a value for each of `FACTORS`; may be NumPy scalars.
-
   Raises:
-    ValueError: if a factor is missing, unknown or out of its range.
+    ValueError: a factor is missing, unknown or out of its range.
   """
   if set(factors) != set(FACTORS):
     wrong = sorted(set(factors) ^ set(FACTORS))
@@ -164,10 +142,8 @@ def named(factors: Mapping[str, float | int]) -> dict[str, float | str]:
   for name, factor in FACTORS.items():
     value = factors[name]
     discrete = isinstance(factor, Discrete)
-    if discrete:
-      low, high = 0, len(factor.names) - 1
-    else:
-      low, high = factor.low, factor.high
+    last = len(factor.names) - 1 if discrete else None
+    low, high = (0, last) if discrete else (factor.low, factor.high)
     if not low <= value <= high:
       raise ValueError(
         f"factor {name} is {value}; it must be from {low} to {high}."
@@ -189,39 +165,30 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
   receding hairline, sunglasses hide narrow eyes, short hair has no waves, and a
   bald head has no hair color. CelebA's opinions about people (Attractive, Male,
   Young, Chubby, ...) are left out.
-
-  Args:
-    factors: a value for each of `FACTORS`.
   """
   f = named(factors)
   haired = f["hair_style"] != "bald"
   gray = f["hair_greyness"] > 0.5
   hue = f["hair_colour"]
   bare_headed = f["hat"] == "none"
-  return {
+  values = {
+    name: sign * f[factor] > sign * limit
+    for name, (factor, sign, limit) in THRESHOLDS.items()
+  } | {
     "5_o_Clock_Shadow": f["beard"] == "stubble",
-    "Arched_Eyebrows": f["brow_arch"] > 0.6,
     "Bald": bare_headed and not haired,
     "Bangs": bare_headed
     and f["bangs"] == "yes"
     and f["hair_style"] in _WITH_BANGS,
-    "Big_Lips": f["lip_fullness"] > 0.65,
-    "Big_Nose": f["nose_size"] > 0.65,
     "Black_Hair": haired and not gray and hue < 0.25,
     "Blond_Hair": haired and not gray and hue >= 0.8,
     "Brown_Hair": haired and not gray and 0.25 <= hue < 0.6,
-    "Bushy_Eyebrows": f["brow_thickness"] > 0.65,
     "Eyeglasses": f["glasses"] != "none",
     "Goatee": f["beard"] == "goatee",
     "Gray_Hair": haired and gray,
-    "Mouth_Slightly_Open": f["mouth_open"] > 0.2,
     "Mustache": f["moustache"] == "yes",
-    "Narrow_Eyes": f["eye_open"] < 0.25 and f["glasses"] != "sun",
     "No_Beard": f["beard"] == "none",
-    "Pale_Skin": f["skin_tone"] < 0.12,
     "Receding_Hairline": bare_headed and f["hair_style"] == "receding",
-    "Rosy_Cheeks": f["rosiness"] > 0.5,
-    "Smiling": f["smile"] > 0.2,
     "Straight_Hair": has_locks(f) and f["hair_wave"] < 0.35,
     "Wavy_Hair": f["hair_style"] == "curly"
     or (has_locks(f) and f["hair_wave"] > 0.6),
@@ -229,20 +196,22 @@ def attributes(factors: Mapping[str, float | int]) -> dict[str, bool]:
     "Wearing_Lipstick": f["lipstick"] == "yes",
     "Wearing_Necktie": f["clothes"] == "tie",
   }
+  values["Narrow_Eyes"] &= f["glasses"] != "sun"
+  return dict(sorted(values.items()))
 
 
-# Attributes that are thresholds of one real factor, and whether large values
-# (1) or small ones (-1) of the factor give the attribute.
+# Attributes that are thresholds of one real factor: the factor, whether values
+# above (1) or below (-1) give the attribute, and the threshold.
 THRESHOLDS = {
-  "Arched_Eyebrows": ("brow_arch", 1),
-  "Big_Lips": ("lip_fullness", 1),
-  "Big_Nose": ("nose_size", 1),
-  "Bushy_Eyebrows": ("brow_thickness", 1),
-  "Mouth_Slightly_Open": ("mouth_open", 1),
-  "Narrow_Eyes": ("eye_open", -1),
-  "Pale_Skin": ("skin_tone", -1),
-  "Rosy_Cheeks": ("rosiness", 1),
-  "Smiling": ("smile", 1),
+  "Arched_Eyebrows": ("brow_arch", 1, 0.6),
+  "Big_Lips": ("lip_fullness", 1, 0.65),
+  "Big_Nose": ("nose_size", 1, 0.65),
+  "Bushy_Eyebrows": ("brow_thickness", 1, 0.65),
+  "Mouth_Slightly_Open": ("mouth_open", 1, 0.2),
+  "Narrow_Eyes": ("eye_open", -1, 0.25),
+  "Pale_Skin": ("skin_tone", -1, 0.12),
+  "Rosy_Cheeks": ("rosiness", 1, 0.5),
+  "Smiling": ("smile", 1, 0.2),
 }
 
 ATTRIBUTES = tuple(

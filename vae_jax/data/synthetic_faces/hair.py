@@ -7,48 +7,41 @@ from vae_jax.data.synthetic_faces import pen as pen_lib
 from vae_jax.data.synthetic_faces.factors import Named
 from vae_jax.data.synthetic_faces.pen import Pen, Points, Rgb, mix
 
-_HAIR = (
-  (30, 25, 27),
-  (70, 44, 30),
-  (112, 68, 38),
-  (166, 82, 36),
-  (214, 158, 84),
-  (240, 210, 138),
-)
+_HAIR = pen_lib.colors("1e191b 462c1e 704426 a65224 d69e54 f0d28a")
 _GRAY = (186, 186, 192)
 _INK = (24, 22, 28)
 
-# Knots (share of the half width, y) of the front hairlines, from the right to
-# the left temple.
-_KNOTS = {
-  "receding": (
-    (0.98, -3), (0.9, -8), (0.72, -13.2), (0.4, -13.6), (0, -11.6),
-    (-0.4, -13.6), (-0.72, -13.2), (-0.9, -8), (-0.98, -3),
-  ),
-  "crop": (
-    (0.98, -1.5), (0.93, -5.5), (0.78, -9.2), (0.4, -10.6), (0, -10.9),
-    (-0.4, -10.6), (-0.78, -9.2), (-0.93, -5.5), (-0.98, -1.5),
-  ),
-  "side_part": (
-    (0.99, -1), (0.96, -5), (0.88, -9.2), (0.6, -12.6), (0.42, -13.6),
-    (0.1, -11.2), (-0.4, -8.8), (-0.86, -5), (-0.99, -1),
-  ),
-  "centre_part": (
-    (0.99, 0), (0.94, -3.5), (0.74, -8), (0.36, -11.4), (0, -14.2),
-    (-0.36, -11.4), (-0.74, -8), (-0.94, -3.5), (-0.99, 0),
-  ),
-  "curly": (
-    (0.98, -1), (0.92, -5.5), (0.72, -9.4), (0.36, -10.8), (0, -10.4),
-    (-0.36, -10.8), (-0.72, -9.4), (-0.92, -5.5), (-0.98, -1),
-  ),
-  "bun": (
-    (0.98, -2), (0.93, -6), (0.76, -10), (0.4, -12), (0, -12.4),
-    (-0.4, -12), (-0.76, -10), (-0.93, -6), (-0.98, -2),
-  ),
-}  # fmt: skip
+# Front hairlines from the right to the left temple, as (share of the half
+# width, y).
 _HAIRLINES = {
-  style: pen_lib.smooth(pen_lib.points(*knots))
-  for style, knots in _KNOTS.items()
+  "receding": pen_lib.symmetric(
+    (0, -11.6), (-0.4, -13.6), (-0.72, -13.2), (-0.9, -8), (-0.98, -3)
+  ),
+  "crop": pen_lib.symmetric(
+    (0, -10.9), (-0.4, -10.6), (-0.78, -9.2), (-0.93, -5.5), (-0.98, -1.5)
+  ),
+  "side_part": pen_lib.smooth(
+    pen_lib.points(
+      (0.99, -1),
+      (0.96, -5),
+      (0.88, -9.2),
+      (0.6, -12.6),
+      (0.42, -13.6),
+      (0.1, -11.2),
+      (-0.4, -8.8),
+      (-0.86, -5),
+      (-0.99, -1),
+    )  # fmt: skip
+  ),
+  "centre_part": pen_lib.symmetric(
+    (0, -14.2), (-0.36, -11.4), (-0.74, -8), (-0.94, -3.5), (-0.99, 0)
+  ),
+  "curly": pen_lib.symmetric(
+    (0, -10.4), (-0.36, -10.8), (-0.72, -9.4), (-0.92, -5.5), (-0.98, -1)
+  ),
+  "bun": pen_lib.symmetric(
+    (0, -12.4), (-0.4, -12), (-0.76, -10), (-0.93, -6), (-0.98, -2)
+  ),
 }
 _PARTING = {"side_part": 0.42, "centre_part": 0.0}
 _LIFT = {
@@ -223,13 +216,7 @@ def _locks(pen: Pen, f: Named, tint: Rgb, dark: Rgb, shine: Rgb) -> None:
 
 
 def beard(pen: Pen, f: Named, outline: Points) -> None:
-  """Draws beard and mustache; the mouth is drawn over them.
-
-  Args:
-    pen: of the head.
-    f: factors, the discrete ones by name.
-    outline: of the head, from `drawing`.
-  """
+  """Draws beard and mustache within the head's outline, under the mouth."""
   tint = mix(color(f), _INK, 0.12)
   if f["beard"] in ("stubble", "full"):
     grown = f["beard"] == "full"

@@ -21,6 +21,11 @@ Rgb = tuple[int, int, int]
 Points = Float[np.ndarray, "_ 2"]
 
 
+def colors(words: str) -> tuple[Rgb, ...]:
+  """Returns colors from hexadecimal words such as "ffe5d3"."""
+  return tuple(tuple(bytes.fromhex(word)) for word in words.split())
+
+
 def points(*pairs: Sequence[Number]) -> Points:
   """Returns an array of points from (x, y) pairs."""
   return np.array(pairs, dtype=np.float64)
@@ -175,11 +180,7 @@ class Pen:
     """Moves points of the front view of a face as the head turns.
 
     The head is an ellipsoid: (x, y) has depth z = 12 sqrt(1 - (x/rx)^2 -
-    0.6 (y/ry)^2) + lift, and yaw takes x to x cos + z sin.
-
-    Args:
-      flat: points of the front view.
-      lift: height above the ellipsoid, pixels.
+    0.6 (y/ry)^2) + lift, in pixels, and yaw takes x to x cos + z sin.
     """
     inside = 1 - (flat * flat) @ self._curvature
     z = 12 * np.sqrt(np.maximum(inside, 0)) + lift
