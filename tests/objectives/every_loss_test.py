@@ -120,9 +120,10 @@ def test_every_loss_is_here():
 def test_all_losses_report_the_same_draw(name):
   (terms, _), (plain, _) = _results()[name], _results()["elbo"]
   assert all(v.shape == (8,) for v in terms.values())
+  rtol = 0 if name.startswith("beta_vae") else 1e-6
   if "rate" in terms and "effective_samples" not in terms:
     for term in ("rate", "distortion"):
-      np.testing.assert_allclose(terms[term], plain[term], rtol=1e-6)
+      np.testing.assert_allclose(terms[term], plain[term], rtol=rtol)
 
 
 @pytest.mark.parametrize("name", SUMS)
