@@ -135,7 +135,7 @@ class _Map(distributions.DiagonalNormal):
   """A normal distribution of maps [b 1 2], by means of vectors [b 2]."""
 
   def sample(self, key):
-    return super().sample(key)[:, None]
+    return self.sample_and_log_prob(key)[0]
 
   def sample_and_log_prob(self, key):
     z, log_q = super().sample_and_log_prob(key)
