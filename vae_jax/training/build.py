@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -175,22 +176,34 @@ def _num_labels(config: ConfigDict) -> int:
 
 
 def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
-  """Returns the data set's number of classes, or of attributes.
+  """Returns the number of classes, which is `config.data.num_labels` where that
+  is set, or of attributes.
+
+  Classes without names are counted where a model is conditioned on them.
 
   Raises:
-    ConfigError: `config.model.condition` needs labels that are missing.
+    ConfigError: `config.model.condition` needs labels that are missing, or
+      there are not so many attributes.
   """
   shape, wanted = splits.train.label_shape, config.model.condition
   kind = {None: "none", (): "label"}.get(shape, "attributes")
   if wanted not in ("none", kind):
-    has = "no labels" if kind == "none" else f"its labels are: {kind}"
+    has = "there are no labels" if kind == "none" else f"its labels are: {kind}"
     raise ConfigError(
       f"config.model.condition is {wanted!r}, but for {splits.name} {has}; see "
       "config.data.label."
     )
-  if shape is None:
-    return 0
-  return shape[0] if shape else len(splits.label_names or ())
+  own = shape[0] if shape else len(splits.label_names or ())
+  given = config.data.num_labels
+  if given and (shape is None or shape and given != own):
+    raise ConfigError(
+      f"config.data.num_labels is {given}, but {splits.name} has "
+      f"{f'{own} attributes' if shape else 'no labels'}."
+    )
+  if not given and not own and wanted == "label":
+    own = 1 + int(datasets.read_labels(splits.train).max())
+    logging.info("The labels of %s are 0 to %d.", splits.name, own - 1)
+  return given or own
 
 
 def init_variables(
