@@ -90,7 +90,7 @@ def test_six_pictures_train_and_do_not_validate_at_each_step(tmp_path):
   model = vae_jax.load(tmp_path / "run")
   assert model.image_shape == (16, 12, 3)
   assert tuple(model.config.data.stored_size) == (20, 18)
-  chosen = arguments.select(model, f"{tmp_path}/mine/cats/*.png", "")
+  chosen = arguments.images(model, f"{tmp_path}/mine/cats/*.png", "")
   found = [
     image.tobytes()
     for name in ("train", "validation", "test")
