@@ -158,6 +158,17 @@ def test_a_few_examples_are_divided(tmp_path, count):
   assert sorted(sum(parts, [])) == list(range(count)) and all(parts)
 
 
+def test_damaged_file_is_named(root, tmp_path):
+  shutil.copytree(root, tmp_path / "copy")
+  file = next((tmp_path / "copy").rglob("*train*array_record*"))
+  content = bytearray(file.read_bytes())
+  content[500] ^= 1
+  file.write_bytes(content)
+  train = opened(tmp_path / "copy").train
+  with pytest.raises(datasets.DataError, match=r"train\S* is damaged .*again"):
+    train.fetch(np.arange(len(train)))
+
+
 def test_damaged_image_is_named(tmp_path):
   broken = [{"image": b"\x89PNG no more", "label": 0}] * 20
   write(tmp_path, {"train": broken})

@@ -138,7 +138,7 @@ class RecordSource:
     self.label_shape = label.shape if label else None
     self.image_shape = transform.shape(self._feature.shape)
     if None in self.image_shape:
-      self.image_shape = self._image(parse(self._records[0]), 0).shape
+      self.image_shape = self._image(parse(self._read([0])[0]), 0).shape
     self.fingerprint = {
       "dataset": builder.info.full_name,
       "files": _files_digest(builder, split),
@@ -163,7 +163,7 @@ class RecordSource:
     batch = {"image": np.empty((n, *self.image_shape), np.uint8)}
     if label:
       batch["label"] = np.empty((n, *label.shape), label.dtype)
-    stored = self._records.__getitems__(indices.tolist())
+    stored = self._read(indices.tolist())
 
     def fill(start: int, end: int) -> None:
       for row in range(start, end):
@@ -190,6 +190,16 @@ class RecordSource:
 
     spread(fill, n, self._num_threads)
     return batch
+
+  def _read(self, indices: list[int]) -> list[bytes]:
+    try:
+      return self._records.__getitems__(indices)
+    except RuntimeError as error:  # Others may be the network's.
+      if "orrupt" not in str(error):
+        raise
+      raise errors.DataError(
+        f"{self._name} is damaged ({error}); prepare the data set again"
+      ) from error
 
   def _image(self, example: _Example, index: int) -> np.ndarray:
     """Decodes and transforms the image of a record."""
