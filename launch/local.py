@@ -49,16 +49,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--gpus", action="store_true", help="one process a GPU")
   parser.add_argument("--restarts", type=int, default=3, help="at most")
   parser.add_argument("--logs", default="runs/logs", help="folder")
-  parser.add_argument(
-    "--grace",
-    type=float,
-    default=60.0,
-    help="seconds until the others are killed after one has ended",
-  )
+  text = "seconds until the others are killed after one has ended"
+  parser.add_argument("--grace", type=float, default=60.0, help=text)
   parser.add_argument("--module", default="vae_jax.main", help="to run")
-  parser.add_argument(
-    "--dry_run", action="store_true", help="print what would run"
-  )
+  text = "print what would run"
+  parser.add_argument("--dry_run", action="store_true", help=text)
   # argparse itself would take flags after `--` for positional arguments.
   cut = argv.index("--") if "--" in argv else len(argv)
   args = parser.parse_args(argv[:cut])

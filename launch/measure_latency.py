@@ -37,28 +37,16 @@ _WATCH = """([slider, picture]) => {
 
 
 def chromium() -> str:
-  """Returns the path of an installed Chromium.
-
-  Raises:
-    ConfigError: There is none.
-  """
+  """Returns the path of an installed Chromium."""
   for name in ("chromium", "chromium-browser", "google-chrome"):
-    path = shutil.which(name)
-    if path:
+    if path := shutil.which(name):
       return path
   raise ConfigError("Measuring needs Chromium, and there is none on the PATH.")
 
 
 def measure(page: Any, count: int) -> Float[np.ndarray, " n"]:
-  """Moves the first slider of an open page.
-
-  Args:
-    page: Playwright's page, loaded.
-    count: Number of moves.
-
-  Returns:
-    Milliseconds until the picture had changed, one for each move.
-  """
+  """Moves the first slider of Playwright's page; returns the milliseconds until
+  the picture had changed, one for each move."""
   slider = page.locator(".sliders input[type=range]").first
   picture = page.locator("#edited")
   slider.focus()
@@ -73,16 +61,8 @@ def measure(page: Any, count: int) -> Float[np.ndarray, " n"]:
 def latency(workdir: str, count: int) -> dict[str, Any]:
   """Measures the page of a run; writes `explore/latency.json`.
 
-  Args:
-    workdir: Folder of the run.
-    count: Moves of the slider.
-
-  Returns:
-    Milliseconds: `median_ms`, `p95_ms`, `max_ms`; `count`, and the `cores`
-    that server and browser share.
-
-  Raises:
-    ConfigError: There is no run, or no browser.
+  It holds milliseconds, `count` (moves of the slider), and the `cores` that
+  server and browser share.
   """
   server.check_installed()
   try:

@@ -22,8 +22,9 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -53,12 +54,7 @@ _SAFETY = (
 
 
 class Clock:
-  """Seconds spent in calls.
-
-  Attributes:
-    wall: wall time.
-    cpu: processor time of all threads of this process.
-  """
+  """Seconds spent in calls: wall time, and processor time of all threads."""
 
   def __init__(self):
     self.wall = self.cpu = 0.0
@@ -76,17 +72,6 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
   del args, kwargs
 
 
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, function: Callable[..., Any]):
-  """Replaces a function of a class or module inside the block."""
-  original = getattr(owner, name)
-  setattr(owner, name, function)
-  try:
-    yield
-  finally:
-    setattr(owner, name, original)
-
-
 def timed(owner: Any, name: str, clock: Clock):
   """Adds the calls of a function inside the block to a clock."""
   original = getattr(owner, name)
@@ -95,7 +80,7 @@ def timed(owner: Any, name: str, clock: Clock):
     with clock.running():
       return original(*args, **kwargs)
 
-  return replaced(owner, name, method)
+  return mock.patch.object(owner, name, method)
 
 
 @contextlib.contextmanager
@@ -112,7 +97,7 @@ def timed_block(owner: type, clock: Clock):
     running.close()
     leave(self, *error)
 
-  with replaced(owner, "__enter__", enter), replaced(owner, "__exit__", exit_):
+  with mock.patch.multiple(owner, __enter__=enter, __exit__=exit_):
     yield
 
 
@@ -133,13 +118,11 @@ def one_run(config: ConfigDict, *, safe: bool) -> dict[str, float]:
     stack.enter_context(timed(bound, "mean_terms", validation))
     stack.enter_context(timed(summaries, "validation", validation))
     # Without rows there is nothing to draw or to log at the end.
-    stack.enter_context(replaced(summaries, "at_the_end", _nothing))
-    stack.enter_context(replaced(progress, "log_last_validation", _nothing))
-    for owner, name in _SAFETY:
-      if safe:
-        stack.enter_context(timed(owner, name, safety))
-      else:
-        stack.enter_context(replaced(owner, name, _nothing))
+    ends = [(summaries, "at_the_end"), (progress, "log_last_validation")]
+    for owner, name in ends if safe else [*ends, *_SAFETY]:
+      stack.enter_context(mock.patch.object(owner, name, _nothing))
+    for owner, name in _SAFETY if safe else ():
+      stack.enter_context(timed(owner, name, safety))
     if safe:
       watchdog.start(config.watch.stall_seconds)
       stack.callback(watchdog.stop)
@@ -180,8 +163,7 @@ def main(argv: list[str]) -> None:
   config.train.num_steps, config.train.num_epochs = _STEPS.value, 0.0
   config.train.validate_every_steps = _STEPS.value + 1
   devices.initialize(config.train.compilation_cache_dir)
-  safe: list[dict[str, float]] = []
-  bare: list[dict[str, float]] = []
+  safe, bare = [], []
   for number in range(_ROUNDS.value):
     # The order changes in every round, because the second run may be faster.
     for first in (True, False):

@@ -30,16 +30,10 @@ _LOCAL = pathlib.Path(__file__).with_name("local.py")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Division of a machine.
-
-  Attributes:
-    processes: of the job.
-    devices: simulated by each process.
-    cores: of the job.
-  """
+  """Division of a machine."""
 
   processes: int
-  devices: int
+  devices: int  # simulated by each process
   cores: int
 
   def __str__(self) -> str:
@@ -144,15 +138,10 @@ def run(args: argparse.Namespace, layout: Layout) -> dict[str, object]:
 
 
 def summarize(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-  """Returns statistics of each layout.
+  """Returns statistics of each layout, in comparison with the first one.
 
-  Args:
-    times: milliseconds per step of each round, by layout; the others are
-      compared with the first.
-
-  Returns:
-    By layout: median and minimum, the median of the ratios within a round, and
-    the ratio of the minima.
+  From the milliseconds per step of each round: median and minimum, the median
+  of the ratios within a round, and the ratio of the minima.
   """
   first = next(iter(times.values()))
   return {

@@ -18,6 +18,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 _MAKER = "VAE_JAX_TESTS_SCRATCH" not in os.environ
 _SCRATCH = os.environ.setdefault("VAE_JAX_TESTS_SCRATCH", tempfile.mkdtemp())
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_SCRATCH, "compiled")
+# Nothing goes to the home of who runs the tests.
+os.environ["VAE_JAX_CACHE_DIR"] = os.path.join(_SCRATCH, "caches")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
@@ -37,10 +39,18 @@ def faces_dir():
   return folder
 
 
-@pytest.fixture(autouse=True)
-def caches(monkeypatch):
-  """Keeps what tests cache out of the home of who runs them."""
-  monkeypatch.setenv("VAE_JAX_CACHE_DIR", os.path.join(_SCRATCH, "caches"))
+@pytest.fixture
+def use_devices(monkeypatch):
+  """Returns a function that leaves the first few devices alone."""
+  import jax
+
+  from vae_jax.runtime import devices
+
+  def use(count):
+    chosen = jax.devices()[:count]
+    monkeypatch.setattr(devices, "devices", lambda: chosen)
+
+  return use
 
 
 @pytest.fixture(scope="session")
@@ -83,13 +93,12 @@ def offline(monkeypatch):
 
 def pytest_collection_modifyitems(items):
   """Ignores the sessions of stores' clients, which close when collected."""
+  categories = "ResourceWarning", "pytest.PytestUnraisableExceptionWarning"
+  ignored = [pytest.mark.filterwarnings(f"ignore::{c}") for c in categories]
   for item in items:
     if {"s3", "gs", "address", "any_address"} & set(item.fixturenames):
-      for category in (
-        "ResourceWarning",
-        "pytest.PytestUnraisableExceptionWarning",
-      ):
-        item.add_marker(pytest.mark.filterwarnings(f"ignore::{category}"))
+      for mark in ignored:
+        item.add_marker(mark)
 
 
 # For the session, because the clients keep the address of their store.

@@ -1,5 +1,6 @@
 """The training run: `train(config, workdir)`, to be read top to bottom."""
 
+import collections
 import contextlib
 import functools
 import math
@@ -36,15 +37,9 @@ def train(
   The same config on the same workdir resumes, and ends in the same bits as a
   run that was never stopped. Under `workdir` it writes `config.json`,
   `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`. All processes
-  of a job call it, and the first one reads and writes the workdir.
-
-  Args:
-    config: of `vae_jax.config.default()`, with changes.
-    workdir: folder of the run.
-    data: arrays or sources to train on in place of what `config.data.name`
-      names, such as {"image": uint8[n h w c], "label": int[n]}; see
-      `data.arrays.given`.
-    costs: receives the costs of the run.
+  of a job call it, and the first one reads and writes the workdir. `data`, such
+  as {"image": uint8[n h w c]} (see `data.arrays.given`), is used in place of
+  `config.data.name`. `costs` receives the costs of the run.
 
   Raises:
     ConfigError: a setting is wrong, before any work.
@@ -95,8 +90,7 @@ def train(
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
-    # Loop. Dispatches run ahead of the results that the host has read, but
-    # never by more than the limit of `in_flight`.
+    # Loop. Dispatches run ahead of the results read, by `RUN_AHEAD` at most.
     stop_requested = stack.enter_context(preemption.listening())
     with store_lib.Store(workdir, run.config, step=start) as store:
       if resumed:
@@ -105,23 +99,23 @@ def train(
         if loop.validation_due(start) and not store.has_validation(start):
           validate(host_state, store)
       log = progress.StepLog(run.config, loop, store.writer, host_state)
-      in_flight = loop_lib.InFlight()
+      in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
-      data = pipeline.prefetch(load, dispatches)
+      batches = pipeline.prefetch(load, dispatches)
       stopping = False
       with (
         contextlib.closing(log.progress),
-        contextlib.closing(data),
+        contextlib.closing(batches),
         watchdog.armed(),
       ):
-        for first, count, arrays in log.stopwatch.waiting_for(data):
+        for first, count, arrays in log.stopwatch.waiting_for(batches):
           # 1. Start the dispatch.
           begin = time.monotonic()
           state, history, stop = train_steps(
             state, arrays, loop_lib.control(count, stop_requested()), seed
           )
           watchdog.progress(watchdog.COMPUTING)
-          in_flight.add(loop_lib.Result(first, count, history, stop))
+          in_flight.append(loop_lib.Result(first, count, history, stop))
           if first == start:
             # It also loads the program, and fills the queue of data.
             with memory.explain_oom(run.config):
@@ -135,8 +129,10 @@ def train(
 
           # 2. Read results that are due.
           pause = loop.validation_due(step) or loop.checkpoint_due(step)
-          while result := in_flight.next(drain=pause or stopping):
-            log.add(result)
+          while len(in_flight) >= (
+            1 if pause or stopping else loop_lib.RUN_AHEAD
+          ):
+            log.add(result := in_flight.popleft())
             # All processes read the same value, and so stop together.
             stopping |= bool(devices.read_one(result.stop))
             watchdog.progress(watchdog.COMPUTING)

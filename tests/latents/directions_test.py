@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from vae_jax.config import ConfigError
@@ -47,7 +48,7 @@ def test_mean_and_pixels_are_differences_of_means():
       (pictures.astype(float), linear.pixel_difference(name)),
     ):
       wanted = values[inside].mean(0) - values[outside].mean(0)
-      np.testing.assert_allclose(estimated, wanted, rtol=1e-5, atol=1e-5)
+      assert_allclose(estimated, wanted, rtol=1e-5, atol=1e-5)
     assert linear.positives[a] == len(inside)
 
 
@@ -56,9 +57,8 @@ def test_balanced_holds_the_other_attributes_equal():
   effects = RNG.randn(3, 4)
   codes = labels @ effects + 0.5
   linear = estimate(codes, labels)
-  np.testing.assert_allclose(
-    linear.vectors[directions.KINDS.index("balanced")], effects, atol=1e-5
-  )
+  balanced = [linear.vector(name, "balanced") for name in NAMES]
+  assert_allclose(balanced, effects, atol=1e-5)
   # The plain difference mixes the second attribute's effect into the first's.
   mixed = linear.vector("Smiling", "mean") - effects[0]
   assert np.abs(mixed).max() > 0.2
@@ -67,33 +67,24 @@ def test_balanced_holds_the_other_attributes_equal():
 def test_balanced_of_one_attribute_is_the_mean_difference():
   labels = correlated_labels(80)[:, :1]
   linear = estimate(RNG.randn(80, 4), labels, ("Smiling",))
-  np.testing.assert_allclose(
-    linear.vector("Smiling", "balanced"),
-    linear.vector("Smiling", "mean"),
-    atol=1e-6,
-  )
+  balanced, mean = (linear.vector("Smiling", k) for k in ("balanced", "mean"))
+  assert_allclose(balanced, mean, atol=1e-6)
 
 
 def test_balanced_weighs_classes_equally():
   codes = RNG.randn(60, 4)
   labels = np.repeat([0, 1, 2], [10, 45, 5]).astype(np.int32)
   linear = estimate(codes, labels, ("a", "b", "c"))
-  means = [codes[labels == k].mean(0) for k in range(3)]
-  np.testing.assert_allclose(
-    linear.vector("a", "balanced"),
-    means[0] - (means[1] + means[2]) / 2,
-    atol=1e-6,
-  )
-  np.testing.assert_allclose(
-    linear.vector("a", "mean"), means[0] - codes[labels > 0].mean(0), atol=1e-6
-  )
+  a, b, c = (codes[labels == k].mean(0) for k in range(3))
+  for kind, other in (("balanced", (b + c) / 2), ("mean", codes[10:].mean(0))):
+    assert_allclose(linear.vector("a", kind), a - other, atol=1e-6)
 
 
 def test_class_without_images_is_ignored():
   codes, labels = RNG.randn(20, 4), np.repeat([0, 2], 10).astype(np.int32)
   linear = estimate(codes, labels, ("a", "b", "c"))
   wanted = codes[:10].mean(0) - codes[10:].mean(0)
-  np.testing.assert_allclose(linear.vector("a", "balanced"), wanted, atol=1e-6)
+  assert_allclose(linear.vector("a", "balanced"), wanted, atol=1e-6)
   with pytest.raises(ConfigError, match="0 of 20 images .* attribute b"):
     linear.vector("b", "balanced")
 
@@ -112,17 +103,15 @@ def test_probe_is_the_normal_of_the_boundary_with_mean_distance():
   cosine = probe @ weights / np.linalg.norm(probe) / np.linalg.norm(weights)
   assert cosine > 0.999
   # A step of 1 moves the probe's score as far as the means lie apart.
-  np.testing.assert_allclose(probe @ probe, probe @ mean, rtol=1e-4)
+  assert_allclose(probe @ probe, probe @ mean, rtol=1e-4)
   distance = np.sqrt(apart @ weights)
-  np.testing.assert_allclose(
-    linear.accuracy[0], stats.norm.cdf(distance / 2), atol=0.01
-  )
+  assert_allclose(linear.accuracy[0], stats.norm.cdf(distance / 2), atol=0.01)
 
 
 def test_correlation_equals_numpy():
   labels = correlated_labels(200)
   linear = estimate(RNG.randn(200, 2), labels)
-  np.testing.assert_allclose(linear.correlation, np.corrcoef(labels.T))
+  assert_allclose(linear.correlation, np.corrcoef(labels.T))
 
 
 def test_attribute_of_all_images_has_no_direction():
@@ -135,17 +124,18 @@ def test_attribute_of_all_images_has_no_direction():
   with pytest.raises(ConfigError, match="no direction to it"):
     linear.pixel_difference("Bald")
   assert np.isfinite(linear.vector("Smiling", "balanced")).all()
-  np.testing.assert_array_equal(linear.correlation[2], 0)
+  assert_array_equal(linear.correlation[2], 0)
 
 
 def test_unknown_names_are_refused():
   linear = estimate(RNG.randn(50, 4), correlated_labels(50))
-  with pytest.raises(ConfigError, match="'Smilng'; did you mean Smiling"):
-    linear.vector("Smilng", "mean")
-  with pytest.raises(ConfigError, match="there are: Smiling, Eyeglasses"):
-    linear.vector("xyz", "mean")
-  with pytest.raises(ConfigError, match="'median'.*mean"):
-    linear.vector("Smiling", "median")
+  for name, kind, message in (
+    ("Smilng", "mean", "'Smilng'; did you mean Smiling"),
+    ("xyz", "mean", "there are: Smiling, Eyeglasses"),
+    ("Smiling", "median", "'median'.*mean"),
+  ):
+    with pytest.raises(ConfigError, match=message):
+      linear.vector(name, kind)
 
 
 def test_saved_directions_are_read_back_with_same_bytes(tmp_path):
@@ -153,8 +143,6 @@ def test_saved_directions_are_read_back_with_same_bytes(tmp_path):
   directions.save(linear, tmp_path / "a.npz")
   read = directions.load(tmp_path / "a.npz")
   for field in dataclasses.fields(linear):
-    np.testing.assert_array_equal(
-      getattr(read, field.name), getattr(linear, field.name)
-    )
+    assert_array_equal(getattr(read, field.name), getattr(linear, field.name))
   directions.save(read, tmp_path / "b.npz")
   assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

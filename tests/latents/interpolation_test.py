@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from vae_jax.latents import interpolation
 
@@ -16,9 +17,7 @@ T = np.linspace(0, 1, 9)
 def test_linear_path_is_a_line():
   a, b = code(1, -2, 3), code(5, 2, -1)
   codes = interpolation.linear(a, b, np.array([0, 0.25, 0.5, 1]))
-  np.testing.assert_array_equal(
-    codes, [[1, -2, 3], [2, -1, 2], [3, 0, 1], [5, 2, -1]]
-  )
+  assert_array_equal(codes, [[1, -2, 3], [2, -1, 2], [3, 0, 1], [5, 2, -1]])
 
 
 def test_spherical_path_of_equal_lengths_is_an_arc():
@@ -28,7 +27,7 @@ def test_spherical_path_of_equal_lengths_is_an_arc():
     code(*(3 * f(np.radians(v)) for f in (np.cos, np.sin))) for v in (10, 130)
   )
   codes = interpolation.spherical(a, b, T)
-  np.testing.assert_allclose(
+  assert_allclose(
     codes,
     3 * np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], 1),
     atol=1e-5,
@@ -40,7 +39,7 @@ def test_spherical_path_changes_length():
   codes = interpolation.spherical(code(2, 0, 0), code(0, 0, 5), T)
   quarter = T * np.pi / 2
   expected = np.stack([2 * np.cos(quarter), 0 * T, 5 * np.sin(quarter)], 1)
-  np.testing.assert_allclose(codes, expected, atol=1e-6)
+  assert_allclose(codes, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +52,10 @@ def test_paths_begin_and_end_exactly(path, d):
     a, b = rng.normal(size=(2, d)).astype(np.float32)
     codes = path(a, b, T)
     assert codes.dtype == np.float32 and codes.shape == (9, d)
-    np.testing.assert_array_equal(codes[0], a)
-    np.testing.assert_array_equal(codes[-1], b)
+    assert_array_equal(codes[0], a)
+    assert_array_equal(codes[-1], b)
     backwards = path(b, a, 1 - T)
-    np.testing.assert_allclose(codes, backwards, rtol=1e-5, atol=1e-6)
+    assert_allclose(codes, backwards, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +72,10 @@ def test_paths_begin_and_end_exactly(path, d):
 )
 def test_spherical_path_without_an_arc_is_linear(a, b):
   codes = interpolation.spherical(a, b, T)
-  np.testing.assert_array_equal(codes, interpolation.linear(a, b, T))
+  assert_array_equal(codes, interpolation.linear(a, b, T))
 
 
 def test_narrow_arc_is_close_to_linear():
   a, b = code(100, 0), code(100, 0.01)
   codes = interpolation.spherical(a, b, T)
-  np.testing.assert_allclose(codes, interpolation.linear(a, b, T), atol=1e-4)
+  assert_allclose(codes, interpolation.linear(a, b, T), atol=1e-4)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate
 
 from tests.support.tiny import assert_trees_equal
@@ -64,9 +65,7 @@ def test_path_solves_its_equation(fitted, weights):
     lambda _, z: velocity(fitted, z, weights), (0, 0.2), begin, rtol=1e-6
   ).y[:, -1]
   assert np.linalg.norm(solved - begin) > 0.05
-  np.testing.assert_allclose(
-    moved, solved, atol=0.15 * np.linalg.norm(solved - begin)
-  )
+  assert_allclose(moved, solved, atol=0.15 * np.linalg.norm(solved - begin))
 
 
 def test_gap_is_the_difference_of_mean_log_odds(fitted):
@@ -74,7 +73,7 @@ def test_gap_is_the_difference_of_mean_log_odds(fitted):
   for a in range(2):
     hit = PRESENT[:, a] > 0
     wanted = odds[hit, a].mean() - odds[~hit, a].mean()
-    np.testing.assert_allclose(fitted.gap[a], wanted, rtol=1e-3)
+    assert_allclose(fitted.gap[a], wanted, rtol=1e-3)
   assert (fitted.gap > 2).all()
 
 
@@ -88,11 +87,11 @@ def test_path_enters_a_saddle_as_no_line_can(fitted):
 def test_zero_strength_or_weight_changes_nothing(fitted):
   strengths = np.array([-1.0, 0.0, 1.0])
   moved = fitted.walk(CODES[:5], {"saddle": 1.0}, strengths)
-  np.testing.assert_array_equal(moved[:, 1], CODES[:5])
+  assert_array_equal(moved[:, 1], CODES[:5])
   assert not np.array_equal(moved[:, 0], CODES[:5])
   for weights in ({"saddle": 0.0}, {}):
     moved = fitted.walk(CODES[:5], weights, strengths)
-    np.testing.assert_array_equal(moved, np.repeat(CODES[:5, None], 3, axis=1))
+    assert_array_equal(moved, np.repeat(CODES[:5, None], 3, axis=1))
 
 
 @pytest.mark.parametrize("far", [1e6, np.nan, np.inf])
@@ -106,7 +105,7 @@ def test_paths_of_codes_are_independent(fitted):
   together = fitted.walk(CODES[:4], {"half": 1.0}, strengths)
   for i in range(4):
     alone = fitted.walk(CODES[i : i + 1], {"half": 1.0}, strengths)
-    np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
+    assert_allclose(together[i], alone[0], atol=1e-4)
 
 
 def test_saved_directions_are_read_back(fitted, tmp_path):

@@ -1,6 +1,7 @@
 """Quantiles and grids against closed forms."""
 
 import numpy as np
+from numpy.testing import assert_allclose
 from scipy import stats
 
 from vae_jax.latents import quantiles
@@ -12,14 +13,14 @@ def test_aggregate_quantiles_of_normal_codes_are_normal():
   np.random.default_rng(0).shuffle(codes)
   aggregate = quantiles.aggregate_quantiles(codes, 9)
   normal = quantiles.prior_quantiles(9)
-  np.testing.assert_allclose(aggregate, [normal, 5 + 2 * normal], atol=1e-3)
+  assert_allclose(aggregate, [normal, 5 + 2 * normal], atol=1e-3)
 
 
 def test_prior_quantiles_divide_probability_equally():
   ticks = quantiles.prior_quantiles(4)
   expected = [-1.15035, -0.31864, 0.31864, 1.15035]
-  np.testing.assert_allclose(ticks, expected, atol=1e-4)
+  assert_allclose(ticks, expected, atol=1e-4)
   grid = quantiles.grid(ticks, ticks)
-  np.testing.assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
-  np.testing.assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)
+  assert_allclose(grid[0], [ticks[0], ticks[3]], atol=1e-6)
+  assert_allclose(grid[1], [ticks[1], ticks[3]], atol=1e-6)
+  assert_allclose(grid[-1], [ticks[3], ticks[0]], atol=1e-6)

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from vae_jax.config import ConfigError
 from vae_jax.latents import trained_model
@@ -19,7 +20,7 @@ def test_load_opens_the_latest_checkpoint(model, reference):
   folder, state = reference
   assert model.step == int(state.step) == 20
   assert model.workdir == folder and model.image_shape == (16, 16, 1)
-  np.testing.assert_array_equal(
+  assert_array_equal(
     model.variables["params"]["decoder"]["Dense_0"]["kernel"],
     state.params["decoder"]["Dense_0"]["kernel"],
   )
@@ -37,16 +38,16 @@ def test_chunks_change_no_bits(model):
   image = model.experiment.source("test").fetch(np.arange(12))["image"]
   codes = model.encode(image)
   assert codes.shape == (12, 3) and codes.dtype == np.float32
-  np.testing.assert_array_equal(codes[7:8], model.encode(image[7:8]))
+  assert_array_equal(codes[7:8], model.encode(image[7:8]))
   decoded = model.decode(codes)
   assert decoded.shape == image.shape and decoded.dtype == np.uint8
-  np.testing.assert_array_equal(decoded[11:], model.decode(codes[11:]))
+  assert_array_equal(decoded[11:], model.decode(codes[11:]))
 
 
 def test_draw_depends_on_its_number_alone(model):
   samples = model.sample(np.arange(8, dtype=np.int32))
   again = model.sample(np.array([6, 1], np.int32))
-  np.testing.assert_array_equal(again, samples[[6, 1]])
+  assert_array_equal(again, samples[[6, 1]])
   assert not np.array_equal(samples[1], samples[6])
 
 
@@ -54,8 +55,8 @@ def test_first_codes_are_those_of_the_first_images(model):
   source = model.experiment.source("test")
   codes, labels = model.first_codes(source, 7)
   data = source.fetch(np.arange(7))
-  np.testing.assert_array_equal(codes, model.encode(data["image"]))
-  np.testing.assert_array_equal(labels, data["label"])
+  assert_array_equal(codes, model.encode(data["image"]))
+  assert_array_equal(labels, data["label"])
   codes, _ = model.first_codes(source, 1000)
   assert len(codes) == len(source)
 
@@ -69,7 +70,7 @@ def test_sample_labels_follow_the_condition(model):
   assert labels.tolist() == [0, 1, 2, 0, 1]
   config.model.condition = "attributes"
   labels = trained_model.sample_labels(config, source, len(source) + 1)
-  np.testing.assert_array_equal(labels[0], labels[-1])
+  assert_array_equal(labels[0], labels[-1])
 
 
 def test_weights_of_another_config_are_named(reference, tmp_path):

@@ -1,7 +1,6 @@
 """Building blocks: resizing, batch norm over devices, dropout."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -9,30 +8,16 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support.networks import assert_near, normal
 from vae_jax.models import blocks
-
-
-def normal(*shape):
-  rng = np.random.default_rng(math.prod(shape))
-  return jnp.asarray(rng.standard_normal(shape), jnp.float32)
-
-
-def close(a, b, tolerance=1e-5):
-  """Equal up to rounding, which is relative to the largest entry."""
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    atol = tolerance * float(jnp.abs(y).max())
-    np.testing.assert_allclose(x, y, rtol=0, atol=atol)
 
 
 def test_halve_and_double():
   x = jnp.arange(9.0).reshape(1, 3, 3, 1)
   expected = [[2.0, 3.5], [6.5, 8.0]]
   np.testing.assert_allclose(blocks.halve(x)[0, :, :, 0], expected)
-  doubled = blocks.double(x)[0, :, :, 0]
-  np.testing.assert_allclose(
-    doubled, np.asarray(x[0, :, :, 0]).repeat(2, 0).repeat(2, 1)
-  )
+  doubled = np.asarray(x).repeat(2, 1).repeat(2, 2)
+  np.testing.assert_allclose(blocks.double(x), doubled)
   assert blocks.halved_sizes((29, 64), 2) == [(29, 64), (15, 32), (8, 16)]
 
 
@@ -46,12 +31,11 @@ def test_batch_norm_of_eight_devices_is_that_of_one():
     return module.apply(variables, x, mutable=["batch_stats"])
 
   y, stats = step(None, x)
-  many, many_stats = jax.pmap(
-    functools.partial(step, "batch"), axis_name="batch"
-  )(x.reshape(8, 2, 4, 4, 3))
-  close(many.reshape(y.shape), y, 1e-5)
+  step = jax.pmap(functools.partial(step, "batch"), axis_name="batch")
+  many, many_stats = step(x.reshape(8, 2, 4, 4, 3))
+  assert_near(many.reshape(y.shape), y)
   for device in range(8):
-    close(jax.tree.map(lambda v, d=device: v[d], many_stats), stats, 1e-5)
+    assert_near(jax.tree.map(lambda v, d=device: v[d], many_stats), stats)
 
 
 def test_dropout_takes_whole_channels_and_only_while_training():

@@ -1,7 +1,6 @@
 """Convolutions against Flax's own in values, gradients and geometry."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import export
 
+from tests.support.networks import assert_near, normal, random_variables
 from vae_jax.models import conv_ops, layers
 
 GEOMETRIES = [
@@ -25,43 +25,27 @@ GEOMETRIES = [
 ]
 
 
-def normal(*shape):
-  rng = np.random.default_rng(math.prod(shape))
-  return jnp.asarray(rng.standard_normal(shape), jnp.float32)
-
-
-def close(a, b, tolerance=1e-5):
-  """Equal up to rounding, which is relative to the largest entry."""
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    atol = tolerance * float(jnp.abs(y).max())
-    np.testing.assert_allclose(x, y, rtol=0, atol=atol)
-
-
 def pair(name, geometry, **kwargs):
   """Returns the layer by `conv_ops`, and Flax's own."""
   _, kernel, strides, padding = geometry
   settings = dict(strides=strides, padding=padding, **kwargs)
+  flax = getattr(nn, name)(5, kernel, **settings)
   if name == "ConvTranspose":
-    ours = layers.ConvTranspose(5, kernel, **settings)
-  else:
-    ours = nn.Conv(
-      5,
-      kernel,
-      conv_general_dilated_cls=lambda: conv_ops.conv_general_dilated,
-      **settings,
-    )
-  return ours, getattr(nn, name)(5, kernel, **settings)
+    return layers.ConvTranspose(5, kernel, **settings), flax
+  ours = lambda: conv_ops.conv_general_dilated
+  return flax.clone(conv_general_dilated_cls=ours), flax
 
 
-@pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
+each_layer = pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
+
+
+@each_layer
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_equals_flax_in_value_and_two_derivatives(name, geometry):
   ours, flax = pair(name, geometry)
   x = normal(2, *geometry[0], 3)
-  shapes = jax.eval_shape(flax.init, jax.random.key(0), x)
-  assert shapes == jax.eval_shape(ours.init, jax.random.key(0), x)
-  variables = jax.tree.map(lambda v: normal(*v.shape), shapes)
+  variables, _ = both = [random_variables(m, x) for m in (ours, flax)]
+  assert_near(*both, 0)
 
   def value(module, variables, x):
     return jnp.sum(jnp.sin(module.apply(variables, x)))
@@ -83,13 +67,13 @@ def test_equals_flax_in_value_and_two_derivatives(name, geometry):
   with jax.enable_x64(True):
     exact = flax.clone(dtype=jnp.float64, param_dtype=jnp.float64)
     wide = jax.tree.map(lambda v: np.float64(v), (variables, x))
-    close(results, run(exact, *wide))
+    assert_near(results, run(exact, *wide))
 
 
 def test_third_derivative_equals_flax():
   ours, flax = pair("Conv", GEOMETRIES[1])
   x = normal(1, 9, 7, 2)
-  variables = flax.init(jax.random.key(0), x)
+  variables = random_variables(flax, x)
 
   def third(module, x):
     f = lambda x: jnp.sum(jnp.sin(module.apply(variables, x)))
@@ -97,7 +81,7 @@ def test_third_derivative_equals_flax():
       f = (lambda g: lambda x: jnp.sum(jnp.square(jax.grad(g)(x))))(f)
     return jax.grad(f)(x)
 
-  close(*(jax.jit(functools.partial(third, m))(x) for m in (ours, flax)))
+  assert_near(*(jax.jit(functools.partial(third, m))(x) for m in (ours, flax)))
 
 
 @pytest.mark.parametrize(
@@ -120,55 +104,51 @@ def test_micro_batches_add_up_to_the_batch(window):
   assert "scan" not in str(jax.make_jaxpr(everything)(x[:1], g[:1]))
   one = jax.jit(everything)
   images = [one(x[i : i + 1], g[i : i + 1]) for i in range(6)]
-  y, dx = (
-    jnp.concatenate(v)
-    for v in zip(*((y, dx) for y, (dx, _) in images), strict=True)
-  )
+  y = jnp.concatenate([y for y, _ in images])
+  dx = jnp.concatenate([dx for _, (dx, _) in images])
   dk = sum(dk for _, (_, dk) in images)
-  close(jax.jit(everything)(x, g), (y, (dx, dk)))
+  assert_near(jax.jit(everything)(x, g), (y, (dx, dk)))
 
 
-@pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
+@each_layer
 def test_vmap_and_pmap(name):
   module, flax = pair(name, GEOMETRIES[1])
   x = normal(8, 2, 9, 7, 3)
-  variables = flax.init(jax.random.key(0), x[0])
+  variables = random_variables(flax, x[0])
 
   def grads(module, x):
     loss = lambda v, x: jnp.sum(jnp.square(module.apply(v, x)))
     return jax.grad(loss, (0, 1))(variables, x)
 
-  expected = jax.jit(lambda x: jax.lax.map(functools.partial(grads, flax), x))(
-    x
-  )
-  close(jax.jit(jax.vmap(functools.partial(grads, module)))(x), expected)
-  close(jax.pmap(functools.partial(grads, module))(x), expected)
+  ours, theirs = (functools.partial(grads, m) for m in (module, flax))
+  expected = jax.jit(functools.partial(jax.lax.map, theirs))(x)
+  assert_near(jax.jit(jax.vmap(ours))(x), expected)
+  assert_near(jax.pmap(ours)(x), expected)
 
 
 def test_one_exported_program_for_every_platform_and_batch():
   module, flax = pair("ConvTranspose", GEOMETRIES[0])
   x = normal(3, 8, 8, 3)
-  variables = flax.init(jax.random.key(0), x)
+  variables = random_variables(flax, x)
   (b,) = export.symbolic_shape("b")
-  exported = export.export(
-    jax.jit(functools.partial(module.apply, variables)),
-    platforms=("cpu", "cuda", "tpu"),
-  )(jax.ShapeDtypeStruct((b, 8, 8, 3), jnp.float32))
-  close(exported.call(x), flax.apply(variables, x))
+  run = jax.jit(functools.partial(module.apply, variables))
+  exporter = export.export(run, platforms=("cpu", "cuda", "tpu"))
+  exported = exporter(jax.ShapeDtypeStruct((b, 8, 8, 3), jnp.float32))
+  assert_near(exported.call(x), flax.apply(variables, x))
   assert "stablehlo.convolution" in exported.mlir_module()
 
 
 def test_cpu_program_has_no_convolution():
   module, _ = pair("Conv", GEOMETRIES[0])
   x = normal(2, 8, 8, 3)
-  variables = module.init(jax.random.key(0), x)
+  variables = random_variables(module, x)
   loss = lambda v, x: jnp.sum(jnp.square(module.apply(v, x)))
   text = jax.jit(jax.grad(loss, (0, 1))).lower(variables, x).as_text()
   assert "stablehlo.dot_general" in text
   assert "stablehlo.convolution" not in text
 
 
-@pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
+@each_layer
 def test_bfloat16(name):
   ours, flax = pair(name, GEOMETRIES[1], dtype=jnp.bfloat16)
   x = normal(2, 9, 7, 3)
@@ -187,22 +167,15 @@ def test_flax_init_is_flax():
   x = normal(1, 8, 8, 3)
   for name in ("Conv", "ConvTranspose"):
     ours, flax = pair(name, GEOMETRIES[0])
-    close(ours.init(jax.random.key(1), x), flax.init(jax.random.key(1), x), 0)
+    assert_near(*(m.init(jax.random.key(1), x) for m in (ours, flax)), 0)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("pad", [0, 1])
 def test_window_output(stride, pad):
-  window = conv_ops.Window(
-    (7, 10), (3, 2), (stride, stride), ((pad, 0), (0, pad))
-  )
-  y = jax.eval_shape(
-    lambda x, k: conv_ops.conv(x, k, window),
-    jnp.zeros((1, 7, 10, 1)),
-    jnp.zeros((3, 2, 1, 1)),
-  )
-  assert y.shape[1:3] == window.output
-  assert window.output == (
-    (7 + pad - 3) // stride + 1,
-    (10 + pad - 2) // stride + 1,
-  )
+  pads = (pad, 0), (0, pad)
+  window = conv_ops.Window((7, 10), (3, 2), (stride, stride), pads)
+  conv = functools.partial(conv_ops.conv, window=window)
+  y = jax.eval_shape(conv, normal(1, 7, 10, 1), normal(3, 2, 1, 1))
+  expected = (7 + pad - 3) // stride + 1, (10 + pad - 2) // stride + 1
+  assert y.shape[1:3] == window.output == expected

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support.linear_gaussian_vae import random_params
-from vae_jax import config as config_lib
+from tests.support.networks import normal, random_variables
+from vae_jax.config import ConfigError
 from vae_jax.models import critics
 
 
 @pytest.mark.parametrize("slope", [0.2, 0.0])
 def test_latent_critic_is_a_loop_over_layers(slope):
   critic = critics.LatentCritic(hidden=(4, 3), negative_slope=slope)
-  z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)), jnp.float32)
-  variables = {"params": random_params(critic, z)}
+  z = normal(5, 2)
+  variables = random_variables(critic, z, scale=0.5)
   x = np.asarray(z)
   for i in range(3):
     layer = variables["params"][f"Dense_{i}"]
@@ -27,23 +27,17 @@ def test_latent_critic_is_a_loop_over_layers(slope):
 
 def test_sizes_are_the_published_ones():
   def sizes(critic, shape):
-    tree = jax.eval_shape(
-      critic.init, jax.random.key(0), jnp.zeros((1, *shape))
-    )["params"]
+    x = jnp.zeros((1, *shape))
+    tree = jax.eval_shape(critic.init, jax.random.key(0), x)["params"]
     return [v["kernel"].shape for v in tree.values() if "kernel" in v]
 
   ends = [(10, 1000)] + [(1000, 1000)] * 5 + [(1000, 1)]
   assert sizes(critics.LatentCritic(), (10,)) == ends
   ends = [(8, 512)] + [(512, 512)] * 3 + [(512, 1)]
   assert sizes(critics.WaeCritic(), (8,)) == ends
-  assert sizes(critics.ImageCritic(), (64, 64, 3)) == [
-    (5, 5, 3, 32),
-    (5, 5, 32, 128),
-    (5, 5, 128, 256),
-    (5, 5, 256, 256),
-    (8 * 8 * 256, 512),
-    (512, 1),
-  ]
+  channels = ((3, 32), (32, 128), (128, 256), (256, 256))
+  ends = [(5, 5, *c) for c in channels] + [(8 * 8 * 256, 512), (512, 1)]
+  assert sizes(critics.ImageCritic(), (64, 64, 3)) == ends
 
 
 def test_image_critic_equals_layers_of_flax():
@@ -61,10 +55,8 @@ def test_image_critic_equals_layers_of_flax():
     channels=(3, 16), kernel_size=3, hidden=6, feature_layer=2
   )
   x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5, 6, 2)))
-  variables = {"params": random_params(critic, x)}
-  ours, expected = (
-    jax.jit(network.apply)(variables, x) for network in (critic, Other())
-  )
+  variables = random_variables(critic, x, scale=0.5)
+  ours, expected = (jax.jit(m.apply)(variables, x) for m in (critic, Other()))
   for a, b in zip(ours, expected, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -73,9 +65,8 @@ def test_features_come_from_the_chosen_layer():
   x = jnp.zeros((2, 5, 6, 1))
   for layer, count in ((1, 5 * 6 * 2), (2, 3 * 3 * 3)):
     critic = critics.ImageCritic(channels=(2, 3), feature_layer=layer)
-    (_, features), _ = jax.eval_shape(
-      critic.init_with_output, jax.random.key(0), x
-    )
+    run = critic.init_with_output
+    (_, features), _ = jax.eval_shape(run, jax.random.key(0), x)
     assert features.shape == (2, count)
 
 
@@ -89,5 +80,5 @@ def test_features_come_from_the_chosen_layer():
 )
 def test_impossible_settings_are_refused(settings, message):
   critic = critics.ImageCritic(**settings)
-  with pytest.raises(config_lib.ConfigError, match=message):
+  with pytest.raises(ConfigError, match=message):
     critic.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))

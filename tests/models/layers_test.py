@@ -1,5 +1,6 @@
 """Layers by value, and their named initializers by distribution."""
 
+import functools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support.networks import normal, random_variables
 from vae_jax.models import layers
 
 
@@ -24,51 +26,29 @@ class Layer(nn.Module):
     return apply(x, self.features, initializer=self.initializer)
 
 
-def draw(module, x):
-  rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-  return jax.tree.map(lambda v: rng.normal(size=v.shape).astype("f"), shapes)
-
-
 def test_dense_is_an_affine_map_with_named_parameters():
-  x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 6)), jnp.float32)
-  module = Layer("dense", 3)
-  variables = draw(module, x)
-  layer = variables["params"]["Dense_0"]
+  x, module = normal(4, 6), Layer("dense", 3)
+  variables = random_variables(module, x)
+  layer = jax.tree.map(np.asarray, variables["params"]["Dense_0"])
   expected = np.asarray(x) @ layer["kernel"] + layer["bias"]
   np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-5)
 
 
-def test_conv_is_that_of_lax_in_value_and_both_gradients():
-  rng = np.random.default_rng(1)
-  x = jnp.asarray(rng.normal(size=(2, 9, 8, 3)), jnp.float32)
-  module = Layer("conv", 5)
-  params = draw(module, x)["params"]
+def test_conv_is_that_of_flax_in_value_and_both_gradients():
+  x, module = normal(2, 9, 8, 3), Layer("conv", 5)
+  variables = random_variables(module, x)
 
-  def ours(params, x):
-    return module.apply({"params": params}, x)
+  def theirs(variables, x):
+    layer = {"params": variables["params"]["Conv_0"]}
+    return nn.Conv(5, (3, 3)).apply(layer, x)
 
-  def theirs(params, x):
-    layer = params["Conv_0"]
-    y = jax.lax.conv_general_dilated(
-      x,
-      layer["kernel"],
-      (1, 1),
-      "SAME",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return y + layer["bias"][None, None, None]
-
+  @functools.partial(jax.jit, static_argnums=0)
   def run(apply):
-    loss = lambda params, x: jnp.sum(jnp.sin(apply(params, x)))
-    return apply(params, x), jax.grad(loss, (0, 1))(params, x)
+    loss = lambda variables, x: jnp.sum(jnp.sin(apply(variables, x)))
+    return apply(variables, x), jax.grad(loss, (0, 1))(variables, x)
 
-  for a, b in zip(
-    jax.tree.leaves(jax.jit(lambda: run(ours))()),
-    jax.tree.leaves(jax.jit(lambda: run(theirs))()),
-    strict=True,
-  ):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+  jax.tree.map(close, run(module.apply), run(theirs))
 
 
 @pytest.mark.parametrize(
@@ -98,9 +78,8 @@ def test_glorot_initializer_is_uniform_by_both_sides():
   params = variables["params"]["Dense_0"]
   bound = np.sqrt(6 / (64 + 256))
   assert 0.99 * bound < jnp.abs(params["kernel"]).max() <= bound
-  assert jnp.std(params["kernel"]) == pytest.approx(
-    bound / np.sqrt(3), rel=0.02
-  )
+  deviation = pytest.approx(bound / np.sqrt(3), rel=0.02)
+  assert jnp.std(params["kernel"]) == deviation
   assert not params["bias"].any()
 
 

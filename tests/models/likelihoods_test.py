@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.support.networks import random_variables
 from tests.support.tiny import tiny_config
 from vae_jax.config import ConfigError
 from vae_jax.models import likelihoods
@@ -28,10 +29,7 @@ def test_models_with_saturated_outputs_stay_finite(name, channels):
   rng = np.random.default_rng(0)
   image = jnp.asarray(rng.integers(0, 256, (2, 8, 8, channels)), jnp.uint8)
   keys = jax.random.split(jax.random.key(0), 2)
-  params = jax.tree.map(
-    lambda v: rng.uniform(-0.3, 0.3, v.shape).astype(v.dtype),
-    jax.eval_shape(vae.init, keys[0], image, keys)["params"],
-  )
+  params = random_variables(vae, image, keys, scale=0.2)["params"]
   last = params["decoder"]["Dense_1"]
   # Saturated: networks now and then give such outputs in training.
   last["bias"] += 50 * rng.choice(np.float32([-1, 0, 1]), last["bias"].shape)

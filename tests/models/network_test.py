@@ -10,15 +10,32 @@ import pytest
 from flax import linen as nn
 
 from tests.support import tiny
+from tests.support.networks import random_like, random_variables
 from vae_jax.config import registry
 from vae_jax.models import decoders, encoders, layers
 
-SIZES = [(28, 28), (31, 47), (64, 96), (255, 129), (256, 256)]
-
-
-NAMES = ["mlp", "conv", "resnet"]
 ENCODERS = registry.public_values(encoders)
 DECODERS = registry.public_values(decoders)
+EVERY = [(classes, n) for classes in (ENCODERS, DECODERS) for n in classes]
+SMALL = {
+  "mlp": {"hidden": (16,)},
+  "conv": {"channels": (4, 8), "dropout": 0.5},
+  "resnet": {"channels": (4, 8)},
+}
+# Shapes of images, and numbers of latents.
+LECTURES = {
+  "lecture_mnist": ((28, 28, 1), 2),
+  "lecture_celeba": ((128, 128, 3), 200),
+  "lecture_celeba_upsample": ((128, 128, 3), 200),
+}
+
+
+def make(classes, name, image, latents=7, **settings):
+  """Returns a network for images [h w c], and the shape of two inputs."""
+  if classes is ENCODERS:
+    return ENCODERS[name](**settings), (2, *image)
+  settings |= {"image_shape": image[:2], "out_channels": image[2]}
+  return DECODERS[name](**settings), (2, latents)
 
 
 def count(variables):
@@ -31,33 +48,22 @@ def shapes(module, shape):
 
 
 def draw(module, shape):
-  """Returns variables without compiling the initialization."""
-  rng = np.random.default_rng(0)
-  _, variables = shapes(module, shape)
-  params = jax.tree.map(
-    lambda v: rng.uniform(-0.3, 0.3, v.shape).astype(v.dtype),
-    variables["params"],
-  )
-  ones = jax.tree.map(
-    lambda v: np.ones(v.shape, v.dtype), variables.get("batch_stats", {})
-  )
-  return {"params": params, "batch_stats": ones}
+  variables = random_variables(module, jnp.zeros(shape), scale=0.2)
+  ones = jax.tree.map(jnp.ones_like, variables.get("batch_stats", {}))
+  return {"params": variables["params"], "batch_stats": ones}
 
 
-def head_count(features, outputs):
-  return count(shapes(nn.Dense(outputs), (1, features))[1])
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+  "size", [(28, 28), (31, 47), (64, 96), (255, 129), (256, 256)]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_size_goes_in_and_comes_out(name, size, channels):
-  features, _ = shapes(ENCODERS[name](train=True), (2, *size, channels))
+  network = make(ENCODERS, name, (*size, channels), train=True)
+  features, _ = shapes(*network)
   assert features.ndim == 2 and features.shape[0] == 2
-  decoder = DECODERS[name](
-    image_shape=size, out_channels=2 * channels, train=True
-  )
-  x, variables = shapes(decoder, (2, 7))
+  network = make(DECODERS, name, (*size, 2 * channels), train=True)
+  x, variables = shapes(*network)
   assert x.shape == (2, *size, 2 * channels)
   assert x.dtype == jnp.float32
   if name != "mlp":
@@ -66,65 +72,48 @@ def test_any_size_goes_in_and_comes_out(name, size, channels):
     assert kernel.shape == (7, features.shape[1])
 
 
-@pytest.mark.parametrize("outputs, total", [(2 * 2, 207_237), (2, 200_963)])
-def test_lecture_mnist_parameters(outputs, total):
-  features, encoder = shapes(encoders.LectureMnist(), (1, 28, 28, 1))
-  assert features.shape == (1, 3136)
-  _, decoder = shapes(
-    decoders.LectureMnist(image_shape=(28, 28), out_channels=1), (1, 2)
-  )
-  head = head_count(3136, outputs)
-  assert count(encoder) + head + count(decoder) == total
+@pytest.mark.parametrize(
+  "name, outputs, width, total",
+  [
+    ("lecture_mnist", 2 * 2, 3136, 207_237),
+    ("lecture_mnist", 2, 3136, 200_963),
+    ("lecture_celeba", 400, 4096, 2_649_075),
+    ("lecture_celeba_upsample", 400, 4096, 2_649_075),
+  ],
+)
+def test_lecture_parameters(name, outputs, width, total):
+  encoder = make(ENCODERS, name.removesuffix("_upsample"), *LECTURES[name])
+  features, encoder = shapes(*encoder)
+  assert features.shape == (2, width)
+  _, decoder = shapes(*make(DECODERS, name, *LECTURES[name]))
+  if name != "lecture_mnist":
+    assert count(encoder) == 93_472 and count(decoder) == 916_803
+  _, head = shapes(nn.Dense(outputs), features.shape)
+  assert sum(map(count, (encoder, head, decoder))) == total
 
 
-@pytest.mark.parametrize("name", ["lecture_celeba", "lecture_celeba_upsample"])
-def test_lecture_celeba_parameters(name):
-  features, encoder = shapes(encoders.LectureCeleba(), (1, 128, 128, 3))
-  assert features.shape == (1, 4096)
-  _, decoder = shapes(
-    DECODERS[name](image_shape=(128, 128), out_channels=3), (1, 200)
-  )
-  assert count(encoder) == 93_472 and count(decoder) == 916_803
-  assert count(encoder) + head_count(4096, 400) + count(decoder) == 2_649_075
-
-
-def layer_sizes(module, shape):
+@pytest.mark.parametrize(
+  "classes, name, sides",
+  [
+    (ENCODERS, "lecture_mnist", (28, 14, 7, 7)),
+    (ENCODERS, "lecture_celeba", (64, 32, 16, 8)),
+    (DECODERS, "lecture_mnist", (7, 13, 27, 29)),
+    (DECODERS, "lecture_celeba", (17, 33, 65, 129)),
+    (DECODERS, "lecture_celeba_upsample", (16, 32, 64, 128)),
+  ],
+)
+def test_lecture_sizes(classes, name, sides):
+  module, shape = make(classes, name, *LECTURES[name])
   _, variables = shapes(module, shape)
   is_layer = lambda m, _: isinstance(m, (nn.Conv, layers.ConvTranspose))
   run = functools.partial(
     module.apply, capture_intermediates=is_layer, mutable=["intermediates"]
   )
   _, state = jax.eval_shape(run, variables, jnp.zeros(shape))
-  names = sorted(state["intermediates"])
-  return [
-    state["intermediates"][name]["__call__"][0].shape[1:3] for name in names
+  outputs = [
+    v["__call__"][0] for _, v in sorted(state["intermediates"].items())
   ]
-
-
-@pytest.mark.parametrize(
-  "module, shape, sides",
-  [
-    (encoders.LectureMnist(), (1, 28, 28, 1), (28, 14, 7, 7)),
-    (encoders.LectureCeleba(), (1, 128, 128, 3), (64, 32, 16, 8)),
-    (
-      decoders.LectureMnist(image_shape=(28, 28), out_channels=1),
-      (1, 2),
-      (7, 13, 27, 29),
-    ),
-    (
-      decoders.LectureCeleba(image_shape=(128, 128), out_channels=3),
-      (1, 200),
-      (17, 33, 65, 129),
-    ),
-    (
-      decoders.LectureCelebaUpsample(image_shape=(128, 128), out_channels=3),
-      (1, 200),
-      (16, 32, 64, 128),
-    ),
-  ],
-)
-def test_lecture_sizes(module, shape, sides):
-  assert layer_sizes(module, shape) == [(side, side) for side in sides]
+  assert [v.shape[1:3] for v in outputs] == [(side, side) for side in sides]
 
 
 @pytest.mark.parametrize(
@@ -138,29 +127,16 @@ def test_lecture_sizes(module, shape, sides):
 def test_impossible_sizes_are_refused_before_compilation(name, size):
   message = rf"{name} is built for images of .* pixels only, these are "
   message += f"{size[0]}x{size[1]}"
-  decoder = DECODERS[name](image_shape=size, out_channels=3)
-  with pytest.raises(ValueError, match=message):
-    shapes(decoder, (1, 2))
-  if name in ENCODERS:
-    with pytest.raises(ValueError, match=message):
-      shapes(ENCODERS[name](), (1, *size, 3))
+  for classes in (ENCODERS, DECODERS):
+    if name in classes:
+      with pytest.raises(ValueError, match=message):
+        shapes(*make(classes, name, (*size, 3)))
 
 
-SMALL = {
-  "mlp": {"hidden": (16,)},
-  "conv": {"channels": (4, 8), "dropout": 0.5},
-  "resnet": {"channels": (4, 8)},
-}
-
-
-def small(module, name, **kwargs):
-  return registry.public_values(module)[name](**SMALL[name], **kwargs)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_evaluation_is_deterministic_and_per_image(name):
   x = jax.random.uniform(jax.random.key(0), (4, 9, 11, 3))
-  encoder = small(encoders, name)
+  encoder = ENCODERS[name](**SMALL[name])
   variables = draw(encoder, x.shape)
   apply = jax.jit(encoder.apply)
   y = apply(variables, x)
@@ -169,21 +145,19 @@ def test_evaluation_is_deterministic_and_per_image(name):
   np.testing.assert_allclose(y[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_keeps_parameters_and_outputs_wide(name):
-  common = {"dtype": jnp.bfloat16, "initializer": "torch"}
-  encoder = small(encoders, name, **common)
-  features, variables = shapes(encoder, (2, 9, 11, 3))
+  settings = SMALL[name] | {"dtype": jnp.bfloat16, "initializer": "torch"}
+  features, variables = shapes(*make(ENCODERS, name, (9, 11, 3), **settings))
   assert features.dtype == jnp.bfloat16
   for leaf in jax.tree.leaves(variables):
     assert leaf.dtype == jnp.float32
-  kwargs = {"image_shape": (9, 11), "out_channels": 3}
-  decoder = small(decoders, name, **kwargs, **common)
-  variables = draw(decoder, (2, 5))
-  z = jax.random.normal(jax.random.key(2), (2, 5))
+  decoder, shape = make(DECODERS, name, (9, 11, 3), **settings)
+  variables = draw(decoder, shape)
+  z = jax.random.normal(jax.random.key(2), shape)
   y = jax.jit(decoder.apply)(variables, z)
   assert y.dtype == jnp.float32
-  wide = jax.jit(small(decoders, name, **kwargs).apply)(variables, z)
+  wide = jax.jit(decoder.clone(dtype=jnp.float32).apply)(variables, z)
   np.testing.assert_allclose(y, wide, atol=0.03 * np.abs(wide).max())
 
 
@@ -194,25 +168,24 @@ def test_training_gradients_of_eight_devices_are_those_of_one():
 
   def grads(axis_name, x):
     def loss(params):
-      y, stats = make(axis_name=axis_name).apply(
-        {**variables, "params": params}, x, mutable=["batch_stats"]
-      )
+      tree = {**variables, "params": params}
+      module = make(axis_name=axis_name)
+      y, stats = module.apply(tree, x, mutable=["batch_stats"])
       return jnp.mean(jnp.square(y - 0.3)), stats
 
     out = jax.grad(loss, has_aux=True)(variables["params"])
     return out if axis_name is None else jax.lax.pmean(out, axis_name)
 
   one = jax.jit(functools.partial(grads, None))(x)
-  many = jax.pmap(functools.partial(grads, "batch"), axis_name="batch")(
-    x.reshape(8, 2, 9, 11, 3)
-  )
+  many = jax.pmap(functools.partial(grads, "batch"), axis_name="batch")
+  many = many(x.reshape(8, 2, 9, 11, 3))
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
     np.testing.assert_allclose(a, b[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [ENCODERS, DECODERS])
 def test_every_network_has_the_common_fields(classes):
-  assert set(NAMES) < set(classes) and len(classes) >= 5
+  assert set(SMALL) < set(classes) and len(classes) >= 5
   for cls in classes.values():
     fields = inspect.signature(cls).parameters
     assert {"train", "dtype", "initializer", "axis_name"} <= set(fields)
@@ -223,42 +196,28 @@ NETWORKS = {
   "mlp": (9, {"hidden": (8, 8), "activation": "gelu"}),
   "conv": (5, {"channels": (2, 2), "dropout": 0.4}),
   "resnet": (3, {"channels": (2,), "depth": 1}),
-  "lecture_mnist": (28, {}),
-  "lecture_celeba": (128, {}),
-  "lecture_celeba_upsample": (128, {}),
+  **{name: (image[0], {}) for name, (image, _) in LECTURES.items()},
 }
-
-
-EVERY = [(classes, n) for classes in (ENCODERS, DECODERS) for n in classes]
 
 
 def _pair(classes, name):
   """Returns the network without and with `remat`, variables, and an input."""
   side, settings = NETWORKS[name]
-  shape = (2, side, side, 1)
-  if classes is DECODERS:
-    settings = {**settings, "image_shape": (side, side), "out_channels": 1}
-    shape = (2, 3)
   pair = [
-    classes[name](train=True, remat=remat, **settings)
+    make(classes, name, (side, side, 1), 3, train=True, remat=remat, **settings)
     for remat in (False, True)
   ]
-  rng = np.random.default_rng(0)
-  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-  x = rng.uniform(size=shape).astype(np.float32)
-  plain, recomputing = (jax.eval_shape(n.init, keys, x) for n in pair)
+  shape = pair[0][1]
+  plain, recomputing = (shapes(*network)[1] for network in pair)
   assert plain == recomputing
-  draw = lambda v: rng.normal(size=v.shape).astype(v.dtype)
-  return pair, jax.tree.map(draw, plain), x
+  x = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+  return [net for net, _ in pair], random_like(plain), x
 
 
 def _outputs(net, variables, params, x):
-  return net.apply(
-    {**variables, "params": params},
-    x,
-    rngs={"dropout": jax.random.key(2)},
-    mutable=["batch_stats"],
-  )
+  variables = {**variables, "params": params}
+  rngs = {"dropout": jax.random.key(2)}
+  return net.apply(variables, x, rngs=rngs, mutable=["batch_stats"])
 
 
 @pytest.mark.parametrize("classes, name", EVERY)
@@ -301,18 +260,17 @@ def test_remat_changes_neither_outputs_nor_gradients(classes, name):
   plain, recomputing = both(variables["params"], x)
   scale = max(np.abs(g).max() for g in jax.tree.leaves(plain[0]))
   assert scale > 0.1
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * scale),
-    recomputing,
-    plain,
+  close = functools.partial(
+    np.testing.assert_allclose, rtol=1e-3, atol=1e-4 * scale
   )
+  jax.tree.map(close, recomputing, plain)
 
 
 def test_remat_saves_memory_of_a_train_step():
   # The values that a gelu leaves behind, in few bytes of weights.
   settings = {
     "model__encoder": {"name": "conv", "args": {"channels": (2,)}},
-    "model__decoder": {"name": "mlp", "args": {"hidden": (32,) * 10}},
+    "model__decoder": {"name": "mlp", "args": {"hidden": (32,) * 8}},
     "model__encoder__args__dropout": 0.5,
     "model__decoder__args__activation": "gelu",
     "train__batch_size": 2048,
@@ -322,16 +280,12 @@ def test_remat_saves_memory_of_a_train_step():
   }
   found = []
   for remat in (False, True):
-    step, arguments = tiny.compiled_step(
-      (4, 4, 1), model__remat=remat, **settings
-    )
+    settings["model__remat"] = remat
+    step, arguments = tiny.compiled_step((4, 4, 1), **settings)
     after, history, _ = step(*arguments)
     temporary = step.memory_analysis().temp_size_in_bytes
     found.append((temporary, (after.params, after.model_state, history)))
   (plain, computed), (less, again) = found
   assert less < 0.75 * plain
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-    computed,
-    again,
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+  jax.tree.map(close, computed, again)

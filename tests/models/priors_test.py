@@ -1,7 +1,5 @@
 """Learned priors: densities by brute force, draws and gradients."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,8 @@ import scipy.stats
 from flax import linen as nn
 from jax import flatten_util
 
-from tests.support import linear_gaussian_vae
+from tests.support import linear_gaussian_vae as linear
+from tests.support.networks import random_variables
 from vae_jax import distributions
 from vae_jax.latents import apply
 from vae_jax.models import priors
@@ -21,23 +20,14 @@ from vae_jax.objectives import elbo
 KEYS = jax.random.split(jax.random.key(3), 20_000)
 
 
-VAMP = linear_gaussian_vae.VAE.clone(
-  latent_prior=priors.Vamp((2, 3), 1, num_components=4)
-)
+VAMP = linear.VAE.clone(latent_prior=priors.Vamp((2, 3), 1, num_components=4))
 
 
 def _vamp_params():
-  params, _ = linear_gaussian_vae.exact_model()
-  shape = (4, *linear_gaussian_vae.SHAPE)
+  params, _ = linear.exact_model()
   # Some pixels are outside of [0, 1].
-  pixels = np.random.default_rng(2).uniform(-0.3, 1.3, shape)
-  pseudo_inputs = jnp.asarray(pixels, jnp.float32)
-  return params | {"latent_prior": {"pseudo_inputs": pseudo_inputs}}
-
-
-def _images(count):
-  rng = np.random.default_rng(1)
-  return rng.integers(0, 256, (count, *linear_gaussian_vae.SHAPE))
+  pixels = np.random.default_rng(2).uniform(-0.3, 1.3, (4, *linear.SHAPE))
+  return params | {"latent_prior": {"pseudo_inputs": jnp.float32(pixels)}}
 
 
 def test_sampled_rate_has_the_closed_form_as_mean():
@@ -69,9 +59,8 @@ def test_gaussian_mixture_starts_spread_out():
 
 def _components(params):
   """Mean and log variance of q(z | u_k), one after another."""
-  head = jax.tree.map(np.asarray, params["posterior"]["Dense_0"])
-  u = np.clip(params["latent_prior"]["pseudo_inputs"], 0, 1).reshape(4, -1)
-  return np.split(u @ head["kernel"] + head["bias"], 2, axis=1)
+  u = np.clip(params["latent_prior"]["pseudo_inputs"], 0, 1)
+  return linear.code_of(params, 255 * u)
 
 
 def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs():
@@ -99,27 +88,15 @@ def test_vamp_samples_come_from_the_mixture():
   np.testing.assert_allclose(np.var(z, 0), variance, rtol=0.06)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _loss_and_gradient(params, devices):
-  batch = linear_gaussian_vae.batch_of(_images(8))
-
-  def loss(params):
-    out = linear_gaussian_vae.terms_of(
-      elbo.elbo, params, batch, vae=VAMP, devices=devices
-    )
-    return out.loss.mean(), out.rate
-
-  return jax.value_and_grad(loss, has_aux=True)(params)
+def _terms_and_slopes(params, devices=1):
+  batch = linear.batch_of(8)
+  return linear.terms_and_slopes(elbo.elbo, params, batch, VAMP, devices)
 
 
 def test_vamp_loss_and_gradient_are_the_same_on_eight_devices():
   params = _vamp_params()
-  one, eight = (_loss_and_gradient(params, n) for n in (1, 8))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-    one,
-    eight,
-  )
+  one, eight = (_terms_and_slopes(params, n) for n in (1, 8))
+  linear.assert_close(one, eight, rtol=1e-4)
   values = np.asarray(params["latent_prior"]["pseudo_inputs"])
   gradient = np.asarray(one[1]["latent_prior"]["pseudo_inputs"])
   assert (gradient[(values >= 0) & (values <= 1)] != 0).all()
@@ -136,15 +113,14 @@ def test_vamp_gradient_equals_finite_differences(part):
     lambda v: jnp.clip(v, 0.1, 0.9), params["latent_prior"]
   )
   flat, unravel = flatten_util.ravel_pytree(params[part])
-  direction = (
-    np.random.default_rng(0).normal(size=flat.shape).astype(np.float32)
-  )
+  direction = np.float32(np.random.default_rng(0).normal(size=flat.shape))
 
-  def moved(size):
-    return params | {part: unravel(flat + size * direction)}
+  def value(size):
+    moved = params | {part: unravel(flat + size * direction)}
+    return _terms_and_slopes(moved)[0].loss.mean()
 
-  high, low = (_loss_and_gradient(moved(s), 1)[0][0] for s in (3e-3, -3e-3))
-  gradient = _loss_and_gradient(params, 1)[1][part]
+  high, low = value(3e-3), value(-3e-3)
+  gradient = _terms_and_slopes(params)[1][part]
   slope = flatten_util.ravel_pytree(gradient)[0] @ direction
   np.testing.assert_allclose(slope, (high - low) / 6e-3, rtol=2e-2, atol=2e-2)
 
@@ -158,13 +134,9 @@ def test_vamp_gradient_equals_finite_differences(part):
   ],
 )
 def test_every_prior_samples_images_by_index(prior):
-  vae = linear_gaussian_vae.VAE.clone(latent_prior=prior)
-  batch = linear_gaussian_vae.batch_of(_images(1))
-  shapes = jax.eval_shape(vae.init, batch.key[0], batch.image, batch.key)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-    lambda v: jnp.asarray(rng.normal(size=v.shape), v.dtype), shapes
-  )
+  vae = linear.VAE.clone(latent_prior=prior)
+  batch = linear.batch_of(1)
+  variables = random_variables(vae, batch.image, batch.key)
   few = apply.sample(vae, variables, np.arange(2, dtype=np.int32), 0, 0.7)
   more = apply.sample(vae, variables, np.arange(3, dtype=np.int32), 0, 0.7)
   np.testing.assert_array_equal(few, more[:2])

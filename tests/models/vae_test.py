@@ -7,15 +7,14 @@ import pytest
 import scipy.stats
 from flax import linen as nn
 
-from tests.support.linear_gaussian_vae import SIGMA, VAE, batch_of, exact_model
+from tests.support import linear_gaussian_vae as linear
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax import models, objectives
 from vae_jax.data import datasets
-from vae_jax.data.batch import Batch
 from vae_jax.modes import evaluate, sample
 from vae_jax.train import train
-from vae_jax.training import build, step
+from vae_jax.training import build, restore, step
 
 SHAPE = (4, 4, 1)
 
@@ -26,29 +25,19 @@ def _config(kind, **settings):
   return c
 
 
-def _batch(label):
-  count = len(label)
-  return Batch(
-    image=jnp.full((count, *SHAPE), 100, jnp.uint8),
-    index=jnp.arange(count, dtype=jnp.int32),
-    mask=jnp.ones((count,), bool),
-    key=jnp.repeat(jax.random.key(0)[None], count),
-    label=jnp.asarray(label),
-  )
-
-
 @pytest.fixture(scope="module")
 def variables():
   return build.init_variables(_config("label"), SHAPE)
 
 
 def _terms(config, variables, label):
-  return step.forward(
-    objectives.from_config(config),
-    build.model(config, SHAPE, train=False),
-    variables,
-    _batch(label),
-  )[0]
+  """Returns the terms of the same image and key with each label."""
+  batch = linear.batch_of(np.full((len(label), *SHAPE), 100))
+  key = jnp.repeat(batch.key[:1], len(label))
+  batch = batch.replace(key=key, label=jnp.asarray(label))
+  loss = objectives.from_config(config)
+  vae = build.model(config, SHAPE, train=False)
+  return step.forward(loss, vae, variables, batch)[0]
 
 
 def test_one_hot_classes_are_attributes_with_one_bit(variables):
@@ -60,7 +49,6 @@ def test_one_hot_classes_are_attributes_with_one_bit(variables):
 
 def test_both_networks_read_the_label(variables):
   terms = _terms(_config("label"), variables, np.int32([0, 1, 1]))
-  # The same image and key: apart by the label alone.
   for name in ("rate", "distortion"):
     first, second, again = np.asarray(terms[name])
     assert abs(first - second) > 1e-4
@@ -100,8 +88,6 @@ def test_a_conditional_run_trains_and_samples(
     train__num_steps=2,
   )
   train(c, str(tmp_path))
-  from vae_jax.training import restore
-
   saved = restore.load_config(str(tmp_path))
   splits = datasets.open_splits(saved.data)
   assert saved.data.num_labels == len(splits.label_names) > 1
@@ -124,10 +110,8 @@ def test_missing_labels_are_refused(faces_dir, tmp_path, wanted):
 
 
 def test_noise_follows_the_key_and_repeats_draw_by_draw():
-  params, _ = exact_model()
-  images = np.random.default_rng(0).integers(0, 256, (2, 2, 3, 1))
-  batch = batch_of(images)
-  vae = VAE.clone(dequantize=True)
+  (params, _), batch = linear.exact_model(), linear.batch_of(2)
+  vae = linear.VAE.clone(dequantize=True)
   z = jax.random.normal(jax.random.key(1), (4, 2))
   stacked = jnp.concatenate([batch.image] * 2)
 
@@ -144,7 +128,7 @@ def test_noise_follows_the_key_and_repeats_draw_by_draw():
   assert len(np.unique(noise)) == noise.size / 2
   assert noise.min() >= 0 and noise.max() < 1
   x = (np.asarray(stacked) + np.asarray(noise)) / 256
-  expected = scipy.stats.norm.logpdf(x, mean, SIGMA).sum((1, 2, 3))
+  expected = scipy.stats.norm.logpdf(x, mean, linear.SIGMA).sum((1, 2, 3))
   np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
   np.testing.assert_array_equal(decode(batch.key)[0], noise)
   # An image's noise is of its own key alone, wherever it lies.
@@ -152,15 +136,15 @@ def test_noise_follows_the_key_and_repeats_draw_by_draw():
 
 
 def test_dequantized_pixels_without_keys_have_only_a_mean():
-  params, _ = exact_model()
-  z = (jnp.zeros((1, 2)),)
-  image = jnp.zeros((1, 2, 3, 1), jnp.uint8)
-  vae = VAE.clone(dequantize=True)
-  mean = nn.apply(lambda vae: vae.decode(z).mean, vae)({"params": params})
-  plain = nn.apply(lambda vae: vae.decode(z).mean, VAE)({"params": params})
-  np.testing.assert_array_equal(mean, plain)
+  variables = {"params": linear.exact_model()[0]}
+  decode = lambda vae: vae.decode((jnp.zeros((1, 2)),))
+  plain, noisy = (
+    nn.apply(decode, linear.VAE.clone(dequantize=dequantize))(variables)
+    for dequantize in (False, True)
+  )
+  np.testing.assert_array_equal(noisy.mean, plain.mean)
   with pytest.raises(ValueError, match=r"models\.side_inputs\(key=...\)"):
-    nn.apply(lambda vae: vae.decode(z).log_prob(image), vae)({"params": params})
+    noisy.log_prob(jnp.zeros((1, 2, 3, 1), jnp.uint8))
 
 
 class HalfDecoder(nn.Module):

@@ -1,10 +1,12 @@
 """`--mode=edit`: strips and scores of a tiny run."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from tests.support.smiling_model import quick_classifier
@@ -27,26 +29,23 @@ def edited(run, **flags):
 
 
 def test_strips_follow_directions_and_scores_are_shares(run, quick):
-  text, arrays = edited(
-    run, attribute="Smiling", strength="-1:1:0.5", images="data:test:0-2"
-  )
+  flags = {"strength": "-1:1:0.5", "images": "data:test:0-2"}
+  text, arrays = edited(run, attribute="Smiling", **flags)
   model = trained_model.open_run(*run)
   linear, nonlinear = attributes.directions_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
-  np.testing.assert_array_equal(arrays["reconstruction"], rebuilt)
-  np.testing.assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
+  assert_array_equal(arrays["reconstruction"], rebuilt)
+  assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
   walked = nonlinear.walk(arrays["code"], {"Smiling": 1.0}, arrays["strength"])
-  np.testing.assert_array_equal(
-    arrays["curved"][:, 3], model.decode(walked[:, 3])
-  )
+  assert_array_equal(arrays["curved"][:, 3], model.decode(walked[:, 3]))
   for kind in attribute_edits.KINDS:
-    np.testing.assert_array_equal(arrays[kind][:, 2], rebuilt)
+    assert_array_equal(arrays[kind][:, 2], rebuilt)
     if kind == "curved":
       continue
     moved = arrays["code"] + np.float32(0.5) * linear.vector("Smiling", kind)
-    np.testing.assert_array_equal(arrays[kind][:, 3], model.decode(moved))
+    assert_array_equal(arrays[kind][:, 3], model.decode(moved))
     assert not np.array_equal(arrays[kind][:, 0], arrays[kind][:, 4])
-  np.testing.assert_array_equal(arrays["pixels"][:, 2], arrays["original"])
+  assert_array_equal(arrays["pixels"][:, 2], arrays["original"])
 
   folder = model.workdir / "edit"
   result = json.loads((folder / "Smiling.json").read_text())
@@ -64,32 +63,25 @@ def test_strips_follow_directions_and_scores_are_shares(run, quick):
 
 
 def test_second_call_writes_same_bytes(run, quick):
-  folder = trained_model.open_run(*run).workdir
+  folder = pathlib.Path(run[1])
   made = []
   for _ in range(2):
     shutil.rmtree(folder / "edit", ignore_errors=True)
     shutil.rmtree(folder / "attributes", ignore_errors=True)
     edited(run, attribute="Bangs", strength="-1:1:1")
-    files = sorted((folder / "edit").glob("*")) + [
-      folder / "attributes" / name for name in ("directions.npz", "curves.npz")
-    ]
+    files = [*folder.glob("edit/*"), *folder.glob("attributes/*.npz")]
     made.append({f.name: f.read_bytes() for f in files})
   assert made[0] == made[1] and len(made[0]) == 6
 
 
 def test_attributes_combine_with_their_weights(run):
-  _, arrays = edited(
-    run,
-    attribute="Smiling=2,Bangs=-1",
-    strength="0:1:1",
-    direction="mean",
-    images="data:test:4",
-  )
+  flags = {"strength": "0:1:1", "direction": "mean", "images": "data:test:4"}
+  _, arrays = edited(run, attribute="Smiling=2,Bangs=-1", **flags)
   model = trained_model.open_run(*run)
   linear, _ = attributes.directions_of(model)
   vector = 2 * linear.vector("Smiling", "mean")
   vector -= linear.vector("Bangs", "mean")
-  np.testing.assert_array_equal(
+  assert_array_equal(
     arrays["mean"][:, 1], model.decode(arrays["code"] + vector)
   )
   assert "probe" not in arrays
@@ -99,48 +91,43 @@ def test_attributes_combine_with_their_weights(run):
 def test_photo_is_edited(run, tmp_path):
   path = tmp_path / "me.jpg"
   Image.new("RGB", (90, 60), (200, 120, 80)).save(path)
-  _, arrays = edited(
-    run, attribute="Smiling", images=str(path), examples=0, strength="-1:1:1"
-  )
+  flags = {"images": str(path), "examples": 0, "strength": "-1:1:1"}
+  _, arrays = edited(run, attribute="Smiling", **flags)
   assert arrays["original"].shape == (1, 16, 16, 1)
 
 
 @pytest.mark.parametrize(
-  "flags, message",
+  "flag, value, message",
   [
-    ({}, "needs an attribute"),
-    ({"attribute": "Smilng"}, "did you mean Smiling"),
-    ({"attribute": "Smiling=x"}, "the weight of Smiling is 'x'"),
-    ({"attribute": "Smiling=inf"}, "must be a number"),
-    ({"attribute": "Smiling,Smiling=2"}, "names Smiling twice"),
-    ({"attribute": "Smiling", "strength": "3:-3:1"}, "FIRST < LAST"),
-    ({"attribute": "Smiling", "strength": "-3:3"}, "FIRST:LAST:STEP"),
-    ({"attribute": "Smiling", "strength": "-3:3:0"}, "STEP > 0"),
-    ({"attribute": "Smiling", "strength": "-3:3:0.01"}, "at most 61"),
-    ({"attribute": "Smiling", "strength": "-nan:3:1"}, "'-nan:3:1'"),
-    (
-      {"attribute": "Smiling", "direction": "median"},
-      "mean, balanced, probe, curved",
-    ),
-    ({"attribute": "Smiling", "examples": -1}, "--examples is -1"),
-    ({"attribute": "Smiling", "images": "nope.jpg"}, "nope.jpg"),
+    ("attribute", None, "needs an attribute"),
+    ("attribute", "Smilng", "did you mean Smiling"),
+    ("attribute", "Smiling=x", "the weight of Smiling is 'x'"),
+    ("attribute", "Smiling=inf", "must be a number"),
+    ("attribute", "Smiling,Smiling=2", "names Smiling twice"),
+    ("strength", "3:-3:1", "FIRST < LAST"),
+    ("strength", "-3:3", "FIRST:LAST:STEP"),
+    ("strength", "-3:3:0", "STEP > 0"),
+    ("strength", "-3:3:0.01", "at most 61"),
+    ("strength", "-nan:3:1", "'-nan:3:1'"),
+    ("direction", "median", "mean, balanced, probe, curved"),
+    ("examples", -1, "--examples is -1"),
+    ("images", "nope.jpg", "nope.jpg"),
   ],
 )
-def test_wrong_flags_are_refused(run, flags, message):
-  with pytest.raises(ConfigError, match=message.replace("|", r"\|")) as caught:
-    edit.run(*run, **flags)
+def test_wrong_flags_are_refused(run, flag, value, message):
+  with pytest.raises(ConfigError, match=message) as caught:
+    edit.run(*run, **{"attribute": "Smiling", flag: value})
   assert "\n" not in str(caught.value)
 
 
 def test_strengths_hold_zero_and_both_ends():
   made = edit.parse_strengths("-3:3:0.1")
   assert len(made) == 61 and made[30] == 0 and made[-1] == 3
-  np.testing.assert_allclose(np.diff(made), 0.1)
+  assert_allclose(np.diff(made), 0.1)
 
 
 def test_target_is_the_drawn_factor_if_there_is_one(run, quick):
   classifier = train_classifier.load_or_train(experiment.build(run[0]))
-  assert edit.target_of(classifier, "Narrow_Eyes") == attribute_edits.Target(
-    "Narrow_Eyes", "eye_open", -1
-  )
-  assert edit.target_of(classifier, "Bangs") == attribute_edits.Target("Bangs")
+  for target in (("Narrow_Eyes", "eye_open", -1), ("Bangs",)):
+    made = edit.target_of(classifier, target[0])
+    assert made == attribute_edits.Target(*target)

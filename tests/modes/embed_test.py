@@ -5,28 +5,17 @@ import sys
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.figures import projector_test
 from vae_jax import config as config_lib
 from vae_jax.latents import trained_model
 from vae_jax.modes import embed
-from vae_jax.training import experiment, restore
-
-
-@pytest.fixture
-def folder(run):
-  return pathlib.Path(run[1])
 
 
 @pytest.fixture
 def no_umap(monkeypatch):
   monkeypatch.setitem(sys.modules, "umap", None)
-
-
-def _embed(folder, split="test", **flags):
-  config = restore.load_config(folder)
-  config.eval.split = split
-  return embed.run(config, str(folder), **flags)
 
 
 def test_pca_finds_a_line_and_its_width():
@@ -39,64 +28,59 @@ def test_pca_finds_a_line_and_its_width():
   assert np.corrcoef(points[:, 1], across)[0, 1] > 0.99
   variances = points.var(axis=0)
   total = codes.var(axis=0).sum()
-  np.testing.assert_allclose(shares, variances / total, rtol=1e-4)
-  np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
+  assert_allclose(shares, variances / total, rtol=1e-4)
+  assert_allclose(shares.sum(), 1, rtol=1e-5)
 
 
 def test_pca_of_one_dimension_is_a_line():
   codes = np.float32([[1], [2], [6]])
   points, shares = embed.pca(codes)
-  np.testing.assert_allclose(points, [[-2, 0], [-1, 0], [3, 0]], atol=1e-6)
-  np.testing.assert_allclose(shares, [1, 0])
+  assert_allclose(points, [[-2, 0], [-1, 0], [3, 0]], atol=1e-6)
+  assert_allclose(shares, [1, 0])
 
 
 def test_best_explained_attributes_come_first():
   rng = np.random.RandomState(0)
   points = rng.randn(400, 2)
-  labels = np.stack(
-    [
-      rng.rand(400) < 0.5,
-      points[:, 0] + points[:, 1] > 0,
-      np.ones(400),
-      points[:, 1] + rng.randn(400) > 1,
-    ],
-    axis=1,
-  ).astype(np.uint8)
+  x, y = points.T
+  labels = [rng.rand(400) < 0.5, x + y > 0, np.ones(400)]
+  labels = np.uint8([*labels, y + rng.randn(400) > 1]).T
   best = embed.best_explained(points, labels, ("none", "both", "all", "second"))
   order = [c.title.partition(",")[0] for c in best]
   assert order == ["both", "second", "none", "all"]
   assert best[0].names == ("not both", "both")
-  np.testing.assert_array_equal(best[0].labels, labels[:, 1])
+  assert_array_equal(best[0].labels, labels[:, 1])
   # A sign of a normal x explains E[|x|]^2 = 2 / pi of its variance.
   explained = float(best[0].title.rpartition(" ")[2])
   assert explained == pytest.approx(2 / np.pi, abs=0.04)
 
 
-def test_files_hold_codes_and_labels(folder, no_umap):
-  message = _embed(folder)
+def test_files_hold_codes_labels_and_images(run, no_umap):
+  folder = pathlib.Path(run[1]) / "embed"
+  message = embed.run(*run)
   assert "UMAP is left out, since umap-learn is not installed" in message
   for line in message.splitlines():
     if line.endswith((".npz", ".png")):
       assert pathlib.Path(line).exists()
-  arrays = np.load(folder / "embed" / "test.npz")
-  model = trained_model.open_run(restore.load_config(folder), str(folder))
+  arrays = np.load(folder / "test.npz")
+  model = trained_model.open_run(*run)
   source = model.experiment.source("test")
   data = source.fetch(np.arange(len(source)))
-  np.testing.assert_allclose(
-    arrays["codes"], model.encode(data["image"]), atol=1e-5
-  )
-  np.testing.assert_array_equal(arrays["labels"], data["label"])
-  np.testing.assert_array_equal(arrays["index"], np.arange(len(source)))
+  assert_allclose(arrays["codes"], model.encode(data["image"]), atol=1e-5)
+  assert_array_equal(arrays["labels"], data["label"])
+  assert_array_equal(arrays["index"], np.arange(len(source)))
   assert arrays["label_names"][arrays["labels"].shape[1] - 1]
   assert arrays["pca"].shape == (len(source), 2)
   assert "umap" not in arrays
 
+  rows, sprite, size = projector_test.read_projector(folder / "projector")
+  assert size == [16, 16]
+  assert "Smiling" in rows["metadata_path"][0]
+  assert_array_equal(np.asarray(sprite)[:16, :16], data["image"][0, ..., 0])
+  assert len(rows["tensor_path"]) == len(source)
 
-def test_second_call_writes_same_bytes(folder, no_umap):
-  _embed(folder)
-  written = folder / "embed"
-  before = {p: p.read_bytes() for p in written.rglob("*") if p.is_file()}
-  _embed(folder)
+  before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+  embed.run(*run)
   assert {p: p.read_bytes() for p in before} == before
 
 
@@ -107,7 +91,7 @@ def test_umap_separates_clusters_and_is_deterministic():
   centre = np.repeat([[0.0] * 5, [20.0] * 5], 50, axis=0)
   codes = (centre + rng.randn(100, 5)).astype(np.float32)
   points = embed.umap(codes)
-  np.testing.assert_array_equal(points, embed.umap(codes))
+  assert_array_equal(points, embed.umap(codes))
   inside = np.linalg.norm(points[:50] - points[:50].mean(0), axis=1).max()
   apart = np.linalg.norm(points[:50].mean(0) - points[50:].mean(0))
   assert apart > 2 * inside
@@ -121,19 +105,6 @@ def test_umap_refuses_with_a_reason(codes, message, no_umap):
     embed.umap(np.zeros((codes, 2), np.float32))
 
 
-def test_unknown_attribute_is_refused(folder):
+def test_unknown_attribute_is_refused(run):
   with pytest.raises(config_lib.ConfigError, match="did you mean 'Smiling'"):
-    _embed(folder, attribute="Smilng")
-
-
-def test_projector_shows_codes_and_images_of_a_run(folder, no_umap):
-  _embed(folder)
-  rows, sprite, size = projector_test.read_projector(
-    folder / "embed" / "projector"
-  )
-  assert size == [16, 16]
-  assert "Smiling" in rows["metadata_path"][0]
-  source = experiment.build(restore.load_config(folder)).source("test")
-  first = source.fetch(np.arange(1))["image"][0, ..., 0]
-  np.testing.assert_array_equal(np.asarray(sprite)[:16, :16], first)
-  assert len(rows["tensor_path"]) == len(source)
+    embed.run(*run, attribute="Smilng")

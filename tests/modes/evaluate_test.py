@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from vae_jax import config as config_lib
 from vae_jax.data import datasets
 from vae_jax.evaluate import per_example
 from vae_jax.latents import apply
@@ -15,11 +14,9 @@ from vae_jax.training import experiment, restore
 from vae_jax.training import state as state_lib
 
 
-def _config(folder, **overrides):
-  c = restore.load_config(str(folder))
-  config_lib.override_for_use(
-    c, {k.replace("__", "."): v for k, v in overrides.items()}
-  )
+def _config(folder, **settings):
+  c = restore.load_config(folder)
+  c.eval.update(settings)
   return c
 
 
@@ -29,14 +26,13 @@ def evaluated(reference):
   folder, _ = reference
   c = _config(
     folder,
-    eval__split="train",
-    eval__importance_samples=3,
-    eval__disentanglement=True,
-    eval__fidelity=True,
-    eval__num_samples=40,
+    split="train",
+    importance_samples=3,
+    disentanglement=True,
+    fidelity=True,
+    num_samples=40,
+    features={"name": "encoder", "args": {"workdir": str(folder)}},
   )
-  c.eval.features.name = "encoder"
-  c.eval.features.args.workdir = str(folder)
   return folder, evaluate.evaluate(c, str(folder))
 
 
@@ -55,9 +51,8 @@ def test_result_holds_every_part(evaluated):
   assert written == json.loads(json.dumps(result))
   for name in ("latents", "disentanglement_mi", "disentanglement_importance"):
     assert (folder / "eval" / f"{name}.png").exists()
-  per_dimension = json.loads(
-    (folder / "eval" / "train_latents.json").read_text()
-  )
+  file = folder / "eval" / "train_latents.json"
+  per_dimension = json.loads(file.read_text())
   assert len(per_dimension["aggregate_mean"]) == 3
 
 
@@ -75,7 +70,7 @@ def test_table_has_a_line_for_every_number(evaluated):
 
 def test_missing_part_has_a_reason_and_the_others_remain(reference):
   folder, _ = reference
-  c = _config(folder, eval__fidelity=True, eval__importance_samples=2)
+  c = _config(folder, fidelity=True, importance_samples=2)
   c.eval.features.name = "no_such_features"
   result = evaluate.evaluate(c, str(folder))
   assert list(result["not_made"]) == ["fidelity"]
@@ -91,16 +86,15 @@ def test_missing_factors_have_a_reason(reference, monkeypatch):
     raise datasets.DataError("there are none")
 
   monkeypatch.setattr(evaluate.ground_truth, "read", none)
-  result = evaluate.evaluate(
-    _config(folder, eval__disentanglement=True), str(folder)
-  )
+  c = _config(folder, disentanglement=True)
+  result = evaluate.evaluate(c, str(folder))
   assert result["not_made"] == {"disentanglement": "there are none"}
   assert result["neg_elbo"] > 0
 
 
 def test_samples_over_devices_equal_those_of_figures(reference):
   folder, state = reference
-  c = _config(folder, eval__batch_size=24)
+  c = _config(folder, batch_size=24)
   run = experiment.build(c)
   variables = state_lib.eval_variables(c, state)
   replicated = devices.replicate(variables)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from numpy.testing import assert_array_equal
 
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
@@ -26,16 +27,14 @@ def _model(shape=(16, 16, 1), chunk=3, **settings):
   """Returns an untrained model, all of whose weights and statistics differ."""
   c = tiny_config("/nowhere", data__image_shape=shape, **settings)
   rng = np.random.RandomState(0)
-  variables = {
+
+  def drawn(path, v):
     # Batch statistics stay above 0: among them are variances.
-    name: jax.tree.map(
-      lambda v, low=low: rng.uniform(low, 0.2, v.shape).astype(np.float32), tree
-    )
-    for name, tree in jax.eval_shape(
-      lambda: build.init_variables(c, shape)
-    ).items()
-    for low in [-0.2 if name == "params" else 0.01]
-  }
+    low = -0.2 if path[0].key == "params" else 0.01
+    return rng.uniform(low, 0.2, v.shape).astype(np.float32)
+
+  shapes = jax.eval_shape(lambda: build.init_variables(c, shape))
+  variables = jax.tree.map_with_path(drawn, shapes)
   run = experiment.build(c)
   return trained_model.TrainedModel(run, pathlib.Path(), 0, variables, chunk)
 
@@ -60,11 +59,10 @@ def _assert_same_bits(model, label=()):
   image = rng.randint(0, 256, (n, *model.image_shape)).astype(np.uint8)
   code = rng.randn(n, model.config.model.latent_dim).astype(np.float32)
   program = _open(model)
-  np.testing.assert_array_equal(
-    program["encoder"](image, *label), model.encode(image, *label)
-  )
+  encoded = program["encoder"](image, *label)
+  assert_array_equal(encoded, model.encode(image, *label))
   decoded = np.asarray(program["decoder"](code, *label))
-  np.testing.assert_array_equal(decoded, model.decode(code, *label))
+  assert_array_equal(decoded, model.decode(code, *label))
   assert decoded.std() > 0
 
 
@@ -106,17 +104,12 @@ def test_programs_return_same_bits_for_all_batch_sizes(chunk):
 )
 def test_programs_exist_for_every_part(shape, settings):
   model = _model(shape, **settings)
-  latent_dim = model.config.model.latent_dim
+  ends = [f"uint8[b,{','.join(map(str, shape))}]", "float32[b,3]"]
   for name, program in export.programs(model).items():
     exported = jax.export.deserialize(bytearray(program))
     assert exported.platforms == ("cpu", "cuda", "tpu")
-    ends = (("uint8", ("b", *shape)), ("float32", ("b", latent_dim)))
-    avals = (exported.in_avals[0], exported.out_avals[0])
-    shapes = tuple(
-      (v.dtype, tuple(map(str, v.shape)))
-      for v in (avals if name == "encoder.bin" else avals[::-1])
-    )
-    assert shapes == tuple((d, tuple(map(str, s))) for d, s in ends)
+    avals = [str(v) for v in (*exported.in_avals, *exported.out_avals)]
+    assert avals == (ends if name == "encoder.bin" else ends[::-1])
 
 
 @pytest.mark.parametrize(
@@ -133,17 +126,17 @@ def test_programs_of_a_conditional_model_take_labels(kind, label):
 
 @pytest.fixture(scope="module")
 def exported(run):
-  """A run, exported and open."""
-  config, folder = run
-  export.run(config, folder)
-  return trained_model.open_run(config, folder, chunk=3)
+  """A run, exported and open, and the folder that it is exported to."""
+  config, workdir = run
+  folder = pathlib.Path(export.run(config, workdir))
+  return trained_model.open_run(config, workdir, chunk=3), folder
 
 
 def test_process_without_this_package_edits_a_face(exported, tmp_path):
-  image = exported.experiment.source("test").fetch(np.arange(3))["image"]
+  model, folder = exported
+  image = model.experiment.source("test").fetch(np.arange(3))["image"]
   np.save(tmp_path / "image.npy", image)
-  folder = tmp_path / "elsewhere"
-  shutil.copytree(exported.workdir / "export", folder)
+  folder = shutil.copytree(folder, tmp_path / "elsewhere")
   script = f"""
 import json, sys
 sys.path.insert(0, {str(folder)!r})
@@ -156,35 +149,26 @@ np.savez("arrays.npz", plain=decode(encode(image)), code=encode(image),
   edited=decode(encode(image) + 2 * vector))
 assert not {{"vae_jax", "flax", "ml_collections"}} & set(sys.modules)
 """
-  environment = {
-    k: v for k, v in os.environ.items() if k != "JAX_NUMPY_RANK_PROMOTION"
-  }
-  subprocess.run(
-    [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True
-  )
+  env = {k: v for k, v in os.environ.items() if k != "JAX_NUMPY_RANK_PROMOTION"}
+  command = [sys.executable, "-c", script]
+  subprocess.run(command, cwd=tmp_path, env=env, check=True)
   arrays = np.load(tmp_path / "arrays.npz")
-  code = exported.encode(image)
-  linear = directions.load(exported.workdir / "attributes" / "directions.npz")
-  edited = exported.decode(code + 2 * linear.vector("Smiling", "balanced"))
-  np.testing.assert_array_equal(arrays["code"], code)
-  np.testing.assert_array_equal(arrays["plain"], exported.decode(code))
-  np.testing.assert_array_equal(arrays["edited"], edited)
+  code = model.encode(image)
+  linear = directions.load(model.workdir / "attributes" / "directions.npz")
+  edited = model.decode(code + 2 * linear.vector("Smiling", "balanced"))
+  assert_array_equal(arrays["code"], code)
+  assert_array_equal(arrays["plain"], model.decode(code))
+  assert_array_equal(arrays["edited"], edited)
   assert not np.array_equal(arrays["plain"], arrays["edited"])
-
-
-def test_loader_has_at_most_ten_lines(exported):
-  text = (exported.workdir / "export" / "load.py").read_text()
-  assert len(text.splitlines()) <= 10
+  assert len((folder / "load.py").read_text().splitlines()) <= 10
 
 
 def test_weights_equal_the_checkpoint(exported):
-  weights = safetensors.load_file(
-    exported.workdir / "export/weights.safetensors"
-  )
-  params = restore.load_params(exported.workdir)
-  np.testing.assert_array_equal(
-    weights["decoder/Dense_1/kernel"], params["decoder"]["Dense_1"]["kernel"]
-  )
+  model, folder = exported
+  weights = safetensors.load_file(folder / "weights.safetensors")
+  params = restore.load_params(model.workdir)
+  kernel = params["decoder"]["Dense_1"]["kernel"]
+  assert_array_equal(weights["decoder/Dense_1/kernel"], kernel)
   assert len(weights) == len(jax.tree.leaves(params))
 
 
@@ -194,37 +178,37 @@ def test_weights_include_batch_statistics():
   statistics = model.variables["batch_stats"]["encoder"]
   ((name, norm),) = statistics.items()
   ((inner, values),) = norm.items()
-  np.testing.assert_array_equal(
-    weights[f"batch_stats/encoder/{name}/{inner}/var"], values["var"]
-  )
+  variance = weights[f"batch_stats/encoder/{name}/{inner}/var"]
+  assert_array_equal(variance, values["var"])
   assert len(weights) == len(jax.tree.leaves(model.variables))
 
 
 def test_card_describes_the_model(exported):
-  card = json.loads((exported.workdir / "export" / "card.json").read_text())
-  assert card["step"] == 20
+  model, folder = exported
+  card = json.loads((folder / "card.json").read_text())
+  assert (card["step"], card["latent_dim"]) == (20, 3)
   assert not card["averaged_weights"]
-  assert card["latent_dim"] == 3
-  assert card["preprocessing"]["image_shape"] == [16, 16, 1]
-  assert card["preprocessing"]["resize"] == 16
+  preprocessing = card["preprocessing"]
+  assert preprocessing["image_shape"] == [16, 16, 1]
+  assert preprocessing["resize"] == 16
   assert card["encoder.bin"]["output"]["shape"] == ["b", 3]
   # Nothing of where things lie here.
-  assert exported.config.data.dir not in json.dumps(card)
+  assert model.config.data.dir not in json.dumps(card)
   again = config_lib.from_json(json.dumps(card["config"]))
-  assert not config_lib.differences(exported.config, again)
-  programs = (exported.workdir / "export").glob("*.bin")
+  assert not config_lib.differences(model.config, again)
+  programs = folder.glob("*.bin")
   assert not any(b"vae_jax/" in path.read_bytes() for path in programs)
 
 
 def test_second_export_writes_same_bytes(exported):
-  folder = exported.workdir / "export"
-  before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-  export.run(exported.config, str(exported.workdir))
-  assert {n: (folder / n).read_bytes() for n in before} == before
+  model, folder = exported
+  before = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+  export.run(model.config, str(model.workdir))
+  assert {p: p.read_bytes() for p in before} == before
 
 
 @pytest.mark.parametrize("module", ["flatbuffers", "safetensors.numpy"])
 def test_missing_package_is_refused(module, exported, monkeypatch):
   monkeypatch.setitem(sys.modules, module, None)
   with pytest.raises(config_lib.ConfigError, match=r"\[export\]"):
-    export.run(exported.config, "/nowhere")
+    export.run(exported[0].config, "/nowhere")

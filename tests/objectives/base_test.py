@@ -6,28 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.linear_gaussian_vae import (
-  VAE,
-  kl_of,
-  terms_of,
-  values_of,
-  without_noise,
-)
+from tests.support import linear_gaussian_vae as linear
 from vae_jax import distributions, models, objectives
 from vae_jax.config import ConfigError
-from vae_jax.models import posteriors
 from vae_jax.models.draw import rates
-from vae_jax.objectives import (
-  base,
-  beta_vae,
-  capacity_vae,
-  elbo,
-  free_bits,
-  info_vae,
-  ssim_vae,
-  swae,
-  wae,
-)
+from vae_jax.objectives import base
+from vae_jax.objectives.elbo import elbo
 
 
 @pytest.mark.parametrize(
@@ -42,9 +26,7 @@ def test_an_extra_with_the_name_of_a_term_is_refused(name):
 
 def test_named_holds_terms_and_extras():
   ones = jnp.ones(2)
-  terms = objectives.Terms(
-    loss=ones, distortion=ones, extras={"mine": 3 * ones}
-  )
+  terms = objectives.Terms(ones, ones, extras={"mine": 3 * ones})
   assert set(terms.named()) == {"loss", "distortion", "mine"}
   named = terms.replace(rate=2 * ones).named()
   assert set(named) == {"loss", "distortion", "rate", "neg_elbo", "mine"}
@@ -69,33 +51,60 @@ def test_one_draw_holds_what_a_loss_needs(exact, kl):
       },
     )
 
-  terms = values_of(objective, params, batch)
-  plain = values_of(elbo.elbo, params, batch)
+  terms = linear.values_of(objective, params, batch)
+  plain = linear.values_of(elbo, params, batch)
   np.testing.assert_allclose(terms.distortion, -terms.loss, rtol=1e-6)
   np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
   np.testing.assert_allclose(terms.extras["log_q"], 0, atol=1e-4)
   assert set(plain.extras) < set(terms.extras)
-  expected = kl_of(params, batch.image).sum(1)
+  expected = linear.kl_of(params, batch.image).sum(1)
   if kl == "sampled":
     expected = terms.extras["sampled"]
   np.testing.assert_allclose(terms.rate, expected, rtol=1e-5)
 
 
-def test_a_point_has_no_rate_and_refuses_where_it_is_asked_for(exact):
-  params, batch = exact
-  vae = VAE.clone(posterior=posteriors.Deterministic(2))
-  params = without_noise(params)
+def _values_of_points(objective, params, batch):
+  params = linear.without_noise(params)
+  return linear.values_of(objective, params, batch, vae=linear.POINT)
 
-  def ask(name, vae, batch):
-    draw = objectives.one_draw(vae, batch)
-    assert not draw.has_rate
-    getattr(draw, name)
 
-  for name in ("rate", "log_q"):
-    with pytest.raises(ConfigError, match="deterministic posterior has no KL"):
-      terms_of(functools.partial(ask, name), params, batch, vae=vae)
-  with pytest.raises(ConfigError, match="deterministic posterior has no KL"):
-    terms_of(elbo.elbo, params, batch, vae=vae)
+def _ask(name, vae, batch):
+  draw = objectives.one_draw(vae, batch)
+  assert not draw.has_rate
+  return getattr(draw, name)
+
+
+NORMAL = "posterior.name to diagonal_normal"
+NO_KL = "deterministic posterior has no KL"
+
+
+@pytest.mark.parametrize(
+  "objective, message",
+  [
+    (functools.partial(_ask, "rate"), NO_KL),
+    (functools.partial(_ask, "log_q"), NO_KL),
+    (elbo, NO_KL),
+    (linear.loss_of("free_bits"), "closed form of each dim"),
+    (linear.loss_of("iwae"), "diagonal_normal"),
+    *(
+      (linear.loss_of(n), NORMAL) for n in ("beta_tcvae", "stl", "dreg", "rws")
+    ),
+  ],
+)
+def test_a_point_is_refused_where_its_density_is_needed(
+  exact, objective, message
+):
+  with pytest.raises(ConfigError, match=message):
+    _values_of_points(objective, *exact)
+
+
+def test_a_point_may_be_compared_with_draws_of_the_prior(exact):
+  plain = _values_of_points(linear.loss_of("autoencoder"), *exact)
+  for name in ("wae_mmd", "swae"):
+    terms = _values_of_points(linear.loss_of(name), *exact)
+    assert terms.rate is None
+    np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
+    assert (np.asarray(terms.loss) != np.asarray(plain.loss)).all()
 
 
 class _Hierarchy(models.Vae):
@@ -108,12 +117,10 @@ class _Hierarchy(models.Vae):
   def draw(self, image, key, *, kl="auto"):
     first = super().draw(image, key, kl=kl)
     (z,) = first.z
-    normal = lambda mean: _Map(  # noqa: E731
-      distributions.DiagonalNormal(mean, jnp.zeros_like(mean))
-    )
-    posterior = distributions.Groups((*first.posterior.groups, normal(z + 1)))
-    prior = distributions.Groups((*first.prior.groups, normal(z)))
-    below, log_q = posterior.groups[1].sample_and_log_prob(key)
+    q, p = (_Map(mean, jnp.zeros_like(z)) for mean in (z + 1, z))
+    posterior = distributions.Groups((*first.posterior.groups, q))
+    prior = distributions.Groups((*first.prior.groups, p))
+    below, log_q = q.sample_and_log_prob(key)
     z, log_q = (z, below), (*first.log_q_per_group, log_q)
     return first.replace(
       posterior=posterior,
@@ -124,61 +131,34 @@ class _Hierarchy(models.Vae):
     )
 
 
-class _Map:
-  """A normal distribution of maps [b 1 2], from one of vectors [b 2]."""
+class _Map(distributions.DiagonalNormal):
+  """A normal distribution of maps [b 1 2], by means of vectors [b 2]."""
 
-  def __init__(self, vectors):
-    self.vectors = vectors
-
-  def sample(self, key, **options):
-    return self.vectors.sample(key, **options)[:, None]
+  def sample(self, key):
+    return self.sample_and_log_prob(key)[0]
 
   def sample_and_log_prob(self, key):
-    z, log_q = self.vectors.sample_and_log_prob(key)
+    z, log_q = super().sample_and_log_prob(key)
     return z[:, None], log_q
 
   def log_prob(self, z):
-    return self.vectors.log_prob(z[:, 0])
-
-  def has_kl(self, prior):
-    return self.vectors.has_kl(prior.vectors)
-
-  def kl(self, prior):
-    return self.vectors.kl(prior.vectors)
+    return super().log_prob(z[:, 0])
 
 
-HIERARCHY = _Hierarchy(
-  encoder=VAE.encoder,
-  posterior=VAE.posterior,
-  latent_prior=VAE.latent_prior,
-  decoder=VAE.decoder,
-  likelihood=VAE.likelihood,
-)
-
-
-@pytest.mark.parametrize(
-  "objective",
-  [
-    elbo.elbo,
-    beta_vae.beta_vae,
-    capacity_vae.capacity_vae,
-    functools.partial(free_bits.free_bits, per="group"),
-    info_vae.info_vae,
-    ssim_vae.ssim_vae,
-    swae.swae,
-    wae.wae_mmd,
-  ],
-)
-def test_losses_of_one_draw_sum_the_rate_over_groups(exact, objective):
-  params, batch = exact
-  terms = values_of(objective, params, batch, vae=HIERARCHY)
-  plain = values_of(elbo.elbo, params, batch)
-  np.testing.assert_allclose(terms.rate, plain.rate + 1, rtol=1e-5)
-  np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
-  assert np.isfinite(terms.loss).all()
-  if objective is elbo.elbo:
-    expected = plain.distortion + plain.rate + 1
-    np.testing.assert_allclose(terms.loss, expected, rtol=1e-5)
+def test_losses_of_one_draw_sum_the_rate_over_groups(exact):
+  losses = {"free_bits": linear.loss_of("free_bits", per="group"), "elbo": elbo}
+  for name in "beta_vae capacity_vae info_vae ssim_vae swae wae_mmd".split():
+    losses[name] = linear.loss_of(name)
+  parts = "encoder", "posterior", "latent_prior", "decoder", "likelihood"
+  vae = _Hierarchy(**{name: getattr(linear.VAE, name) for name in parts})
+  run = linear.jit(functools.partial(linear.terms_of_each, losses, vae=vae))
+  plain = linear.values_of(elbo, *exact)
+  for name, terms in run(*exact).items():
+    np.testing.assert_allclose(terms.rate, plain.rate + 1, rtol=1e-5)
+    np.testing.assert_allclose(terms.distortion, plain.distortion, rtol=1e-6)
+    linear.assert_finite(terms.loss)
+    if name == "elbo":
+      np.testing.assert_allclose(terms.loss, plain.loss + 1, rtol=1e-5)
 
 
 def test_flatten_joins_groups_of_any_rank():

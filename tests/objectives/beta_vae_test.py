@@ -1,45 +1,10 @@
-"""The weight of the rate: what it changes, and its schedules."""
-
-import functools
+"""The schedules of the weight of the rate."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.linear_gaussian_vae import (
-  at_step,
-  batch_of,
-  exact_model,
-  images_of,
-  terms_of,
-)
-from vae_jax.objectives.beta_vae import beta_vae, kl_weight
-from vae_jax.objectives.elbo import elbo
-
-
-def test_beta_weighs_the_loss_and_not_the_terms():
-  params, _ = exact_model()
-  batch = batch_of(images_of(3))
-  plain = terms_of(elbo, params, batch)
-  for beta in (0.0, 0.5, 4.0):
-    terms = terms_of(functools.partial(beta_vae, beta=beta), params, batch)
-    np.testing.assert_array_equal(terms.rate, plain.rate)
-    np.testing.assert_array_equal(terms.distortion, plain.distortion)
-    np.testing.assert_allclose(
-      terms.loss, plain.distortion + beta * plain.rate, rtol=1e-6
-    )
-
-
-def test_beta_follows_the_step_of_the_batch():
-  params, _ = exact_model()
-  batch = at_step(batch_of(images_of(3)), 25)
-  warm = functools.partial(
-    beta_vae, beta=2.0, schedule="linear", warmup_steps=100
-  )
-  terms = terms_of(warm, params, batch)
-  np.testing.assert_allclose(
-    terms.loss, terms.distortion + 0.5 * terms.rate, rtol=1e-6
-  )
+from vae_jax.objectives.beta_vae import kl_weight
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.linear_gaussian_vae import (
-  batch_of,
-  exact_model,
-  images_of,
-  jit,
-  terms_of,
-)
+from tests.support import linear_gaussian_vae as linear
 from vae_jax.objectives.elbo import elbo
 
 
 @pytest.fixture
 def exact():
   """Returns parameters and a batch of 8."""
-  return exact_model()[0], batch_of(images_of(8))
+  return linear.exact_model()[0], linear.batch_of(8)
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +27,12 @@ def slopes_of():
       extras = {f"kl_{j}": v for j, v in enumerate(q.kl_per_dimension(p).T)}
       return terms.replace(extras={**terms.extras, **extras})
 
-    terms = terms_of(objective, params, batch)
+    terms = linear.terms_of(objective, params, batch)
     parts = [terms.distortion, terms.extras["squared_error"]]
     parts += [terms.extras["kl_0"], terms.extras["kl_1"]]
     return jnp.stack([v.mean() for v in parts])
 
-  compiled = jit(jax.jacrev(means))
+  compiled = linear.jit(jax.jacrev(means))
 
   def weigh(params, batch, *weights):
     rows = compiled(params, batch)

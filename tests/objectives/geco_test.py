@@ -8,37 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.linear_gaussian_vae import (
-  SHAPE,
-  VAE,
-  assert_close,
-  check_batches,
-  kl_of,
-  terms_and_slopes,
-)
+from tests.support import linear_gaussian_vae as linear
 from vae_jax import config as config_lib
 from vae_jax.objectives import geco
 from vae_jax.training import optim
 
-DUAL = VAE.clone(auxiliary=geco.Multiplier())
+DUAL = linear.VAE.clone(auxiliary=geco.Multiplier())
 GECO = functools.partial(geco.geco, kappa=0.5)
-
-
-def with_multiplier(params, value):
-  return {**params, "auxiliary": {"log_value": jnp.float32(math.log(value))}}
 
 
 @pytest.mark.parametrize("violated", [False, True])
 def test_geco_ascends_in_the_multiplier_alone(exact, slopes_of, violated):
   params, batch = exact
-  kl = kl_of(params, batch.image)
+  kl = linear.kl_of(params, batch.image)
   if violated:
     brighter = jax.tree.map(lambda v: v + 1, params["decoder"])
     params = {**params, "decoder": brighter}
-  dual = with_multiplier(params, 3)
-  terms, slopes = terms_and_slopes(GECO, dual, batch, vae=DUAL)
+  dual = {**params, "auxiliary": {"log_value": jnp.float32(math.log(3))}}
+  terms, slopes = linear.terms_and_slopes(GECO, dual, batch, vae=DUAL)
   error = np.asarray(terms.extras["squared_error"])
-  constraint = error - math.prod(SHAPE) * 0.5**2
+  constraint = error - math.prod(linear.SHAPE) * 0.5**2
   assert (constraint.mean() > 0) == violated
   np.testing.assert_allclose(terms.extras["constraint"], constraint, rtol=1e-3)
   np.testing.assert_allclose(terms.extras["lambda"], 3, rtol=1e-6)
@@ -47,7 +36,7 @@ def test_geco_ascends_in_the_multiplier_alone(exact, slopes_of, violated):
   expected = slopes_of(params, batch, 0, 3, 1, 1)
   up = -3 * constraint.mean()
   expected["auxiliary"] = {"log_value": np.float32(up)}
-  assert_close(slopes, expected, rtol=3e-4)
+  linear.assert_close(slopes, expected, rtol=3e-4)
   # One step of the run's own optimizer.
   c = config_lib.default()
   c.objective.name = "geco"
@@ -57,13 +46,6 @@ def test_geco_ascends_in_the_multiplier_alone(exact, slopes_of, violated):
   assert (moved > 0) == violated
   rate = c.optim.auxiliary.learning_rate
   np.testing.assert_allclose(abs(moved), rate, rtol=1e-3)
-
-
-def test_geco_is_the_same_on_eight_devices_and_alone(exact):
-  params, batch = exact
-  check_batches(
-    GECO, with_multiplier(params, 2), batch, vae=DUAL, per_example=True
-  )
 
 
 def test_multiplier_refuses_zero():

@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from tests.support.linear_gaussian_vae import (
-  SHAPE,
-  at_step,
-  check_batches,
-  code_of,
-  distortion_of,
-  jit,
-  kl_of,
-  terms_and_slopes,
-)
+from tests.support import linear_gaussian_vae as linear
 from vae_jax.objectives import ssim_vae
 
 WEIGHTS = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
@@ -57,12 +48,11 @@ def reference(a, b, scales):
   return result
 
 
-compiled = jit(ssim_vae.multiscale_ssim)
+compiled = linear.jit(ssim_vae.multiscale_ssim)
 
 
 def similarity(a, b):
-  a, b = (jnp.asarray(v, jnp.float32) for v in (a, b))
-  return np.asarray(compiled(a, b))
+  return np.asarray(compiled(jnp.float32(a), jnp.float32(b)))
 
 
 @pytest.mark.parametrize(
@@ -98,20 +88,16 @@ def test_gradients_are_finite_where_pictures_are_flat_or_opposed():
   a, _ = pictures(28, 28, 1)
   black, gray = np.zeros_like(a), np.full_like(a, 0.5)
   pairs = [(a, a), (a, 1 - a), (black, black), (black, a), (a, gray)]
-  x, y = (
-    jnp.asarray(np.stack(v), jnp.float32) for v in zip(*pairs, strict=True)
-  )
+  x, y = (jnp.float32(np.stack(v)) for v in zip(*pairs, strict=True))
 
   def run(x, y):
     values, pull_back = jax.vjp(ssim_vae.multiscale_ssim, x, y)
     return values, pull_back(jnp.ones(len(pairs)))
 
-  values, slopes = jit(run)(x, y)
+  values, slopes = linear.jit(run)(x, y)
   assert np.isfinite(values).all() and (values > 0).all()
   assert values[1] < 0.01
-  for slope in slopes:
-    assert np.isfinite(slope).all()
-    assert np.abs(slope).max() < 100
+  assert np.isfinite(slopes).all() and np.abs(slopes).max() < 100
   # The two that are unlike, but not opposed, have a gradient.
   assert np.abs(slopes[1][3:]).max(axis=(1, 2, 3)).min() > 0
 
@@ -127,20 +113,15 @@ def test_loss_is_dissimilarity_per_pixel_plus_rate(exact):
   head = params["posterior"]["Dense_0"]
   head = {**head, "bias": head["bias"].at[2:].set(-60.0)}
   params = {**params, "posterior": {"Dense_0": head}}
-  terms, _ = terms_and_slopes(LOSS, params, at_step(batch, 5))
-  z, _ = code_of(params, batch.image)
+  terms = linear.values_of(LOSS, params, batch.replace(step=jnp.int32(5)))
+  z, _ = linear.code_of(params, batch.image)
   dense = jax.tree.map(np.asarray, params["decoder"]["Dense_0"])
-  mean = (z @ dense["kernel"] + dense["bias"]).reshape(8, *SHAPE)
+  mean = (z @ dense["kernel"] + dense["bias"]).reshape(8, *linear.SHAPE)
   expected = similarity(np.asarray(batch.image) / 255, mean)
   np.testing.assert_allclose(terms.extras["ms_ssim"], expected, atol=1e-4)
-  rate = kl_of(params, batch.image).sum(1)
-  loss = 5 * math.prod(SHAPE) * (1 - expected) + 0.25 * rate
+  rate = linear.kl_of(params, batch.image).sum(1)
+  loss = 5 * math.prod(linear.SHAPE) * (1 - expected) + 0.25 * rate
   np.testing.assert_allclose(terms.loss, loss, rtol=1e-4)
   np.testing.assert_allclose(terms.rate, rate, rtol=1e-5)
-  distortion = distortion_of(params, z, batch.image)
+  distortion = linear.distortion_of(params, z, batch.image)
   np.testing.assert_allclose(terms.distortion, distortion, rtol=1e-5)
-
-
-def test_eight_devices_give_the_same_as_one(exact):
-  params, batch = exact
-  check_batches(LOSS, params, at_step(batch, 5), per_example=True)

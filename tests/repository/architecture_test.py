@@ -10,21 +10,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "vae_jax"
 
 # A package, or a module beside them, imports only from itself and those above.
-ORDER = (
-  "config",
-  "runtime",
-  "data",
-  "distributions",
-  "figures",
-  "models",
-  "objectives",
-  "training",
-  "latents",
-  "evaluate",
-  "train",
-  "modes",
-  "main",
-)
+ORDER = """config runtime data distributions figures models objectives training
+latents evaluate train modes main""".split()
 
 
 def _name(path):

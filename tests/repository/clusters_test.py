@@ -16,21 +16,15 @@ ROOT = fakes.ROOT
 def slurm(tmp_path, *flags, code=75, state="RUNNING", **environment):
   """Runs the batch script; returns it and its requests to scontrol."""
   folder = tmp_path / "bin"
-  fakes.executable(
-    folder / "srun",
-    f"#!/bin/bash\nprintf '%s\\0' \"$@\" >> {tmp_path}/words\nexit {code}\n",
-  )
-  fakes.executable(folder / "squeue", f"#!/bin/bash\necho {state}\n")
-  fakes.executable(
-    folder / "scontrol", f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n'
-  )
-  done = fakes.run(
-    ["bash", fakes.SLURM, *flags],
-    PATH=f"{folder}:{os.environ['PATH']}",
-    SLURM_JOB_ID="17",
-    PAUSE_SECONDS="0",
-    **environment,
-  )
+  for name, text in (
+    ("srun", f"printf '%s\\0' \"$@\" >> {tmp_path}/words\nexit {code}"),
+    ("squeue", f"echo {state}"),
+    ("scontrol", f'echo "$@" >> {tmp_path}/asked'),
+  ):
+    fakes.executable(folder / name, f"#!/bin/bash\n{text}\n")
+  environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+  environment |= {"SLURM_JOB_ID": "17", "PAUSE_SECONDS": "0"}
+  done = fakes.run("bash", fakes.SLURM, *flags, code=None, **environment)
   asked = tmp_path / "asked"
   return done, asked.read_text() if asked.exists() else ""
 
@@ -44,16 +38,17 @@ def test_slurm_requeues_what_a_restart_helps(code, tmp_path):
   assert words[2:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
-def test_slurm_does_not_requeue_what_would_come_back(code, tmp_path):
-  done, asked = slurm(tmp_path, code=code)
+@pytest.mark.parametrize(
+  "code, state",
+  [
+    # What would come back, and cancelled or preempted jobs.
+    *((code, "RUNNING") for code in (0, 1, 2, 3, 130)),
+    *((75, state) for state in ("COMPLETING", "CANCELLED", "")),
+  ],
+)
+def test_slurm_does_not_requeue_other_jobs(code, state, tmp_path):
+  done, asked = slurm(tmp_path, code=code, state=state)
   assert (done.returncode, asked) == (code, "")
-
-
-@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", ""])
-def test_slurm_does_not_requeue_cancelled_and_preempted_jobs(state, tmp_path):
-  done, asked = slurm(tmp_path, state=state)
-  assert (done.returncode, asked) == (75, "")
 
 
 @pytest.mark.parametrize(
@@ -70,30 +65,21 @@ def test_slurm_dry_run_prints_the_commands(tmp_path):
   submitted, _, ran = done.stdout.splitlines()
   assert shlex.split(submitted) == ["sbatch", str(fakes.SLURM), *fakes.FLAGS]
   words = shlex.split(ran)
-  assert words[0] == "srun" and words[3:] == [
-    *("python", "-m", "vae_jax.main"),
-    *fakes.FLAGS,
-  ]
+  assert words[0] == "srun"
+  assert words[3:] == ["python", "-m", "vae_jax.main", *fakes.FLAGS]
   assert not asked and not (tmp_path / "words").exists()
-  done = fakes.run(["bash", fakes.SLURM, "--config=a.py"], SLURM_JOB_ID="")
-  assert done.returncode == 2 and "Submit it: sbatch" in done.stderr
+  done = fakes.run("bash", fakes.SLURM, "--config=a", code=2, SLURM_JOB_ID="")
+  assert "Submit it: sbatch" in done.stderr
 
 
-SETTINGS = {
-  "NAME": "celeba",
-  "IMAGE": "registry/vae_jax:1",
-  "PROCESSES": "4",
-  "GPUS": "8",
-  "TPU": "tpu-v5-lite-podslice",
-  "TOPOLOGY": "4x4",
-  "CHIPS": "4",
-  "FLAGS": json.dumps(fakes.FLAGS),
-}
+SETTINGS = dict(PROCESSES="4", GPUS="8", CHIPS="4", TOPOLOGY="4x4")
+SETTINGS |= dict(NAME="celeba", IMAGE="registry/vae_jax:1")
+SETTINGS |= dict(TPU="tpu-v5-lite-podslice", FLAGS=json.dumps(fakes.FLAGS))
 
 
-def job_sets(text=None):
+def job_sets():
   """Returns both documents after envsubst."""
-  text = text or (ROOT / "launch" / "kubernetes.yaml").read_text()
+  text = (ROOT / "launch" / "kubernetes.yaml").read_text()
   assert not re.findall(r"^[^#\n]*\$\w", text, re.M), "for envsubst"
   text = re.sub(r"\$\{(\w+)\}", lambda found: SETTINGS[found[1]], text)
   return list(yaml.safe_load_all(text))
@@ -119,9 +105,8 @@ def test_job_sets_have_known_fields_of_the_right_types():
     return list(unknown(document, known))
 
   documents = job_sets()
-  assert [d["metadata"]["labels"]["accelerator"] for d in documents] == [
-    *("gpu", "tpu")
-  ]
+  labels = [document["metadata"]["labels"] for document in documents]
+  assert [label["accelerator"] for label in labels] == ["gpu", "tpu"]
   for document in documents:
     assert document["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
     assert document["kind"] == "JobSet"
@@ -129,15 +114,14 @@ def test_job_sets_have_known_fields_of_the_right_types():
   spec = documents[0]["spec"]["replicatedJobs"][0]["template"]["spec"]
   spec["backofLimit"] = 0
   spec["template"]["spec"]["containers"][0]["comand"] = []
-  assert [path.split(".")[-1] for path in read(documents[0])] == [
-    *("comand", "backofLimit")
-  ]
+  fields = [path.split(".")[-1] for path in read(documents[0])]
+  assert fields == ["comand", "backofLimit"]
   spec["completions"] = "four"
   with pytest.raises(ValueError, match="completions"):
     read(documents[0])
 
 
-def test_pods_get_coordinator_and_flags():
+def test_pods_get_coordinator_and_flags_and_end_for_good_with_some_codes():
   chips = [{"nvidia.com/gpu": 8}, {"google.com/tpu": 4}]
   for document, limits in zip(job_sets(), chips, strict=True):
     (workers,) = document["spec"]["replicatedJobs"]
@@ -147,35 +131,24 @@ def test_pods_get_coordinator_and_flags():
     # A pod's host name is JOBSET-WORKERS-JOB-POD, its domain that of the set.
     first = f"{name}-{workers['name']}-0-0.{name}"
     port = container["ports"][0]["containerPort"]
-    assert container["command"] == [
-      *("python", "-m", "vae_jax.main"),
-      f"--coordinator={first}:{port}",
-      "--num_processes=4",
-      "--process_id=$(JOB_COMPLETION_INDEX)",
-    ]
+    flags = [f"--coordinator={first}:{port}", "--num_processes=4"]
+    flags += ["--process_id=$(JOB_COMPLETION_INDEX)"]
+    assert container["command"] == ["python", "-m", "vae_jax.main", *flags]
     assert container["args"] == fakes.FLAGS
     assert container["resources"]["limits"] == limits
     assert job["completions"] == job["parallelism"] == 4
     assert job["completionMode"] == "Indexed"
-
-
-def test_job_sets_end_with_codes_that_would_come_back():
-  for document in job_sets():
+    # The set ends with codes that would come back.
     policy = document["spec"]["failurePolicy"]
     (rule,) = policy["rules"]
     assert rule["action"] == "FailJobSet"
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
     assert policy["maxRestarts"] > 0
-    job = document["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
-    container = job["template"]["spec"]["containers"][0]
-    assert rule["action"] == "FailJob"
-    assert rule["onExitCodes"] == {
-      "containerName": container["name"],
-      "operator": "In",
-      "values": [1, 2, 3],
-    }
+    codes = {"operator": "In", "values": [1, 2, 3]}
+    codes["containerName"] = container["name"]
+    assert (rule["action"], rule["onExitCodes"]) == ("FailJob", codes)
     assert job["backoffLimit"] == 0
     assert job["template"]["spec"]["restartPolicy"] == "Never"
 
@@ -189,8 +162,9 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
   assert recovery["max_restarts_on_errors"] == 0
   (tmp_path / "venv").mkdir()
   fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)
-  done = fakes.run(
-    ["bash", "-c", task["run"]],
+  fakes.run(
+    *("bash", "-c", task["run"]),
+    code=76,
     HOME=str(tmp_path),
     PLAN="76",
     FLAGS=shlex.join(fakes.FLAGS),
@@ -198,7 +172,6 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
     SKYPILOT_NUM_NODES="2",
     SKYPILOT_NODE_RANK="1",
   )
-  assert done.returncode == 76
   assert fakes.words(tmp_path / "words") == [
     *("-m", "vae_jax.main", "--coordinator=10.0.0.1:8476"),
     *("--num_processes=2", "--process_id=1"),

@@ -14,13 +14,8 @@ COMMANDS += ["delete", "keep"]
 WORDS = {"data": ["synthetic_faces"], "run": fakes.FLAGS, "keep": fakes.FLAGS}
 
 
-def dry_run(command):
-  done = fakes.run(
-    ["bash", fakes.POD, command, "--dry_run", *WORDS.get(command, [])],
-    **fakes.SETTINGS,
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout
+def dry_run(pod, command):
+  return pod.do(command, "--dry_run", *WORDS.get(command, [])).stdout
 
 
 @pytest.mark.parametrize(
@@ -33,60 +28,47 @@ def test_shellcheck_finds_nothing(path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_dry_run_prints_shell_and_runs_nothing(command, tmp_path):
-  pod = fakes.Pod(tmp_path, "")
-  done = pod.do(command, "--dry_run", *WORDS.get(command, []))
-  assert done.returncode == 0, done.stderr
-  assert "gcloud" in done.stdout
+  text = dry_run(fakes.Pod(tmp_path, ""), command)
+  assert "gcloud" in text
   # Text in single quotes is for the shell of the worker.
-  found = fakes.lint(
-    "# shellcheck disable=SC1003,SC2016,SC2088\n" + done.stdout
-  )
-  assert found == ""
+  rules = "# shellcheck disable=SC1003,SC2016,SC2088\n"
+  assert fakes.lint(rules + text) == ""
   assert not (tmp_path / "calls").exists()
 
 
 def test_dry_run_can_be_pasted(tmp_path):
   pod = fakes.Pod(tmp_path, "0")
   for command in ("create", "setup", "run"):
-    done = fakes.run(["bash", "-c", dry_run(command)], **pod.environment)
-    assert done.returncode == 0, done.stderr
+    fakes.run("bash", "-c", dry_run(pod, command), **pod.environment)
   assert pod.wait("vae_jax.code") == ["0", "0"]
-  assert fakes.words(tmp_path / "worker-1" / "words") == [
-    *("-m", "vae_jax.main"),
-    *fakes.FLAGS,
-  ]
+  words = fakes.words(tmp_path / "worker-1" / "words")
+  assert words == ["-m", "vae_jax.main", *fakes.FLAGS]
 
 
-def test_worker_restarts_until_it_is_done(tmp_path):
-  pod = fakes.Pod(tmp_path, "75,134,kill,0")
-  pod.start()
-  assert pod.wait("vae_jax.code") == ["0", "0"]
-  assert pod.runs() == [4, 4]
+@pytest.mark.parametrize(
+  "plan, code, runs",
+  [
+    ("75,134,kill,0", "0", 4),
+    # A restart would not help, or there were enough.
+    *((f"{code},0", str(code), 1) for code in (1, 2, 3, 130)),
+    ("76,76,76,76,76", "76", 4),
+  ],
+)
+def test_worker_restarts_until_it_is_done(plan, code, runs, tmp_path):
+  pod = fakes.Pod(tmp_path, plan)
+  pod.start(MAX_RESTARTS="3")
+  assert pod.wait("vae_jax.code") == [code, code]
+  assert pod.runs() == [runs, runs]
   for i in range(2):
     words = fakes.words(tmp_path / f"worker-{i}" / "words")
-    assert words == ["-m", "vae_jax.main", *fakes.FLAGS] * 4
-  assert pod.do("status").stdout.count(": ended 0") == 2
+    assert words == ["-m", "vae_jax.main", *fakes.FLAGS] * runs
+  assert pod.do("status").stdout.count(f": ended {code}") == 2
   # The record of the run names the commit.
   sent, here = (
-    fakes.run(["git", "-C", folder, "rev-parse", "HEAD"]).stdout
+    fakes.run("git", "-C", folder, "rev-parse", "HEAD").stdout
     for folder in (tmp_path / "worker-0" / "vae_jax", ROOT)
   )
   assert sent == here
-
-
-@pytest.mark.parametrize("code", ["1", "2", "3", "130"])
-def test_code_that_would_come_back_ends_the_worker(code, tmp_path):
-  pod = fakes.Pod(tmp_path, f"{code},0")
-  pod.start()
-  assert pod.wait("vae_jax.code") == [code, code]
-  assert pod.runs() == [1, 1]
-
-
-def test_restarts_are_bounded(tmp_path):
-  pod = fakes.Pod(tmp_path, "76,76,76")
-  pod.start(MAX_RESTARTS="1")
-  assert pod.wait("vae_jax.code") == ["76", "76"]
-  assert pod.runs() == [2, 2]
 
 
 def test_stop_saves_and_a_second_run_is_refused(tmp_path):
@@ -114,24 +96,29 @@ def test_stop_ends_a_worker_that_restarts(tmp_path):
 
 def test_keep_makes_a_new_pod_after_preemption(tmp_path):
   pod = fakes.Pod(tmp_path, "preempt")
-  done = pod.do("keep", *fakes.FLAGS)
-  assert done.returncode == 0, done.stderr
+  pod.do("keep", *fakes.FLAGS)
   made = [c.split()[1] for c in pod.calls() if c.startswith("queued-resources")]
   made = [verb for verb in made if verb != "describe"]
   assert made == ["create", "delete", "create"]
   assert pod.runs() == [1, 1]
 
 
-def test_keep_ends_with_the_code_of_the_run(tmp_path):
-  done = fakes.Pod(tmp_path, "3").do("keep", *fakes.FLAGS)
-  assert done.returncode == 3
-  assert "ended 3" in done.stdout
+def test_stop_waits_for_no_worker_that_died(tmp_path):
+  pod = fakes.Pod(tmp_path, "")
+  pod.do("create")
+  sleeping = fakes.run("bash", "-c", "sleep 60 &> /dev/null & echo $!").stdout
+  for i in range(2):
+    (tmp_path / f"worker-{i}" / "vae_jax.pid").write_text(sleeping)
+  pod.do("stop", code=None)
+  assert not (tmp_path / "worker-0" / "vae_jax.code").exists()
 
 
-def test_keep_stops_workers_whose_restarts_do_not_help(tmp_path):
-  pod = fakes.Pod(tmp_path, "134," * 1000, PLAN_1="2")
-  done = pod.do("keep", *fakes.FLAGS)
-  assert done.returncode == 2
+@pytest.mark.parametrize("plan, code", [("3", 3), ("134," * 1000, 2)])
+def test_keep_ends_with_the_code_of_the_run(plan, code, tmp_path):
+  """Also where the other worker's restarts do not help."""
+  pod = fakes.Pod(tmp_path, plan, PLAN_1=str(code))
+  done = pod.do("keep", *fakes.FLAGS, code=code)
+  assert f"ended {code}" in done.stdout
   assert pod.runs()[1] == 1
 
 
@@ -159,27 +146,26 @@ def test_wrong_command_gets_one_sentence(
 ):
   pod = fakes.Pod(tmp_path, "")
   pod.environment.update(environment)
-  done = pod.do(command, *flags)
-  assert done.returncode == 2
+  done = pod.do(command, *flags, code=2)
   assert message in done.stderr and len(done.stderr.splitlines()) == 1
   assert not (tmp_path / "calls").exists()
 
 
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="There is no gcloud.")
 def test_gcloud_knows_the_commands(tmp_path):
-  text = "\n".join(dry_run(c) for c in COMMANDS if c != "keep")
+  pod = fakes.Pod(tmp_path, "")
+  text = "\n".join(dry_run(pod, c) for c in COMMANDS if c != "keep")
   text = text.replace("\\$", "$").replace("\n  gcloud", "\ngcloud")
   found = re.findall(r"^(?:.*\$\()?(gcloud .*?)(?:\)+| > .*)?$", text, re.M)
   assert len(found) > 10
   # Quoted text is shell of the workers, which that parser cannot read.
   lines = [re.sub(r"'--(\w+)=.*", r"--\1=true", line) for line in found]
   lines = [*dict.fromkeys(lines), "gcloud compute tpus tpu-vm list --bogus=1"]
-  (tmp_path / "commands.json").write_text(
-    json.dumps([{"command_string": line} for line in lines])
-  )
+  file = tmp_path / "commands.json"
+  file.write_text(json.dumps([{"command_string": line} for line in lines]))
   done = fakes.run(
-    ["gcloud", "meta", "lint-gcloud-commands"]
-    + [f"--commands-file={tmp_path / 'commands.json'}"],
+    *("gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"),
+    code=None,
     CLOUDSDK_CONFIG=str(tmp_path),
     CLOUDSDK_CORE_DISABLE_USAGE_REPORTING="1",
   )
@@ -199,6 +185,6 @@ def test_commands_of_the_readme_can_be_printed(tmp_path):
   pod = fakes.Pod(tmp_path, "")
   for line in found:
     line = line.partition("  #")[0] + " --dry_run"
-    done = fakes.run(["bash", "-c", f"{settings}; {line}"], **pod.environment)
-    assert done.returncode == 0 and done.stdout, done.stderr
+    done = fakes.run("bash", "-c", f"{settings}; {line}", **pod.environment)
+    assert done.stdout
   assert not (tmp_path / "calls").exists()

@@ -1,37 +1,20 @@
 """launch/local.py starts processes, and restarts a job after some codes."""
 
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHER = str(ROOT / "launch" / "local.py")
+from tests.support import jobs, programs
 
 
-def arguments(folder, exits, *own, flags=("--config=x",), processes=2):
-  return {
-    "args": [
-      sys.executable,
-      LAUNCHER,
-      f"--processes={processes}",
-      f"--logs={folder / 'logs'}",
-      "--module=tests.support.exit_codes",
-      "--grace=1",
-      *own,
-      "--",
-      *flags,
-    ],
-    "cwd": ROOT,
-    "env": os.environ | {"EXITS": exits, "EXITS_FOLDER": str(folder)},
-    "stdout": subprocess.PIPE,
-    "stderr": subprocess.STDOUT,
-    "text": True,
-  }
+def arguments(folder, exits, *own, flags=("--config=x",)):
+  """Returns arguments of `subprocess` for two processes that end so."""
+  own = ["--module=tests.support.exit_codes", "--grace=1", *own]
+  environment = {"EXITS": exits, "EXITS_FOLDER": str(folder)}
+  return jobs.launch(folder, own, flags, **environment)
 
 
 def starts(folder):
@@ -56,19 +39,14 @@ def starts(folder):
   ],
 )
 def test_exit_codes_decide_about_a_restart(exits, code, count, tmp_path):
-  ended = subprocess.run(
-    **arguments(tmp_path, exits, "--restarts=2"), timeout=60
-  )
-  assert ended.returncode == code, ended.stdout
+  output = jobs.finish(arguments(tmp_path, exits, "--restarts=2"), code)
   assert starts(tmp_path) == count
-  again = ended.stdout.count("starting it again")
-  assert again == count - 1
+  assert output.count("starting it again") == count - 1
 
 
 def test_flags_arrive_unchanged(tmp_path):
   flags = ("--config=a b.py", "--x='q\"$HOME", "--", "--y=*")
-  ended = subprocess.run(**arguments(tmp_path, "0,0", flags=flags), timeout=60)
-  assert ended.returncode == 0, ended.stdout
+  output = jobs.finish(arguments(tmp_path, "0,0", flags=flags))
   for index in (0, 1):
     words = (tmp_path / f"words-{index}").read_text().splitlines()
     assert words[:4] == list(flags)
@@ -76,18 +54,14 @@ def test_flags_arrive_unchanged(tmp_path):
     assert words[5:] == ["--num_processes=2", f"--process_id={index}"]
   log = (tmp_path / "logs" / "process-1.log").read_text()
   assert "start 0 of process 1" in log and "device_count=1" in log
-  assert "start 0 of process 0" in ended.stdout
-  assert "start 0 of process 1" not in ended.stdout
+  assert "start 0 of process 0" in output
+  assert "start 0 of process 1" not in output
 
 
 def test_dry_run_prints_the_commands(tmp_path):
-  own = ("--dry_run", "--devices_per_process=3")
-  flags = ("--config=a b.py",)
-  ended = subprocess.run(
-    **arguments(tmp_path, "", *own, flags=flags), timeout=60
-  )
-  assert ended.returncode == 0
-  first, second = ended.stdout.splitlines()
+  own = "--dry_run", "--devices_per_process=3"
+  call = arguments(tmp_path, "", *own, flags=["--config=a b.py"])
+  first, second = jobs.finish(call).splitlines()
   assert "device_count=3" in first and "JAX_PLATFORMS=cpu" in first
   assert "-m tests.support.exit_codes '--config=a b.py' --coordinator=" in first
   assert first.endswith("--num_processes=2 --process_id=0")
@@ -105,13 +79,8 @@ def test_dry_run_prints_the_commands(tmp_path):
   ],
 )
 def test_wrong_flags_are_refused(words, message):
-  ended = subprocess.run(
-    [sys.executable, LAUNCHER, *words],
-    env=os.environ | {"PATH": "/nowhere"},
-    capture_output=True,
-    text=True,
-  )
-  assert ended.returncode == 2 and message in ended.stderr
+  ended = programs.python("launch/local.py", *words, code=2, PATH="/nowhere")
+  assert message in ended.stderr
 
 
 def test_forwarded_signal_is_not_followed_by_a_restart(tmp_path):

@@ -1,28 +1,12 @@
 """The programs that measure, run on tiny models."""
 
-import importlib.util
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def _program(name):
-  path = ROOT / "launch" / f"{name}.py"
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  # Dataclasses look up their module by its name.
-  sys.modules[name] = module
-  spec.loader.exec_module(module)
-  return module
-
-
-scaling = _program("measure_scaling")
+from launch import measure_scaling as scaling
+from tests.support import programs
 
 
 def test_layouts_have_equal_work_per_core(monkeypatch):
@@ -72,22 +56,13 @@ def test_ratios_are_taken_within_rounds():
 def test_measure_safety_switches_safety_off(faces_dir):
   # In another process, because its flags are global.
   script = (
-    "import importlib.util, json, sys\n"
-    "spec = importlib.util.spec_from_file_location('m', sys.argv[1])\n"
-    "m = importlib.util.module_from_spec(spec)\n"
-    "spec.loader.exec_module(m)\n"
+    "import json, sys\n"
+    "from launch.measure_safety import one_run\n"
     "from tests.support.tiny import tiny_config\n"
-    "c = tiny_config(sys.argv[2], checkpoint__every_steps=5)\n"
-    "print(json.dumps([m.one_run(c, safe=s) for s in (True, False)]))\n"
+    "c = tiny_config(sys.argv[1], checkpoint__every_steps=5)\n"
+    "print(json.dumps([one_run(c, safe=s) for s in (True, False)]))\n"
   )
-  path = ROOT / "launch" / "measure_safety.py"
-  done = subprocess.run(
-    [sys.executable, "-c", script, str(path), str(faces_dir)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
+  done = programs.python("-c", script, faces_dir)
   safe, bare = json.loads(done.stdout.splitlines()[-1])
   assert 0 < safe["standing"] < safe["wall"] and bare["standing"] == 0
   assert safe["watch_cpu"] > 0 == bare["watch_cpu"]
@@ -96,22 +71,11 @@ def test_measure_safety_switches_safety_off(faces_dir):
 
 @pytest.mark.slow
 def test_measure_scaling_compares_layouts(faces_dir, tmp_path):
-  config = tmp_path / "tiny.py"
-  config.write_text(
-    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
-    f"  return tiny_config({str(faces_dir)!r})\n"
-  )
+  config = programs.tiny_file(tmp_path / "tiny.py", faces_dir)
   output = tmp_path / "out" / "scaling.json"
   words = ["--layouts=1x1,2x2", "--rounds=1", "--seconds=0.1"]
-  done = subprocess.run(
-    [sys.executable, str(ROOT / "launch" / "measure_scaling.py"), *words]
-    + [f"--output={output}", "--", f"--config={config}"],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
+  words += [f"--output={output}", "--", f"--config={config}"]
+  done = programs.python("launch/measure_scaling.py", *words)
   found = json.loads(output.read_text())
   assert len(found["ms_per_step"]) == 2
   _, divided = found["last_run"].values()

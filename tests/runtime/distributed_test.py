@@ -19,11 +19,8 @@ def test_one_process_exchanges_with_itself():
 
 
 def test_differences_name_fact_and_process():
-  facts = [
-    {"seed": 0, "same": [1, 2]},
-    {"seed": 7, "same": [1, 2]},
-    {"same": 3},
-  ]
+  facts = [{"seed": 0, "same": [1, 2]}, {"seed": 7, "same": [1, 2]}]
+  facts += [{"same": 3}]
   assert distributed.differences(facts, ["a", "b", "c"]) == [
     "seed is 7 in b, 0 in a",
     "same is 3 in c, [1, 2] in a",

@@ -12,24 +12,20 @@ import jax
 import pytest
 
 from tests.support import member
+from tests.support.programs import ROOT, free_port
 from vae_jax import config as config_lib
 from vae_jax.config import ConfigError
 from vae_jax.runtime import job, watchdog
 
-ROOT = member.__file__.rpartition("/tests/")[0]
 CLUSTERS = ("SLURM", "OMPI", "KUBERNETES", "TPU", "JOB_")
 
 
 @pytest.fixture
-def no_cluster(monkeypatch):
+def initialize(monkeypatch):
+  """Returns the list of arguments that JAX is started with, in no cluster."""
   for name in list(os.environ):
     if name.startswith(CLUSTERS):
       monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def initialize(no_cluster, monkeypatch):
-  """Returns the list of arguments that JAX is started with."""
   calls = []
 
   def record(**arguments):
@@ -42,10 +38,10 @@ def initialize(no_cluster, monkeypatch):
   watchdog.stop()
 
 
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]
+def two():
+  """Returns the flags of a job of two processes."""
+  coordinator = f"127.0.0.1:{free_port()}"
+  return {"coordinator": coordinator, "num_processes": 2}
 
 
 def run(task, *environments, devices=(1, 1), **options):
@@ -58,9 +54,8 @@ def run(task, *environments, devices=(1, 1), **options):
   for index, environment in enumerate(environments):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(CLUSTERS)}
     flag = f"--xla_force_host_platform_device_count={devices[index]}"
-    words = [task, json.dumps(options)]
-    if "num_processes" in options:
-      words[1] = json.dumps(options | {"process_id": index})
+    place = {"process_id": index} if "num_processes" in options else {}
+    words = [task, json.dumps(options | place)]
     process = subprocess.Popen(
       [sys.executable, "-m", "tests.support.member", *words],
       cwd=ROOT,
@@ -71,10 +66,7 @@ def run(task, *environments, devices=(1, 1), **options):
     )
     started.append(process)
   outputs = [process.communicate(timeout=100) for process in started]
-  return [
-    (process.returncode, *output)
-    for process, output in zip(started, outputs, strict=True)
-  ]
+  return [(p.returncode, *o) for p, o in zip(started, outputs, strict=True)]
 
 
 def test_one_process_needs_no_flags_and_no_cluster(initialize):
@@ -88,14 +80,9 @@ def test_flags_name_the_place(initialize):
   config = config_lib.default()
   job.start(config, coordinator="h:8476", num_processes=4, process_id=3)
   (arguments,) = initialize
-  assert arguments == {
-    "coordinator_address": "h:8476",
-    "num_processes": 4,
-    "process_id": 3,
-    "cluster_detection_method": "deactivate",
-    "initialization_timeout": 300,
-    "heartbeat_timeout_seconds": 30,
-  }
+  times = dict(initialization_timeout=300, heartbeat_timeout_seconds=30)
+  place = dict(coordinator_address="h:8476", num_processes=4, process_id=3)
+  assert arguments == times | place | {"cluster_detection_method": "deactivate"}
 
 
 def test_lone_pod_is_no_cluster(initialize, monkeypatch):
@@ -113,8 +100,7 @@ def test_lone_pod_is_no_cluster(initialize, monkeypatch):
     (("h:1", 2, None), "--process_id must be given too"),
     ((None, 2, 0), "--coordinator must be given too"),
     (("h:1", None, None), "--num_processes, --process_id must be given too"),
-    (("h:1", 2, 2), "from 0 to 1"),
-    (("h:1", 2, -1), "from 0 to 1"),
+    *((("h:1", 2, index), "from 0 to 1") for index in (2, -1)),
     *(
       ((address, 2, 0), "must be HOST:PORT")
       for address in ("", "host", ":1", "host:x", "host:70000")
@@ -134,21 +120,15 @@ def test_several_processes_refuse_other_modes(monkeypatch):
     job.check_alone("sample")
 
 
-def _slurm(index, job_number):
-  return {
-    "SLURM_JOB_ID": str(job_number),
+def test_processes_of_slurm_exchange_values():
+  slurm = {
+    # JAX computes the port from it.
+    "SLURM_JOB_ID": str(free_port()),
     "SLURM_STEP_NODELIST": "localhost",
     "SLURM_NTASKS": "2",
-    "SLURM_PROCID": str(index),
     "SLURM_LOCALID": "0",
   }
-
-
-def test_processes_of_slurm_exchange_values():
-  # JAX computes the port from the number of the job.
-  slurm = [_slurm(i, free_port()) for i in (0, 1)]
-  slurm[1]["SLURM_JOB_ID"] = slurm[0]["SLURM_JOB_ID"]
-  results = run("exchange", *slurm)
+  results = run("exchange", *({**slurm, "SLURM_PROCID": i} for i in "01"))
   assert [code for code, _, _ in results] == [0, 0], results
   first, second = (json.loads(out.splitlines()[-1]) for _, out, _ in results)
   assert (first.pop("index"), second.pop("index")) == (0, 1)
@@ -156,11 +136,10 @@ def test_processes_of_slurm_exchange_values():
   assert first == second
   assert first["here"] == 2 and first["processes"] == [0, 1]
   assert first["gathered"] == [["", 0], ["é", 1]] and first["lead"] == 7
-  arrays = member.arrays()
-  assert first["bits"] == {k: v.tobytes().hex() for k, v in arrays.items()}
-  assert first["types"] == {
-    k: [str(v.dtype), list(v.shape)] for k, v in arrays.items()
-  }
+  for name, array in member.arrays().items():
+    assert first["bits"].pop(name) == array.tobytes().hex()
+    assert first["types"].pop(name) == [str(array.dtype), list(array.shape)]
+  assert first["bits"] == first["types"] == {}
   assert first["shared"].startswith("ConfigError: No data here. (in process 1")
   assert first["agreed"] == ""
   lines = first["differs"].splitlines()[1:]
@@ -176,34 +155,28 @@ def test_processes_of_slurm_exchange_values():
 
 @pytest.mark.slow
 def test_error_of_one_process_of_open_mpi_ends_both():
-  port = free_port()
-  mpi = [
-    {
-      "OMPI_MCA_orte_hnp_uri": f"1531576320.0;tcp://127.0.0.1:{port}",
-      "OMPI_COMM_WORLD_SIZE": "2",
-      "OMPI_COMM_WORLD_RANK": str(i),
-      "OMPI_COMM_WORLD_LOCAL_RANK": "0",
-    }
-    for i in (0, 1)
-  ]
-  (code, _, _), (own, _, words) = run("leave", *mpi)
+  mpi = {
+    "OMPI_MCA_orte_hnp_uri": f"1531576320.0;tcp://127.0.0.1:{free_port()}",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+  }
+  results = run("leave", *({**mpi, "OMPI_COMM_WORLD_RANK": i} for i in "01"))
+  (code, _, _), (own, _, words) = results
   assert own == 2 and "[1] Only here." in words
   # A broken collective, or JAX's runtime, whichever comes first.
   assert code in (watchdog.EXIT_LOST, -6)
 
 
 def test_processes_with_other_devices_are_refused():
-  flags = {"coordinator": f"127.0.0.1:{free_port()}", "num_processes": 2}
-  results = run("exchange", {}, {}, devices=(1, 2), **flags)
+  results = run("exchange", {}, {}, devices=(1, 2), **two())
   for code, _, words in results:
     assert code == 2
     assert "local devices is 2 x cpu in process 1, 1 x cpu in" in words
 
 
 def test_missing_process_ends_the_others():
-  flags = {"coordinator": f"127.0.0.1:{free_port()}", "num_processes": 2}
   begin = time.monotonic()
-  ((code, _, words),) = run("exchange", {}, seconds=2, **flags)
+  ((code, _, words),) = run("exchange", {}, seconds=2, **two())
   assert code == -6 and "DEADLINE_EXCEEDED" in words
   assert "Connecting 2 processes at 127.0.0.1" in words
   assert time.monotonic() - begin < 60
@@ -213,7 +186,7 @@ def test_missing_process_ends_the_others():
 def test_port_in_use_is_a_lost_job():
   with socket.create_server(("", 0)) as server:
     port = server.getsockname()[1]
-    flags = {"coordinator": f"127.0.0.1:{port}", "num_processes": 2}
+    flags = two() | {"coordinator": f"127.0.0.1:{port}"}
     ((code, _, words),) = run("exchange", {}, **flags)
   # JAX 0.10.2 sometimes crashes before it raises. Launchers restart both.
   assert code in (watchdog.EXIT_LOST, -signal.SIGSEGV)

@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
@@ -47,44 +48,35 @@ def test_file_system_without_locks_is_used_anyway(
   assert "cannot be locked (no locks)" in caplog.text
 
 
-def test_dead_owner_is_followed(any_address):
+def test_owner_follows_a_dead_one_and_keeps_others_out(any_address):
   path = any_address / ".owner"
   storage.write_json(path, DEAD)
   with locks.lease(path):
     assert "of the dead" not in path.read_text()
-  assert not path.exists()
-
-
-def test_living_owner_keeps_others_out(any_address):
-  path = any_address / ".owner"
-  with locks.lease(path):
     with pytest.raises(BlockingIOError):
       with locks.lease(path):
         pass
     assert path.exists()
+  assert not path.exists()
 
 
 def test_one_of_many_that_start_at_once_becomes_the_owner(any_address):
   path = any_address / ".owner"
   storage.write_json(path, DEAD)
-  held, refused = [], []
   done = threading.Barrier(5)
 
-  def start(i):
+  def start(_):
     try:
       with locks.lease(path):
-        held.append(i)
         done.wait(20)
+        return True
     except BlockingIOError:
-      refused.append(i)
       done.wait(20)
+      return False
 
-  threads = [threading.Thread(target=start, args=(i,)) for i in range(5)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert len(held) == 1 and len(refused) == 4
+  with futures.ThreadPoolExecutor(5) as pool:
+    held = list(pool.map(start, range(5)))
+  assert sorted(held) == [False] * 4 + [True]
 
 
 def test_process_that_lost_its_lease_ends_at_once(address, caplog):

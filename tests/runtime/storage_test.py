@@ -80,19 +80,18 @@ def test_missing_package_is_named(monkeypatch):
 
 
 def test_remote_files_are_listed_as_soon_as_they_are_written(any_address):
-  storage.write_json(any_address / "a" / "x.json", {"a": 1})
-  assert (any_address / "a" / "x.json").exists()
-  assert [p.name for p in (any_address / "a").glob("*.json")] == ["x.json"]
+  folder = any_address / "a"
+  storage.write_json(folder / "x.json", {"a": 1})
+  assert (folder / "x.json").exists()
+  assert [p.name for p in folder.glob("*.json")] == ["x.json"]
   # By another machine.
   other = storage.file_system(any_address).__class__(skip_instance_cache=True)
-  other.pipe_file(str(any_address / "a" / "y.json"), b"{}")
-  assert sorted(p.name for p in (any_address / "a").glob("*.json")) == [
-    "x.json",
-    "y.json",
-  ]
-  (any_address / "a" / "y.json").unlink(missing_ok=True)
-  (any_address / "a" / "y.json").unlink(missing_ok=True)
-  assert not (any_address / "a" / "y.json").exists()
+  other.pipe_file(str(folder / "y.json"), b"{}")
+  names = sorted(p.name for p in folder.glob("*.json"))
+  assert names == ["x.json", "y.json"]
+  for _ in range(2):
+    (folder / "y.json").unlink(missing_ok=True)
+  assert not (folder / "y.json").exists()
   storage.write_arrays(any_address / "b.npz", v=np.arange(3))
   np.testing.assert_array_equal(
     storage.read_arrays(any_address / "b.npz")["v"], np.arange(3)

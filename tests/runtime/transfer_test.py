@@ -1,5 +1,7 @@
 """Downloads are complete or leave nothing."""
 
+from unittest import mock
+
 import pytest
 
 from vae_jax.runtime import storage, transfer
@@ -29,19 +31,12 @@ def test_failed_download_leaves_nothing(any_address, tmp_path, monkeypatch):
 
 
 def test_tag_of_a_file_changes_with_its_content(monkeypatch):
-  class Store:
-    def __init__(self, **info):
-      self.info = info
-
-    def _strip_protocol(self, path):
-      return "bucket/data"
-
-    def find(self, root, detail):
-      info = {"type": "file", "size": 3, **self.info}
-      return {"bucket/data/a": info}
-
   def tag(**info):
-    monkeypatch.setattr(storage, "file_system", lambda path: Store(**info))
+    store = mock.Mock()
+    store._strip_protocol.return_value = "bucket/data"
+    file = {"type": "file", "size": 3, **info}
+    store.find.return_value = {"bucket/data/a": file}
+    monkeypatch.setattr(storage, "file_system", lambda path: store)
     (entry,) = transfer.listing(storage.pathlib.Path("any")).values()
     return entry["tag"]
 

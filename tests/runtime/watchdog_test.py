@@ -52,12 +52,14 @@ def test_progress_postpones_the_end(codes):
 
 
 def test_activity_before_a_pause_is_restored(codes, caplog):
-  dog = make(codes)
+  dog = watchdog.Watchdog(0.2, end=codes.put)
   with dog.armed(True, "drawing"):
     with dog.armed(False, "saving"):
       pass
     assert codes.get(timeout=10) == 76
   assert "while drawing." in caplog.text
+  # A job of one process has no number.
+  assert f"This process (pid {os.getpid()}) made no progress" in caplog.text
 
 
 def test_hanging_last_words_do_not_keep_a_process(codes):
@@ -69,17 +71,13 @@ def test_hanging_last_words_do_not_keep_a_process(codes):
   hang.set()
 
 
-def test_stopped_watchdog_ends_nobody(codes):
-  dog = make(codes, seconds=0.2)
+@pytest.mark.parametrize("seconds", [0.2, 0.0])
+def test_stopped_watchdog_or_one_without_a_limit_ends_nobody(codes, seconds):
+  dog = make(codes, seconds)
   with dog.armed(True, "drawing"):
-    dog.stop()
+    if seconds:
+      dog.stop()
     time.sleep(0.6)
-  assert codes.empty()
-
-
-def test_without_a_limit_nothing_is_watched(codes):
-  with make(codes, seconds=0.0).armed(True, "drawing"):
-    time.sleep(0.3)
   assert codes.empty()
 
 
@@ -91,10 +89,3 @@ def test_module_functions_reach_the_watchdog_that_was_started():
   watchdog.stop()
   thread.join(5)
   assert not thread.is_alive()
-
-
-def test_process_of_a_job_of_one_is_named_by_its_number(codes, caplog):
-  dog = watchdog.Watchdog(0.2, end=codes.put)
-  with dog.armed(True, "drawing"):
-    assert codes.get(timeout=10) == 76
-  assert f"This process (pid {os.getpid()}) made no progress" in caplog.text

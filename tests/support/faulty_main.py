@@ -19,7 +19,7 @@ import time
 from vae_jax import main
 from vae_jax.data import cache
 from vae_jax.evaluate import bound
-from vae_jax.runtime import distributed, watchdog
+from vae_jax.runtime import distributed, job, watchdog
 from vae_jax.training import checkpoint, setup, store
 
 NOBODY = 65534
@@ -59,7 +59,7 @@ def _do(fault):
     os.kill(os.getpid(), getattr(signal, f"SIG{fault['do']}"))
 
 
-def _at(owner, name, fault, applies=lambda *args: True):
+def _at(fault, owner, name, applies=lambda *args: True):
   """Makes the nth call of a function do the fault."""
   real, calls = getattr(owner, name), []
 
@@ -79,35 +79,27 @@ def _at(owner, name, fault, applies=lambda *args: True):
 
 
 def _prepare(fault):
-  lead = fault["process"] == 0
-  if fault["at"] == "cache" and lead:
-    _at(cache, "_write", fault)
-  elif fault["at"] == "cache":
-    # The others wait for it meanwhile.
-    _at(
-      distributed,
-      "lead_first",
-      fault,
-      lambda work, what: what == "decoding images",
-    )
-  elif fault["at"] == "compile":
-    _at(setup, "compile_step", fault)
-  elif fault["at"] == "step":
-    _at(watchdog, "progress", fault, lambda doing: doing == watchdog.COMPUTING)
-  elif fault["at"] == "data":
-    _at(watchdog, "progress", fault, lambda doing: doing.startswith("fetching"))
-  elif fault["at"] == "save" and lead:
-    _at(checkpoint.Checkpoints, "save", fault)
-  elif fault["at"] == "save":
-    _at(store.Store, "save", fault)
-  elif fault["at"] == "evaluate":
-    _at(bound, "mean_terms", fault)
-  elif fault["at"] == "clock":
+  if fault["at"] == "clock":
     real = time.time
     time.time = lambda: real() + 4e8
+    return
+  lead = fault["process"] == 0
+  # The others wait for images meanwhile.
+  wait = distributed, "lead_first", lambda _, what: what == "decoding images"
+  place = {
+    "cache": (cache, "_write") if lead else wait,
+    "compile": (setup, "compile_step"),
+    "step": (watchdog, "progress", lambda doing: doing == watchdog.COMPUTING),
+    "data": (watchdog, "progress", lambda doing: doing.startswith("fetching")),
+    "save": (checkpoint.Checkpoints if lead else store.Store, "save"),
+    "evaluate": (bound, "mean_terms"),
+  }
+  _at(fault, *place[fault["at"]])
 
 
 if __name__ == "__main__":
+  # Two processes report soon.
+  job._REPORT_DELAY = 5.0
   planned = _fault()
   if planned:
     _prepare(planned)

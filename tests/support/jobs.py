@@ -2,34 +2,36 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import jax
 import numpy as np
 
+from tests.support.programs import ROOT, tiny_file
 from tests.support.tiny import assert_trees_equal
 from vae_jax.training import restore
 from vae_jax.training import writer as writer_lib
 
-ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = """
-from tests.support.tiny import tiny_config
 
+def launch(folder, own, flags, **environment):
+  """Returns arguments of `subprocess` for launch/local.py.
 
-def get_config():
-  return tiny_config(
-    {faces!r},
-    data__cache="host",
-    data__cache_dir={cache!r},
-    train__num_steps={steps},
-    train__validate_every_steps=20,
-    checkpoint__every_steps=10,
-    watch__heartbeat_seconds=5.0,
-    train__compilation_cache_dir="",
-  )
-"""
+  Args:
+    folder: where to write logs.
+    own: flags of the launcher.
+    flags: of the job.
+    environment: more variables.
+  """
+  program = [sys.executable, str(ROOT / "launch" / "local.py")]
+  return {
+    "args": [*program, f"--logs={folder / 'logs'}", *own, "--", *flags],
+    "cwd": ROOT,
+    "env": os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "text": True,
+  }
 
 
 def arguments(
@@ -37,42 +39,40 @@ def arguments(
 ):
   """Returns arguments of `subprocess` that start the tiny job with faults."""
   folder.mkdir(parents=True, exist_ok=True)
-  config = folder / "tiny.py"
-  cache = str(folder / "cache")
-  config.write_text(CONFIG.format(faces=str(faces), cache=cache, steps=steps))
+  config = tiny_file(
+    folder / "tiny.py",
+    faces,
+    data__cache="host",
+    data__cache_dir=str(folder / "cache"),
+    train__num_steps=steps,
+    train__validate_every_steps=20,
+    checkpoint__every_steps=10,
+    watch__heartbeat_seconds=3.0,
+    train__compilation_cache_dir="",
+  )
   (folder / "plan.json").write_text(json.dumps(list(plan)))
-  processes, devices = layout
-  command = [
-    sys.executable,
-    str(ROOT / "launch" / "local.py"),
-    f"--processes={processes}",
-    f"--devices_per_process={devices}",
+  own = [
+    f"--processes={layout[0]}",
+    f"--devices_per_process={layout[1]}",
     f"--restarts={restarts}",
-    f"--logs={folder / 'logs'}",
-    "--grace=8",
+    "--grace=6",
     "--module=tests.support.faulty_main",
-    "--",
-    f"--config={config}",
-    f"--workdir={folder / 'run'}",
-    *flags,
   ]
-  return {
-    "args": command,
-    "cwd": ROOT,
-    "env": os.environ | {"PYTHONPATH": str(ROOT), "FAULTS": str(folder)},
-    "stdout": subprocess.PIPE,
-    "stderr": subprocess.STDOUT,
-    "text": True,
-  }
+  flags = [f"--config={config}", f"--workdir={folder / 'run'}", *flags]
+  return launch(folder, own, flags, FAULTS=str(folder))
 
 
-def job(folder, faces, *flags, seconds=500, **settings):
-  """Runs the tiny job through launch/local.py; see `arguments`.
+def finish(call, code=0):
+  """Runs a launcher to an exit code; returns its output."""
+  ended = subprocess.run(**call, timeout=500)
+  assert ended.returncode == code, ended.stdout
+  return ended.stdout
 
-  Returns the finished process, with its output, and the workdir.
-  """
+
+def job(folder, faces, *flags, code=0, **settings):
+  """Runs the tiny job; returns its output and its workdir; see `arguments`."""
   call = arguments(folder, faces, *flags, **settings)
-  return subprocess.run(**call, timeout=seconds), folder / "run"
+  return finish(call, code), folder / "run"
 
 
 def faults(folder):
@@ -104,15 +104,12 @@ def assert_undisturbed(workdir, reference):
 
 def assert_close(workdir, reference):
   """Checks that two layouts end in the same state up to rounding."""
-  ours, theirs = (restore.load_state(workdir), restore.load_state(reference))
+  ours, theirs = (restore.load_state(w).params for w in (workdir, reference))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-    ours.params,
-    theirs.params,
+    ours,
+    theirs,
   )
-  ours, theirs = rows(workdir), rows(reference)
-  assert [(r["step"], r["split"]) for r in ours] == [
-    (r["step"], r["split"]) for r in theirs
-  ]
-  for a, b in zip(ours, theirs, strict=True):
+  for a, b in zip(rows(workdir), rows(reference), strict=True):
+    assert (a["step"], a["split"]) == (b["step"], b["split"])
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)

@@ -1,32 +1,17 @@
 """The command line as a person meets it: one sentence, and a code."""
 
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
 import pytest
 
+from tests.support import programs
 from vae_jax import modes
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run(*words, cwd=ROOT, **environment):
-  env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-  return subprocess.run(
-    [sys.executable, "-m", "vae_jax.main", *words],
-    cwd=cwd,
-    env=env,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
+run = functools.partial(programs.python, "-m", "vae_jax.main")
 
 
 def test_help_explains_modes_and_gives_examples():
   done = run("--help")
-  assert done.returncode == 0
   for word in ("train", "evaluate", "sample", "benchmark", "--config", "75"):
     assert word in done.stdout
   examples = [x for x in done.stdout.splitlines() if "  python -m" in x]
@@ -61,8 +46,7 @@ def test_help_explains_modes_and_gives_examples():
 def test_wrong_words_get_one_sentence(words, message, tmp_path):
   if not words or "--config=configs" in words[0]:
     words = [*words, f"--workdir={tmp_path / 'run'}"] if words else words
-  done = run(*words)
-  assert done.returncode == 2
+  done = run(*words, code=2)
   assert message in done.stderr
   assert "Traceback" not in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
@@ -70,9 +54,9 @@ def test_wrong_words_get_one_sentence(words, message, tmp_path):
 
 
 def test_a_variant_of_a_config_has_a_folder_of_its_own(tmp_path):
-  file = ROOT / "configs" / "iwae_mnist.py"
-  done = run(f"--config={file}:short", "--mode=evaluate", cwd=tmp_path)
-  assert done.returncode == 2
+  file = programs.ROOT / "configs" / "iwae_mnist.py"
+  words = f"--config={file}:short", "--mode=evaluate"
+  done = run(*words, code=2, cwd=tmp_path)
   assert "There is no run in runs/iwae_mnist_short" in done.stderr
 
 
@@ -89,39 +73,24 @@ def test_a_wrong_line_in_a_config_file(line, message, tmp_path):
     "from vae_jax import config\n\n\ndef get_config():\n"
     f"  c = config.default()\n  {line}\n  return c\n"
   )
-  done = run(f"--config={path}")
-  assert done.returncode == 2, done.stderr
+  done = run(f"--config={path}", code=2)
   assert str(path) in done.stderr and message in done.stderr
   assert "Traceback" not in done.stderr
 
 
 def test_train_evaluate_and_sample(faces_dir, tmp_path):
-  config = tmp_path / "tiny.py"
-  config.write_text(
-    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
-    f"  return tiny_config({str(faces_dir)!r})\n"
+  config = programs.tiny_file(tmp_path / "tiny.py", faces_dir)
+  here = functools.partial(
+    run, f"--config={config}", cwd=tmp_path, XLA_FLAGS=""
   )
-  environment = {"XLA_FLAGS": ""}
-  words = [f"--config={config}"]
-  done = run(*words, **environment, cwd=tmp_path)
-  assert done.returncode == 0, done.stderr
+  done = here()
   for word in ("devices", "synthetic_faces", "parameters", "MFLOP", "output"):
     assert word in done.stderr
   workdir = tmp_path / "runs" / "tiny"
-  done = run(*words, "--mode=evaluate", **environment, cwd=tmp_path)
-  assert done.returncode == 0, done.stderr
+  done = here("--mode=evaluate")
   assert "neg_elbo" in done.stdout and "bits_per_dim" in done.stdout
   assert (workdir / "eval" / "test.json").exists()
-  refused = run(
-    *words,
-    "--mode=evaluate",
-    "--config.model.latent_dim=7",
-    **environment,
-    cwd=tmp_path,
-  )
-  assert refused.returncode == 2 and "trained with 3" in refused.stderr
-  done = run(
-    "--workdir=runs/tiny", "--mode=sample", **environment, cwd=tmp_path
-  )
-  assert done.returncode == 0, done.stderr
+  words = "--mode=evaluate", "--config.model.latent_dim=7"
+  assert "trained with 3" in here(*words, code=2).stderr
+  run("--workdir=runs/tiny", "--mode=sample", cwd=tmp_path, XLA_FLAGS="")
   assert (workdir / "figures" / "samples.npz").exists()

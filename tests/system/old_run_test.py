@@ -6,35 +6,25 @@ import tarfile
 
 import jax
 import numpy as np
-import pytest
 
 import vae_jax
 from vae_jax import config as config_lib
 
-_ARCHIVE = (
-  pathlib.Path(__file__).parents[1] / "support" / "run_of_04bd97b.tar.gz"
-)
+_ARCHIVE = pathlib.Path(__file__).parents[1] / "support/run_of_04bd97b.tar.gz"
 
 
-@pytest.fixture
-def old_run(tmp_path, faces_dir, monkeypatch):
-  """Returns a workdir stopped at step 18 of 20, and its state at step 20."""
+def test_an_old_run_opens_and_resumes_to_the_numbers_it_would_have_had(
+  tmp_path, faces_dir, monkeypatch
+):
+  """It was stopped at step 18 of 20; the archive has its state at step 20."""
   monkeypatch.setenv("TFDS_DATA_DIR", str(faces_dir))
   with tarfile.open(_ARCHIVE) as archive:
     archive.extractall(tmp_path, filter="data")
-  return tmp_path / "run", dict(np.load(tmp_path / "final.npz"))
-
-
-def test_weights_of_an_old_run_are_read(old_run):
-  workdir, _ = old_run
+  workdir, final = tmp_path / "run", dict(np.load(tmp_path / "final.npz"))
   model = vae_jax.load(workdir)
   assert model.step == 18
   images = model.sample(np.arange(4, dtype=np.int32))
   assert images.shape == (4, 16, 16, 1) and images.std() > 0
-
-
-def test_an_old_run_resumes_to_the_numbers_it_would_have_had(old_run):
-  workdir, final = old_run
   config = config_lib.from_json((workdir / "config.json").read_text())
   state = vae_jax.train(config, str(workdir))
   leaves, _ = jax.tree_util.tree_flatten_with_path(state)

@@ -116,8 +116,7 @@ def test_the_command_line_names_the_line_and_shows_all_on_request(
   words = ["--config=tiny.py", "--config.objective.name=wrong.loss"]
   path = f"{ROOT}{os.pathsep}{tmp_path}"
   run = functools.partial(cli_test.run, cwd=tmp_path, PYTHONPATH=path)
-  done = run(*words)
-  assert done.returncode == 2
+  done = run(*words, code=2)
   assert done.stderr.startswith(
     "config.objective.name is 'wrong.loss' (wrong.py, line 6), which fails in "
     "training, at wrong.py, line 7: TypeError: cannot unpack non-iterable"
@@ -126,7 +125,6 @@ def test_the_command_line_names_the_line_and_shows_all_on_request(
   assert not (tmp_path / "runs").exists()
   # Without JAX, which a config file does not need.
   (tmp_path / "tiny.py").write_text("a = 1 / 0\n")
-  shown = run("--config=tiny.py", "--traceback")
-  assert shown.returncode == 2
+  shown = run("--config=tiny.py", "--traceback", code=2)
   assert 'tiny.py", line 1' in shown.stderr
   assert shown.stderr.endswith("ZeroDivisionError: division by zero.\n")

@@ -1,23 +1,19 @@
 """The package's public names: `train`, `load`, `parameter_count`."""
 
 import importlib.metadata
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import vae_jax
-from tests.support import tiny
+from tests.support import programs, tiny
 from vae_jax.config import ConfigError
 
 
 def test_import_loads_no_jax():
   code = "import sys, vae_jax; print('jax' in sys.modules, vae_jax.__version__)"
-  output = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert output.stdout.split() == ["False", vae_jax.__version__]
+  output = programs.python("-c", code).stdout
+  assert output.split() == ["False", vae_jax.__version__]
   assert vae_jax.__version__ == importlib.metadata.version("vae_jax")
 
 

@@ -27,10 +27,8 @@ def test_checkpoint_is_complete_with_its_last_file(any_address, monkeypatch):
   assert [p.name for p in staging.complete(any_address)] == ["5"]
   mirror = staging.Mirror(any_address)
   # All that decides which one to remove, but not the large state.
-  assert transfer.local_sizes(mirror.folder) == {
-    "5/_CHECKPOINT_METADATA": 3,
-    "5/metrics/metrics": 3,
-  }
+  sizes = {"5/_CHECKPOINT_METADATA": 3, "5/metrics/metrics": 3}
+  assert transfer.local_sizes(mirror.folder) == sizes
   puts = []
   system = storage.file_system(any_address)
   original = system.put_file
@@ -49,12 +47,9 @@ def test_checkpoint_is_complete_with_its_last_file(any_address, monkeypatch):
   mirror.copy_after(lambda: shutil.rmtree(mirror.folder / "5"))
   mirror.close()
   assert len(puts) == 3 and not mirror.folder.exists()
-  assert sorted(transfer.listing(any_address)) == [
-    "9/_CHECKPOINT_METADATA",
-    "9/a",
-    "9/state/large",
-    "unreadable-3-1/state/large",
-  ]
+  nine = [f"9/{name}" for name in ("_CHECKPOINT_METADATA", "a", "state/large")]
+  names = sorted(transfer.listing(any_address))
+  assert names == [*nine, "unreadable-3-1/state/large"]
 
 
 def test_mirror_removes_nothing_of_its_successor(
@@ -64,20 +59,20 @@ def test_mirror_removes_nothing_of_its_successor(
     monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path / name))
     return staging.Mirror(address)
 
-  def save(mirror, name, gone=()):
+  def save(mirror, name, gone=None):
     for file in ("_CHECKPOINT_METADATA", "state/large"):
       storage.write_bytes(mirror.folder / name / file, b"")
-    for other in gone:
-      shutil.rmtree(mirror.folder / other)
+    if gone:
+      shutil.rmtree(mirror.folder / gone)
     mirror.copy_after(lambda: None)
     mirror.wait()
 
   storage.write_bytes(address / "2" / "_CHECKPOINT_METADATA", b"")
   first = on_host("one")
-  save(first, "4", gone=["2"])
+  save(first, "4", gone="2")
   second = on_host("two")
   save(second, "6")
-  save(first, "5", gone=["4"])
+  save(first, "5", gone="4")
   assert {p.name for p in staging.complete(address)} == {"5", "6"}
   first.close()
   second.close()
@@ -155,20 +150,14 @@ def test_killed_and_resumed_run_ends_in_the_bits_of_a_local_one(
   assert "decoded" not in caplog.text
   assert not (address / "run" / ".owner").exists()
   assert not list((tmp_path / "two" / "staging").iterdir())
-  assert_trees_equal(restore.load_state(there), restore.load_state(here))
+  jobs.assert_undisturbed(there, here)
   assert restore.steps(there) == restore.steps(here)
-  assert jobs.rows(there) == jobs.rows(here)
-
   for workdir in (there, here):
     config = restore.load_config(workdir)
     evaluate.evaluate(config, workdir)
     sample.run(config, workdir, count=8)
-  for name in (
-    "eval/test.json",
-    "figures/samples.npz",
-    "figures/samples.png",
-    "figures/reconstructions.png",
-  ):
+  figures = ("samples.npz", "samples.png", "reconstructions.png")
+  for name in ("eval/test.json", *(f"figures/{name}" for name in figures)):
     written = storage.path(here) / name
     assert (address / "run" / name).read_bytes() == written.read_bytes()
 
@@ -179,8 +168,9 @@ def test_unreadable_checkpoint_is_set_aside(
   config = tiny_config(faces_dir, train__num_steps=4, checkpoint__every_steps=2)
   config.checkpoint.keep_latest = 2
   state = train(config, str(address))
-  for name in transfer.listing(address / "checkpoints" / "4" / "state"):
-    storage.write_bytes(address / "checkpoints" / "4" / "state" / name, b"no")
+  folder = address / "checkpoints" / "4" / "state"
+  for name in transfer.listing(folder):
+    storage.write_bytes(folder / name, b"no")
   again = train(config, str(address))
   assert list((address / "checkpoints").glob("unreadable-4-*"))
   assert_trees_equal(again, state)

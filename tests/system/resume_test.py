@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from vae_jax.training import checkpoint, restore
 from vae_jax.training import writer as writer_lib
 
 
-def _command(workdir, faces_dir, *more):
+def _command(workdir, faces_dir):
   script = (
     "import sys; from tests.support.tiny import tiny_config; "
     "from vae_jax.train import train; "
@@ -30,63 +31,44 @@ def _command(workdir, faces_dir, *more):
     "train__validate_every_steps=40, train__log_every_steps=10); "
     "train(c, sys.argv[2])"
   )
-  return [sys.executable, "-c", script, str(faces_dir), str(workdir), *more]
-
-
-def _wait_for_steps(workdir, step, process):
-  folder = workdir / "checkpoints"
-  while process.poll() is None:
-    steps = [p.name for p in folder.glob("*") if p.name.isdigit()]
-    if steps and max(map(int, steps)) >= step:
-      return
-  raise AssertionError(f"the run ended by itself with {process.returncode}")
-
-
-def _survive(faces_dir, tmp_path, kill):
-  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-  quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-  subprocess.run(_command(undisturbed, faces_dir), check=True, **quiet)
-  saving = 0
-  for moment in kill:
-    process = subprocess.Popen(_command(killed, faces_dir), **quiet)
-    moment(killed, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    saving += bool(list((killed / "checkpoints").glob("*tmp*")))
-  subprocess.run(_command(killed, faces_dir), check=True, **quiet)
-  assert_trees_equal(
-    restore.load_state(killed), restore.load_state(undisturbed)
-  )
-
-  assert jobs.rows(killed) == jobs.rows(undisturbed)
-  return saving
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_run_ends_in_the_same_bits(faces_dir, tmp_path):
-  _survive(
-    faces_dir, tmp_path, [lambda folder, p: _wait_for_steps(folder, 20, p)]
-  )
+  return [sys.executable, "-c", script, str(faces_dir), str(workdir)]
 
 
 @pytest.mark.slow
 def test_run_killed_at_random_moments_ends_in_the_same_bits(
   faces_dir, tmp_path
 ):
-  moments = np.random.default_rng(0)
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+  subprocess.run(_command(undisturbed, faces_dir), check=True, **quiet)
+  moments, saving = np.random.default_rng(0), 0
 
-  def at_random(folder, process):
-    while process.poll() is None and not restore.steps(folder):
+  def at_step_20(process):
+    steps = []
+    while max(steps, default=0) < 20:
+      assert process.poll() is None, "the run ended by itself"
+      time.sleep(0.01)
+      steps = restore.steps(killed)
+
+  def at_random(process):
+    while process.poll() is None and not restore.steps(killed):
       time.sleep(0.01)
     time.sleep(moments.uniform(0, 10))
 
-  def while_saving(folder, process):
+  def while_saving(process):
     while process.poll() is None:
-      if list((folder / "checkpoints").glob("*tmp*")):
+      if list((killed / "checkpoints").glob("*tmp*")):
         return
       time.sleep(0.001)
 
-  saving = _survive(faces_dir, tmp_path, [while_saving, at_random] * 4)
+  for wait in [at_step_20, *[while_saving, at_random] * 3]:
+    process = subprocess.Popen(_command(killed, faces_dir), **quiet)
+    wait(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    saving += bool(list((killed / "checkpoints").glob("*tmp*")))
+  subprocess.run(_command(killed, faces_dir), check=True, **quiet)
+  jobs.assert_undisturbed(killed, undisturbed)
   assert saving >= 1
 
 
@@ -105,9 +87,7 @@ def test_signal_saves_and_the_same_command_resumes(
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     patch.setattr(pipeline, "train_data", interrupting)
-    with pytest.raises(
-      preemption.Interrupted, match=r"Stopped at step"
-    ) as stopped:
+    with pytest.raises(preemption.Interrupted, match="Stopped at") as stopped:
       train(c, str(tmp_path))
   assert stopped.value.exit_code == 75
   assert signal.getsignal(signal.SIGTERM) is before
@@ -128,29 +108,25 @@ def test_workdir_of_another_config_is_refused(reference, faces_dir):
   assert writer_lib.read_rows(folder) == before
 
 
-def _cut(content):
-  return content[:10]
+def _flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
 
 
-def _flip(content):
-  middle = len(content) // 2
-  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
-
-
-def _empty(content):
-  del content
-  return b""
-
-
-def _lose(content):
-  del content
-
-
-@pytest.mark.parametrize("damage", [_cut, _flip, _empty, _lose])
+@pytest.mark.parametrize(
+  "damage, all_files",
+  [
+    (lambda path: path.write_bytes(path.read_bytes()[:10]), True),
+    (lambda path: path.write_bytes(b""), True),
+    (_flip, False),
+    (pathlib.Path.unlink, False),
+  ],
+  ids=["cut", "empty", "flip", "lose"],
+)
 def test_damaged_checkpoint_falls_back(
-  damage, reference, faces_dir, tmp_path, caplog
+  damage, all_files, reference, faces_dir, tmp_path, caplog
 ):
-  _, state = reference
   c = tiny_config(
     faces_dir, checkpoint__every_steps=8, checkpoint__keep_latest=3
   )
@@ -159,16 +135,12 @@ def test_damaged_checkpoint_falls_back(
   files = [path for path in newest.rglob("*") if path.is_file()]
   # The arrays, in which no format detects a flipped bit.
   largest = max(files, key=lambda path: path.stat().st_size)
-  for path in [largest] if damage in (_flip, _lose) else files:
-    content = damage(path.read_bytes())
-    if content is None:
-      path.unlink()
-    else:
-      path.write_bytes(content)
+  for path in files if all_files else [largest]:
+    damage(path)
   again = train(c, str(tmp_path))
   assert "step 20" in caplog.text and "cannot be read" in caplog.text
   assert list((tmp_path / "checkpoints").glob("unreadable-20-*"))
-  assert_trees_equal(again, state)
+  assert_trees_equal(again, reference[1])
 
 
 def test_wrong_checksum_makes_a_checkpoint_unreadable(
@@ -196,9 +168,8 @@ def test_checksum_depends_on_each_number_and_its_place():
 
 
 def test_failed_start_does_not_keep_its_config(faces_dir, tmp_path):
-  (tmp_path / "config.json").write_text(
-    config_lib.to_json(tiny_config(faces_dir, optim__learning_rate=0.5))
-  )
+  failed = tiny_config(faces_dir, optim__learning_rate=0.5)
+  (tmp_path / "config.json").write_text(config_lib.to_json(failed))
   c = tiny_config(faces_dir, train__num_steps=2)
   train(c, str(tmp_path))
   assert restore.load_config(tmp_path).optim.learning_rate == 1e-3
@@ -210,9 +181,8 @@ def test_best_checkpoint_has_the_lowest_score(faces_dir, tmp_path):
   )
   train(c, str(tmp_path))
   rows = writer_lib.read_rows(tmp_path)
-  scores = {
-    r["step"]: r["neg_elbo"] for r in rows if r["split"] == "validation"
-  }
+  rows = [r for r in rows if r["split"] == "validation"]
+  scores = {r["step"]: r["neg_elbo"] for r in rows}
   best = restore.load_state(str(tmp_path), best=True)
   assert int(best.step) == min(scores, key=scores.get)
   assert int(restore.load_state(str(tmp_path)).step) == 20

@@ -1,48 +1,58 @@
 """Invariance of a run to devices, dispatches and checkpoints."""
 
+import functools
 import json
+import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.support.tiny import assert_trees_equal, curve, tiny_config
 from vae_jax import config as config_lib
+from vae_jax.objectives import elbo
 from vae_jax.runtime import devices as parallel
 from vae_jax.train import train
 from vae_jax.training import build, progress, restore
 from vae_jax.training import writer as writer_lib
 
 
-def _convolutional(faces_dir):
-  """Returns a config with BatchNorm, sigma-VAE and random binarization."""
-  c = tiny_config(
-    faces_dir,
+def assert_same_curves(ours, theirs):
+  """Checks that two runs have the same losses up to rounding."""
+  for split in ("train", "validation"):
+    expected = curve(theirs, split)
+    np.testing.assert_allclose(curve(ours, split), expected, rtol=1e-5)
+
+
+@pytest.fixture
+def on_8_and_1(faces_dir, tmp_path, use_devices):
+  """Trains on 8 devices and on 1, with the same curve; returns both states."""
+
+  def run(**settings):
+    states = []
+    for count in (8, 1):
+      use_devices(count)
+      c = tiny_config(faces_dir, **settings)
+      states.append(train(c, str(tmp_path / str(count))))
+    assert_same_curves(tmp_path / "8", tmp_path / "1")
+    return states
+
+  return run
+
+
+def test_batch_statistics_are_global(on_8_and_1):
+  conv = {"name": "conv", "args": {"channels": (4, 8)}}
+  eight, one = on_8_and_1(
     train__num_steps=4,
+    model__encoder=conv,
+    model__decoder=conv,
     model__likelihood__name="gaussian_optimal",
     data__binarization="dynamic",
     optim__ema_decay=0.9,
   )
-  for node in (c.model.encoder, c.model.decoder):
-    node.name = "conv"
-    node.args = {"channels": (4, 8)}
-  return c
-
-
-def test_batch_statistics_are_global(faces_dir, tmp_path, monkeypatch):
-  eight = train(_convolutional(faces_dir), str(tmp_path / "8"))
-  chosen = jax.devices()[:1]
-  monkeypatch.setattr(parallel, "devices", lambda: chosen)
-  one = train(_convolutional(faces_dir), str(tmp_path / "1"))
-  for split in ("train", "validation"):
-    np.testing.assert_allclose(
-      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
-    )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
-    one.model_state,
-    eight.model_state,
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+  jax.tree.map(close, one.model_state, eight.model_state)
   # Debiased, after 4 steps: 1 - 0.99^4.
   weight = one.model_state["batch_stats"]["likelihood"]["weight"]
   np.testing.assert_allclose(weight, 1 - 0.99**4, rtol=1e-5)
@@ -50,16 +60,11 @@ def test_batch_statistics_are_global(faces_dir, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_curve_does_not_depend_on_the_number_of_devices(
-  devices, reference, faces_dir, tmp_path, monkeypatch
+  devices, reference, faces_dir, tmp_path, use_devices
 ):
-  folder, _ = reference
-  chosen = jax.devices()[:devices]
-  monkeypatch.setattr(parallel, "devices", lambda: chosen)
+  use_devices(devices)
   train(tiny_config(faces_dir), str(tmp_path))
-  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
-  np.testing.assert_allclose(
-    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
-  )
+  assert_same_curves(tmp_path, reference[0])
 
 
 @pytest.mark.parametrize(
@@ -75,20 +80,14 @@ def test_curve_does_not_depend_on_the_number_of_devices(
 def test_curve_does_not_depend_on_dispatches_or_micro_batches(
   settings, reference, faces_dir, tmp_path
 ):
-  folder, _ = reference
   train(tiny_config(faces_dir, **settings), str(tmp_path))
   assert len(curve(tmp_path)) == 20
-  np.testing.assert_allclose(curve(tmp_path), curve(folder), rtol=1e-5)
-  np.testing.assert_allclose(
-    curve(tmp_path, "validation"), curve(folder, "validation"), rtol=1e-5
-  )
+  assert_same_curves(tmp_path, reference[0])
 
 
 def test_checkpoints_do_not_change_a_bit(reference, faces_dir, tmp_path):
-  _, state = reference
   c = tiny_config(faces_dir, checkpoint__every_steps=3)
-  again = train(c, str(tmp_path))
-  assert_trees_equal(again, state)
+  assert_trees_equal(train(c, str(tmp_path)), reference[1])
 
 
 def test_another_seed_gives_another_curve(reference, faces_dir, tmp_path):
@@ -97,71 +96,53 @@ def test_another_seed_gives_another_curve(reference, faces_dir, tmp_path):
   assert np.abs(curve(tmp_path) / curve(folder) - 1).min() > 1e-4
 
 
-def test_loss_may_use_the_global_batch_and_labels(
-  faces_dir, tmp_path, monkeypatch
+def spread(vae, batch):
+  terms = elbo.elbo(vae, batch)
+  (mean,) = vae.encode(batch.image).mean
+  penalty = jnp.var(parallel.all_gather(mean)) + 0.1 * batch.label[:, 0]
+  return terms.replace(loss=terms.loss + penalty)
+
+
+def test_loss_may_use_the_global_batch_and_labels(on_8_and_1):
+  on_8_and_1(objective__name=f"{__name__}.spread", train__num_steps=4)
+
+
+def _changes(before, after):
+  """Returns the largest change of each array."""
+  change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after)
+  return jax.tree.leaves(change)
+
+
+@pytest.mark.parametrize(
+  "settings, words",
+  [
+    ({"optim__skip_norm": 1e-3}, "^7 steps in a row .*step 7 .gradient norm"),
+    ({"optim__learning_rate": 1e30}, "not finite: .*loss"),
+  ],
+)
+def test_bad_steps_are_skipped_counted_and_end_the_run(
+  settings, words, faces_dir, tmp_path
 ):
-  (tmp_path / "global_losses.py").write_text(
-    "import jax.numpy as jnp\n"
-    "from vae_jax.runtime import devices\n"
-    "from vae_jax.objectives import elbo\n\n\n"
-    "def spread(vae, batch):\n"
-    "  terms = elbo.elbo(vae, batch)\n"
-    "  (mean,) = vae.encode(batch.image).mean\n"
-    "  everyone = devices.all_gather(mean)\n"
-    "  penalty = jnp.var(everyone) + 0.1 * batch.label[:, 0]\n"
-    "  return terms.replace(loss=terms.loss + penalty)\n"
-  )
-  monkeypatch.syspath_prepend(tmp_path)
-  curves = []
-  for count in (8, 1):
-    chosen = jax.devices()[:count]
-    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
-    c = tiny_config(
-      faces_dir, objective__name="global_losses.spread", train__num_steps=4
-    )
-    train(c, str(tmp_path / str(count)))
-    curves.append(curve(tmp_path / str(count)))
-  np.testing.assert_allclose(*curves, rtol=1e-5)
-
-
-def test_load_params_returns_averaged_weights(faces_dir, tmp_path):
-  c = tiny_config(faces_dir, optim__ema_decay=0.9)
-  state = train(c, str(tmp_path))
-  loaded = restore.load_params(str(tmp_path))
-  weight = jax.tree.map(lambda a: a / (1 - 0.9**20), state.ema_params)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), loaded, weight
-  )
-  different = jax.tree.map(
-    lambda a, b: np.abs(a - b).max(), loaded, state.params
-  )
-  assert max(jax.tree.leaves(different)) > 1e-4
-
-
-def test_exploding_steps_are_skipped_counted_and_end_the_run(
-  faces_dir, tmp_path
-):
-  c = tiny_config(faces_dir, optim__skip_norm=1e-3, train__max_skips_in_row=7)
-  with pytest.raises(progress.Diverged, match="step 7 .gradient norm") as error:
+  c = tiny_config(faces_dir, train__max_skips_in_row=7, **settings)
+  with pytest.raises(progress.Diverged, match=words):
     train(c, str(tmp_path))
-  assert "7 steps in a row" in str(error.value)
+  rows = writer_lib.read_rows(tmp_path)
+  assert sum(r["skipped"] for r in rows) > 0
+  assert json.dumps(rows, allow_nan=False)
 
 
-def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path, monkeypatch):
-  (tmp_path / "bad_losses.py").write_text(
-    "import jax.numpy as jnp\n"
-    "from vae_jax.objectives import elbo\n\n\n"
-    "def bad_at_3(vae, batch):\n"
-    "  terms = elbo.elbo(vae, batch)\n"
-    "  bad = jnp.where(batch.step == 3, jnp.nan, 1.0)\n"
-    "  return terms.replace(loss=bad * terms.loss)\n"
-  )
-  monkeypatch.syspath_prepend(tmp_path)
+def bad_at_3(vae, batch):
+  terms = elbo.elbo(vae, batch)
+  bad = jnp.where(batch.step == 3, jnp.nan, 1.0)
+  return terms.replace(loss=bad * terms.loss)
+
+
+def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path):
   states = []
   for steps in (3, 4, 6):
     c = tiny_config(
       faces_dir,
-      objective__name="bad_losses.bad_at_3",
+      objective__name=f"{__name__}.bad_at_3",
       optim__ema_decay=0.9,
       train__num_steps=steps,
     )
@@ -171,33 +152,18 @@ def test_bad_step_leaves_the_state_unchanged(faces_dir, tmp_path, monkeypatch):
   assert int(after.skipped_in_row) == 1 and int(later.skipped_in_row) == 0
   for name in ("params", "model_state", "opt_state", "ema_params"):
     assert_trees_equal(getattr(after, name), getattr(before, name))
-  changed = jax.tree.map(
-    lambda a, b: np.abs(a - b).max(), later.params, after.params
-  )
-  assert min(jax.tree.leaves(changed)) > 0
-  rows = [
-    r for r in writer_lib.read_rows(tmp_path / "6") if r["split"] == "train"
-  ]
+  assert min(_changes(later.params, after.params)) > 0
+  rows = writer_lib.read_rows(tmp_path / "6")
+  rows = [r for r in rows if r["split"] == "train"]
   assert [r["skipped"] for r in rows] == [0, 0, 0, 1, 0, 0]
   assert [r["loss"] is None for r in rows] == [False] * 3 + [True] + [False] * 2
-  # Adam has taken 5 steps, and so has the average.
-  loaded = restore.load_params(str(tmp_path / "6"))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b / (1 - 0.9**5), rtol=1e-5),
-    loaded,
-    later.ema_params,
-  )
-
-
-def test_run_that_is_never_finite_stops_with_the_cause(faces_dir, tmp_path):
-  c = tiny_config(
-    faces_dir, optim__learning_rate=1e30, train__max_skips_in_row=5
-  )
-  with pytest.raises(progress.Diverged, match="not finite: .*loss"):
-    train(c, str(tmp_path))
-  rows = writer_lib.read_rows(tmp_path)
-  assert sum(r["skipped"] for r in rows) > 0
-  assert json.dumps(rows, allow_nan=False)
+  # Adam has taken 3 and 5 steps, and so has the average, which is loaded.
+  for name, state, count in (("3", before, 3), ("6", later, 5)):
+    loaded = restore.load_params(str(tmp_path / name))
+    mean = jax.tree.map(lambda a, n=count: a / (1 - 0.9**n), state.ema_params)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5)
+    jax.tree.map(close, loaded, mean)
+    assert max(_changes(loaded, state.params)) > 1e-4
 
 
 def test_impossible_settings_stop_before_anything_is_written(
@@ -207,10 +173,7 @@ def test_impossible_settings_stop_before_anything_is_written(
     ({"train__batch_size": 12}, "multiple of 8"),
     ({"objective__name": "elbow"}, "Did you mean elbo"),
     ({"objective__args": {"beta": 1.0}}, "unknown to elbo"),
-    (
-      {"model__encoder__name": "lecture_mnist", "model__encoder__args": {}},
-      "28",
-    ),
+    ({"model__encoder": {"name": "lecture_mnist", "args": {}}}, "28"),
     ({"model__posterior__name": "deterministic"}, "KL divergence"),
     ({"data__image_shape": (8, 8, 1)}, "has images of"),
     ({"data__label": "attributes/Smilin"}, "Smiling"),
@@ -220,34 +183,23 @@ def test_impossible_settings_stop_before_anything_is_written(
     ({"seed": 2**32}, "below 2**32"),
   ):
     c = tiny_config(faces_dir, **settings)
-    with pytest.raises(config_lib.ConfigError) as error:
+    with pytest.raises(config_lib.ConfigError, match=re.escape(message)):
       train(c, str(tmp_path / "run"))
-    assert message in str(error.value), (message, str(error.value))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_with_a_critic_has_one_curve_and_two_optimizers(
-  faces_dir, tmp_path, monkeypatch
-):
-  for devices in (8, 1):
-    chosen = jax.devices()[:devices]
-    monkeypatch.setattr(parallel, "devices", lambda chosen=chosen: chosen)
-    c = tiny_config(
-      faces_dir,
-      train__num_steps=5,
-      objective__name="factor_vae",
-      objective__auxiliary__args={"hidden": (8, 8)},
-      optim__auxiliary__learning_rate=1e-2,
-      optim__learning_rate=1e-5,
-    )
-    state = train(c, str(tmp_path / str(devices)))
+def test_a_run_with_a_critic_has_one_curve_and_two_optimizers(on_8_and_1):
+  settings = {
+    "train__num_steps": 5,
+    "objective__name": "factor_vae",
+    "objective__auxiliary__args": {"hidden": (8, 8)},
+    "optim__auxiliary__learning_rate": 1e-2,
+    "optim__learning_rate": 1e-5,
+  }
+  for state in on_8_and_1(**settings):
+    c = tiny_config("", **settings)
     start = build.init_variables(c, (16, 16, 1))["params"]
-    change = jax.tree.map(lambda a, b: abs(a - b).max(), state.params, start)
     # A step of Adam moves no weight by much more than the learning rate.
-    critic, model = change.pop("auxiliary"), change
-    assert min(jax.tree.leaves(critic)) > 1e-2
-    assert 1e-5 < max(jax.tree.leaves(model)) < 1e-4
-  for split in ("train", "validation"):
-    np.testing.assert_allclose(
-      curve(tmp_path / "8", split), curve(tmp_path / "1", split), rtol=1e-5
-    )
+    critic, old = state.params.pop("auxiliary"), start.pop("auxiliary")
+    assert min(_changes(critic, old)) > 1e-2
+    assert 1e-5 < max(_changes(state.params, start)) < 1e-4

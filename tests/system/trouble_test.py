@@ -28,11 +28,9 @@ _TRANSIENT = [
 
 
 @pytest.fixture
-def fail(monkeypatch):
-  """Returns a function that adds a fault, and returns the list of faults.
-
-  A fault is (kind of request, part of the key, error to raise).
-  """
+def faults(monkeypatch):
+  """Returns the list of the store's faults: (kind of request, part of the key,
+  error to raise)."""
   faults = []
   s3fs = pytest.importorskip("s3fs")
   real = s3fs.S3FileSystem._call_s3
@@ -45,23 +43,18 @@ def fail(monkeypatch):
     return await real(self, method, *args, **kwargs)
 
   monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", call)
-
-  def fail(*fault):
-    faults.append(fault)
-    return faults
-
-  return fail
+  return faults
 
 
 def _state(step):
-  return TrainState(
-    **{
-      name: {"w": np.full(3, step, np.float32)}
-      if name in ("params", "model_state", "opt_state")
-      else np.int32(step)
-      for name in TrainState.__dataclass_fields__
-    }
-  )
+  arrays, count = {"w": np.full(3, step, np.float32)}, np.int32(step)
+  return TrainState(count, arrays, arrays, arrays, count, count, count)
+
+
+def _claim(address):
+  """Starts a run there, and ends it."""
+  with workdir_lib.claim(str(address), config_lib.default()):
+    pass
 
 
 @pytest.fixture
@@ -83,8 +76,8 @@ def saved(address):
     ("4/checksum/", _TRANSIENT[0]),
   ],
 )
-def test_failing_store_damages_no_checkpoint(saved, fail, part, error):
-  fail("get", part, error)
+def test_failing_store_damages_no_checkpoint(saved, faults, part, error):
+  faults.append(("get", part, error))
   with pytest.raises(storage.Unreachable, match="s3://bucket") as raised:
     restore.restore(saved, _state(0))
   assert raised.value.exit_code == exits.EXIT_STORAGE
@@ -93,57 +86,52 @@ def test_failing_store_damages_no_checkpoint(saved, fail, part, error):
 def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):
   assert_trees_equal(restore.restore(saved, _state(0)), _state(4))
   assert "cannot be read" not in caplog.text
-  monkeypatch.setattr(
-    transfer.shutil,
-    "disk_usage",
-    lambda folder: shutil._ntuple_diskusage(1, 1, 0),
-  )
+  full = shutil._ntuple_diskusage(1, 1, 0)
+  monkeypatch.setattr(transfer.shutil, "disk_usage", lambda folder: full)
   with pytest.raises(OSError, match="only 0.00 GB are free") as raised:
     restore.restore(saved, _state(0))
   assert exits.exit_code(raised.value) == exits.EXIT_STORAGE
 
 
-@pytest.mark.parametrize("error", _TRANSIENT)
-def test_refused_start_may_succeed_later(address, fail, error):
-  fail("put", ".owner", error)
-  with pytest.raises(storage.Unreachable, match="may succeed later"):
-    with workdir_lib.claim(str(address), config_lib.default()):
-      pass
-
-
 @pytest.mark.parametrize(
-  "verb, key", [("head", "config.json"), ("put", "config.json")]
+  "verb, key, error",
+  [
+    *(("put", ".owner", error) for error in _TRANSIENT),
+    ("head", "config.json", _TRANSIENT[0]),
+    ("put", "config.json", _TRANSIENT[0]),
+  ],
 )
-def test_start_that_cannot_write_its_config_releases_the_lease(
-  address, fail, verb, key
-):
-  fail(verb, key, _TRANSIENT[0])
-  with pytest.raises(storage.Unreachable):
-    with workdir_lib.claim(str(address), config_lib.default()):
-      pass
+def test_refused_start_may_succeed_later(address, faults, verb, key, error):
+  faults.append((verb, key, error))
+  with pytest.raises(storage.Unreachable, match="may succeed later"):
+    _claim(address)
+  faults.clear()
   assert not (address / ".owner").exists()
 
 
-def test_missing_access_is_wrong_input(address, fail):
-  fail("put", ".owner", PermissionError("Access Denied"))
+def test_missing_access_is_wrong_input(address, faults):
+  faults.append(("put", ".owner", PermissionError("Access Denied")))
   with pytest.raises(config_lib.ConfigError, match="--workdir=s3://bucket"):
-    with workdir_lib.claim(str(address), config_lib.default()):
-      pass
+    _claim(address)
 
 
 @pytest.mark.parametrize("verb", ["get", "delete"])
-def test_end_of_a_lease_hides_no_other_error(address, fail, verb, caplog):
+def test_end_of_a_lease_hides_no_other_error(address, faults, verb, caplog):
   with pytest.raises(preemption.Interrupted):
     with locks.lease(address / ".owner"):
-      fail(verb, ".owner", _TRANSIENT[0])
+      faults.append((verb, ".owner", _TRANSIENT[0]))
       raise preemption.Interrupted("Stopped.")
   assert ".owner could not be removed" in caplog.text
 
 
-def test_next_flush_writes_rows_that_failed(address, fail):
-  writer = writer_lib.WorkdirWriter(str(address), step=0)
+@pytest.mark.parametrize("max_bytes", [0, 1 << 24])
+@pytest.mark.parametrize("key", ["", "tensorboard"])
+def test_next_flush_writes_rows_that_failed(address, faults, key, max_bytes):
+  writer = writer_lib.WorkdirWriter(
+    str(address), step=0, max_event_bytes=max_bytes
+  )
   writer.row(1, "train", {"loss": 1.0})
-  faults = fail("put", "", _TRANSIENT[0])
+  faults.append(("put", key, _TRANSIENT[0]))
   with pytest.raises(storage.Unreachable):
     writer.flush()
   faults.clear()
@@ -154,62 +142,45 @@ def test_next_flush_writes_rows_that_failed(address, fail):
   assert b"train/loss" in events.read_bytes()
 
 
-@pytest.mark.parametrize("max_bytes", [0, 1 << 24])
-def test_close_after_a_failed_flush_succeeds(address, fail, max_bytes):
-  writer = writer_lib.WorkdirWriter(
-    str(address), step=0, max_event_bytes=max_bytes
-  )
-  writer.row(1, "train", {"loss": 1.0})
-  faults = fail("put", "tensorboard", _TRANSIENT[0])
-  with pytest.raises(storage.Unreachable):
-    writer.flush()
-  faults.clear()
-  writer.close()
-  assert len(writer_lib.read_rows(str(address))) == 1
-  (events,) = (address / "tensorboard").glob("*tfevents*")
-  assert b"train/loss" in events.read_bytes()
-
-
-def test_last_rows_hide_no_other_error(address, fail, caplog):
+def test_last_rows_hide_no_other_error(address, faults, caplog):
   with pytest.raises(progress.Diverged):
     with store.Store(str(address), config_lib.default(), step=0):
-      fail("put", "metrics.jsonl", _TRANSIENT[0])
+      faults.append(("put", "metrics.jsonl", _TRANSIENT[0]))
       raise progress.Diverged("Not finite.")
   assert "last rows cannot be written" in caplog.text
 
 
-def test_run_without_its_last_rows_is_not_finished(address, fail):
+def test_run_without_its_last_rows_is_not_finished(address, faults):
   with pytest.raises(storage.Unreachable):
     with store.Store(str(address), config_lib.default(), step=0):
-      fail("put", "metrics.jsonl", _TRANSIENT[0])
+      faults.append(("put", "metrics.jsonl", _TRANSIENT[0]))
 
 
-def test_picture_that_cannot_be_written_is_unreachable(address, fail):
-  fail("put", "figures", _TRANSIENT[2])
+def test_picture_that_cannot_be_written_is_unreachable(address, faults):
+  faults.append(("put", "figures", _TRANSIENT[2]))
   with pytest.raises(storage.Unreachable, match="s3://bucket/.*/a.png"):
     png.save(np.zeros((2, 2, 1), np.uint8), address / "figures" / "a.png")
 
 
 @pytest.mark.parametrize("verb", ["get", "put"])
-def test_record_stops_no_run_and_loses_no_entry(address, fail, verb):
-  config = config_lib.default()
-  with provenance.keep(str(address), config):
-    pass
-  faults = fail(verb, "record.json", _TRANSIENT[0])
-  with provenance.keep(str(address), config):
-    pass
+def test_record_stops_no_run_and_loses_no_entry(address, faults, verb):
+  for _ in range(2):
+    with provenance.keep(str(address), config_lib.default()):
+      pass
+    faults.append((verb, "record.json", _TRANSIENT[0]))
   faults.clear()
   assert [e["outcome"] for e in provenance.read(str(address))] == ["finished"]
 
 
 def test_data_that_cannot_be_copied_is_copied_later(
-  address, fail, tmp_path, monkeypatch
+  address, faults, tmp_path, monkeypatch
 ):
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
-  storage.write_bytes(address / "mnist" / "1.0.0" / "a", b"a")
-  faults = fail("get", "mnist/1.0.0/a", _TRANSIENT[0])
+  data = address / "mnist" / "1.0.0"
+  storage.write_bytes(data / "a", b"a")
+  faults.append(("get", "mnist/1.0.0/a", _TRANSIENT[0]))
   with pytest.raises(storage.Unreachable):
-    remote.local(address / "mnist" / "1.0.0", address)
+    remote.local(data, address)
   faults.clear()
-  folder = remote.local(address / "mnist" / "1.0.0", address)
+  folder = remote.local(data, address)
   assert (folder / "a").read_bytes() == b"a"

@@ -2,15 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
 
-from tests.support.tiny import tiny_config, tiny_experiment
+from tests.support import tiny
 from vae_jax.models import conv_ops
-from vae_jax.runtime import devices
 from vae_jax.training import flops
-from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 
 
@@ -20,12 +17,11 @@ def _count(function, *args):
 
 def test_products_and_loops_are_counted():
   a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
-  assert _count(jnp.matmul, a, b) == 2 * 3 * 4 * 5
-  assert _count(jax.jit(lambda a: a @ b + 1), a) == 2 * 3 * 4 * 5
-  assert (
-    _count(lambda a: lax.scan(lambda c, _: (c, a @ b), 0, length=7), a)
-    == 7 * 2 * 3 * 4 * 5
-  )
+  product = 2 * 3 * 4 * 5
+  assert _count(jnp.matmul, a, b) == product
+  assert _count(jax.jit(lambda a: a @ b + 1), a) == product
+  scan = lambda a: lax.scan(lambda c, _: (c, a @ b), 0, length=7)
+  assert _count(scan, a) == 7 * product
 
 
 def test_convolution_is_counted_once_on_any_platform():
@@ -40,22 +36,10 @@ def test_convolution_is_counted_once_on_any_platform():
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_train_step_of_an_mlp_is_counted_as_by_hand(parts, faces_dir):
-  c = tiny_config(faces_dir, train__accumulate=parts)
-  run = tiny_experiment(c)
-  state = state_lib.init_state(run)
-  state = devices.replicate(jax.tree.map(np.asarray, state))
-  local = 16 // parts // 8
-  data = {
-    "image": np.zeros((8, 5, parts, local, 16, 16, 1), np.uint8),
-    "index": np.zeros((8, 5, parts, local), np.int32),
-  }
+def test_train_step_of_an_mlp_is_counted_as_by_hand(parts):
+  run = tiny.tiny_experiment(tiny.tiny_config("", train__accumulate=parts))
   step = train_step.make_train_steps(run)
-  control = np.array([5, 0], np.int32)
-  scalars = devices.replicate((control, np.uint32(0)))
-  counted = flops.count(
-    jax.make_jaxpr(step)(state, devices.shard(data), *scalars).jaxpr
-  )
+  counted = _count(step, *tiny.step_arguments(run))
   # Forward, and gradients by weights and by inputs, less those by pixels.
   layers = [(256, 16), (16, 6), (3, 16), (16, 256)]
   products = sum(3 * 2 * i * o for i, o in layers) - 2 * 256 * 16

@@ -1,4 +1,4 @@
-"""The plan of a loop: its dispatches, and the limit of results in flight."""
+"""The plan of a loop, and its dispatches."""
 
 import itertools
 
@@ -9,16 +9,8 @@ from vae_jax.training import loop as loop_lib
 from vae_jax.training import setup
 
 
-def _loop(**changes):
-  values = dict(
-    num_steps=23,
-    batch_size=8,
-    steps_per_epoch=10.0,
-    steps_per_call=5,
-    validate_every=7,
-    save_every=10,
-  )
-  return loop_lib.Loop(**values | changes)
+def _loop(steps_per_call=5):
+  return loop_lib.Loop(23, 8, 10.0, steps_per_call, 7, 10)
 
 
 @pytest.mark.parametrize("start", [0, 4, 7, 22])
@@ -48,22 +40,6 @@ def test_dispatch_takes_about_two_seconds_at_most():
   assert loop.fitting(0.1) == 20
   assert loop.fitting(30.0) == 1
   assert loop.fitting(0.0) == 50
-
-
-def test_results_in_flight_are_limited():
-  in_flight = loop_lib.InFlight(2)
-  results = [loop_lib.Result(i, 1, {}, None) for i in range(4)]
-  in_flight.add(results[0])
-  assert in_flight.next(drain=False) is None
-  in_flight.add(results[1])
-  assert in_flight.next(drain=False) is results[0]
-  assert in_flight.next(drain=False) is None
-  in_flight.add(results[2])
-  in_flight.add(results[3])
-  assert in_flight.next(drain=True) is results[1]
-  assert in_flight.next(drain=True) is results[2]
-  assert in_flight.next(drain=True) is results[3]
-  assert in_flight.next(drain=True) is None
 
 
 def test_plan_follows_config_and_data(faces_dir):

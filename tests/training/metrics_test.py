@@ -8,18 +8,18 @@ import pytest
 from vae_jax.training import metrics
 
 
-def test_bits_per_dim_by_hand():
-  assert metrics.bits_per_dim(
-    784 * math.log(2), 784, is_density=False
-  ) == pytest.approx(1)
-  # A uniform density on [0, 1] is a uniform choice among 255 grey levels.
-  assert metrics.bits_per_dim(0.0, 12, is_density=True) == pytest.approx(
-    math.log2(255)
-  )
-  # With noise between 256 levels it is one among those: exactly 8 bits.
-  assert metrics.bits_per_dim(
-    0.0, 12, is_density=True, dequantized=True
-  ) == pytest.approx(8)
+@pytest.mark.parametrize(
+  "nats, kind, bits",
+  [
+    (12 * math.log(2), {"is_density": False}, 1),
+    # A uniform density on [0, 1] is a uniform choice among 255 gray levels.
+    (0.0, {"is_density": True}, math.log2(255)),
+    # With noise between 256 levels it is one among those: exactly 8 bits.
+    (0.0, {"is_density": True, "dequantized": True}, 8),
+  ],
+)
+def test_bits_per_dim_by_hand(nats, kind, bits):
+  assert metrics.bits_per_dim(nats, 12, **kind) == pytest.approx(bits)
 
 
 def test_masked_means_weigh_examples_not_batches():

@@ -46,12 +46,8 @@ def test_directions_are_those_of_optax():
   ours = muon.scale_by_muon()
   theirs = contrib.scale_by_muon(weight_dimension_numbers=numbers)
   a, b = ours.init(params), theirs.init(params)
-  first, second = (
-    jax.tree.map(
-      lambda p: jnp.asarray(RNG.randn(*p.shape), jnp.float32), params
-    )
-    for _ in range(2)
-  )
+  draw = lambda p: jnp.asarray(RNG.randn(*p.shape), jnp.float32)
+  first, second = (jax.tree.map(draw, params) for _ in range(2))
   made, a = ours.update(first, a)
   wanted, _ = theirs.update(first, b)
   np.testing.assert_allclose(made["kernel"], wanted["kernel"], atol=1e-4)
@@ -59,9 +55,8 @@ def test_directions_are_those_of_optax():
   np.testing.assert_allclose(made["dense"], 2 * wanted["dense"], atol=1e-4)
   made, _ = ours.update(second, a)
   mixed = 0.95**2 * first["dense"] + 1.95 * second["dense"]
-  np.testing.assert_allclose(
-    made["dense"], 2 * muon.orthogonal(mixed), atol=1e-5
-  )
+  wanted = 2 * muon.orthogonal(mixed)
+  np.testing.assert_allclose(made["dense"], wanted, atol=1e-5)
 
 
 def test_other_weights_have_adam():
@@ -69,16 +64,12 @@ def test_other_weights_have_adam():
   c.optim.optimizer.name = "muon"
   c.optim.learning_rate = 1e-2
   chosen = optim.optimizer(c, 100)
-  params = {
-    "bias": jnp.zeros(3),
-    "kernel": jnp.zeros((2, 3)),
-    "pseudo": jnp.zeros((2, 2)),
-  }
   gradients = {
     "bias": jnp.array([1.0, -2.0, 3.0]),
     "pseudo": jnp.array([[3.0, -4.0], [1.0, -1.0]]),
     "kernel": jnp.array([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]),
   }
+  params = jax.tree.map(jnp.zeros_like, gradients)
   update, _ = chosen.update(gradients, chosen.init(params), params)
   # Adam's first step is the sign, here at a fifth of the rate; Muon's goes
   # down, and equally far in both directions though they differ.
@@ -97,7 +88,7 @@ def test_muon_minimizes_a_square():
   chosen = muon.muon(optax.linear_schedule(0.3, 0.0, 100))
   params = {"kernel": jnp.zeros((4, 3))}
   state = chosen.init(params)
-  loss = lambda p: jnp.sum((p["kernel"] - target) ** 2)  # noqa: E731
+  loss = lambda p: jnp.sum((p["kernel"] - target) ** 2)
   for _ in range(100):
     update, state = chosen.update(jax.grad(loss)(params), state, params)
     params = optax.apply_updates(params, update)

@@ -15,7 +15,7 @@ from tests.support import pictures, tfds
 from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax.config import ConfigError
 from vae_jax.data import augment, datasets
-from vae_jax.modes import evaluate, image_argument
+from vae_jax.modes import arguments, evaluate
 from vae_jax.runtime import devices, logs
 from vae_jax.training import batch, experiment, loop, setup, writer
 
@@ -91,7 +91,7 @@ def test_six_pictures_train_and_do_not_validate_at_each_step(tmp_path):
   model = vae_jax.load(tmp_path / "run")
   assert model.image_shape == (16, 12, 3)
   assert tuple(model.config.data.stored_size) == (20, 18)
-  chosen = image_argument.select(model, f"{tmp_path}/mine/cats/*.png", "")
+  chosen = arguments.images(model, f"{tmp_path}/mine/cats/*.png", "")
   found = [
     image.tobytes()
     for name in ("train", "validation", "test")
@@ -100,7 +100,7 @@ def test_six_pictures_train_and_do_not_validate_at_each_step(tmp_path):
   assert {image.tobytes() for image in chosen.image} == set(found)
   # On the page too.
   content = (tmp_path / "mine" / "cats" / "3.png").read_bytes()
-  page = image_argument.photo(model, content, "me.png")
+  page = arguments.photo(model, content, "me.png")
   assert_array_equal(page.image, chosen.image[3:4])
   results = evaluate.evaluate(model.config, f"{tmp_path}/run")
   assert np.isfinite(results["neg_elbo"])

@@ -13,14 +13,8 @@ from vae_jax.training import progress
 from vae_jax.training import writer as writer_lib
 from vae_jax.training.state import TrainState
 
-LOOP = loop_lib.Loop(
-  num_steps=100,
-  batch_size=10,
-  steps_per_epoch=4.0,
-  steps_per_call=5,
-  validate_every=50,
-  save_every=50,
-)
+# 100 steps of 10 images, 4 to an epoch.
+LOOP = loop_lib.Loop(100, 10, 4.0, 5, 50, 50)
 
 
 @pytest.fixture
@@ -43,15 +37,7 @@ class Rows(writer_lib.Writer):
 
 
 def _state(step, skipped_in_row=0):
-  return TrainState(
-    step=step,
-    params={},
-    model_state={},
-    opt_state=(),
-    ema_params=None,
-    skipped=0,
-    skipped_in_row=skipped_in_row,
-  )
+  return TrainState(step, {}, {}, (), None, 0, skipped_in_row)
 
 
 @pytest.fixture
@@ -72,15 +58,13 @@ def _add(log, first, count):
 def test_rows_have_no_speed_before_it_is_measured(log, clock):
   _, writer = log
   # The first dispatch is not measured; the next two arrive almost at once.
-  _add(log, 0, 5)
-  clock.now += 0.001
-  _add(log, 5, 5)
-  clock.now += 0.001
-  _add(log, 10, 5)
+  for first in (0, 5, 10):
+    _add(log, first, 5)
+    clock.now += 0.001
   assert len(writer.rows) == 15
   assert not any("images_per_second" in row for _, _, row in writer.rows)
   # 15 steps of 10 images in 2 seconds.
-  clock.now += 1.998
+  clock.now += 1.997
   _add(log, 15, 5)
   speeds = [row["images_per_second"] for _, _, row in writer.rows[15:]]
   assert speeds == pytest.approx([75.0] * 5)
@@ -127,9 +111,8 @@ def test_progress_line_has_no_empty_value(clock, caplog):
   bar.value("neg_elbo 3.00")
   clock.now += 40
   bar.update(20)
-  assert caplog.messages[-1] == (
-    "step 20/100, epoch 5.0, 2 img/s, 05:20 left, neg_elbo 3.00"
-  )
+  line = "step 20/100, epoch 5.0, 2 img/s, 05:20 left, neg_elbo 3.00"
+  assert caplog.messages[-1] == line
   clock.now += 1
   bar.update(21)
   assert len(caplog.messages) == 2

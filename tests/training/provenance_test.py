@@ -3,12 +3,11 @@
 import importlib.metadata
 import json
 import platform
-import subprocess
 import sys
 
-import jax
 import pytest
 
+from tests.support import programs
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.runtime import preemption, storage
@@ -25,22 +24,18 @@ def test_each_start_of_a_run_has_an_entry(reference, faces_dir):
   assert others == before
   assert (last["from_step"], last["to_step"]) == (20, 20)
   assert last["config_digest"] == before[0]["config_digest"]
+  expected = dict(outcome="finished", sentence="", seed=0, command=sys.argv)
+  expected |= dict(python=platform.python_version(), backend="cpu")
+  expected |= dict(devices="8 x cpu (cpu)", devices_per_process=8)
   for entry in (before[0], last):
-    assert entry["outcome"] == "finished" and entry["sentence"] == ""
+    assert entry == entry | expected | {"code": provenance.code_version()}
     assert entry["started"] <= entry["ended"]
     assert entry["started"].endswith("+00:00")
-    assert entry["seed"] == 0
-    assert entry["command"] == sys.argv
-    assert entry["python"] == platform.python_version()
-    assert entry["devices"] == "8 x cpu (cpu)"
-    assert entry["devices_per_process"] == 8 and entry["backend"] == "cpu"
     (process,) = entry["processes"]
     assert process.startswith(f"process 0 ({platform.node()}")
     assert "device_count=8" in entry["XLA_FLAGS"]
-    assert entry["packages"]["jax"] == jax.__version__
-    for name in ("flax", "optax", "orbax-checkpoint", "numpy"):
+    for name in ("jax", "flax", "optax", "orbax-checkpoint", "numpy"):
       assert entry["packages"][name] == importlib.metadata.version(name)
-    assert entry["code"] == provenance.code_version()
 
 
 @pytest.mark.parametrize(
@@ -65,13 +60,14 @@ def test_entry_has_the_outcome_of_the_run(error, outcome, sentence, tmp_path):
   assert entry["ended"] >= entry["started"] and entry["seed"] == 7
 
 
-def _kill(folder, config, step):
-  """Leaves what a process leaves that is killed at work."""
-  provenance.Record(str(folder), provenance.describe(config)).began(step)
+def _kill(folder):
+  """Leaves what a process leaves that is killed at work after step 5."""
+  entry = provenance.describe(tiny_config(""))
+  provenance.Record(str(folder), entry).began(5)
 
 
 def test_start_after_a_kill_adds_an_entry(tmp_path):
-  _kill(tmp_path, tiny_config(""), 5)
+  _kill(tmp_path)
   with provenance.keep(str(tmp_path), tiny_config("", train__num_steps=9)):
     killed, running = provenance.read(str(tmp_path))
     assert running["outcome"] == "unknown"
@@ -88,7 +84,7 @@ def test_start_after_a_kill_adds_an_entry(tmp_path):
   "damage", [lambda b: b[: len(b) // 2], lambda b: b"{}"]
 )
 def test_damaged_record_is_set_aside(damage, tmp_path):
-  _kill(tmp_path, tiny_config(""), 5)
+  _kill(tmp_path)
   path = tmp_path / "record.json"
   damaged = damage(path.read_bytes())
   path.write_bytes(damaged)
@@ -113,20 +109,15 @@ def test_full_disk_does_not_hide_the_error_of_a_run(tmp_path, monkeypatch):
 
 def _git(folder, *words):
   settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
-  return subprocess.run(
-    ["git", *settings, *words],
-    cwd=folder,
-    check=True,
-    capture_output=True,
-    text=True,
-  ).stdout.strip()
+  return programs.run("git", *settings, *words, cwd=folder).stdout.strip()
 
 
 def test_code_version_changes_with_the_code(tmp_path, monkeypatch):
   package = tmp_path / "package"
-  (package / "inner").mkdir(parents=True)
+  module = package / "inner" / "b.py"
+  module.parent.mkdir(parents=True)
   (package / "__init__.py").write_text("a = 1\n")
-  (package / "inner" / "b.py").write_text("b = 1\n")
+  module.write_text("b = 1\n")
   monkeypatch.setattr(provenance, "_FOLDER", package)
   look = provenance.code_version.__wrapped__
   plain = look()
@@ -141,9 +132,9 @@ def test_code_version_changes_with_the_code(tmp_path, monkeypatch):
   _git(tmp_path, "commit", "--quiet", "-m", "package")
   clean = look()
   assert clean == {**plain, "commit": _git(tmp_path, "rev-parse", "HEAD")}
-  (package / "inner" / "b.py").write_text("b = 2\n")
+  module.write_text("b = 2\n")
   changed = look()
   assert changed["dirty"] and changed["digest"] != clean["digest"]
-  (package / "inner" / "b.py").write_text("b = 1\n")
-  (package / "inner" / "b.py").rename(package / "inner" / "c.py")
+  module.write_text("b = 1\n")
+  module.rename(module.with_name("c.py"))
   assert look()["digest"] not in (clean["digest"], changed["digest"])

@@ -13,20 +13,16 @@ def test_resolve_sets_the_number_of_training_images(faces_dir):
   c = tiny_config(faces_dir, objective__name="beta_tcvae")
   splits = datasets.open_splits(c.data)
   resolved = setup.resolve(c, splits)
-  assert resolved.objective.args.to_dict() == {
-    "dataset_size": len(splits.train)
-  }
+  args = {"dataset_size": len(splits.train)}
+  assert resolved.objective.args.to_dict() == args
   setup.check(experiment.build(resolved, splits))
   assert setup.resolve(resolved, splits) == resolved
   again = config_lib.from_json(config_lib.to_json(resolved))
-  assert again.objective.args.dataset_size == len(splits.train)
+  assert again.objective.args.to_dict() == args
   assert c.objective.args.to_dict() == {}
-
-  c.objective.args.dataset_size = 7
-  assert setup.resolve(c, splits).objective.args.dataset_size == 7
-  c.objective.args.dataset_size = 0
-  filled = setup.resolve(c, splits).objective.args.dataset_size
-  assert filled == len(splits.train)
+  for given, size in ((7, 7), (0, len(splits.train))):
+    c.objective.args.dataset_size = given
+    assert setup.resolve(c, splits).objective.args.dataset_size == size
 
 
 def test_resolve_leaves_other_objectives_unchanged(faces_dir):

@@ -1,9 +1,10 @@
 """Parts of a train step, one by one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.support import tiny
 from vae_jax.runtime import devices
@@ -14,130 +15,43 @@ from vae_jax.training import step as step_lib
 IMAGES = 8
 
 
-@pytest.fixture(scope="module")
-def run():
-  config = tiny.tiny_config(
-    "", optim__ema_decay=0.9, optim__optimizer__name="sgd"
-  )
-  config.data.binarization = "dynamic"
-  return tiny.tiny_experiment(config)
-
-
-@pytest.fixture(scope="module")
-def state(run):
-  return state_lib.init_state(run)
-
-
-def _data(count):
-  """Returns one step's images in `count` micro-batches."""
-  image = np.random.default_rng(0).integers(0, 256, (IMAGES, 16, 16, 1))
-  data = {
-    "image": image.astype(np.uint8),
-    "index": np.arange(IMAGES, dtype=np.int32),
-  }
-  return {
-    k: v.reshape(count, IMAGES // count, *v.shape[1:]) for k, v in data.items()
-  }
-
-
-def _on_one_device(function, *arguments):
-  """Applies a function under the axis name, as on one device."""
-  leading = jax.tree.map(lambda v: jnp.asarray(v)[None], arguments)
-  mapped = jax.vmap(function, axis_name=devices.AXIS)
-  return jax.tree.map(lambda v: v[0], mapped(*leading))
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
+def test_micro_batches_have_the_keys_of_their_batch(monkeypatch):
   monkeypatch.setattr(devices, "device_count", lambda: 1)
+  config = tiny.tiny_config("", data__binarization="dynamic")
+  images = np.random.default_rng(0).integers(0, 256, (IMAGES, 16, 16, 1))
+  index = np.arange(IMAGES, dtype=np.int32)
 
+  def one(place, data):
+    scalars = {"step": jnp.int32(3), "seed": jnp.uint32(7)}
+    batch, _ = batch_lib.train_batch(config, data, place, **scalars)
+    return jax.random.key_data(batch.key), batch.image
 
-def test_micro_batches_have_the_keys_of_their_batch(run):
-  def keys(data):
-    batches = [
-      batch_lib.train_batch(
-        run.config,
-        jax.tree.map(lambda v, i=i: v[i], data),
-        jnp.int32(i),
-        step=jnp.int32(3),
-        seed=jnp.uint32(7),
-      )[0]
-      for i in range(len(data["index"]))
-    ]
-    key = jnp.concatenate([jax.random.key_data(b.key) for b in batches])
-    return key, jnp.concatenate([b.image for b in batches])
+  def keys(count):
+    """Returns keys and images of all micro-batches, on one device."""
+    data = {"image": images.astype(np.uint8), "index": index}
+    data = {k: v.reshape(1, count, -1, *v.shape[1:]) for k, v in data.items()}
+    mapped = jax.vmap(jax.vmap(one), axis_name=devices.AXIS)
+    result = mapped(jnp.arange(count, dtype=jnp.int32)[None], data)
+    return [v.reshape(IMAGES, *v.shape[3:]) for v in result]
 
-  whole, image = _on_one_device(keys, _data(1))
+  whole, image = keys(1)
   assert len(np.unique(whole, axis=0)) == IMAGES
   assert set(np.unique(image)) == {0, 255}
   for count in (2, 4):
-    key, images = _on_one_device(keys, _data(count))
-    np.testing.assert_array_equal(key, whole)
-    np.testing.assert_array_equal(images, image)
+    for ours, theirs in zip(keys(count), (whole, image), strict=True):
+      np.testing.assert_array_equal(ours, theirs)
 
 
-def test_gradient_of_a_batch_is_the_mean_over_its_micro_batches(run, state):
-  def gradients(state, data):
-    return step_lib.gradients(run, state, data, jnp.uint32(0))
-
-  grads, _, means = _on_one_device(gradients, state, _data(1))
-  split, _, split_means = _on_one_device(gradients, state, _data(4))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-    grads,
-    split,
-  )
-  np.testing.assert_allclose(split_means["loss"], means["loss"], rtol=1e-5)
-  np.testing.assert_allclose(
-    means["neg_elbo"], means["distortion"] + means["rate"], rtol=1e-6
-  )
-
-
-def test_update_changes_weights_and_average_only(run, state):
+def test_update_changes_weights_and_average_only():
+  config = tiny.tiny_config("", optim__ema_decay=0.9)
+  config.optim.optimizer.name = "sgd"
+  run = tiny.tiny_experiment(config)
+  state = state_lib.init_state(run)
   grads = jax.tree.map(jnp.ones_like, state.params)
   after = step_lib.update(run, state, grads, state.model_state)
   rate = run.config.optim.learning_rate
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b - rate, rtol=1e-5, atol=1e-7),
-    after.params,
-    state.params,
-  )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, 0.1 * b, rtol=1e-5, atol=1e-7),
-    after.ema_params,
-    after.params,
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+  jax.tree.map(lambda a, b: close(a, b - rate), after.params, state.params)
+  jax.tree.map(lambda a, b: close(a, 0.1 * b), after.ema_params, after.params)
   for name in ("step", "skipped", "skipped_in_row"):
     assert getattr(after, name) == getattr(state, name)
-
-
-@pytest.mark.parametrize("skip_norm, skipped", [(0.0, 0), (1e-3, 1)])
-def test_step_with_too_large_a_gradient_is_skipped(skip_norm, skipped, state):
-  config = tiny.tiny_config(
-    "", optim__skip_norm=skip_norm, optim__ema_decay=0.9
-  )
-  config.optim.optimizer.name = "sgd"
-  run = tiny.tiny_experiment(config)
-
-  def step(state, data):
-    return step_lib.train_step(run, state, data, jnp.uint32(0))
-
-  after, metrics = _on_one_device(step, state, _data(1))
-  assert metrics["skipped"] == after.skipped == skipped
-  assert after.skipped_in_row == skipped and after.step == 1
-  same = jax.tree.map(np.array_equal, after.params, state.params)
-  assert all(jax.tree.leaves(same)) == bool(skipped)
-
-
-def test_dispatch_runs_the_steps_that_control_counts(run, state):
-  data = {k: np.stack([v] * 3) for k, v in _data(1).items()}
-
-  def steps(state, data, control):
-    return step_lib.train_steps(run, state, data, control, jnp.uint32(0))
-
-  control = np.array([2, 1], np.int32)
-  after, history, stop = _on_one_device(steps, state, data, control)
-  assert after.step == 2 and bool(stop)
-  assert history["loss"].shape == (3,)
-  assert history["loss"][0] > 0 < history["loss"][1]
-  assert history["loss"][2] == 0

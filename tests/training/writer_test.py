@@ -11,24 +11,34 @@ from tensorboardX.proto import event_pb2
 from vae_jax.training import writer as writer_lib
 
 
-def test_rows_after_the_resumed_step_and_cut_lines_are_removed(tmp_path):
-  writer = writer_lib.WorkdirWriter(tmp_path, step=0)
-  for step in (1, 2, 3):
+def open_run(folder, steps=(1, 2, 3), **options):
+  """Returns a writer with a row for each step."""
+  writer = writer_lib.WorkdirWriter(str(folder), **{"step": 0} | options)
+  for step in steps:
     writer.row(step, "train", {"loss": float(step), "none": None})
-  writer.close()
-  with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 4, "spl')
-  writer = writer_lib.WorkdirWriter(tmp_path, step=2)
+  return writer
+
+
+def assert_resumes(folder):
+  """Checks the rows after a row is repeated."""
+  writer = open_run(folder, (), step=2)
   writer.row(3, "train", {"loss": 30.0})
   writer.close()
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
-  assert writer_lib.read_rows(tmp_path) == rows
+  assert writer_lib.read_rows(str(folder)) == rows
+
+
+def test_rows_after_the_resumed_step_and_cut_lines_are_removed(tmp_path):
+  open_run(tmp_path).close()
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 4, "spl')
+  assert_resumes(tmp_path)
 
 
 def test_flushed_rows_are_on_the_disk(tmp_path, monkeypatch):
-  writer = writer_lib.WorkdirWriter(tmp_path, step=0)
+  writer = open_run(tmp_path, ())
   on_disk = []
   rows = tmp_path / "metrics.jsonl"
 
@@ -46,7 +56,7 @@ def test_flushed_rows_are_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_values_not_finite_become_null(tmp_path):
-  writer = writer_lib.WorkdirWriter(tmp_path, step=0)
+  writer = open_run(tmp_path, ())
   writer.row(1, "validation", {"loss": math.nan, "rate": 1.0, "n": 3})
   writer.close()
   (row,) = writer_lib.read_rows(tmp_path)
@@ -54,26 +64,17 @@ def test_values_not_finite_become_null(tmp_path):
 
 
 def test_remote_rows_and_events_appear_at_each_flush(any_address):
-  writer = writer_lib.WorkdirWriter(str(any_address), step=0)
-  for step in (1, 2, 3):
-    writer.row(step, "train", {"loss": float(step)})
+  writer = open_run(any_address)
   assert writer_lib.read_rows(str(any_address)) == []
   writer.flush()
-  assert [r["step"] for r in writer_lib.read_rows(str(any_address))] == [
-    1,
-    2,
-    3,
-  ]
+  steps = [r["step"] for r in writer_lib.read_rows(str(any_address))]
+  assert steps == [1, 2, 3]
   writer.row(4, "train", {"loss": 4.0})
   writer.close()
   assert len(writer_lib.read_rows(str(any_address))) == 4
   (events,) = (any_address / "tensorboard").glob("*tfevents*")
   assert b"train/loss" in events.read_bytes()
-  writer = writer_lib.WorkdirWriter(str(any_address), step=2)
-  writer.row(3, "train", {"loss": 30.0})
-  writer.close()
-  rows = writer_lib.read_rows(str(any_address))
-  assert [(r["step"], r["loss"]) for r in rows] == [(1, 1), (2, 2), (3, 30)]
+  assert_resumes(any_address)
   assert len(list((any_address / "tensorboard").glob("*"))) == 2
 
 
@@ -94,7 +95,7 @@ def _scalars(folder):
 
 def test_large_event_files_are_not_uploaded_again(address):
   def write(folder, **options):
-    writer = writer_lib.WorkdirWriter(str(folder), step=0, **options)
+    writer = open_run(folder, (), **options)
     for step in range(4):
       writer.row(step, "train", {"loss": float(step)})
       if step % 2:

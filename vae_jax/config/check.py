@@ -20,44 +20,26 @@ _CHOICES = {
   "eval.split": ("train", "validation", "test"),
   "eval.checkpoint": ("latest", "best"),
 }
-# Smallest allowed values; `_ABOVE` is exclusive.
+# Settings by their smallest allowed value.
 _AT_LEAST = {
-  "seed": 0,
-  "data.num_labels": 0,
-  "data.shift": 0,
-  "data.num_threads": 1,
-  "model.latent_dim": 1,
-  "optim.warmup_steps": 0,
-  "optim.clip_norm": 0,
-  "optim.ema_decay": 0,
-  "optim.skip_norm": 0,
-  "train.num_steps": 0,
-  "train.num_epochs": 0,
-  "train.batch_size": 1,
-  "train.accumulate": 1,
-  "train.steps_per_call": 1,
-  "train.log_every_steps": 1,
-  "train.validate_every_steps": 0,
-  "train.max_skips_in_row": 1,
-  "checkpoint.every_steps": 1,
-  "checkpoint.keep_latest": 1,
-  "checkpoint.keep_best": 0,
-  "eval.batch_size": 1,
-  "eval.importance_samples": 0,
-  "eval.num_samples": 2,
-  "eval.seed": 0,
-  "sample.seed": 0,
-  "sample.temperature": 0,
-  "watch.stall_seconds": 0,
+  0: """
+    seed data.num_labels data.shift optim.warmup_steps
+    optim.clip_norm optim.ema_decay optim.skip_norm train.num_steps
+    train.num_epochs train.validate_every_steps checkpoint.keep_best
+    eval.importance_samples eval.seed sample.seed sample.temperature
+    watch.stall_seconds
+  """,
+  1: """
+    data.num_threads model.latent_dim train.batch_size train.accumulate
+    train.steps_per_call train.log_every_steps train.max_skips_in_row
+    checkpoint.every_steps checkpoint.keep_latest eval.batch_size
+  """,
+  2: "eval.num_samples",
 }
-_ABOVE = {
-  "optim.learning_rate": 0,
-  "optim.auxiliary.learning_rate": 0,
-  "watch.heartbeat_seconds": 0,
-  "watch.start_seconds": 0,
-}
-
-
+_ABOVE_0 = """
+  optim.learning_rate optim.auxiliary.learning_rate watch.heartbeat_seconds
+  watch.start_seconds
+"""
 _SEEDS = ("seed", "eval.seed", "sample.seed")
 
 
@@ -78,8 +60,7 @@ def validate(config: ConfigDict) -> None:
   """Checks every setting that has a fixed set or range of values.
 
   Raises:
-    ConfigError: a value that no run could use; the message names the field,
-      its value and what is allowed.
+    ConfigError: a value that no run could use.
   """
 
   def check(path: str, good: bool, allowed: str) -> None:
@@ -90,12 +71,12 @@ def validate(config: ConfigDict) -> None:
 
   for path, choices in _CHOICES.items():
     check(path, get(config, path) in choices, f"one of {', '.join(choices)}")
-  for path, least in _AT_LEAST.items():
-    good = math.isfinite(get(config, path)) and get(config, path) >= least
-    check(path, good, f"a finite number, at least {least}")
-  for path, least in _ABOVE.items():
-    good = math.isfinite(get(config, path)) and get(config, path) > least
-    check(path, good, f"a finite number above {least}")
+  for least, paths in _AT_LEAST.items():
+    for path in paths.split():
+      good = least <= get(config, path) < math.inf
+      check(path, good, f"a finite number, at least {least}")
+  for path in _ABOVE_0.split():
+    check(path, 0 < get(config, path) < math.inf, "a finite number above 0")
   for path in ("data.crop", "data.resize"):
     size = get(config, path)
     sides = size if isinstance(size, tuple | list) else (size, size)

@@ -7,11 +7,7 @@ class ConfigError(ValueError):
 
 
 def reason(error: BaseException, *, limit: int = 200) -> str:
-  """Returns an error's message on one line, for use within a sentence.
-
-  Args:
-    error: the name of its type stands for an empty message.
-    limit: characters, at most.
-  """
+  """Returns an error's message, or its type's name, on one line of at most
+  `limit` characters, for use within a sentence."""
   text = " ".join(str(error).split()) or type(error).__name__
   return text[:limit].rstrip(". ")

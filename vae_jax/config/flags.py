@@ -143,12 +143,8 @@ def values() -> dict[str, Any]:
 
 
 def check(mode: str, needs: str) -> None:
-  """Raises a ConfigError if --config, --workdir or --seed do not fit a mode.
-
-  Args:
-    mode: its name.
-    needs: "run", "config" or "nothing"; see `vae_jax.modes`.
-  """
+  """Raises a ConfigError if --config, --workdir or --seed do not fit a mode
+  with its NEEDS, see `vae_jax.modes`."""
   if needs == "nothing" and CONFIG.value is not None:
     raise ConfigError(f"--config is not for --mode={mode}.")
   if needs != "nothing" and CONFIG.value is None:
@@ -166,16 +162,11 @@ def check(mode: str, needs: str) -> None:
 
 
 def workdir(prefix: str) -> str:
-  """Returns --workdir, or its default.
-
-  Args:
-    prefix: start of the default's name.
-  """
+  """Returns --workdir, or its default, whose name begins with the prefix."""
   if WORKDIR.value is not None:
     return WORKDIR.value
-  path = ""
-  if CONFIG.value is not None:
-    path = flags.FLAGS["config"].config_filename
+  given = CONFIG.value is not None
+  path = flags.FLAGS["config"].config_filename if given else ""
   file, _, variant = path.partition(":")
   name = "_".join(filter(None, [prefix, pathlib.Path(file).stem, variant]))
   return str(pathlib.Path("runs") / name)
@@ -192,11 +183,7 @@ def overrides() -> dict[str, Any]:
 
 
 def describe(readers: Mapping[str, Sequence[str]]) -> str:
-  """Returns the help text of all flags.
-
-  Args:
-    readers: names of the modes that read each flag of modes.
-  """
+  """Returns the help text of all flags, with the modes that read them."""
   lines = []
   for holder in (*_OF_ALL, *_OF_MODES):
     text = flags.FLAGS[holder.name].help
@@ -209,12 +196,8 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
 
 
 def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
-  """Parses flags; ends the program with one sentence if one is wrong.
-
-  Args:
-    argv: the words of the command line, the program first.
-    usage: returns the text that --help prints.
-  """
+  """Parses flags, of which --help prints the usage; ends the program with one
+  sentence if one is wrong."""
   if exits.wants_trace():
     # JAX reads it when it is imported.
     os.environ["JAX_TRACEBACK_FILTERING"] = "off"

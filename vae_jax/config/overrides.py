@@ -15,13 +15,12 @@ from vae_jax.config.schema import FREE_FIELDS, default
 _LENGTHS = ("train.num_steps", "train.num_epochs")
 
 
-def flatten(config: ConfigDict) -> dict[str, Any]:
+def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
   """Returns {dotted path: value} of every setting."""
   flat = {}
-  for key in config:
-    value = config[key]
-    if isinstance(value, ConfigDict):
-      flat.update({f"{key}.{k}": v for k, v in flatten(value).items()})
+  for key, value in config.items():
+    if isinstance(value, ConfigDict | dict):
+      flat |= {f"{key}.{k}": v for k, v in flatten(value).items()}
     else:
       flat[key] = value
   return flat
@@ -42,11 +41,8 @@ def update(config: ConfigDict, path: str, value: Any) -> None:
 
 
 def check_path(path: str) -> None:
-  """Checks that a dotted path is a setting, or lies in an `args` node.
-
-  Raises:
-    ConfigError: it is neither; the message names the nearest setting.
-  """
+  """Raises a ConfigError, which names the nearest setting, unless a dotted
+  path is a setting or lies in an `args` node."""
   inner = re.match(r"(.*?\bargs)(\.|$)", path)
   try:
     get(default(), inner.group(1) if inner else path)
@@ -76,11 +72,8 @@ def override_length(config: ConfigDict, overrides: dict[str, Any]) -> None:
   """Lets the run length of the command line replace that of the config file.
 
   `train.num_steps` alone on the command line sets `train.num_epochs` to 0, and
-  the other way round. Both together are left to `check.validate`.
-
-  Args:
-    config: of the file, with the overrides applied.
-    overrides: {dotted path: value} of the command line.
+  the other way round. Both together are left to `check.validate`. The config
+  already has the overrides {dotted path: value}.
   """
   lengths = [path for path in _LENGTHS if overrides.get(path)]
   if len(lengths) == 1:
@@ -110,11 +103,8 @@ def override_for_use(config: ConfigDict, overrides: dict[str, Any]) -> None:
 def _automatic(path: str, value: Any) -> bool:
   """Returns whether an override leaves its setting to the data or to another
   setting."""
-  empty_means_automatic = path in (
-    "data.num_labels",
-    *_LENGTHS,
-  ) or path.endswith(".dataset_size")
-  return value in ("", ()) or (empty_means_automatic and not value)
+  of_data = path == "data.num_labels" or path.endswith(".dataset_size")
+  return value in ("", ()) or (not value and (of_data or path in _LENGTHS))
 
 
 def _means(value: Any, resolved: Any) -> bool:

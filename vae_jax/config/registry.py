@@ -21,16 +21,12 @@ from vae_jax.config import ConfigError, own_code
 
 def public_values(module: ModuleType) -> dict[str, Callable[..., Any]]:
   """Returns {config name: value} of a module's own functions and classes."""
-  values = {
-    name: value
+  return {
+    _snake_case(name) if isinstance(value, type) else name: value
     for name, value in vars(module).items()
     if callable(value)
     and getattr(value, "__module__", "") == module.__name__
     and not name.startswith("_")
-  }
-  return {
-    _snake_case(name) if isinstance(value, type) else name: value
-    for name, value in values.items()
   }
 
 
@@ -117,14 +113,8 @@ def keyword_arguments(function: Callable[..., Any]) -> dict[str, Any]:
 def check_arguments(
   field: str, name: str, args: ConfigDict, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns `config.<field>.args` as a dict, checked against `known`.
-
-  Args:
-    field: dotted path of the node that holds `name` and `args`.
-    name: the function or class that takes the arguments.
-    args: the arguments.
-    known: {argument: default} of that function or class; a number is not
-      accepted for a string, nor the other way round.
+  """Returns `config.<field>.args` as a dict, checked against `known`, the
+  {argument: default} of the function or class called `name`.
 
   Raises:
     ConfigError: an argument is unknown or of another type than its default.

@@ -6,55 +6,25 @@ nodes are open: `registry` checks them against the signature of the class or
 function named next to them. `check` refuses impossible values.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-# A run may resume with other values of these settings, because none of them
-# changes a number of the training run: paths, speed, memory and evaluation.
-FREE_FIELDS = frozenset(
-  {
-    "data.dir",
-    "data.manual_dir",
-    "data.cache",
-    "data.cache_dir",
-    "data.num_threads",
-    "data.stored_size",
-    "eval.batch_size",
-    "eval.checkpoint",
-    "eval.disentanglement",
-    "eval.features.name",
-    "eval.fidelity",
-    "eval.importance_samples",
-    "eval.latents",
-    "eval.num_samples",
-    "eval.split",
-    "model.remat",
-    "sample.seed",
-    "sample.temperature",
-    "train.compilation_cache_dir",
-    "train.log_every_steps",
-    "train.max_skips_in_row",
-    "train.steps_per_call",
-    "checkpoint.every_steps",
-    "checkpoint.keep_best",
-    "checkpoint.keep_latest",
-    "watch.heartbeat_seconds",
-    "watch.stall_seconds",
-    "watch.start_seconds",
-  }
-)
 # Settings of one machine; in these alone the processes of a job may differ.
 MACHINE_FIELDS = frozenset(
-  {
-    "data.dir",
-    "data.manual_dir",
-    "data.cache",
-    "data.cache_dir",
-    "data.num_threads",
-    "train.compilation_cache_dir",
-  }
+  "data.dir data.manual_dir data.cache data.cache_dir data.num_threads "
+  "train.compilation_cache_dir".split()
+)
+# A run may resume with other values of these settings, because none of them
+# changes a number of the training run: paths, speed, memory and evaluation.
+FREE_FIELDS = MACHINE_FIELDS | frozenset(
+  "data.stored_size "
+  "eval.batch_size eval.checkpoint eval.disentanglement eval.features.name "
+  "eval.fidelity eval.importance_samples eval.latents eval.num_samples "
+  "eval.split model.remat sample.seed sample.temperature train.log_every_steps "
+  "train.max_skips_in_row train.steps_per_call checkpoint.every_steps "
+  "checkpoint.keep_best checkpoint.keep_latest watch.heartbeat_seconds "
+  "watch.stall_seconds watch.start_seconds".split()
 )
 
 
@@ -165,17 +135,13 @@ def default() -> ConfigDict:
   c.sample.temperature = 1.0  # factor on the prior's standard deviation
 
   c.lock()
-  for path, value in _nodes(c):
-    if path.rpartition(".")[2] == "args":
-      value.unlock()
+  _unlock_args(c)
   return c
 
 
-def _nodes(
-  config: ConfigDict, prefix: str = ""
-) -> Iterator[tuple[str, ConfigDict]]:
-  for key in config:
-    value = config[key]
-    if isinstance(value, ConfigDict):
-      yield prefix + key, value
-      yield from _nodes(value, prefix + key + ".")
+def _unlock_args(config: ConfigDict) -> None:
+  for key, value in config.items():
+    if key == "args":
+      value.unlock()
+    elif isinstance(value, ConfigDict):
+      _unlock_args(value)

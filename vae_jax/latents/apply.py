@@ -44,19 +44,9 @@ def sample(
   seed: int | jax.Array,
   temperature: float | jax.Array,
 ) -> UInt8[Array, "b h w c"]:
-  """Returns decoded draws from the prior.
-
-  Draw i depends on the seed and i alone.
-
-  Args:
-    vae: the model.
-    variables: its parameters and state.
-    index: numbers of the draws.
-    seed: of all draws.
-    temperature: factor on the prior's standard deviation.
-  """
-  root = jax.random.key(seed)
-  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+  """Returns decoded draws from the prior, whose standard deviation is
+  multiplied by the temperature. Draw i depends on the seed and i alone."""
+  key = _keys(seed, index)
 
   def run(vae: models.Vae) -> Float[Array, "b h w c"]:
     codes = vae.prior().sample(key, temperature=temperature)
@@ -70,6 +60,9 @@ def as_model_input(
   image: Images, index: Any, seed: int | jax.Array, *, mode: str
 ) -> UInt8[Array, "b h w c"]:
   """Returns images as the model's input: binarized if `mode` asks for it."""
+  return binarize.binarize(image, index, _keys(seed, index), mode=mode)
+
+
+def _keys(seed: int | jax.Array, index: Any) -> jax.Array:
   root = jax.random.key(seed)
-  key = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
-  return binarize.binarize(image, index, key, mode=mode)
+  return jax.vmap(lambda i: jax.random.fold_in(root, i))(index)

@@ -67,55 +67,43 @@ class Directions:
     """Returns the direction of an attribute.
 
     Raises:
-      ConfigError: there is no such attribute or kind, or the attribute does
-        not vary.
+      ConfigError: as `check`, or there is no such kind.
     """
     if kind not in KINDS:
       raise ConfigError(
         f"There is no direction {kind!r}; it must be one of {list(KINDS)}."
       )
-    self.check(name)
-    return self.vectors[KINDS.index(kind), self.position(name)]
+    return self.vectors[KINDS.index(kind), self.check(name)]
 
   def pixel_difference(self, name: str) -> Float[np.ndarray, "h w c"]:
-    """Returns the mean image with an attribute less the one without it.
+    """Returns the mean image with an attribute less the one without it, or
+    raises an error as `check`."""
+    return self.pixels[self.check(name)]
 
-    Raises:
-      ConfigError: as `vector`.
-    """
-    self.check(name)
-    return self.pixels[self.position(name)]
-
-  def check(self, name: str) -> None:
-    """Checks that an attribute has a direction.
+  def check(self, name: str) -> int:
+    """Returns the position in `names` of an attribute that has a direction.
 
     Raises:
       ConfigError: there is no such attribute, or it does not vary.
     """
-    count = self.positives[self.position(name)]
+    if name not in self.names:
+      raise unknown(name, self.names)
+    count = self.positives[self.names.index(name)]
     if count in (0, self.total):
       raise ConfigError(
         f"{count} of {self.total} images of the split {self.split} have the "
         f"attribute {name}: there is no direction to it."
       )
-
-  def position(self, name: str) -> int:
-    """Returns the position of an attribute in `names`.
-
-    Raises:
-      ConfigError: there is no such attribute.
-    """
-    if name not in self.names:
-      raise ConfigError(unknown(name, self.names))
     return self.names.index(name)
 
 
-def unknown(name: str, known: tuple[str, ...]) -> str:
-  """Returns the message for an unknown attribute."""
+def unknown(name: str, known: tuple[str, ...]) -> ConfigError:
+  """Returns the error of an unknown attribute."""
   near = difflib.get_close_matches(name, known, n=3)
+  hint = f"there are: {', '.join(known)}."
   if near:
-    return f"There is no attribute {name!r}; did you mean {' or '.join(near)}?"
-  return f"There is no attribute {name!r}; there are: {', '.join(known)}."
+    hint = f"did you mean {' or '.join(near)}?"
+  return ConfigError(f"There is no attribute {name!r}; {hint}")
 
 
 def estimate(
@@ -131,12 +119,11 @@ def estimate(
 
   Args:
     codes: posterior means.
-    labels: attributes [n a], 0 or 1; or class ids [n], where each class is an
-      attribute.
+    labels: as in `present_in`; each class is an attribute.
     names: of the attributes or classes.
     images: the images of the codes, in chunks of any size.
-    split: stored in the result.
-    step: stored in the result.
+    split: stored in the result, as is the step.
+    step: of the checkpoint.
   """
   codes = codes.astype(np.float64)
   present = present_in(labels, len(names))
@@ -163,12 +150,8 @@ def estimate(
 def present_in(
   labels: Integer[np.ndarray, "n ..."], count: int
 ) -> Bool[np.ndarray, "n a"]:
-  """Returns whether each image has each attribute, or is of each class.
-
-  Args:
-    labels: attributes [n a], 0 or 1, or class ids [n].
-    count: number of attributes or classes.
-  """
+  """Returns whether each image has each of `count` attributes (labels [n a],
+  0 or 1), or is of each of as many classes (labels [n], their ids)."""
   if labels.ndim == 1:
     return labels[:, None] == np.arange(count)
   return labels.astype(bool)
@@ -214,10 +197,8 @@ def _differences_of_classes(
 
 
 def _coefficients(codes: np.ndarray, present: np.ndarray) -> np.ndarray:
-  """Returns least-squares coefficients of attributes in a fit of codes, [a d].
-
-  For attributes that determine each other it is the shortest solution.
-  """
+  """Returns least-squares coefficients of attributes in a fit of codes, [a d];
+  for attributes that determine each other, the shortest solution."""
   centered = present - present.mean(axis=0)
   solution = np.linalg.lstsq(centered, codes - codes.mean(axis=0), rcond=1e-8)
   return solution[0]
@@ -261,13 +242,9 @@ def _correlation(present: np.ndarray) -> np.ndarray:
 
 def save(directions: Directions, path: storage.Path) -> None:
   """Writes directions to an `.npz` file, atomically."""
-  storage.write_arrays(
-    path,
-    **{
-      field.name: np.asarray(getattr(directions, field.name))
-      for field in dataclasses.fields(Directions)
-    },
-  )
+  names = [field.name for field in dataclasses.fields(Directions)]
+  arrays = {name: np.asarray(getattr(directions, name)) for name in names}
+  storage.write_arrays(path, **arrays)
 
 
 def load(path: storage.Path) -> Directions:
@@ -277,13 +254,8 @@ def load(path: storage.Path) -> Directions:
     ConfigError: the file is damaged or of another kind.
   """
   with storage.parsing(path, "--mode=attributes makes it again"):
-    values = storage.read_arrays(path)
-    return Directions(
-      **{
-        **values,
-        "names": tuple(values["names"].tolist()),
-        "total": int(values["total"]),
-        "split": str(values["split"]),
-        "step": int(values["step"]),
-      }
-    )
+    values = dict(storage.read_arrays(path))
+    values["names"] = tuple(values["names"].tolist())
+    for name, kind in (("total", int), ("split", str), ("step", int)):
+      values[name] = kind(values[name])
+    return Directions(**values)

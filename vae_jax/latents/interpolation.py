@@ -1,4 +1,7 @@
-"""Paths between two codes: the line, and the arc around the origin."""
+"""Paths between two codes: the line, and the arc around the origin.
+
+A path returns the code a exactly at t = 0, and b at t = 1.
+"""
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -12,13 +15,7 @@ def linear(
   b: Float[np.ndarray, " d"],
   t: Float[np.ndarray, " k"],
 ) -> Float32[np.ndarray, "k d"]:
-  """Returns codes on the line from a to b: (1 - t) a + t b.
-
-  Args:
-    a: code at t = 0, returned exactly.
-    b: code at t = 1, returned exactly.
-    t: position of each code on the path, from 0 to 1.
-  """
+  """Returns codes on the line from a to b: (1 - t) a + t b."""
   return _weighted(a, b, 1 - t, t)
 
 
@@ -33,11 +30,6 @@ def spherical(
   Codes of equal length keep it; otherwise the length changes from one to the
   other. Where w is 0 or pi, or a code is 0, the arc does not exist or is not
   unique, and the codes are those of `linear`.
-
-  Args:
-    a: code at t = 0, returned exactly.
-    b: code at t = 1, returned exactly.
-    t: position of each code on the path, from 0 to 1.
 
   References:
     Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985;

@@ -46,13 +46,9 @@ _SHORT = 0.1
 
 
 class Probe(nn.Module):
-  """Predicts the log-odds of attributes from standardized codes.
+  """Predicts the log-odds of attributes from standardized codes."""
 
-  Attributes:
-    outputs: number of attributes.
-  """
-
-  outputs: int
+  outputs: int  # Number of attributes.
 
   @nn.compact
   def __call__(self, code: Float[Array, "*b d"]) -> Float[Array, "*b a"]:
@@ -102,8 +98,7 @@ class NonlinearDirections:
     chosen = np.array([self.names.index(name) for name in weights], np.int32)
     speed = np.array(list(weights.values()), np.float32) * self.gap[chosen]
     reach = float(np.abs(list(weights.values())).max(initial=0))
-    furthest = float(np.abs(strengths).max(initial=0))
-    furthest *= reach
+    furthest = float(np.abs(strengths).max(initial=0)) * reach
     # The time is proportional to the strength.
     if not furthest <= _MAX_STRENGTH:
       raise ConfigError(
@@ -175,8 +170,8 @@ def fit(
     codes: posterior means.
     noise: standard deviation of the posterior, by dimension.
     present: whether each code has each attribute, 0 or 1.
-    names: of the attributes.
-    step: stored in the result.
+    names: of the attributes, stored in the result.
+    step: of the checkpoint, stored in the result.
   """
   spread = codes.std(axis=0)
   # Constant dimensions are not scaled.
@@ -209,10 +204,8 @@ def _train(
 ) -> Any:
   probe = Probe(present.shape[1])
   steps = max(_FEWEST_STEPS, _EPOCHS * len(codes) // _BATCH)
-  optimizer = optax.adamw(
-    optax.cosine_decay_schedule(_LEARNING_RATE, steps),
-    weight_decay=_WEIGHT_DECAY,
-  )
+  rate = optax.cosine_decay_schedule(_LEARNING_RATE, steps)
+  optimizer = optax.adamw(rate, weight_decay=_WEIGHT_DECAY)
 
   def loss(params: Any, key: jax.Array) -> jax.Array:
     drawn, around = jax.random.split(key)
@@ -244,12 +237,11 @@ def _evaluate(
   """Returns the log-odds of all codes, [n a], and the mean squared lengths of
   their gradients, [a]."""
   odds = functools.partial(_log_odds, params, scale)
-  values = jax.jit(lambda c: jax.lax.map(odds, c, batch_size=_BATCH))(codes)
+  over = jax.jit(jax.lax.map, static_argnums=0, static_argnames="batch_size")
+  values = over(odds, codes, batch_size=_BATCH)
   # A few hundred codes estimate the mean length of a gradient.
   few = codes[:: max(1, len(codes) // 500)]
-  gradients = jax.jit(
-    lambda c: jax.lax.map(jax.jacrev(odds), c, batch_size=_BATCH)
-  )(few)
+  gradients = over(jax.jacrev(odds), few, batch_size=_BATCH)
   return np.asarray(values), np.asarray((gradients**2).sum(-1).mean(0))
 
 

@@ -31,10 +31,8 @@ def prior_quantiles(count: int) -> np.ndarray:
 def aggregate_quantiles(
   codes: Float[np.ndarray, "n d"], count: int
 ) -> Float[np.ndarray, "d count"]:
-  """Returns `count` quantiles of each dimension of codes, ascending.
-
-  They replace `prior_quantiles` where codes follow no known prior.
-  """
+  """Returns `count` quantiles of each dimension of codes, ascending; they
+  replace `prior_quantiles` where codes follow no known prior."""
   probability = (np.arange(count) + 0.5) / count
   return np.quantile(codes.astype(np.float64), probability, axis=0).T
 
@@ -52,12 +50,8 @@ def ticks(
 ) -> np.ndarray:
   """Returns the values at which each latent is drawn, ascending, [d count].
 
-  They are quantiles of N(0, 1) where that is the prior, else of the codes.
-
-  Args:
-    config: the resolved config.
-    codes: [n d]; ignored, so that it may be None, with that prior.
-    count: number of values.
+  They are quantiles of N(0, 1) where that is the prior, else of the codes
+  [n d], which may be None with that prior.
   """
   if has_standard_prior(config):
     return np.tile(prior_quantiles(count), (config.model.latent_dim, 1))

@@ -30,20 +30,12 @@ _FETCHED = 500  # Images read from a source at a time.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedModel:
-  """A run's checkpoint, ready to encode and decode.
-
-  Attributes:
-    experiment: of the run.
-    workdir: folder of the run.
-    step: optimizer steps of the checkpoint.
-    variables: parameters and model state of the checkpoint.
-    chunk: images encoded or decoded at a time.
-  """
+  """A run's checkpoint, ready to encode and decode."""
 
   experiment: Experiment
   workdir: storage.Path
-  step: int
-  variables: Any
+  step: int  # optimizer steps of the checkpoint
+  variables: Any  # its parameters and model state
   chunk: int = CHUNK
 
   @property
@@ -56,15 +48,15 @@ class TrainedModel:
     """The model in evaluation mode."""
     return self.experiment.vae_eval
 
-  @functools.cached_property
-  def replicated(self) -> Any:
-    """The variables on all devices, for functions that are mapped over them."""
-    return devices.replicate(self.variables)
-
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of the images."""
     return self.experiment.image_shape
+
+  @functools.cached_property
+  def replicated(self) -> Any:
+    """The variables on all devices, for functions that are mapped over them."""
+    return devices.replicate(self.variables)
 
   def as_input(
     self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
@@ -82,11 +74,9 @@ class TrainedModel:
     image: UInt8[np.ndarray, "n h w c"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> Float32[np.ndarray, "n d"]:
-    """Returns the posterior means of images.
+    """Returns the posterior means of images, as `as_input` returns them.
 
-    Args:
-      image: pixels, as `as_input` returns them.
-      label: of each image; read by conditional models only.
+    Labels are read by conditional models only, here and below.
     """
     return self._in_chunks(
       lambda *args: apply.encode(self.vae, *args)[0], image, label
@@ -97,12 +87,7 @@ class TrainedModel:
     code: Float32[np.ndarray, "n d"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns the means of the likelihood as images.
-
-    Args:
-      code: codes.
-      label: of each code; read by conditional models only.
-    """
+    """Returns the means of the likelihood as images."""
     return self._in_chunks(
       lambda variables, code: apply.decode(self.vae, variables, (code,)),
       code,
@@ -114,14 +99,10 @@ class TrainedModel:
     index: Int32[np.ndarray, " n"],
     label: Integer[np.ndarray, "n ..."] | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns decoded draws from the prior.
+    """Returns decoded draws from the prior, by their numbers.
 
     Seed and temperature are those of `config.sample`. Draw i depends on the
     seed and i alone.
-
-    Args:
-      index: numbers of the draws.
-      label: of each draw; read by conditional models only.
     """
     how = self.config.sample
     return self._in_chunks(
@@ -198,13 +179,7 @@ def padded(
 def load(
   workdir: str | os.PathLike[str], *, best: bool = False, chunk: int = CHUNK
 ) -> TrainedModel:
-  """Opens a trained run.
-
-  Args:
-    workdir: folder or address of the run.
-    best: whether to read the checkpoint with the best validation result, not
-      the latest one.
-    chunk: see `TrainedModel`.
+  """Opens the latest checkpoint of a run, or that with the best validation.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
@@ -248,14 +223,8 @@ def of_state(
   *,
   chunk: int = CHUNK,
 ) -> TrainedModel:
-  """Returns the model of a state, with averaged weights if it has them.
-
-  Args:
-    experiment: of the run.
-    workdir: folder or address of the run.
-    state: host copy.
-    chunk: see `TrainedModel`.
-  """
+  """Returns the model of a state on the host, with averaged weights if it has
+  them."""
   return TrainedModel(
     experiment=experiment,
     workdir=storage.path(workdir),

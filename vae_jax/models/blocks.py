@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -15,14 +16,7 @@ _ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "swish", "tanh")
 
 
 def activation(name: str) -> Callable[[Array], Array]:
-  """Returns an elementwise function of `flax.linen`.
-
-  Args:
-    name: one of "elu", "gelu", "leaky_relu", "relu", "swish", "tanh".
-
-  Raises:
-    ConfigError: the name is another.
-  """
+  """Returns an elementwise function of `flax.linen`."""
   if name not in _ACTIVATIONS:
     raise ConfigError(
       f"activation is {name!r}; allowed: {', '.join(_ACTIVATIONS)}."
@@ -33,16 +27,7 @@ def activation(name: str) -> Callable[[Array], Array]:
 def require_size(
   network: str, image_shape: tuple[int, ...], allowed: tuple[int, int]
 ) -> None:
-  """Checks the size of images for a network of a fixed size.
-
-  Args:
-    network: its name, for the message.
-    image_shape: (h, w) of the images, in pixels.
-    allowed: (h, w) that the network is built for, in pixels.
-
-  Raises:
-    ConfigError: the two differ.
-  """
+  """Refuses images of another (h, w) than a network is built for."""
   if tuple(image_shape) != allowed:
     height, width = image_shape
     raise ConfigError(
@@ -54,15 +39,9 @@ def require_size(
 def halved_sizes(
   image_shape: tuple[int, int], stages: int
 ) -> list[tuple[int, int]]:
-  """Returns (h, w) before each halving and after the last, in pixels.
-
-  Odd sizes are rounded up.
-  """
-  sizes = [tuple(image_shape)]
-  for _ in range(stages):
-    h, w = sizes[-1]
-    sizes.append((-(-h // 2), -(-w // 2)))
-  return sizes
+  """Returns (h, w) before each halving and after the last, rounded up."""
+  h, w = image_shape
+  return [(-(-h // 2**i), -(-w // 2**i)) for i in range(stages + 1)]
 
 
 def halve(x: Float[Array, "b h w c"]) -> Float[Array, "b m n c"]:
@@ -88,7 +67,6 @@ class BatchNormAct(nn.Module):
   an image.
 
   Attributes:
-    activation: elementwise function.
     batch_norm: whether to normalize; statistics are of the global batch.
     dropout: probability of dropping a channel in training.
     train: whether to use the batch's statistics and dropout, not the running
@@ -121,6 +99,12 @@ class BatchNormAct(nn.Module):
     return drop(self.activation(x))
 
 
+def group_norm(x: Float[Array, "b h w c"], dtype: DTypeLike) -> jax.Array:
+  """Applies a new group norm of the calling module, of up to 8 groups."""
+  groups = math.gcd(8, x.shape[-1])
+  return nn.GroupNorm(groups, epsilon=1e-5, dtype=dtype)(x)
+
+
 class GroupNormSwish(nn.Module):
   """swish(normalize(x)), with statistics over groups of channels.
 
@@ -137,10 +121,7 @@ class GroupNormSwish(nn.Module):
     """Maps pre-activations to activations."""
     if self.norm not in ("group", "none"):
       raise ConfigError(f"norm is {self.norm!r}; allowed: 'group', 'none'.")
-    if self.norm == "group":
-      groups = math.gcd(8, x.shape[-1])
-      x = nn.GroupNorm(groups, epsilon=1e-5, dtype=self.dtype)(x)
-    return nn.swish(x)
+    return nn.swish(group_norm(x, self.dtype) if self.norm == "group" else x)
 
 
 class ResidualBlock(nn.Module):
@@ -149,8 +130,6 @@ class ResidualBlock(nn.Module):
   Attributes:
     features: output channels; x passes a 1x1 convolution if they differ.
     norm: see `GroupNormSwish`.
-    dtype: type of the computation; parameters are float32.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     He et al. 2016, "Identity Mappings in Deep Residual Networks", figure 4(e).

@@ -63,31 +63,19 @@ def _patches(
   rows, cols = m + (kh - 1) // sh, n + (kw - 1) // sw
   (top, _), (left, _) = window.padding
   h, w = window.image
-  zero = jnp.zeros((), x.dtype)
-  x = lax.pad(
-    x,
-    zero,
-    (
-      (0, 0, 0),
-      (top, rows * sh - h - top, 0),
-      (left, cols * sw - w - left, 0),
-      (0, 0, 0),
-    ),
-  )
+  below, right = rows * sh - h - top, cols * sw - w - left
+  pads = (0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0)
+  x = lax.pad(x, jnp.zeros((), x.dtype), pads)
   # Neighboring taps of a row are contiguous in memory: one copy takes all that
   # share a stride.
   x = x.reshape(b, rows * sh, cols, sw * c)
-  x = jnp.concatenate(
-    [
-      x[:, :, j // sw : j // sw + n, : min(sw, kw - j) * c]
-      for j in range(0, kw, sw)
-    ],
-    axis=-1,
-  )
-  x = x.reshape(b, rows, sh, n, kw * c)
-  x = jnp.stack(
-    [x[:, i // sh : i // sh + m, i % sh] for i in range(kh)], axis=3
-  )
+  columns = [
+    x[:, :, j // sw : j // sw + n, : min(sw, kw - j) * c]
+    for j in range(0, kw, sw)
+  ]
+  x = jnp.concatenate(columns, axis=-1).reshape(b, rows, sh, n, kw * c)
+  taps = [x[:, i // sh : i // sh + m, i % sh] for i in range(kh)]
+  x = jnp.stack(taps, axis=3)
   return x.reshape(b, m, n, kh * kw * c)
 
 
@@ -125,23 +113,18 @@ def _scatter(
   b, m, n, _ = p.shape
   kh, kw = window.kernel
   p = p.reshape(b, m, n, kh, kw, -1)
-  axes = list(zip(window.image, window.strides, window.padding, strict=True))
+  (h, w), (sh, sw), ((top, _), (left, _)) = window.image, *window[2:]
   columns = []
   for j in range(kw):
-    size, stride, (pad, _) = axes[0]
     taps = [p[:, :, :, i, j] for i in range(kh)]
-    columns.append(_overlap_add(taps, 1, size, stride, pad))
-  size, stride, (pad, _) = axes[1]
-  return _overlap_add(columns, 2, size, stride, pad)
+    columns.append(_overlap_add(taps, 1, h, sh, top))
+  return _overlap_add(columns, 2, w, sw, left)
 
 
 def _native(x: Array, kernel: Array, window: Window) -> Array:
+  order = ("NHWC", "HWIO", "NHWC")
   return lax.conv_general_dilated(
-    x,
-    kernel,
-    window.strides,
-    window.padding,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    x, kernel, window.strides, window.padding, dimension_numbers=order
   )
 
 
@@ -252,14 +235,6 @@ def conv(
   """Convolves (cross-correlates) every image with a kernel.
 
   y[b, r, q, o] = sum_{i,j,c} x[b, r s + i - pad, q s + j - pad, c] k[i,j,c,o]
-
-  Args:
-    x: images, in any unit.
-    kernel: weights, of the same dtype.
-    window: geometry; `window.image` is (h, w).
-
-  Returns:
-    Images of `window.output` pixels.
   """
   return _choose(_product, _native, x, kernel, window)
 
@@ -312,12 +287,8 @@ def conv_general_dilated(
 ) -> Float[Array, "b m n o"]:
   """Applies `conv` with the signature by which `flax.linen.Conv` calls lax's.
 
-  Args:
-    lhs: images.
-    rhs: weights.
-    window_strides: step between windows, in pixels.
-    padding: "SAME", "VALID" or zeros (before, after) of each image axis.
-    **settings: all others, which have Flax's defaults: no dilation, no groups.
+  Padding is "SAME", "VALID" or zeros (before, after) of each image axis. Other
+  settings have Flax's defaults: no dilation, no groups.
   """
   del settings
   image, kernel = lhs.shape[1:3], rhs.shape[:2]

@@ -2,11 +2,10 @@
 
 An objective declares the critic that it needs (`objectives.base.needs`), whose
 hyperparameters are `config.objective.auxiliary.args`. `training.build.model`
-sets dtype and initializer. Nothing depends on the other examples of a batch, so
-that the two kinds of input share no statistics.
+sets dtype and initializer; parameters and outputs are float32. Nothing depends
+on the other examples of a batch, so that the two kinds of input share no
+statistics.
 """
-
-import math
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,8 +22,6 @@ class LatentCritic(nn.Module):
   Attributes:
     hidden: units of each layer.
     negative_slope: slope of the leaky ReLU after each; 0 is ReLU.
-    dtype: type of the computation; parameters and the logit are float32.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Kim and Mnih, arXiv 1802.05983, appendix A; the logit is the difference of
@@ -71,8 +68,6 @@ class ImageCritic(nn.Module):
       as features; 1 is the first.
     norm: "group" (up to 8 groups) or "none".
     activation: name of the function, see `blocks.activation`.
-    dtype: type of the computation; parameters and outputs are float32.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Larsen et al., arXiv 1512.09300, the discriminator; the default
@@ -92,14 +87,8 @@ class ImageCritic(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"]
   ) -> tuple[Float[Array, " b"], Float[Array, "b f"]]:
-    """Returns the logit of a real image, and the features, of each image.
-
-    Args:
-      x: images in [0, 1].
-
-    Raises:
-      ConfigError: there is no such layer, or no such norm.
-    """
+    """Returns the logit of a real image and the features of each image in
+    [0, 1]."""
     count = len(self.channels)
     if not 1 <= self.feature_layer <= count:
       raise ConfigError(
@@ -120,8 +109,7 @@ class ImageCritic(nn.Module):
       if i == self.feature_layer:
         features = x.reshape(x.shape[0], -1).astype(jnp.float32)
       if self.norm == "group" and i > 1:
-        groups = math.gcd(8, channels)
-        x = nn.GroupNorm(groups, epsilon=1e-5, dtype=self.dtype)(x)
+        x = blocks.group_norm(x, self.dtype)
       x = activation(x)
     x = x.reshape(x.shape[0], -1)
     x = activation(layers.dense(x, self.hidden, **settings))

@@ -6,6 +6,7 @@ hyperparameters. The fields that it inherits are set by `training.build.model`.
 """
 
 import functools
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 
 from vae_jax.models import blocks, layers, network
 
+Pads = tuple[tuple[int, int], ...]
 # PyTorch's padding=1 and padding=0 of a transposed convolution.
 _PADDING_1, _PADDING_0 = ((1, 1), (1, 1)), ((2, 2), (2, 2))
 _leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.1)
@@ -138,13 +140,9 @@ class LectureMnist(network.Decoder):
 
   @network.stage
   def _layer(
-    self,
-    x: Float[Array, "b h w c"],
-    features: int,
-    stride: int,
-    padding: tuple[tuple[int, int], ...],
+    self, x: Float[Array, "b h w c"], features: int, stride: int, pad: Pads
   ) -> Array:
-    x = self.conv_transpose(x, features, stride=stride, padding=padding)
+    x = self.conv_transpose(x, features, stride=stride, padding=pad)
     return nn.leaky_relu(x)
 
 
@@ -157,53 +155,45 @@ class LectureCeleba(network.Decoder):
     dropout: probability of dropping a channel.
   """
 
+  config_name: ClassVar[str] = "lecture_celeba"
+
   dropout: float = 0.25
 
   @nn.compact
   def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
     """Maps latents to outputs."""
-    blocks.require_size("lecture_celeba", self.image_shape, (128, 128))
+    blocks.require_size(self.config_name, self.image_shape, (128, 128))
     x = self.to_map(z, 8, 8, 64)
-    x = self._double(x, 64, _PADDING_0)
-    x = self._double(x, 64, _PADDING_1)
-    x = self._double(x, 32, _PADDING_1)
-    x = self.conv_transpose(x, self.out_channels, stride=2, padding=_PADDING_1)
+    x = self._stage(x, 64, _PADDING_0)
+    x = self._stage(x, 64, _PADDING_1)
+    x = self._stage(x, 32, _PADDING_1)
+    x = self._double(x, self.out_channels, _PADDING_1)
     return x[:, :128, :128].astype(jnp.float32)
 
   @network.stage
-  def _double(
-    self,
-    x: Float[Array, "b h w c"],
-    features: int,
-    padding: tuple[tuple[int, int], ...],
+  def _stage(
+    self, x: Float[Array, "b h w c"], features: int, pad: Pads
   ) -> Array:
-    x = self.conv_transpose(x, features, stride=2, padding=padding)
+    x = self._double(x, features, pad)
     return self.norm_act(x, _leaky_relu, dropout=self.dropout)
 
+  def _double(
+    self, x: Float[Array, "b h w c"], features: int, pad: Pads
+  ) -> Array:
+    return self.conv_transpose(x, features, stride=2, padding=pad)
 
-class LectureCelebaUpsample(network.Decoder):
+
+class LectureCelebaUpsample(LectureCeleba):
   """The lecture's decoder with repeated pixels, free of checkerboards.
 
   It has as many parameters as `LectureCeleba`: each transposed convolution
   becomes a doubling by repetition and a convolution of stride 1.
-
-  Attributes:
-    dropout: probability of dropping a channel.
   """
 
-  dropout: float = 0.25
+  config_name: ClassVar[str] = "lecture_celeba_upsample"
 
-  @nn.compact
-  def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
-    """Maps latents to outputs."""
-    blocks.require_size("lecture_celeba_upsample", self.image_shape, (128, 128))
-    x = self.to_map(z, 8, 8, 64)
-    for features in (64, 64, 32):
-      x = self._double(x, features)
-    x = layers.conv(blocks.double(x), self.out_channels, **self.settings)
-    return x.astype(jnp.float32)
-
-  @network.stage
-  def _double(self, x: Float[Array, "b h w c"], features: int) -> Array:
-    x = layers.conv(blocks.double(x), features, **self.settings)
-    return self.norm_act(x, _leaky_relu, dropout=self.dropout)
+  def _double(
+    self, x: Float[Array, "b h w c"], features: int, pad: Pads
+  ) -> Array:
+    del pad
+    return layers.conv(blocks.double(x), features, **self.settings)

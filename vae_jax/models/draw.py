@@ -3,7 +3,7 @@
 from typing import Any
 
 from flax import struct
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
 from vae_jax import distributions
 from vae_jax.config import ConfigError
@@ -46,22 +46,15 @@ class Draw:
     """Whether every group of the posterior has a density."""
     return all(rate is not None for rate in self.rate_per_group)
 
+  # Both raise a ConfigError where the posterior is deterministic.
   @property
   def rate(self) -> Float[Array, " b"]:
-    """KL(q(z | x) || p(z)) or its estimate, nats, the sum over groups.
-
-    Raises:
-      ConfigError: the posterior is deterministic.
-    """
+    """KL(q(z | x) || p(z)) or its estimate, nats, the sum over groups."""
     return distributions.total(self.rate_per_group)
 
   @property
   def log_q(self) -> Float[Array, " b"]:
-    """log q(z | x), nats, the sum over groups.
-
-    Raises:
-      ConfigError: the posterior is deterministic.
-    """
+    """log q(z | x), nats, the sum over groups."""
     return distributions.total(self.log_q_per_group)
 
 
@@ -76,10 +69,7 @@ def rates(
   """Returns KL(q || p) of each group, nats, or its unbiased estimate.
 
   Args:
-    posterior: q.
-    prior: p.
-    z: a draw from q.
-    log_q: log q of each group of the draw; None where it has no density.
+    z, log_q: a draw from q, and its log q; None where it has no density.
     kl: "closed" is the closed form; "sampled" is log q(z) - log p(z), or None
       without a density; "auto" is the closed form where there is one.
 
@@ -90,20 +80,12 @@ def rates(
     raise ConfigError(
       f"config.objective.args.kl is {kl!r}; allowed are {', '.join(KL)}."
     )
-  return tuple(
-    _rate(*group, kl=kl)
-    for group in zip(posterior.groups, prior.groups, z, log_q, strict=True)
-  )
-
-
-def _rate(
-  q: Any,
-  p: Any,
-  z: Num[Array, "b ..."],
-  log_q: Float[Array, " b"] | None,
-  *,
-  kl: str,
-) -> Float[Array, " b"] | None:
-  if kl == "closed" or (kl == "auto" and q.has_kl(p)):
-    return q.kl(p)
-  return None if log_q is None else log_q - p.log_prob(z)
+  values = []
+  for q, p, v, log in zip(
+    posterior.groups, prior.groups, z, log_q, strict=True
+  ):
+    if kl == "closed" or (kl == "auto" and q.has_kl(p)):
+      values.append(q.kl(p))
+    else:
+      values.append(None if log is None else log - p.log_prob(v))
+  return tuple(values)

@@ -22,18 +22,10 @@ def weights_of(
   """Returns {"params": ...} of a network, stored in its owner under a name.
 
   The network stays unbound (`parent=None`) and is used by `apply`, because a
-  bound one cannot be called inside `jax.grad`, `vmap` or a loop.
-
-  Args:
-    owner: the bound module.
-    name: name of the parameters.
-    network: an unbound module.
-    *inputs: example inputs, of which only the shapes matter.
+  bound one cannot be called inside `jax.grad`, `vmap` or a loop. Only the
+  shapes of the inputs matter.
   """
-
-  def start(key: Array) -> Any:
-    return network.init(key, *inputs)["params"]
-
+  start = lambda key: network.init(key, *inputs)["params"]  # noqa: E731
   return {"params": owner.param(name, start)}
 
 
@@ -46,7 +38,7 @@ class Coupling(nn.Module):
   Attributes:
     features: size of the other half.
     hidden: units of each hidden layer.
-    initializer: "flax", "glorot" or "torch", of the hidden layers.
+    initializer: of the hidden layers.
   """
 
   features: int
@@ -68,12 +60,7 @@ class Coupling(nn.Module):
 
 
 class MaskedDense(nn.Module):
-  """y = x (W * mask) + b.
-
-  Attributes:
-    features: number of outputs.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
-  """
+  """y = x (W * mask) + b, of so many features."""
 
   features: int
   initializer: str = "flax"
@@ -98,7 +85,6 @@ class Made(nn.Module):
 
   Attributes:
     hidden: units of each hidden layer.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Germain et al., arXiv 1502.03509, section 4.

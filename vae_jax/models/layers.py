@@ -2,7 +2,8 @@
 
 `dense` and `conv` apply `flax.linen.Dense` and `Conv` inside a compact method.
 `ConvTranspose` has the parameters and values of Flax's, which accepts no other
-convolution.
+convolution. `dtype` is the type of the computation; parameters are float32.
+`initializer` is a name, see `initializers`.
 """
 
 import math
@@ -58,15 +59,7 @@ def dense(
   dtype: DTypeLike = jnp.float32,
   initializer: str = "flax",
 ) -> Float[Array, "*b o"]:
-  """Applies a new `flax.linen.Dense` of the calling module.
-
-  Args:
-    x: inputs.
-    features: number of outputs.
-    use_bias: whether a bias is added.
-    dtype: type of the computation; parameters are float32.
-    initializer: "flax", "glorot" or "torch", see `initializers`.
-  """
+  """Applies a new `flax.linen.Dense` of the calling module."""
   kernel_init, bias_init = initializers(initializer, x.shape[-1])
   layer = nn.Dense(
     features,
@@ -92,14 +85,9 @@ def conv(
   """Applies a new `flax.linen.Conv` of the calling module.
 
   Args:
-    x: images.
-    features: number of output channels.
     kernel_size: side of a window, in pixels.
     stride: step between windows, in pixels.
     padding: "SAME", "VALID" or zeros ((top, bottom), (left, right)).
-    use_bias: whether a bias is added.
-    dtype: type of the computation; parameters are float32.
-    initializer: "flax", "glorot" or "torch", see `initializers`.
   """
   fan_in = kernel_size**2 * x.shape[-1]
   kernel_init, bias_init = initializers(initializer, fan_in)
@@ -145,13 +133,9 @@ class ConvTranspose(nn.Module):
   `output_padding` is added to the second.
 
   Attributes:
-    features: number of output channels.
     kernel_size: (h, w) of a window, in pixels.
     strides: factor of enlargement.
     padding: "SAME" (size times stride), "VALID" or pairs, see above.
-    use_bias: whether a bias is added.
-    dtype: type of the computation; parameters are float32.
-    initializer: "flax", "glorot" or "torch", see `initializers`.
   """
 
   features: int

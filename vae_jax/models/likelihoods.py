@@ -18,7 +18,7 @@ fields are hyperparameters. A class has
   num_outputs(channels)  the numbers per pixel that it reads, where that is not
                          one per channel
   is_density             whether it is a density of pixels in [0, 1]
-  bits                   the number of bits of a probability of gray levels:
+  bits                   1 to 8, those of a probability of 2^bits gray levels:
                          below 8 it is that of the image quantized to
                          floor(value / 2^(8 - bits)), whose nats are not
                          comparable with those of 8 bits
@@ -37,6 +37,9 @@ from jaxtyping import Array, Float
 
 from vae_jax import distributions
 from vae_jax.config import ConfigError
+
+# Of a decoder.
+Outputs = Float[Array, "b h w o"]
 
 # Weight of the old value in the running variance.
 _MOMENTUM = 0.99
@@ -64,9 +67,7 @@ class Bernoulli(nn.Module):
 
   is_density: ClassVar[bool] = False
 
-  def __call__(
-    self, outputs: Float[Array, "b h w c"]
-  ) -> distributions.Bernoulli:
+  def __call__(self, outputs: Outputs) -> distributions.Bernoulli:
     """Returns the likelihood of each example."""
     return distributions.Bernoulli(outputs)
 
@@ -83,7 +84,7 @@ class Gaussian(nn.Module):
 
   sigma: float = math.sqrt(0.5)
 
-  def __call__(self, outputs: Float[Array, "b h w c"]) -> distributions.Normal:
+  def __call__(self, outputs: Outputs) -> distributions.Normal:
     """Returns the likelihood of each example."""
     _check_positive("sigma", self.sigma)
     log_sigma = jnp.float32(math.log(self.sigma))
@@ -91,18 +92,15 @@ class Gaussian(nn.Module):
 
 
 class GaussianLearned(nn.Module):
-  """Normal pixels with one standard deviation, learned with the weights.
-
-  Attributes:
-    sigma: initial standard deviation.
-  """
+  """Normal pixels with one standard deviation, initially sigma, learned with
+  the weights."""
 
   is_density: ClassVar[bool] = True
 
   sigma: float = 0.3
 
   @nn.compact
-  def __call__(self, outputs: Float[Array, "b h w c"]) -> distributions.Normal:
+  def __call__(self, outputs: Outputs) -> distributions.Normal:
     """Returns the likelihood of each example."""
     _check_positive("sigma", self.sigma)
     start = nn.initializers.constant(math.log(self.sigma))
@@ -125,9 +123,7 @@ class GaussianOptimal(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(
-    self, outputs: Float[Array, "b h w c"]
-  ) -> distributions.CalibratedNormal:
+  def __call__(self, outputs: Outputs) -> distributions.CalibratedNormal:
     """Returns the likelihood of each example."""
     zero = lambda: jnp.zeros((), jnp.float32)  # noqa: E731
     total = self.variable("batch_stats", "variance", zero)
@@ -163,7 +159,7 @@ class Laplace(nn.Module):
 
   scale: float = 1.0
 
-  def __call__(self, outputs: Float[Array, "b h w c"]) -> distributions.Laplace:
+  def __call__(self, outputs: Outputs) -> distributions.Laplace:
     """Returns the likelihood of each example."""
     _check_positive("scale", self.scale)
     log_scale = jnp.float32(math.log(self.scale))
@@ -175,9 +171,7 @@ class ContinuousBernoulli(nn.Module):
 
   is_density: ClassVar[bool] = True
 
-  def __call__(
-    self, outputs: Float[Array, "b h w c"]
-  ) -> distributions.ContinuousBernoulli:
+  def __call__(self, outputs: Outputs) -> distributions.ContinuousBernoulli:
     """Returns the likelihood of each example."""
     return distributions.ContinuousBernoulli(outputs)
 
@@ -187,9 +181,6 @@ class Categorical256(nn.Module):
 
   With 8 bits the outputs of 128 images of 64x64x3 take 1.6 GB, and the
   gradient several times as much.
-
-  Attributes:
-    bits: 1 to 8, for 2^bits levels.
   """
 
   is_density: ClassVar[bool] = False
@@ -202,20 +193,14 @@ class Categorical256(nn.Module):
     _check_bits(self.bits)
     return channels * 2**self.bits
 
-  def __call__(
-    self, outputs: Float[Array, "b h w o"]
-  ) -> distributions.Categorical:
+  def __call__(self, outputs: Outputs) -> distributions.Categorical:
     """Returns the likelihood of each example."""
     shape = (*outputs.shape[:-1], -1, 2**self.bits)
     return distributions.Categorical(outputs.reshape(shape))
 
 
 class DiscretizedLogistic(nn.Module):
-  """A rounded logistic per pixel and channel, by mean and log scale.
-
-  Attributes:
-    bits: 1 to 8, for 2^bits levels.
-  """
+  """A rounded logistic per pixel and channel, by mean and log scale."""
 
   is_density: ClassVar[bool] = False
 
@@ -227,9 +212,7 @@ class DiscretizedLogistic(nn.Module):
     _check_bits(self.bits)
     return 2 * channels
 
-  def __call__(
-    self, outputs: Float[Array, "b h w o"]
-  ) -> distributions.DiscretizedLogistic:
+  def __call__(self, outputs: Outputs) -> distributions.DiscretizedLogistic:
     """Returns the likelihood of each example."""
     location, log_scale = jnp.split(outputs, 2, axis=-1)
     return distributions.DiscretizedLogistic(
@@ -244,10 +227,8 @@ class DiscretizedLogisticMixture(nn.Module):
   `distributions.DiscretizedLogisticMixture`.
 
   Attributes:
-    image_channels: channels of the images.
     num_mixtures: number m of components. A gray pixel takes 3 m numbers, an
       RGB pixel 10 m.
-    bits: 1 to 8, for 2^bits levels.
 
   References:
     Salimans et al., arXiv 1701.05517 (PixelCNN++).

@@ -17,11 +17,9 @@ F = TypeVar("F", bound=Callable[..., Array])
 def stage(method: F) -> F:
   """Marks a method of a network as a unit that `remat` recomputes.
 
-  With `remat` the backward pass keeps only the method's array x. Names and
-  values of parameters, and the results, are the same either way.
-
-  Args:
-    method: a function of (self, x, *settings) that applies new layers.
+  With `remat` the backward pass keeps only the array x of the method, a
+  function of (self, x, *settings) that applies new layers. Names and values of
+  parameters, and the results, are the same either way.
   """
 
   @nn.nowrap
@@ -41,7 +39,7 @@ class Network(nn.Module):
   Attributes:
     train: whether batch norm uses the batch's statistics and dropout drops.
     dtype: type of the computation; parameters are float32.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
+    initializer: see `layers.initializers`.
     axis_name: device axis of the global batch, for batch norm.
     remat: whether each stage is recomputed in the backward pass, which takes
       less memory and more time.
@@ -67,14 +65,9 @@ class Network(nn.Module):
     **options: Any,
   ) -> Float[Array, "b m n o"]:
     """Applies a new transposed convolution, see `layers.ConvTranspose`."""
-    layer = layers.ConvTranspose(
-      features,
-      (kernel_size, kernel_size),
-      (stride, stride),
-      **self.settings,
-      **options,
-    )
-    return layer(x)
+    sizes = (kernel_size, kernel_size), (stride, stride)
+    options = self.settings | options
+    return layers.ConvTranspose(features, *sizes, **options)(x)
 
   def norm_act(
     self,
@@ -99,8 +92,7 @@ class Network(nn.Module):
     self, x: Float[Array, "b h w c"], features: int, norm: str
   ) -> Float[Array, "b h w o"]:
     """Applies a new `blocks.ResidualBlock`."""
-    block = blocks.ResidualBlock(features, norm, **self.settings)
-    return block(x)
+    return blocks.ResidualBlock(features, norm, **self.settings)(x)
 
 
 class Decoder(Network, kw_only=True):

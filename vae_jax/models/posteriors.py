@@ -1,10 +1,12 @@
 """Posteriors q(z | x): an encoder's features -> a distribution of latents.
 
 Each class is selected by `config.model.posterior.name` (diagonal_normal,
-deterministic, iaf). `training.build.model` sets latent_dim, dtype and
-initializer; the other fields are hyperparameters.
+deterministic, iaf). `training.build.model` sets latent_dim, dtype (of the
+affine map; its outputs are float32) and initializer; the other fields are
+hyperparameters.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -13,6 +15,11 @@ from jaxtyping import Array, Float
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.models import flow_nets, layers
+
+
+def _affine(head: nn.Module, x: Float[Array, "b f"], count: int) -> jax.Array:
+  settings = {"dtype": head.dtype, "initializer": head.initializer}
+  return layers.dense(x, count, **settings).astype(jnp.float32)
 
 
 class DiagonalNormal(nn.Module):
@@ -27,14 +34,8 @@ class DiagonalNormal(nn.Module):
     self, features: Float[Array, "b f"]
   ) -> distributions.DiagonalNormal:
     """Returns the posterior of each example."""
-    outputs = layers.dense(
-      features,
-      2 * self.latent_dim,
-      dtype=self.dtype,
-      initializer=self.initializer,
-    )
-    mean, log_variance = jnp.split(outputs.astype(jnp.float32), 2, axis=-1)
-    return distributions.DiagonalNormal(mean, log_variance)
+    outputs = _affine(self, features, 2 * self.latent_dim)
+    return distributions.DiagonalNormal(*jnp.split(outputs, 2, axis=-1))
 
 
 class Deterministic(nn.Module):
@@ -49,10 +50,7 @@ class Deterministic(nn.Module):
     self, features: Float[Array, "b f"]
   ) -> distributions.Deterministic:
     """Returns the code of each example."""
-    code = layers.dense(
-      features, self.latent_dim, dtype=self.dtype, initializer=self.initializer
-    )
-    return distributions.Deterministic(code.astype(jnp.float32))
+    return distributions.Deterministic(_affine(self, features, self.latent_dim))
 
 
 class Iaf(nn.Module):
@@ -62,12 +60,9 @@ class Iaf(nn.Module):
   in the features. The layers start close to the identity.
 
   Attributes:
-    latent_dim: number d of latents.
     num_layers: number of layers, each with a network of its own.
     hidden: units of the hidden layers of each network.
     context: size of the context vector, which each network reads.
-    dtype: type of the affine map; the layers are float32.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Kingma et al., arXiv 1606.04934, section 4.
@@ -92,15 +87,8 @@ class Iaf(nn.Module):
           "must be at least 1."
         )
     dim = self.latent_dim
-    outputs = layers.dense(
-      features,
-      2 * dim + self.context,
-      dtype=self.dtype,
-      initializer=self.initializer,
-    )
-    mean, log_variance, context = jnp.split(
-      outputs.astype(jnp.float32), [dim, 2 * dim], axis=-1
-    )
+    outputs = _affine(self, features, 2 * dim + self.context)
+    mean, log_variance, context = jnp.split(outputs, [dim, 2 * dim], axis=-1)
     network = flow_nets.Made(tuple(self.hidden), self.initializer, parent=None)
     weights = tuple(
       flow_nets.weights_of(self, f"made_{i}", network, mean, context)

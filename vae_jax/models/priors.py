@@ -50,8 +50,6 @@ class GaussianMixture(nn.Module):
   Components start with unit variance and equal weights.
 
   Attributes:
-    latent_dim: number d of latents.
-    num_components: number of components.
     spread: standard deviation of the initial means.
   """
 
@@ -83,8 +81,6 @@ class Vamp(nn.Module):
   images in gray levels, also where the model is trained on binarized images.
 
   Attributes:
-    image_shape: (h, w) of the images, in pixels.
-    image_channels: channels of the images.
     num_components: number K of pseudo-inputs.
     initial: "random" | "data", see `training.init_from_data`.
     learned: whether the pseudo-inputs are trained.
@@ -116,11 +112,10 @@ class Vamp(nn.Module):
         "config.model.prior.name is vamp, which needs "
         "config.model.posterior.name to be diagonal_normal."
       )
+    moments = posterior.mean, posterior.log_variance
     # Equal logits are weights 1 / K.
     logits = jnp.zeros(self.num_components)
-    return distributions.NormalMixture(
-      posterior.mean, posterior.log_variance, logits
-    )
+    return distributions.NormalMixture(*moments, logits)
 
   def _pseudo_inputs(self) -> Float[Array, "n h w c"]:
     shape = (self.num_components, *self.image_shape, self.image_channels)
@@ -154,10 +149,8 @@ class Flow(nn.Module):
   """N(0, I) through affine couplings (RealNVP), initially the identity.
 
   Attributes:
-    latent_dim: number d of latents.
     num_layers: number of couplings; each transforms one half of the latents.
     hidden: units of the hidden layers of each coupling's network.
-    initializer: "flax", "glorot" or "torch", see `layers.initializers`.
 
   References:
     Dinh, Sohl-Dickstein and Bengio, arXiv 1605.08803.
@@ -182,12 +175,8 @@ class Flow(nn.Module):
     networks, weights = [], []
     for i in range(self.num_layers):
       kept = self.latent_dim - first if i % 2 else first
-      network = flow_nets.Coupling(
-        self.latent_dim - kept,
-        tuple(self.hidden),
-        self.initializer,
-        parent=None,
-      )
+      sizes = self.latent_dim - kept, tuple(self.hidden)
+      network = flow_nets.Coupling(*sizes, self.initializer, parent=None)
       name, example = f"coupling_{i}", jnp.zeros((1, kept))
       weights.append(flow_nets.weights_of(self, name, network, example))
       networks.append(network.apply)

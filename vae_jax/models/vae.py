@@ -99,9 +99,8 @@ class Vae(nn.Module):
     likelihood = defaults.likelihood(self.likelihood(outputs))
     if not self.dequantize or self.is_initializing():
       return likelihood
-    return distributions.Dequantized(
-      likelihood, self._noise(count, likelihood.mean.shape[1:])
-    )
+    noise = self._noise(count, likelihood.mean.shape[1:])
+    return distributions.Dequantized(likelihood, noise)
 
   def prior(self) -> distributions.Groups:
     """Returns p(z)."""
@@ -117,12 +116,8 @@ class Vae(nn.Module):
   ) -> Draw:
     """Returns one draw of the latents of each image, from one pass.
 
-    A model with a hierarchy of groups overrides it by its top-down pass.
-
-    Args:
-      image: pixels, 0 to 255.
-      key: one per image.
-      kl: auto | closed | sampled, see `draw.rates`.
+    A model with a hierarchy of groups overrides it by its top-down pass. For
+    `kl` see `draw.rates`.
     """
     posterior = self.encode(image)
     z, log_q = posterior.draw(key)
@@ -156,11 +151,10 @@ class Vae(nn.Module):
   ) -> Float[Array, "k h w c"] | None:
     if not self.has_variable(_SIDE_INPUTS, "key"):
       return None
-    key = self.get_variable(_SIDE_INPUTS, "key")
-    draw = lambda k: jax.random.uniform(  # noqa: E731
-      jax.random.fold_in(k, Stream.DEQUANTIZE), shape
-    )
-    return _draw_by_draw(jax.vmap(draw)(key), count)
+    fold = jax.vmap(lambda k: jax.random.fold_in(k, Stream.DEQUANTIZE))
+    key = fold(self.get_variable(_SIDE_INPUTS, "key"))
+    noise = jax.vmap(lambda k: jax.random.uniform(k, shape))(key)
+    return _draw_by_draw(noise, count)
 
   def __call__(
     self, image: UInt8[Array, "b h w c"], key: Key[Array, " b"]

@@ -29,16 +29,7 @@ from vae_jax.config import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-  """A mode, as its source describes it; see above.
-
-  Attributes:
-    name: value of --mode.
-    summary: its help text.
-    flags: names of the flags that it reads.
-    needs: "run", "config" or "nothing".
-    shared: whether several processes may run it together.
-    prefix: start of the default workdir's name.
-  """
+  """A mode, as its source describes it; see above."""
 
   name: str
   summary: str
@@ -59,8 +50,7 @@ class Mode:
   def run(
     self, config: ConfigDict | None, workdir: str, values: dict[str, Any]
   ) -> str:
-    """Imports and runs the mode with values of its flags; returns the text to
-    print."""
+    """Runs the mode with values of its flags; returns the text to print."""
     module = importlib.import_module(f"{__name__}.{self.name}")
     return module.run(config, workdir, **values)
 
@@ -71,19 +61,12 @@ def table() -> dict[str, Mode]:
   folder = pathlib.Path(__file__).parent
   paths = {path.stem: path for path in folder.glob("*.py")}
   paths |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
-  modes = (_read(name, path.read_text()) for name, path in paths.items())
-  return {
-    mode.name: mode
-    for mode in sorted(filter(None, modes), key=lambda mode: mode.name)
-  }
+  modes = {name: _read(name, paths[name].read_text()) for name in sorted(paths)}
+  return {name: mode for name, mode in modes.items() if mode is not None}
 
 
 def find(name: str) -> Mode:
-  """Returns the mode of a name.
-
-  Raises:
-    ConfigError: there is no such mode.
-  """
+  """Returns the mode of a name, or raises a ConfigError."""
   if name not in table():
     near = difflib.get_close_matches(name, table(), n=1)
     hint = f"did you mean {near[0]}? Allowed" if near else "allowed"
@@ -94,17 +77,17 @@ def find(name: str) -> Mode:
 def _read(name: str, source: str) -> Mode | None:
   """Returns the mode that a source file holds, None for other files."""
   tree = ast.parse(source)
-  functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-  run = next((node for node in functions if node.name == "run"), None)
+  run, constants = None, {}
+  for node in tree.body:
+    match node:
+      case ast.FunctionDef(name="run"):
+        run = node
+      case ast.Assign(
+        targets=[ast.Name(id="NEEDS" | "SHARED" | "PREFIX" as constant)]
+      ):
+        constants[constant.lower()] = ast.literal_eval(node.value)
   if run is None:
     return None
-  constants = {
-    node.targets[0].id.lower(): ast.literal_eval(node.value)
-    for node in tree.body
-    if isinstance(node, ast.Assign)
-    and isinstance(node.targets[0], ast.Name)
-    and node.targets[0].id in ("NEEDS", "SHARED", "PREFIX")
-  }
   return Mode(
     name=name,
     summary=ast.get_docstring(tree).partition("\n")[0],

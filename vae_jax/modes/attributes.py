@@ -14,6 +14,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
 from vae_jax.evaluate import per_example
 from vae_jax.latents import directions, nonlinear_directions, trained_model
+from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
@@ -40,28 +41,11 @@ def run(config: ConfigDict, workdir: str) -> str:
   return "\n".join([*lines, f"{workdir}/{_FOLDER}/directions.npz"])
 
 
-def codes_of(
-  model: trained_model.TrainedModel, split: str, *, bar: str
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
-  """Encodes each image of a split once.
-
-  Args:
-    model: the model.
-    split: train, validation or test.
-    bar: name of the progress bar.
-
-  Returns:
-    Posterior means [n d]; labels, None where there are none; their names.
-  """
-  codes, _, labels, names = _encoded(model, split, bar)
-  return codes, labels, names
-
-
-def _encoded(
-  model: trained_model.TrainedModel, split: str, bar: str
+def encode(
+  model: TrainedModel, split: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
-  """Returns the codes of `codes_of`, one draw of each posterior, labels and
-  names."""
+  """Encodes each image of a split once; returns posterior means [n d], a draw
+  of each posterior [n d], and labels and their names, None without labels."""
   source = model.experiment.source(split)
   labelled = source.label_shape is not None
 
@@ -72,14 +56,14 @@ def _encoded(
     return means, draws, batch.label if labelled else means[:, :0]
 
   rows = per_example.rows(
-    model.experiment, code, model.replicated, source, bar=bar
+    model.experiment, code, model.replicated, source, bar="encoding"
   )
   codes, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
   names = model.experiment.splits.label_names
   return codes, draws, labels if labelled else None, names
 
 
-def fingerprint(model: trained_model.TrainedModel) -> str:
+def fingerprint(model: TrainedModel) -> str:
   """Returns a hash of everything that the directions of a model depend on."""
   data = model.config.data
   facts = [_VERSION, model.step, model.config.eval.seed, data.name]
@@ -91,7 +75,7 @@ def fingerprint(model: trained_model.TrainedModel) -> str:
 
 
 def directions_of(
-  model: trained_model.TrainedModel,
+  model: TrainedModel,
 ) -> tuple[directions.Directions, nonlinear_directions.NonlinearDirections]:
   """Returns the linear and nonlinear directions of a run's checkpoint.
 
@@ -118,7 +102,7 @@ def directions_of(
       "that receives the labels does not need them in its codes, so that there "
       "is no direction to find."
     )
-  codes, draws, labels, names = _encoded(model, _SPLIT, "encoding")
+  codes, draws, labels, names = encode(model, _SPLIT)
   if labels is None or names is None:
     raise ConfigError(
       f"{model.config.data.name} has no attributes and no classes; see "
@@ -130,8 +114,8 @@ def directions_of(
       "neither classes nor binary attributes; see config.data.label."
     )
   source = model.experiment.source(_SPLIT)
-  index = np.arange(len(source))
-  chunks = np.array_split(index, -(-len(source) // _CHUNK))
+  count = len(source)
+  chunks = np.array_split(np.arange(count), -(-count // _CHUNK))
   linear = directions.estimate(
     codes,
     labels,
@@ -167,24 +151,15 @@ def directions_of(
 
 
 def _card(linear: directions.Directions) -> dict:
-  return {
-    "split": linear.split,
-    "step": linear.step,
-    "images": linear.total,
-    "attributes": {
-      name: {
-        "images": int(linear.positives[a]),
-        "probe_accuracy": float(linear.accuracy[a]),
-        "length": {
-          kind: float(np.linalg.norm(linear.vectors[k, a]))
-          for k, kind in enumerate(directions.KINDS)
-        },
-        "correlation": {
-          other: round(float(linear.correlation[a, b]), 4)
-          for b, other in enumerate(linear.names)
-          if b != a
-        },
-      }
-      for a, name in enumerate(linear.names)
-    },
-  }
+  attributes = {}
+  for a, name in enumerate(linear.names):
+    lengths = (float(np.linalg.norm(v)) for v in linear.vectors[:, a])
+    others = zip(linear.names, linear.correlation[a].tolist(), strict=True)
+    attributes[name] = {
+      "images": int(linear.positives[a]),
+      "probe_accuracy": float(linear.accuracy[a]),
+      "length": dict(zip(directions.KINDS, lengths, strict=True)),
+      "correlation": {k: round(v, 4) for k, v in others if k != name},
+    }
+  facts = {"split": linear.split, "step": linear.step, "images": linear.total}
+  return {**facts, "attributes": attributes}

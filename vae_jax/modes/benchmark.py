@@ -20,24 +20,11 @@ SHARED = True
 def run(config: ConfigDict, workdir: str, *, seconds: float = 15.0) -> str:
   """Measures how fast a config trains on this machine; returns a table.
 
-  Args:
-    seconds: duration of the measurement.
-  """
-  return table(benchmark(config, workdir, seconds=seconds))
-
-
-def benchmark(
-  config: ConfigDict, workdir: str, *, seconds: float
-) -> dict[str, Any]:
-  """Trains briefly in a temporary folder, with the config's own logging.
-
-  A short run estimates how many steps fill the time; a second is measured.
+  Trains briefly in a temporary folder, with the config's own logging. A short
+  run estimates how many steps fill the seconds; a second is measured.
   Validation, pictures and saves are left out of images/s.
 
-  Writes `<workdir>/benchmark.json` and returns what it wrote.
-
-  Args:
-    seconds: duration of the measured part.
+  Writes `<workdir>/benchmark.json`.
   """
   rate = _measure(config, 2 * config.train.steps_per_call)["images_per_second"]
   rate = distributed.from_lead("images per second", rate)
@@ -48,7 +35,10 @@ def benchmark(
   result = _measure(config, steps)
   if devices.is_lead():
     storage.write_json(storage.path(workdir) / "benchmark.json", result)
-  return result
+  return "\n".join(
+    f"{k:>24}  {f'{v:,.4g}' if isinstance(v, float) else v}"
+    for k, v in result.items()
+  )
 
 
 def _measure(config: ConfigDict, steps: int) -> dict[str, Any]:
@@ -87,11 +77,3 @@ def _peak_memory() -> int:
   unit = 1 if sys.platform == "darwin" else 1024
   process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   return stats.get("peak_bytes_in_use", process)
-
-
-def table(result: dict[str, Any]) -> str:
-  """Returns the result as lines of name and value."""
-  return "\n".join(
-    f"{k:>24}  {f'{v:,.4g}' if isinstance(v, float) else v}"
-    for k, v in result.items()
-  )

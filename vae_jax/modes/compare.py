@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from vae_jax import config as config_lib
 from vae_jax import figures
 from vae_jax.config import ConfigError
@@ -23,25 +21,15 @@ PREFIX = "compare"
 _SPLITS = ("test", "validation", "train")
 # Numbers of an evaluation that are no results.
 _NO_RESULTS = (
-  "batch_size",
-  "epoch",
-  "mutual_information_examples",
-  "sample_seed",
-  "sample_temperature",
-  "seed",
+  *("batch_size", "epoch", "mutual_information_examples", "seed"),
+  *("sample_seed", "sample_temperature"),
 )
 
 Row = compare_table.Row
 
 
 def run(config: None, workdir: str, *, workdirs: Sequence[str] = ()) -> str:
-  """Compares runs; returns the table.
-
-  Args:
-    config: unused.
-    workdir: folder of the table and the pictures.
-    workdirs: folders of the runs.
-  """
+  """Compares the runs in folders; returns the table."""
   del config
   return compare_table.table(compare(workdirs, workdir))
 
@@ -56,10 +44,6 @@ def compare(
 
   Writes `compare.json`, `compare.md` and, where there is something to draw,
   `rate_distortion.png` and `learning_curves.png`.
-
-  Args:
-    workdirs: folders of runs.
-    folder: folder of the table and the pictures.
 
   Returns:
     A row for each run: `name`, `workdir`, `objective`, `split`, `data_split`,
@@ -76,8 +60,16 @@ def compare(
     )
   configs = [_read_config(path) for path in paths]
   histories = [writer_lib.read_rows(path) for path in paths]
-  names = _names(paths)
-  differing = _differing(configs)
+  short = [path.absolute().name for path in paths]
+  names = [
+    name if short.count(name) == 1 else str(path)
+    for name, path in zip(short, paths, strict=True)
+  ]
+  differing = [
+    key
+    for key in sorted(set().union(*configs) - config_lib.FREE_FIELDS)
+    if any(c.get(key) != configs[0].get(key) for c in configs)
+  ]
   rows = []
   for i, config in enumerate(configs):
     settings = {key: config[key] for key in differing if key in config}
@@ -92,9 +84,8 @@ def compare(
     )
   folder = storage.path(folder)
   storage.write_json(folder / "compare.json", rows)
-  storage.write_bytes(
-    folder / "compare.md", compare_table.markdown(rows).encode()
-  )
+  text = compare_table.markdown(rows)
+  storage.write_bytes(folder / "compare.md", text.encode())
   _draw(rows, dict(zip(names, histories, strict=True)), folder)
   return rows
 
@@ -111,38 +102,20 @@ def _read_config(path: storage.Path) -> dict[str, Any]:
       "of runs, separated by commas."
     )
   with storage.parsing(file, "leave that run out"):
-    saved = ConfigDict(json.loads(file.read_text()))
-  flat = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
+    saved = config_lib.flatten(json.loads(file.read_text()))
+  flat = config_lib.flatten(config_lib.default()) | saved
   # Lists, as in JSON, so that a default equals a value that was read.
   return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
-def _names(paths: Sequence[storage.Path]) -> list[str]:
-  short = [path.absolute().name for path in paths]
-  return [
-    name if short.count(name) == 1 else str(path)
-    for name, path in zip(short, paths, strict=True)
-  ]
-
-
-def _differing(configs: Sequence[dict[str, Any]]) -> list[str]:
-  everything = sorted(set().union(*configs) - config_lib.FREE_FIELDS)
-  return [
-    key
-    for key in everything
-    if any(c.get(key) != configs[0].get(key) for c in configs)
-  ]
-
-
 def _objective(name: str, settings: dict[str, Any]) -> str:
-  prefix = "objective.args."
-  args = [
-    f"{key.removeprefix(prefix)}="
-    + (f"{value:g}" if isinstance(value, float) else str(value))
-    for key, value in settings.items()
-    if key.startswith(prefix)
-  ]
-  return " ".join([name, *args])
+  """Returns "beta_vae beta=4": a loss and those arguments that differ."""
+  words = [name]
+  for key, value in settings.items():
+    if key.startswith("objective.args."):
+      shown = f"{value:g}" if isinstance(value, float) else value
+      words.append(f"{key.removeprefix('objective.args.')}={shown}")
+  return " ".join(words)
 
 
 def _result(

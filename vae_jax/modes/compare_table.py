@@ -8,60 +8,38 @@ from typing import Any
 # Columns in the order of interest; others follow in the order of appearance.
 _TEXT = ("name", "objective", "split")
 _NUMBERS = (
-  "step",
-  "neg_elbo",
-  "nll",
-  "nll_stderr",
-  "importance_samples",
-  "distortion",
-  "rate",
-  "bits_per_dim",
-  "squared_error",
-  "sigma",
-  "active_units",
-  "mutual_information",
-  "marginal_kl",
-  "disentanglement",
-  "fidelity",
+  *("step", "neg_elbo", "nll", "nll_stderr", "importance_samples"),
+  *("distortion", "rate", "bits_per_dim", "squared_error", "sigma"),
+  *("active_units", "mutual_information", "marginal_kl"),
+  *("disentanglement", "fidelity"),
 )
 # Runs that differ in one of these model different data or densities.
 _COMPARABLE = (
-  "data.name",
-  "data.crop",
-  "data.resize",
-  "data.grayscale",
-  "data.image_shape",
-  "data.binarization",
-  "data.dequantization",
-  "model.likelihood.args.bits",
-  "model.likelihood.name",
+  *("data.name", "data.crop", "data.resize", "data.grayscale"),
+  *("data.image_shape", "data.binarization", "data.dequantization"),
+  *("model.likelihood.args.bits", "model.likelihood.name"),
 )
 
 Row = dict[str, Any]
 
 
 def table(rows: Sequence[Row], *, width: int | None = None) -> str:
-  """Returns a comparison as aligned text with notes below.
+  """Returns the rows of `compare` as aligned text with notes below.
 
-  Args:
-    rows: of `compare`.
-    width: maximal line length; further columns continue in another block;
-      None = width of the terminal.
+  Columns beyond the width (None = of the terminal) continue in another block.
   """
   width = width or shutil.get_terminal_size((120, 24)).columns
-  padded = [
+  first, *others = [
     [c.ljust(size) if head in _TEXT else c.rjust(size) for c in (head, *cells)]
     for head, cells in _columns(rows).items()
     for size in [max(map(len, (head, *cells)))]
   ]
-  first, *others = padded
-  blocks, block = [], [first]
+  blocks = [[first]]
   for column in others:
-    if len(block) > 1 and sum(len(c[0]) + 2 for c in (*block, column)) > width:
-      blocks.append(block)
-      block = [first]
-    block.append(column)
-  blocks.append(block)
+    wide = sum(len(c[0]) + 2 for c in (*blocks[-1], column)) > width
+    if wide and len(blocks[-1]) > 1:
+      blocks.append([first])
+    blocks[-1].append(column)
   texts = []
   for block in blocks:
     lines = ["  ".join(cells).rstrip() for cells in zip(*block, strict=True)]
@@ -110,11 +88,8 @@ def _is_validation(row: Row) -> bool:
 def markdown(rows: Sequence[Row]) -> str:
   """Returns a comparison as a Markdown table with notes below."""
   columns = _columns(rows)
-  lines = [
-    list(columns),
-    [":--" if head in _TEXT else "--:" for head in columns],
-    *zip(*columns.values(), strict=True),
-  ]
+  marks = [":--" if head in _TEXT else "--:" for head in columns]
+  lines = [list(columns), marks, *zip(*columns.values(), strict=True)]
   text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
   notes = "\n\n".join(note.replace("*", r"\*") for note in _notes(rows))
   return f"{text}\n\n{notes}\n"
@@ -138,13 +113,12 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     named = {r["name"]: r[key] for r in rows if r.get(key)}
     if ";" in (values := _values(named)):
       reasons.append(f"{key} ({values})")
-  stale = [
+  if stale := [
     f"{r['name']} (step {r['step']} of {r['trained_to']})"
     for r in rows
     if r.get("checkpoint") == "latest"
     and (r.get("trained_to") or 0) > r["step"]
-  ]
-  if stale:
+  ]:
     notes.append(f"Trained on since the evaluation: {', '.join(stale)}.")
   others = []
   for key in dict.fromkeys(key for row in rows for key in row["settings"]):

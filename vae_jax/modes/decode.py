@@ -4,22 +4,19 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.latents import trained_model
-from vae_jax.modes import latent_argument
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
 
 
 def run(config: ConfigDict, workdir: str, *, latent: str | None = None) -> str:
-  """Decodes codes; returns the path of the picture.
+  """Decodes the codes of --latent; returns the path of the picture.
 
   Writes `figures/decode.png`, and images and codes to `figures/decode.npz`.
-
-  Args:
-    latent: see `latent_argument.read`.
   """
-  latent_argument.check_unconditional(config, "decode")
-  codes = latent_argument.read(latent, config.model.latent_dim)
+  arguments.check_unconditional(config, "decode")
+  codes = arguments.codes(latent, config.model.latent_dim)
   model = trained_model.open_run(config, workdir)
   images = model.decode(codes)
   path = model.workdir / "figures" / "decode.png"

@@ -1,8 +1,7 @@
 """Edits images along an attribute and measures it, to <workdir>/edit/."""
 
-import dataclasses
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,13 +9,10 @@ from ml_collections import ConfigDict
 from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.data.synthetic_faces import factors as face_factors
-from vae_jax.evaluate import (
-  attribute_classifier,
-  attribute_edits,
-  train_classifier,
-)
+from vae_jax.evaluate import attribute_edits, train_classifier
+from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import directions, trained_model
-from vae_jax.modes import attributes, image_argument
+from vae_jax.modes import arguments, attributes
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
@@ -25,23 +21,14 @@ NEEDS = "run"
 _MAX_STRENGTHS = 61  # Columns of a strip.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Edit:
-  """What is edited, and how.
-
-  Attributes:
-    model: the model.
-    paths: linear and nonlinear directions of the model.
-    weights: of the attributes, by name.
-    strengths: ascending.
-    kinds: of directions.
-  """
+class _Edit(NamedTuple):
+  """What is edited, and how."""
 
   model: trained_model.TrainedModel
   paths: attribute_edits.Paths
-  weights: dict[str, float]
-  strengths: np.ndarray
-  kinds: tuple[str, ...]
+  weights: dict[str, float]  # by attribute
+  strengths: np.ndarray  # ascending
+  kinds: tuple[str, ...]  # of directions
 
   @property
   def name(self) -> str:
@@ -73,7 +60,7 @@ def run(
     attribute: see `parse_weights`.
     strength: see `parse_strengths`.
     direction: kinds of directions, separated by commas.
-    images: see `image_argument.select`; None = the first 4 test images.
+    images: see `arguments`; None = the first 4 test images.
     examples: number of test images that the edit is scored on; 0 = no scores.
 
   Raises:
@@ -81,17 +68,23 @@ def run(
   """
   if attribute is None:
     raise ConfigError("--mode=edit needs an attribute, as --attribute=Smiling.")
-  strengths, kinds = parse_strengths(strength), _parse_kinds(direction)
+  strengths = parse_strengths(strength)
+  kinds = tuple(part.strip() for part in direction.split(","))
+  for kind in kinds:
+    if kind not in attribute_edits.KINDS:
+      raise ConfigError(
+        f"--direction={direction}: {kind!r} must be one of "
+        f"{', '.join(attribute_edits.KINDS)}."
+      )
   if examples < 0:
     raise ConfigError(
-      f"--examples is {examples}; it must be 0, not to measure the edit, or "
-      "more."
+      f"--examples is {examples}; it must be 0, not to measure, or more."
     )
   model = trained_model.open_run(config, workdir)
   paths = attributes.directions_of(model)
   weights = parse_weights(attribute, paths[0].names)
   edit = _Edit(model, paths, weights, strengths, kinds)
-  selection = image_argument.select(model, images, "data:test:0-3")
+  selection = arguments.images(model, images, "data:test:0-3")
   stem = re.sub(r"[^\w.+-]", "_", edit.name)
   path = model.workdir / "edit" / f"{stem}.png"
   _draw(edit, selection, path)
@@ -115,7 +108,7 @@ def parse_weights(text: str, known: tuple[str, ...]) -> dict[str, float]:
     # Names of attributes may contain any character but comma and equals sign.
     name, equals, value = part.strip().partition("=")
     if name not in known:
-      raise ConfigError(directions.unknown(name, known))
+      raise directions.unknown(name, known)
     if name in weights:
       raise ConfigError(f"--attribute={text} names {name} twice.")
     try:
@@ -155,20 +148,8 @@ def parse_strengths(text: str) -> np.ndarray:
   return np.round(first + step * np.arange(count), 9)
 
 
-def _parse_kinds(text: str) -> tuple[str, ...]:
-  """Returns the kinds of directions in "mean,probe"."""
-  kinds = tuple(part.strip() for part in text.split(","))
-  for kind in kinds:
-    if kind not in attribute_edits.KINDS:
-      raise ConfigError(
-        f"--direction={text}: {kind!r} must be one of "
-        f"{', '.join(attribute_edits.KINDS)}."
-      )
-  return kinds
-
-
 def _draw(
-  edit: _Edit, selection: image_argument.Selection, path: storage.Path
+  edit: _Edit, selection: arguments.Selection, path: storage.Path
 ) -> None:
   """Writes the strips of all images and kinds of directions."""
   codes = edit.model.encode(selection.image)
@@ -211,7 +192,7 @@ def _draw(
 
 
 def target_of(
-  classifier: attribute_classifier.AttributeClassifier, attribute: str
+  classifier: AttributeClassifier, attribute: str
 ) -> attribute_edits.Target:
   """Returns the factor behind a drawn attribute, else the attribute."""
   factor, sign, _ = face_factors.THRESHOLDS.get(attribute, ("", 1, 0))

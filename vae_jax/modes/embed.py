@@ -13,6 +13,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data import errors
 from vae_jax.figures import projector
 from vae_jax.latents import trained_model
+from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import attributes
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
@@ -33,6 +34,8 @@ def run(
 ) -> str:
   """Embeds the codes of `config.eval.split`; returns the paths of the files.
 
+  The attribute, by default Smiling, or else the first, colors the points.
+
   Writes to `<workdir>/embed/`:
     <split>.npz: codes, posterior means [n d], and index, positions in the
       split; labels and label_names, if any; pca [n 2] and explained_variance,
@@ -42,9 +45,6 @@ def run(
       best
     projector/: the first 5,000 codes for TensorBoard, with labels and images
 
-  Args:
-    attribute: that colors the points; None = Smiling, or the first.
-
   Raises:
     ConfigError: there is no such attribute.
   """
@@ -52,49 +52,41 @@ def run(
   split = config.eval.split
   # Checked before the images are encoded, which takes long.
   chosen = _attribute(model.experiment, attribute)
-  codes, labels, names = attributes.codes_of(model, split, bar="encoding")
+  codes, _, labels, names = attributes.encode(model, split)
   names = _names(labels, names)
-  coloring = _coloring(labels, names, chosen)
-
   points, shares = pca(codes)
-  axes = [
-    f"{word} component, {share:.1%} of the variance"
-    for word, share in zip(("first", "second"), shares, strict=True)
-  ]
-  planes = {"pca": (points, axes)}
-  lines = []
+  first, second = (f"component, {v:.1%} of the variance" for v in shares)
+  axes = {
+    "pca": (f"first {first}", f"second {second}"),
+    "umap": ("UMAP 1", "UMAP 2"),
+  }
+  planes, lines = {"pca": points}, []
   try:
-    planes["umap"] = umap(codes[:_MAX_UMAP]), ["UMAP 1", "UMAP 2"]
+    planes["umap"] = umap(codes[:_MAX_UMAP])
   except ConfigError as error:
     lines.append(str(error))
-
-  folder = model.workdir / "embed"
-  arrays = {name: points for name, (points, _) in planes.items()}
+  arrays = {"codes": codes, "index": np.arange(len(codes))}
+  arrays |= {"explained_variance": shares, **planes}
   if labels is not None:
     arrays |= {"labels": labels, "label_names": np.array(names)}
-  storage.write_arrays(
-    folder / f"{split}.npz",
-    codes=codes,
-    index=np.arange(len(codes)),
-    explained_variance=shares,
-    **arrays,
-  )
-  for name, (points, axes) in planes.items():
-    title = (
-      f"{name.upper()} of {len(points):,} codes: {config.data.name} {split}"
-    )
-    pictures = {f"{split}_{name}.png": [_first(coloring, len(points))]}
+
+  folder = model.workdir / "embed"
+  storage.write_arrays(folder / f"{split}.npz", **arrays)
+  for name, points in planes.items():
+    shown = labels if labels is None else labels[: len(points)]
+    pictures = {f"{split}_{name}.png": [_coloring(shown, names, chosen)]}
     if labels is not None and labels.ndim == 2:
-      best = best_explained(points, labels[: len(points)], names)
+      best = best_explained(points, shown, names)
       pictures[f"{split}_{name}_attributes.png"] = best
     for file, colorings in pictures.items():
       figures.scatter(
         points,
         colorings,
         folder / file,
-        title=title,
-        x_label=axes[0],
-        y_label=axes[1],
+        title=f"{name.upper()} of {len(points):,} codes: "
+        f"{config.data.name} {split}",
+        x_label=axes[name][0],
+        y_label=axes[name][1],
       )
       lines.append(str(folder / file))
   lines.append(_project(model, folder / "projector", codes, labels, names))
@@ -204,7 +196,7 @@ def _attribute(experiment: Experiment, name: str | None) -> str | None:
 def _coloring(
   labels: Labels, names: tuple[str, ...], attribute: str | None
 ) -> figures.Coloring:
-  # Test labels that a data set withholds are -1.
+  # Labels that a data set withholds are -1, in its test split.
   if labels is None or labels.min() < 0:
     return figures.Coloring("")
   if attribute is None:
@@ -218,14 +210,8 @@ def _by_attribute(
   return figures.Coloring(title, labels[:, a], (f"not {names[a]}", names[a]))
 
 
-def _first(coloring: figures.Coloring, count: int) -> figures.Coloring:
-  if coloring.labels is None:
-    return coloring
-  return coloring._replace(labels=coloring.labels[:count])
-
-
 def _project(
-  model: trained_model.TrainedModel,
+  model: TrainedModel,
   folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,
@@ -235,13 +221,10 @@ def _project(
   source = model.experiment.source(model.config.eval.split)
   columns = [("index", index)]
   if labels is not None and labels.ndim == 1:
-    columns.append(("label", [_name(names, i) for i in labels[index]]))
+    words = [names[i] if i >= 0 else "" for i in labels[index]]
+    columns.append(("label", words))
   elif labels is not None:
     columns += zip(names, labels[index].T, strict=True)
   images = source.fetch(index)["image"]
   projector.write(folder, codes[index], images, columns)
   return f"tensorboard --logdir={folder}"
-
-
-def _name(names: tuple[str, ...], i: int) -> str:
-  return names[i] if i >= 0 else ""

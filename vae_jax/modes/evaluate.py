@@ -34,11 +34,10 @@ from vae_jax.training import memory, metrics, setup, step
 NEEDS = "run"
 SHARED = True
 
-# (model, split, folder of pictures and results) -> numbers by name. The folder
-# is None in all processes but the first, which writes.
-Part = Callable[
-  [TrainedModel, datasets.Source, storage.Path | None], dict[str, Any]
-]
+# Of pictures and results; None in all processes but the first, which writes.
+Folder = storage.Path | None
+# Returns numbers by name.
+Part = Callable[[TrainedModel, datasets.Source, Folder], dict[str, Any]]
 
 # Results of an earlier evaluation are kept if these are the same.
 _CONTEXT = ("step", "checkpoint", "seed", "data_split", "batch_size")
@@ -132,15 +131,13 @@ def _open(
 def _parts(model: TrainedModel) -> tuple[dict[str, Part], dict[str, str]]:
   """Returns the parts beyond the bound by name, and the reasons why others
   cannot be computed."""
-  config = model.config.eval
-  parts: dict[str, Part] = {}
-  not_made = {}
-  if config.importance_samples:
-    parts["likelihood"] = _likelihood
-  if config.latents:
-    parts["latents"] = _latents
-  if config.disentanglement:
-    parts["disentanglement"] = _disentanglement
+  config, not_made = model.config.eval, {}
+  wanted = {
+    "likelihood": (config.importance_samples, _likelihood),
+    "latents": (config.latents, _latents),
+    "disentanglement": (config.disentanglement, _disentanglement),
+  }
+  parts = {name: part for name, (on, part) in wanted.items() if on}
   if config.fidelity:
     try:
       extractor = features.build(config.features, model.image_shape)
@@ -150,13 +147,13 @@ def _parts(model: TrainedModel) -> tuple[dict[str, Part], dict[str, str]]:
   return parts, not_made
 
 
-def _write(folder: storage.Path | None, name: str, content: Any) -> None:
+def _write(folder: Folder, name: str, content: Any) -> None:
   if folder is not None:
     storage.write_json(folder / name, content)
 
 
 def _earlier(
-  folder: storage.Path | None, name: str, context: dict[str, Any]
+  folder: Folder, name: str, context: dict[str, Any]
 ) -> dict[str, Any]:
   """Returns the results of an earlier evaluation, {} in another context."""
   if folder is None or not (folder / name).exists():
@@ -182,7 +179,7 @@ def _bound(model: TrainedModel, source: datasets.Source) -> dict[str, Any]:
 
 
 def _likelihood(
-  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+  model: TrainedModel, source: datasets.Source, folder: Folder
 ) -> dict[str, Any]:
   del folder
   estimate = likelihood.importance_nll(
@@ -198,7 +195,7 @@ def _likelihood(
 
 
 def _latents(
-  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+  model: TrainedModel, source: datasets.Source, folder: Folder
 ) -> dict[str, Any]:
   report = diagnostics.latent_report(
     model.experiment, model.replicated, source, folder
@@ -207,19 +204,12 @@ def _latents(
   name = f"{model.config.eval.split}_latents.json"
   _write(folder, name, metrics.finite(lists))
   # Rate and distortion are left out, because the bound reports the same draws'.
-  return {
-    k: report[k]
-    for k in (
-      "active_units",
-      "mutual_information",
-      "mutual_information_examples",
-      "marginal_kl",
-    )
-  }
+  names = ("active_units", "mutual_information", "mutual_information_examples")
+  return {k: report[k] for k in (*names, "marginal_kl")}
 
 
 def _disentanglement(
-  model: TrainedModel, source: datasets.Source, folder: storage.Path | None
+  model: TrainedModel, source: datasets.Source, folder: Folder
 ) -> dict[str, Any]:
   split = model.config.eval.split
   factors = ground_truth.read(
@@ -240,22 +230,15 @@ def _disentanglement(
     raise ConfigError(str(error)) from error
   _write(folder, f"{split}_disentanglement.json", metrics.finite(scores))
   # That file alone holds the matrices, and the names of their columns.
-  numbers = {
-    name: value
-    for name, value in scores.items()
-    if name != "factors" and not _is_matrix(value)
-  }
-  return {"disentanglement": {**numbers, "num_factors": len(scores["factors"])}}
-
-
-def _is_matrix(value: Any) -> bool:
-  return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+  numbers = {k: v for k, v in scores.items() if np.ndim(v) < 2}
+  numbers["num_factors"] = len(numbers.pop("factors"))
+  return {"disentanglement": numbers}
 
 
 def _fidelity(
   model: TrainedModel,
   source: datasets.Source,
-  folder: storage.Path | None,
+  folder: Folder,
   *,
   extractor: features.Extractor,
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.latents import interpolation, trained_model
-from vae_jax.modes import image_argument, steps_argument
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
@@ -17,7 +17,7 @@ _PATHS = {"linear": interpolation.linear, "spherical": interpolation.spherical}
 def run(
   config: ConfigDict, workdir: str, *, images: str | None = None, steps: int = 9
 ) -> str:
-  """Decodes the paths between the codes of pairs of images.
+  """Decodes paths between pairs of images; returns the path of the picture.
 
   The first and second image are a pair, the third and fourth, and so on. A
   conditional model receives the label of the nearer image of the pair.
@@ -27,15 +27,12 @@ def run(
   and t [steps].
 
   Args:
-    images: see `image_argument.select`; None = the first 8 test images.
+    images: see `arguments`; None = the first 8 test images.
     steps: images along each path.
-
-  Returns:
-    The path of the picture.
   """
-  steps_argument.check(steps)
+  arguments.check_steps(steps)
   model = trained_model.open_run(config, workdir)
-  chosen = image_argument.select(model, images, "data:test:0-7")
+  chosen = arguments.images(model, images, "data:test:0-7")
   if len(chosen) % 2:
     raise ConfigError(
       "--mode=interpolate goes from the first image to the second, from the "
@@ -57,13 +54,8 @@ def run(
   decoded = flat.reshape(*codes.shape[:-1], *flat.shape[1:])
   originals = chosen.image.reshape(-1, 2, *flat.shape[1:])
   path = model.workdir / "figures" / "interpolate.png"
-  storage.write_arrays(
-    path.with_suffix(".npz"),
-    originals=originals,
-    images=decoded,
-    codes=codes,
-    t=t,
-  )
+  arrays = {"originals": originals, "images": decoded, "codes": codes, "t": t}
+  storage.write_arrays(path.with_suffix(".npz"), **arrays)
   pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
   figures.image_strip(
     [

@@ -60,10 +60,6 @@ def run(config: ConfigDict, workdir: str) -> str:
 
   Writes `lesson/lesson.png`, `lesson.npz` (its images) and `lesson.json`.
 
-  Args:
-    config: of the networks, data and training.
-    workdir: folder of the four runs.
-
   Raises:
     ConfigError: a setting is wrong, or there are too few images.
   """
@@ -85,18 +81,24 @@ def compare_kinds(
       f"least {distances.MIN_IMAGES} (config.eval.num_samples and the splits "
       f"of {config.data.name})."
     )
-  runs = {}
-  for dim in latents:
-    for kind in _KINDS:
-      folder = storage.path(workdir) / f"{kind}_{dim}"
-      logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
-      train(config_for(config, kind, dim), str(folder))
-      runs[kind, dim] = folder
+  runs = {
+    (kind, dim): storage.path(workdir) / f"{kind}_{dim}"
+    for dim in latents
+    for kind in _KINDS
+  }
+  for (kind, dim), folder in runs.items():
+    logging.info("Lesson: %s with %d latents, in %s", kind, dim, folder)
+    train(config_for(config, kind, dim), str(folder))
   ruler = Ruler(_spread(source, _FITTED), _spread(test, count))
   index = np.arange(count, dtype=np.int32)
   images, rows = {}, []
   for (kind, dim), folder in runs.items():
-    samples = _open(folder, config).sample(index)
+    own = restore.load_config(folder)
+    # An existing run may have been started with other values.
+    for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
+      config_lib.update(own, name, config_lib.get(config, name))
+    model = trained_model.open_run(own, str(folder), chunk=_CHUNK)
+    samples = model.sample(index)
     rows.append({"model": kind, "latents": dim, **ruler.measure(samples)})
     images[f"{kind}_{dim}"] = samples[: _ROWS**2]
   real = _spread(source, count)
@@ -105,39 +107,29 @@ def compare_kinds(
 
   folder = storage.path(workdir) / _FOLDER
   storage.write_arrays(folder / "lesson.npz", **images)
-  storage.write_json(
-    folder / "lesson.json",
-    {
-      "meaning": _MEANING,
-      "images": count,
-      "components": ruler.components,
-      "explained_variance": ruler.explained,
-      "seed": config.sample.seed,
-      "rows": rows,
-    },
-  )
+  result = {
+    "meaning": _MEANING,
+    "images": count,
+    "components": ruler.components,
+    "explained_variance": ruler.explained,
+    "seed": config.sample.seed,
+    "rows": rows,
+  }
+  storage.write_json(folder / "lesson.json", result)
   _draw(rows, images, folder / "lesson.png")
   return f"{table(rows)}\n{folder / 'lesson.png'}"
 
 
 def config_for(config: ConfigDict, kind: str, latent_dim: int) -> ConfigDict:
-  """Returns the config of one of the four runs.
-
-  Args:
-    config: with the networks, likelihood, data and training of the run.
-    kind: "autoencoder" or "vae".
-    latent_dim: numbers per code.
-  """
+  """Returns the config of the run of a kind, "autoencoder" or "vae", with the
+  networks, likelihood, data and training of another."""
   objective, posterior = _KINDS[kind]
   c = config.copy_and_resolve_references()
   c.model.latent_dim = latent_dim
   c.model.condition = "none"
-  for node, name in (
-    (c.objective, objective),
-    (c.model.posterior, posterior),
-    (c.model.prior, "standard_normal"),
-  ):
-    node.name = name
+  c.objective.name, c.model.posterior.name = objective, posterior
+  c.model.prior.name = "standard_normal"
+  for node in (c.objective, c.model.posterior, c.model.prior):
     node.args = ConfigDict()
   c.objective.auxiliary.args = ConfigDict()
   return c
@@ -190,16 +182,6 @@ def _spread(
   return source.fetch(np.arange(count) * len(source) // count)["image"]
 
 
-def _open(
-  folder: storage.Path, config: ConfigDict
-) -> trained_model.TrainedModel:
-  own = restore.load_config(folder)
-  # An existing run may have been started with other values.
-  for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
-    config_lib.update(own, name, config_lib.get(config, name))
-  return trained_model.open_run(own, str(folder), chunk=_CHUNK)
-
-
 def _title(row: dict[str, Any]) -> str:
   if row["latents"] is None:
     return "training images"
@@ -210,14 +192,11 @@ def _title(row: dict[str, Any]) -> str:
 def _draw(
   rows: list[dict[str, Any]], images: dict[str, np.ndarray], path: storage.Path
 ) -> None:
-  drawn = [
-    figures.Panel(
-      f"{_title(row)}: distance {row['distance']:.3g}",
-      shown,
-      _ROWS if row["latents"] else 2 * _ROWS,
-    )
-    for row, shown in zip(rows, images.values(), strict=True)
-  ]
+  drawn = []
+  for row, shown in zip(rows, images.values(), strict=True):
+    title = f"{_title(row)}: distance {row['distance']:.3g}"
+    columns = _ROWS if row["latents"] else 2 * _ROWS
+    drawn.append(figures.Panel(title, shown, columns))
   across = len(_KINDS)
   figures.image_panels(
     [drawn[i : i + across] for i in range(0, len(drawn), across)], path
@@ -231,6 +210,5 @@ def table(rows: list[dict[str, Any]]) -> str:
   for row in rows:
     numbers = f"{row['distance']:8.3f}  {row['nearest']:7.3f}"
     lines.append(f"{_title(row):{width}}  {numbers}")
-  return "\n".join(
-    [*lines, *(f"{name}: {words}" for name, words in _MEANING.items())]
-  )
+  lines += [f"{name}: {words}" for name, words in _MEANING.items()]
+  return "\n".join(lines)

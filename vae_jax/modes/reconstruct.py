@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.latents import trained_model
-from vae_jax.modes import image_argument
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
@@ -18,23 +18,19 @@ def run(config: ConfigDict, workdir: str, *, images: str | None = None) -> str:
   `figures/reconstruct.npz`.
 
   Args:
-    images: see `image_argument.select`; None = the first 30 test images.
+    images: see `arguments`; None = the first 30 test images.
   """
   model = trained_model.open_run(config, workdir)
-  chosen = image_argument.select(model, images, "data:test:0-29")
-  codes = model.encode(chosen.image, chosen.label)
+  chosen = arguments.images(model, images, "data:test:0-29")
+  original = chosen.image
+  codes = model.encode(original, chosen.label)
   decoded = model.decode(codes, chosen.label)
   path = model.workdir / "figures" / "reconstruct.png"
-  storage.write_arrays(
-    path.with_suffix(".npz"),
-    originals=chosen.image,
-    reconstructions=decoded,
-    codes=codes,
-  )
-  figures.reconstruction_grid(chosen.image, decoded, path)
-  difference = (decoded.astype(np.float64) - chosen.image) / 255
-  count = f"{len(chosen)} image" + "s" * (len(chosen) > 1)
+  arrays = {"originals": original, "reconstructions": decoded, "codes": codes}
+  storage.write_arrays(path.with_suffix(".npz"), **arrays)
+  figures.reconstruction_grid(original, decoded, path)
+  difference = (decoded.astype(np.float64) - original) / 255
   return (
-    f"Mean squared error of {count}, values in [0, 1]: "
-    f"{np.square(difference).mean():.5f}.\n{path}"
+    f"Mean squared error of {len(chosen)} image{'s' * (len(chosen) > 1)}, "
+    f"values in [0, 1]: {np.square(difference).mean():.5f}.\n{path}"
   )

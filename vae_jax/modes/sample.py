@@ -27,8 +27,6 @@ def run(
   `figures/samples/`, and the images to `figures/samples.npz`.
 
   Args:
-    count: number of samples.
-    individual: whether to write one PNG for each sample.
     temperature: factor on the prior's standard deviation; None =
       `config.sample.temperature`.
   """
@@ -50,18 +48,15 @@ def run(
   images = model.sample(np.arange(count, dtype=np.int32), label)
   folder = model.workdir / "figures"
   storage.write_arrays(folder / "samples.npz", images=images)
-  if individual:
-    for i, image in enumerate(images):
-      figures.write_image(image, folder / "samples" / f"{i:05}.png")
-    _remove_others(folder / "samples", count)
-    return str(folder / "samples")
-  figures.image_grid(images, folder / "samples.png", columns=10)
-  return str(folder / "samples.png")
-
-
-def _remove_others(folder: storage.Path, count: int) -> None:
-  """Removes the samples of an earlier, longer run, because a reader of the
-  folder would take them for samples of this one."""
+  if not individual:
+    figures.image_grid(images, folder / "samples.png", columns=10)
+    return str(folder / "samples.png")
+  folder /= "samples"
+  for i, image in enumerate(images):
+    figures.write_image(image, folder / f"{i:05}.png")
+  # A reader of the folder would take the rest of an earlier, longer run for
+  # samples of this one.
   for path in folder.glob("*.png"):
     if path.stem.isdecimal() and int(path.stem) >= count:
       path.unlink()
+  return str(folder)

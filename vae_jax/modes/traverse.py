@@ -7,7 +7,7 @@ from vae_jax import figures
 from vae_jax.data import datasets
 from vae_jax.evaluate import diagnostics
 from vae_jax.latents import quantiles, trained_model
-from vae_jax.modes import image_argument, steps_argument
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
@@ -28,28 +28,24 @@ def run(
   the picture and the measure that it is by.
 
   Args:
-    images: see `image_argument.select`; None = the first test image.
+    images: see `arguments`; None = the first test image.
     steps: values of each latent.
   """
-  steps_argument.check(steps)
+  arguments.check_steps(steps)
   model = trained_model.open_run(config, workdir)
-  chosen = image_argument.select(model, images, "data:test:0")
+  chosen = arguments.images(model, images, "data:test:0")
   first = datasets.First(model.experiment.source("test"), _RANKED)
   ranking = diagnostics.rank(model, first)
+  order, carried = ranking.order, ranking.carried
   values = quantiles.ticks(config, ranking.codes, steps)
   codes = model.encode(chosen.image, chosen.label)
   rebuilt = model.decode(codes, chosen.label)
   decoded = _decoded(model, codes, values, chosen.label)
   folder = model.workdir / "figures"
+  arrays = {"images": decoded, "values": values, "codes": codes}
   storage.write_arrays(
-    folder / "traverse.npz",
-    images=decoded,
-    values=values,
-    codes=codes,
-    order=ranking.order,
-    carried=ranking.carried,
+    folder / "traverse.npz", **arrays, order=order, carried=carried
   )
-  drawn = ranking.order[:_DRAWN]
   if quantiles.has_standard_prior(config):
     heads = [f"{v:z.2f}" for v in values[0]]
   else:
@@ -59,8 +55,8 @@ def run(
     name = "traverse.png" if len(chosen) == 1 else f"traverse_{i}.png"
     leading = np.stack([chosen.image[i], rebuilt[i]])
     figures.image_strip(
-      [np.concatenate([leading, decoded[i, j]]) for j in drawn],
-      [f"z[{j}]  {ranking.measure} {ranking.carried[j]:.2f}" for j in drawn],
+      [np.concatenate([leading, decoded[i, j]]) for j in order[:_DRAWN]],
+      [f"z[{j}]  {ranking.measure} {carried[j]:.2f}" for j in order[:_DRAWN]],
       ["original", "reconstruction", *heads],
       folder / name,
       leading=2,

@@ -70,20 +70,19 @@ def names() -> list[str]:
 
 
 def _function(config: ConfigDict) -> Objective:
-  node = config.objective
-  function = registry.resolve("objective", node.name, _modules(), names())
+  name = config.objective.name
+  function = registry.resolve("objective", name, _modules(), names())
+  fault = ""
   if not _is_objective(function):
     place = own_code.definition(function)
     where = f" ({place})" if place else ""
-    raise ConfigError(
-      f"config.objective.name is {node.name!r}{where}, which is no function of "
-      f"(vae, batch, *, ...) but {_words(function)}."
-    )
-  if "step" in inspect.signature(function).parameters:
-    raise ConfigError(
-      f"config.objective.name is {node.name!r}, which declares an argument "
-      "step; remove it and use batch.step, the optimizer steps so far."
-    )
+    fault = f"{where}, which is no function of (vae, batch, *, ...) but "
+    fault += f"{_words(function)}."
+  elif "step" in inspect.signature(function).parameters:
+    fault = ", which declares an argument step; remove it and use batch.step, "
+    fault += "the optimizer steps so far."
+  if fault:
+    raise ConfigError(f"config.objective.name is {name!r}{fault}")
   return function
 
 
@@ -100,7 +99,7 @@ def auxiliary_of(config: ConfigDict) -> Auxiliary | None:
   """Returns the network that the config's objective declares, if any.
 
   Raises:
-    ConfigError: as `from_config`.
+    ConfigError: as `hyperparameters`.
   """
   return getattr(_function(config), "auxiliary", None)
 

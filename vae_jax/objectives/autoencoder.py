@@ -48,8 +48,7 @@ def denoising_autoencoder(
   """-log p(x | z) of the clean image at z = the code of a corrupted one.
 
   Args:
-    corruption: masking | salt_and_pepper | gaussian, see `corrupt`.
-    amount: strength of the corruption, see `corrupt`.
+    corruption, amount: see `corrupt`.
 
   References:
     Vincent et al., ICML 2008 (masking); Vincent et al., JMLR 11, 2010,
@@ -77,7 +76,6 @@ def sparse_autoencoder(
   The decoder reads z itself.
 
   Args:
-    penalty: kl | l1.
     weight: nats of loss per nat of kl, or per unit of l1.
     rho: kl: the desired share of images on which a unit is active.
 
@@ -93,8 +91,9 @@ def sparse_autoencoder(
   if penalty == "l1":
     value = jnp.sum(jnp.abs(code), axis=-1)
   else:
-    value = jnp.broadcast_to(_activation_kl(batch, code, rho), code.shape[:1])
-  return penalized(terms, weight * value, sparsity_penalty=value)
+    value = _activation_kl(batch, code, rho)
+  loss = terms.distortion + weight * value
+  return terms.with_loss(loss, sparsity_penalty=value)
 
 
 def reconstruct(
@@ -105,21 +104,6 @@ def reconstruct(
   distortion = -likelihood.log_prob(image)
   return Terms(
     loss=distortion, distortion=distortion, extras=likelihood.metrics(image)
-  )
-
-
-def penalized(terms: Terms, penalty: jax.Array, **extras: jax.Array) -> Terms:
-  """Returns distortion + penalty as loss, and further extras.
-
-  Args:
-    terms: of `reconstruct`.
-    penalty: nats, of each example or of the batch.
-    **extras: further values to log; a scalar stands for the whole batch.
-  """
-  shape = terms.distortion.shape
-  extras = {k: jnp.broadcast_to(v, shape) for k, v in extras.items()}
-  return terms.replace(
-    loss=terms.distortion + penalty, extras=terms.extras | extras
   )
 
 
@@ -134,16 +118,11 @@ def corrupt(
   """Returns images with noise, drawn from one key per image.
 
   Args:
-    image: clean images.
-    key: one per image.
     corruption: "masking" sets values to 0, each channel of each pixel by
       itself; "salt_and_pepper" to 0 or 255 with equal probability;
       "gaussian" adds normal noise, rounded and clipped to 0..255.
     amount: probability that a value is replaced; with gaussian, the standard
       deviation of the noise, for values in [0, 1].
-
-  Raises:
-    ConfigError: an argument out of its range.
   """
   shape = image.shape[1:]
   if corruption == "gaussian":

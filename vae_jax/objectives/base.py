@@ -23,8 +23,8 @@ Kl = Annotated[str, choice(*draw_lib.KL)]
 
 _INPUTS = ("images", "latents", "nothing")
 # Names that the steps log themselves.
-_TERMS = ("loss", "distortion", "rate", "neg_elbo")
-_RESERVED = (*_TERMS, "count", "grad_norm", "learning_rate", "skipped")
+_RESERVED = ("loss", "distortion", "rate", "neg_elbo")
+_RESERVED += ("count", "grad_norm", "learning_rate", "skipped")
 
 
 @struct.dataclass
@@ -46,6 +46,11 @@ class Terms:
   rate: Float[Array, " b"] | None = None
   extras: dict[str, Float[Array, " b"]] = struct.field(default_factory=dict)
 
+  def with_loss(self, loss: Float[Array, " b"], **extras: jax.Array) -> "Terms":
+    """Returns the terms with another loss and more extras, [b] or scalars."""
+    extras = {k: jnp.broadcast_to(v, loss.shape) for k, v in extras.items()}
+    return self.replace(loss=loss, extras=self.extras | extras)
+
   def named(self) -> dict[str, Float[Array, " b"]]:
     """Returns all values by name, neg_elbo among them.
 
@@ -66,35 +71,17 @@ class Terms:
 
 
 def one_draw(vae: models.Vae, batch: Batch, *, kl: str = "auto") -> models.Draw:
-  """Returns one draw z ~ q(z | x) for each image x, see `models.Draw`.
-
-  Args:
-    vae: the bound model.
-    batch: this device's examples.
-    kl: auto | closed | sampled, see `models.draw.rates`.
-  """
+  """Returns one draw z ~ q(z | x) for each image x, see `models.Draw`."""
   return vae.draw(batch.image, batch.key, kl=kl)
 
 
 def terms(
-  draw: models.Draw,
-  loss: Float[Array, " b"],
-  **extras: Float[Array, " b"] | Float[Array, ""],
+  draw: models.Draw, loss: Float[Array, " b"], **extras: jax.Array
 ) -> Terms:
-  """Returns a loss with the distortion, rate and extras of its draw.
-
-  Args:
-    draw: of `one_draw`.
-    loss: the minimized value.
-    **extras: further values to log; a scalar stands for the whole batch.
-  """
-  extras = {k: jnp.broadcast_to(v, loss.shape) for k, v in extras.items()}
-  return Terms(
-    loss=loss,
-    distortion=draw.distortion,
-    rate=draw.rate if draw.has_rate else None,
-    extras=draw.extras | extras,
-  )
+  """Returns a loss, the terms of its draw, and more extras, [b] or scalars."""
+  rate = draw.rate if draw.has_rate else None
+  own = Terms(loss, draw.distortion, rate, draw.extras)
+  return own.with_loss(loss, **extras)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +101,11 @@ class Auxiliary:
 
 
 def needs(network: type[nn.Module], *, reads: str) -> Callable[[F], F]:
-  """Declares an objective's own network, which it calls as `vae.auxiliary`.
+  """Declares an objective's `Auxiliary`, which it calls as `vae.auxiliary`.
 
   Its parameters live under "auxiliary" and have the optimizer of
   `config.optim.auxiliary`. One loss trains both players: `lax.stop_gradient`
   of a value, or a call through `frozen`, keeps a term from training a player.
-
-  Args:
-    network: see `Auxiliary`.
-    reads: see `Auxiliary`.
   """
   if reads not in _INPUTS:
     raise ConfigError(
@@ -153,17 +136,10 @@ def frozen_auxiliary(vae: models.Vae, x: jax.Array) -> Any:
   return frozen(lambda vae, x: vae.auxiliary(x), vae, x)
 
 
-def unrecorded(
-  function: Callable[..., Any], module: nn.Module, *args: Any
-) -> Any:
-  """Returns function(module, *args), a further pass of a step, which leaves
-  running statistics (BatchNorm, gaussian_optimal) as they are."""
-  return detached(module)(function, *args)
-
-
 def detached(module: nn.Module, *, hold: bool = False) -> Callable[..., Any]:
-  """Returns `run(function, *args)`, which calls function(copy, *args) on a
-  copy of the module whose running statistics are thrown away.
+  """Returns `run(function, *args)` for further passes of a step: it calls
+  function(copy, *args), and leaves running statistics of the bound module
+  (BatchNorm, gaussian_optimal) as they are.
 
   Args:
     module: a bound module.
@@ -195,11 +171,8 @@ def flatten(z: distributions.Latents) -> Float[Array, "b d"]:
 
 
 def check_all_levels(objective: str, vae: models.Vae) -> None:
-  """Refuses a likelihood whose mean is not comparable with 8-bit pixels.
-
-  Raises:
-    ConfigError: the likelihood has fewer than 8 bits.
-  """
+  """Refuses a likelihood of fewer than 8 bits: its mean is not comparable with
+  8-bit pixels."""
   if getattr(vae.likelihood, "bits", 8) < 8:
     raise ConfigError(
       f"config.objective.name is {objective}, which compares 8-bit pixels with "
@@ -208,11 +181,7 @@ def check_all_levels(objective: str, vae: models.Vae) -> None:
 
 
 def check_normal(objective: str, posterior: distributions.Groups) -> None:
-  """Refuses a posterior that is not a diagonal normal in every group.
-
-  Raises:
-    ConfigError: a group has another distribution.
-  """
+  """Refuses a posterior that is not a diagonal normal in every group."""
   for group in posterior.groups:
     if not isinstance(group, distributions.DiagonalNormal):
       raise ConfigError(
@@ -225,11 +194,7 @@ def check_normal(objective: str, posterior: distributions.Groups) -> None:
 def normal_moments(
   objective: str, posterior: distributions.Groups
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-  """Returns means and log variances of all latents, groups concatenated.
-
-  Raises:
-    ConfigError: the posterior is not a diagonal normal.
-  """
+  """Returns means and log variances of all latents, after `check_normal`."""
   check_normal(objective, posterior)
   return (
     flatten(tuple(g.mean for g in posterior.groups)),

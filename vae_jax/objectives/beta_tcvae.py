@@ -44,7 +44,7 @@ def beta_tcvae(
     alpha: weight of the index-code mutual information.
     beta: weight of the total correlation.
     gamma: weight of the latents' own divergences from the prior.
-    estimator: stratified | weighted, of q(z); see `log_weights`.
+    estimator: of q(z), see `log_weights`.
     dataset_size: training images; 0 = filled in by the run.
 
   Returns:
@@ -58,11 +58,9 @@ def beta_tcvae(
   # Each device estimates for its own codes, from the posteriors of all.
   means, mask = global_batch.gather(batch, mean)
   log_variances, _ = global_batch.gather(batch, log_variance)
+  rows = global_batch.positions(batch)
   log_weight = log_weights(
-    global_batch.positions(batch),
-    mask,
-    dataset_size=dataset_size,
-    estimator=estimator,
+    rows, mask, dataset_size=dataset_size, estimator=estimator
   )
   joint, product = aggregate_log_densities(
     base.flatten(draw.z), means, log_variances, log_weight
@@ -101,7 +99,6 @@ def log_weights(
     rows: places of the z_i in the global batch.
     mask: which examples of the global batch count; others have weight 0.
     dataset_size: N, images; taken as n where it is less.
-    estimator: stratified | weighted.
 
   References:
     Chen et al., arXiv 1802.04942, section 4.1 and appendix C.
@@ -130,14 +127,8 @@ def aggregate_log_densities(
   log_variance: Float[Array, "n d"],
   log_weight: Float[Array, "b n"],
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-  """Returns estimates of log q(z) and of sum_k log q(z_k), nats.
-
-  Args:
-    z: codes.
-    mean: means of the posteriors of the global batch.
-    log_variance: logs of their variances.
-    log_weight: of each posterior in each code's estimate; see `log_weights`.
-  """
+  """Returns estimates of log q(z) and of sum_k log q(z_k), nats, from the
+  posteriors of the global batch and their `log_weights` in each estimate."""
   square = jnp.square(z[:, None, :] - mean[None, :, :])
   square = square * jnp.exp(-log_variance)[None, :, :]
   constant = (log_variance + distributions.LOG_2PI)[None, :, :]

@@ -30,10 +30,9 @@ def beta_vae(
 
   Args:
     beta: weight of the rate after the warm-up; 1 is the ELBO.
-    schedule: constant | linear | cyclical | steps, see `kl_weight`.
+    schedule: see `kl_weight`.
     warmup_steps: optimizer steps until the weight stays at beta.
     cycles: cycles, or stairs, within them.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   References:
     Higgins et al., ICLR 2017 (openreview Sy2fzU9gl), equation 4.
@@ -63,9 +62,6 @@ def kl_weight(
   References:
     Bowman et al., arXiv 1511.06349 (linear); Fu et al., arXiv 1903.10145,
     equation 6 with R = 1/2 (cyclical).
-
-  Raises:
-    ConfigError: an argument out of its range.
   """
   if schedule == "constant":
     words = "it must be 0 with schedule constant"

@@ -36,7 +36,6 @@ def capacity_vae(
     per: the rate that is held at C. "batch": the mean over the global batch,
       as in the experiments of Locatello et al.; "example": each image's, a
       stricter reading of equation 8.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: capacity, C, nats.
@@ -55,7 +54,5 @@ def capacity_vae(
   # With the sign of the held value, the mean of the examples' losses is gamma
   # times its absolute value, and so is the gradient.
   sign = lax.stop_gradient(jnp.sign(held))
-  return terms.replace(
-    loss=terms.distortion + gamma * sign * excess,
-    extras={**terms.extras, "capacity": jnp.full_like(excess, target)},
-  )
+  loss = terms.distortion + gamma * sign * excess
+  return terms.with_loss(loss, capacity=target)

@@ -21,12 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-  """A condition on a value.
-
-  Attributes:
-    allows: whether a value meets it.
-    words: the condition, as the second half of an error message.
-  """
+  """A condition on a value, and it in words, to end an error message."""
 
   allows: Callable[[Any], bool]
   words: str
@@ -61,27 +56,14 @@ def choice(*options: str) -> Constraint:
 
 
 def require(name: str, value: Any, condition: bool, words: str) -> None:
-  """Refuses a hyperparameter that does not meet a condition.
-
-  Args:
-    name: the argument of `config.objective.args`.
-    value: its value.
-    condition: whether the value is allowed.
-    words: the condition in words, such as "it must be 0 or more".
-
-  Raises:
-    ConfigError: the condition is False.
-  """
+  """Refuses the value of `config.objective.args.<name>`, with words such as "it
+  must be 0 or more", unless a condition is met."""
   if not condition:
     raise ConfigError(f"config.objective.args.{name} is {value!r}; {words}.")
 
 
 def check(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-  """Checks arguments against the constraints in a function's signature.
-
-  Args:
-    function: a function whose parameters may be `Annotated` with constraints.
-    values: arguments by name.
+  """Checks arguments by name against the constraints in a signature.
 
   Raises:
     ConfigError: a value does not meet a constraint of its parameter.

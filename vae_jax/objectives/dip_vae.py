@@ -32,7 +32,6 @@ def dip_vae(
     kind: i for the means' covariance, ii for the codes'.
     lambda_od: nats per squared covariance of two latents.
     lambda_d: nats per squared deviation of a latent's variance from 1.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: covariance_penalty, nats.

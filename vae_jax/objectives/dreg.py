@@ -17,13 +17,6 @@ def dreg(
   See `iwae_gradients` for v and D. The mean of the gradient is that of
   `iwae`, with less noise, at the same cost.
 
-  Args:
-    vae: the bound model, with a diagonal normal posterior.
-    num_samples: K, draws per image.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
-
   References:
     Tucker et al., arXiv 1810.04152 (IWAE-DReG).
   """

@@ -8,9 +8,6 @@ from vae_jax.objectives.base import Kl, Terms, one_draw
 def elbo(vae: models.Vae, batch: Batch, *, kl: Kl = "auto") -> Terms:
   """-ELBO = E_q[-log p(x | z)] + KL(q(z | x) || p(z)), one draw of z.
 
-  Args:
-    kl: auto | closed | sampled, see `models.draw.rates`.
-
   References:
     Kingma and Welling, arXiv 1312.6114, equation 10 with L = 1.
   """

@@ -43,7 +43,6 @@ def factor_vae(
 
   Args:
     gamma: weight of the total correlation, beyond its part of the ELBO.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: total_correlation, nats; critic_loss, nats, log 2 for a critic at

@@ -38,10 +38,7 @@ def free_bits(
     vae: the bound model; its KL divergence must have a closed form.
     free_nats: lambda, nats per part.
     per: the parts j: each latent "dimension", or each "group" of them.
-    beta: weight of the sum after the warm-up.
-    schedule: constant | linear | cyclical | steps, see `beta_vae.kl_weight`.
-    warmup_steps: optimizer steps until the weight stays at beta.
-    cycles: cycles, or stairs, within them.
+    beta, schedule, warmup_steps, cycles: see `beta_vae`.
 
   Returns:
     Extras: free_parts, the number of parts at lambda or below.
@@ -68,11 +65,7 @@ def free_bits(
 def kl_parts(
   posterior: distributions.Groups, prior: distributions.Groups, per: str
 ) -> Float[Array, "b j"]:
-  """Returns KL(q || p) of each "dimension", or of each "group", nats.
-
-  Raises:
-    ConfigError: no closed form is known.
-  """
+  """Returns KL(q || p) of each "dimension", or of each "group", nats."""
   pairs = list(zip(posterior.groups, prior.groups, strict=True))
   for q, p in pairs:
     splits = per == "group" or hasattr(q, "kl_per_dimension")

@@ -17,11 +17,7 @@ from vae_jax.objectives.constraints import at_least, checked
 
 
 class Multiplier(nn.Module):
-  """A positive number, learned by its logarithm.
-
-  Attributes:
-    initial: its value before the first step.
-  """
+  """A positive number, initially `initial`, learned by its logarithm."""
 
   initial: float = 1.0
 
@@ -60,7 +56,6 @@ def geco(
   Args:
     kappa: tolerated root mean square error of a pixel value in [0, 1]; the
       paper's kappa is this times sqrt(D), D = height * width * channels.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: lambda; constraint, C, in squared pixel values.

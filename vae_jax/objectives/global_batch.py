@@ -18,12 +18,8 @@ from vae_jax.runtime import devices
 def gather(batch: Batch, values: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns all devices' values [n ...] and mask [n], n the global batch.
 
-  Values under a False mask are padding and must not count; they are zeros
-  here, so that no infinity among them spoils a weighted sum.
-
-  Args:
-    batch: this device's examples.
-    values: one per example, [b ...].
+  Values [b ...] under a False mask are padding and must not count; they are
+  zeros here, so that no infinity among them spoils a weighted sum.
   """
   values, mask = devices.all_gather((values, batch.mask))
   shape = mask.shape + (1,) * (values.ndim - 1)

@@ -29,8 +29,6 @@ def info_vae(
     alpha: weight of the information between image and code.
     lambda_mmd: weight of the divergence of q(z) from the prior, nats per unit
       of MMD^2, at least 1 - alpha; see `mmd.kernel_values` for its scale.
-    kernel: imq | rbf.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: mmd, MMD^2.

@@ -3,10 +3,11 @@
 With K draws z_k from q(z | x) and weights
 log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x),
 L_K = log 1/K sum_k w_k rises in expectation from the ELBO at K = 1 to
-log p(x). In addition to the loss, every objective here reports -L of all its
-draws as `neg_iwae`, nats, and 1 / sum_k v_k^2 with v = softmax(log w) as
-`effective_samples`; distortion and rate are means over the draws, so that
-neg_elbo is that of a single draw.
+log p(x). K is `num_samples`, draws per bound and image; M is `num_outer`,
+bounds that are averaged. In addition to the loss, every objective here reports
+-L of all its draws as `neg_iwae`, nats, and 1 / sum_k v_k^2 with
+v = softmax(log w) as `effective_samples`; distortion and rate are means over
+the draws, so that neg_elbo is that of a single draw.
 """
 
 import math
@@ -34,12 +35,7 @@ def iwae(vae: models.Vae, batch: Batch, *, num_samples: Count = 50) -> Terms:
   """-L_K = -log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), K draws of z.
 
   Its gradient is that of -sum_k v_k log w_k at fixed v = softmax(log w).
-
-  Args:
-    num_samples: K, draws per image; 1 is the ELBO with a sampled rate.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
+  K = 1 is the ELBO with a sampled rate.
 
   References:
     Burda, Grosse and Salakhutdinov, arXiv 1509.00519, equation 8.
@@ -55,13 +51,7 @@ def miwae(
 ) -> Terms:
   """-1/M sum_m L_K of M groups of K draws: a mean of bounds.
 
-  Args:
-    num_outer: M, bounds that are averaged; with K = 1 this is the ELBO of M
-      draws.
-    num_samples: K, draws per bound and image.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
+  With K = 1 this is the ELBO of M draws.
 
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (MIWAE).
@@ -79,13 +69,6 @@ def piwae(
 
   The value is -L_MK. A tight bound serves the model, but the tighter it is,
   the noisier is the encoder's gradient.
-
-  Args:
-    num_outer: M, bounds that are averaged for the encoder.
-    num_samples: K, draws in each of them.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
 
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (PIWAE).
@@ -110,13 +93,6 @@ def ciwae(
   num_samples: Count = 50,
 ) -> Terms:
   """-(beta mean_k log w_k + (1 - beta) L_K): ELBO and bound of K draws.
-
-  Args:
-    beta: share of the ELBO, 0 to 1.
-    num_samples: K, draws per image.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
 
   References:
     Rainforth et al., arXiv 1802.04537, section 5 (CIWAE).
@@ -147,6 +123,11 @@ class Weighted:
   def log_w(self) -> Float[Array, "k b"]:
     """log p(x | z) + log p(z) - log q(z | x)."""
     return self.log_likelihood + self.log_prior - self.log_q
+
+  @property
+  def weight(self) -> Float[Array, "k b"]:
+    """v = softmax(log w)."""
+    return jax.nn.softmax(self.log_w, axis=0)
 
 
 def weighted_draws(
@@ -185,14 +166,7 @@ def weigh(
   z: Draws,
   log_q: Float[Array, "k b"],
 ) -> Weighted:
-  """Returns the densities of draws from q(z | image).
-
-  Args:
-    vae: the bound model.
-    image: b images.
-    z: k draws for each.
-    log_q: their log q(z | x).
-  """
+  """Returns the densities of k draws from q(z | image) of each image."""
   count, size = log_q.shape
   flat = tuple(v.reshape(count * size, *v.shape[2:]) for v in z)
   images = jnp.tile(image, (count, 1, 1, 1))
@@ -228,14 +202,13 @@ def terms_of(
     rate = posterior.kl(prior)
   else:
     rate = jnp.mean(draws.log_q - draws.log_prior, axis=0)
-  weight = jax.nn.softmax(draws.log_w, axis=0)
   return Terms(
     loss=loss,
     distortion=-jnp.mean(draws.log_likelihood, axis=0),
     rate=rate,
     extras={
       "neg_iwae": -log_mean_exp(draws.log_w),
-      "effective_samples": 1 / jnp.sum(jnp.square(weight), axis=0),
+      "effective_samples": 1 / jnp.sum(jnp.square(draws.weight), axis=0),
       **draws.metrics,
     },
   )

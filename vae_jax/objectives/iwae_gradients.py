@@ -5,10 +5,11 @@ the density q(z_k | x) that it is divided by. The gradient of the second path
 is noise, with mean zero at K = 1 and a bias against the encoder beyond. Here
 D_k is the derivative by the first path alone, through z_k with the parameters
 of q held constant, and v = softmax(log w). Decoder and prior always follow
-sum_k v_k d log w_k, and the value of every loss is -L_K, as of `iwae.iwae`.
+sum_k v_k d log w_k, and the value of every loss is -L_K, as of `iwae.iwae`,
+whose extras they report.
 
-Holding the parameters of q means holding its mean and variance only where
-these depend on nothing but x: normal posteriors, in independent groups.
+The posterior must be a diagonal normal: holding the parameters of q means
+holding its mean and variance only where these depend on nothing but x.
 """
 
 from collections.abc import Callable
@@ -25,30 +26,12 @@ from vae_jax.objectives import base, iwae
 from vae_jax.objectives.base import Terms
 
 
-def normal_posterior(
-  objective: str, vae: models.Vae, batch: Batch
-) -> distributions.Groups:
-  """Returns q(z | x), whose parameters can be held constant.
-
-  Raises:
-    ConfigError: it is not a diagonal normal.
-  """
-  posterior = vae.encode(batch.image)
-  base.check_normal(objective, posterior)
-  return posterior
-
-
 def weigh_held(
   vae: models.Vae, batch: Batch, posterior: distributions.Groups, z: iwae.Draws
 ) -> iwae.Weighted:
   """Returns densities that depend on the encoder through z alone."""
   held = lax.stop_gradient(posterior)
   return iwae.weigh(vae, batch.image, z, jax.vmap(held.log_prob)(z))
-
-
-def constant_weights(draws: iwae.Weighted) -> Float[Array, "k b"]:
-  """Returns v = softmax(log w) without its gradient."""
-  return lax.stop_gradient(jax.nn.softmax(draws.log_w, axis=0))
 
 
 def doubly_reparameterized(
@@ -71,14 +54,14 @@ def doubly_reparameterized(
       f"config.objective.name is {objective}, which decodes each draw twice "
       "and needs the same image; set config.model.decoder.args.dropout to 0.0."
     )
-  posterior = normal_posterior(objective, vae, batch)
+  posterior = vae.encode(batch.image)
+  base.check_normal(objective, posterior)
   z, _ = iwae.sample(posterior, batch.key, jnp.arange(num_samples))
   # The weights must be known before the pass that is differentiated. Its
   # values are the same: the compiler makes one pass of the two.
-  known = base.unrecorded(
-    weigh_held, vae, batch, posterior, lax.stop_gradient(z)
-  )
-  scale = factor(constant_weights(known))
+  constant = batch, posterior, lax.stop_gradient(z)
+  known = base.detached(vae)(weigh_held, *constant)
+  scale = factor(lax.stop_gradient(known.weight))
   z = tuple(_scale_gradient(v, scale) for v in z)
   draws = weigh_held(vae, batch, posterior, z)
   loss = -iwae.log_mean_exp(draws.log_w)

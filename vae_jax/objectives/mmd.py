@@ -55,12 +55,6 @@ def mmd(
     - 2 sum_{i, j} k(z_i, p_j) / n^2.
   A batch of one has the last term alone.
 
-  Args:
-    batch: this device's examples.
-    z: their codes.
-    prior_z: as many draws from the prior.
-    kernel: imq | rbf, see `kernel_values`.
-
   References:
     Gretton et al., JMLR 13, 2012, lemma 6.
   """

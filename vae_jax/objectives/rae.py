@@ -34,7 +34,6 @@ def rae(
 
   Args:
     beta: nats per squared unit of the code.
-    kind: l2 | gradient_penalty.
     weight: nats per unit of the regularizer.
 
   Returns:
@@ -53,9 +52,9 @@ def rae(
     key = base.stream(batch.key, Stream.JACOBIAN_SIGNS)
     regularizer = _gradient_penalty(vae, z, key)
   squared_code = jnp.sum(jnp.square(base.flatten(z)), axis=-1)
-  return autoencoder.penalized(
-    terms,
-    0.5 * beta * squared_code + weight * regularizer,
+  penalty = 0.5 * beta * squared_code + weight * regularizer
+  return terms.with_loss(
+    terms.distortion + penalty,
     squared_code=squared_code,
     regularizer=regularizer,
   )
@@ -66,12 +65,9 @@ def _gradient_penalty(
 ) -> Float[Array, " b"]:
   # A copy, because Flax differentiates no bound module with submodules.
   run = base.detached(vae)
-
   # Backwards, since the layers have no forward mode; the penalty's own
   # gradient is then a second pass backwards.
-  mean, pull_back = jax.vjp(
-    lambda z: run(lambda vae, z: vae.decode(z).mean, z), z
-  )
+  mean, pull_back = jax.vjp(lambda z: run(lambda v, z: v.decode(z).mean, z), z)
   signs = jax.vmap(
     lambda k: jax.random.rademacher(k, mean.shape[1:], mean.dtype)
   )(key)

@@ -8,7 +8,7 @@ from jax import lax
 
 from vae_jax import models
 from vae_jax.data.batch import Batch
-from vae_jax.objectives import iwae, iwae_gradients
+from vae_jax.objectives import base, iwae, iwae_gradients
 from vae_jax.objectives.base import Terms
 from vae_jax.objectives.constraints import at_least, checked
 
@@ -28,12 +28,8 @@ def rws(
   `doubly` estimates the same by -sum_k (v_k - v_k^2) D_k, with less noise.
 
   Args:
-    vae: the bound model, with a diagonal normal posterior.
     num_samples: K, draws per image, 2 or more: a single weight is always 1.
     doubly: whether the encoder's gradient goes through the draws.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
 
   References:
     Bornschein and Bengio, arXiv 1406.2751 (wake-phase updates of both
@@ -43,14 +39,15 @@ def rws(
     return iwae_gradients.doubly_reparameterized(
       "rws with doubly", vae, batch, num_samples, lambda v: 1 - v
     )
-  posterior = iwae_gradients.normal_posterior("rws", vae, batch)
+  posterior = vae.encode(batch.image)
+  base.check_normal("rws", posterior)
   z, log_q = lax.stop_gradient(
     iwae.sample(posterior, batch.key, jnp.arange(num_samples))
   )
   draws = iwae.weigh(vae, batch.image, z, log_q)
   log_q = jax.vmap(posterior.log_prob)(z)
-  weights = iwae_gradients.constant_weights(draws)
-  for_encoder = -jnp.sum(weights * log_q, axis=0)
+  weight = lax.stop_gradient(draws.weight)
+  for_encoder = -jnp.sum(weight * log_q, axis=0)
   loss = -iwae.log_mean_exp(draws.log_w)
   loss += for_encoder - lax.stop_gradient(for_encoder)
   return iwae.terms_of(loss, posterior, vae.prior(), draws)

@@ -48,11 +48,7 @@ def ssim_vae(
 
   Args:
     weight: nats per pixel value of an image with nothing in common.
-    beta: weight of the rate after the warm-up.
-    schedule: constant | linear | cyclical | steps, see `beta_vae.kl_weight`.
-    warmup_steps: optimizer steps until the weight stays at beta.
-    cycles: cycles, or stairs, within them.
-    kl: auto | closed | sampled, see `models.draw.rates`.
+    beta, schedule, warmup_steps, cycles: see `beta_vae`.
 
   Returns:
     Extras: ms_ssim, 1 for equal images.
@@ -73,7 +69,7 @@ def ssim_vae(
 def multiscale_ssim(
   a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]
 ) -> Float[Array, " b"]:
-  """Returns the MS-SSIM of pairs of images: 1 = equal.
+  """Returns the MS-SSIM of pairs of images in [0, 1]: 1 = equal.
 
   prod_{s < S} (cs_s)^{w_s} * (l_S cs_S)^{w_S}, cs = contrast times structure
   and l = luminance, each a mean over the places of an 11 x 11 Gaussian
@@ -83,10 +79,6 @@ def multiscale_ssim(
   an image of less than 11 pixels is the image's shorter side. Negative
   factors count as 0.001. Each channel is compared by itself, and their mean
   returned.
-
-  Args:
-    a: images in [0, 1].
-    b: images in [0, 1].
 
   References:
     Wang, Simoncelli and Bovik, Asilomar 2003, equation 7.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from vae_jax import models
 from vae_jax.data.batch import Batch
-from vae_jax.objectives import iwae, iwae_gradients
+from vae_jax.objectives import base, iwae, iwae_gradients
 from vae_jax.objectives.base import Terms
 from vae_jax.objectives.constraints import checked
 
@@ -17,17 +17,11 @@ def stl(vae: models.Vae, batch: Batch, *, num_samples: iwae.Count = 1) -> Terms:
   beyond, where `dreg` is not. It vanishes where q(z | x) is the exact
   posterior, for every draw.
 
-  Args:
-    vae: the bound model, with a diagonal normal posterior.
-    num_samples: K, draws per image.
-
-  Returns:
-    Extras: neg_iwae, nats; effective_samples.
-
   References:
     Roeder, Wu and Duvenaud, arXiv 1703.09194 (the path derivative).
   """
-  posterior = iwae_gradients.normal_posterior("stl", vae, batch)
+  posterior = vae.encode(batch.image)
+  base.check_normal("stl", posterior)
   z, _ = iwae.sample(posterior, batch.key, jnp.arange(num_samples))
   draws = iwae_gradients.weigh_held(vae, batch, posterior, z)
   loss = -iwae.log_mean_exp(draws.log_w)

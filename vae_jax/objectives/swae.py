@@ -54,14 +54,8 @@ def sliced_wasserstein(
   """Returns the mean over random directions of W_2^2 between projections.
 
   In one dimension the optimal transport keeps the order: W_2^2 is the mean
-  squared difference of the sorted codes and the sorted draws.
-
-  Args:
-    batch: this device's examples.
-    z: their codes.
-    prior_z: as many draws from the prior.
-    projections: number of directions, uniform on the sphere, the same for
-      the global batch.
+  squared difference of the sorted codes and the sorted draws. Directions are
+  uniform on the sphere, the same for the global batch.
 
   References:
     Kolouri et al., arXiv 1804.01947, algorithm 1.

@@ -40,7 +40,6 @@ def vae_gan(
   Args:
     gamma: weight of the distance, which is a sum over features, in the
       decoder's loss; the default is the authors'.
-    kl: auto | closed | sampled, see `models.draw.rates`.
 
   Returns:
     Extras: feature_distance, L, nats up to a constant;
@@ -58,20 +57,17 @@ def vae_gan(
   likelihood = vae.decode(lax.stop_gradient(z))
   distortion = -likelihood.log_prob(batch.image)
   reconstruction = likelihood.mean
-  # Unrecorded, because held-out images are decoded as reconstructions are.
+  # Detached, because held-out images are decoded as reconstructions are.
   prior_z = prior.sample(base.stream(batch.key, Stream.VAE_GAN_PRIOR))
-  sample = base.unrecorded(_image, vae, lax.stop_gradient(prior_z))
+  sample = base.detached(vae)(_image, lax.stop_gradient(prior_z))
 
   # 1. The critic, of constant images.
   real, features = vae.auxiliary(batch.image / jnp.float32(255))
   features = lax.stop_gradient(features)
   fake, _ = vae.auxiliary(lax.stop_gradient(reconstruction))
   fake_sample, _ = vae.auxiliary(lax.stop_gradient(sample))
-  critic_loss = (
-    jax.nn.softplus(-real)
-    + jax.nn.softplus(fake)
-    + jax.nn.softplus(fake_sample)
-  )
+  critic_loss = jax.nn.softplus(-real) + jax.nn.softplus(fake)
+  critic_loss += jax.nn.softplus(fake_sample)
 
   # 2. The encoder, through constant weights of decoder and critic.
   through_decoder = base.frozen(_image, vae, z)
@@ -85,23 +81,18 @@ def vae_gan(
   adversarial = jax.nn.softplus(-logit) + jax.nn.softplus(-logit_of_sample)
 
   generated = 0.5 * (fake < 0) + 0.5 * (fake_sample < 0)
-  extras = {
-    "feature_distance": distance,
-    "decoder_adversarial_loss": adversarial,
-    "critic_loss": critic_loss,
-    "critic_accuracy": 0.5 * (real > 0) + 0.5 * generated,
-  }
-  return Terms(
-    loss=encoder_loss + gamma * distance + adversarial + critic_loss,
-    distortion=distortion,
-    rate=rate,
-    extras=extras | likelihood.metrics(batch.image),
+  loss = encoder_loss + gamma * distance + adversarial + critic_loss
+  terms = Terms(loss, distortion, rate, likelihood.metrics(batch.image))
+  return terms.with_loss(
+    loss,
+    feature_distance=distance,
+    decoder_adversarial_loss=adversarial,
+    critic_loss=critic_loss,
+    critic_accuracy=0.5 * (real > 0) + 0.5 * generated,
   )
 
 
-def _image(
-  vae: models.Vae, z: distributions.Latents
-) -> Float[Array, "b h w c"]:
+def _image(vae: models.Vae, z: distributions.Latents) -> jax.Array:
   return vae.decode(z).mean
 
 

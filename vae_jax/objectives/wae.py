@@ -36,7 +36,6 @@ def wae_mmd(
   Args:
     vae: the bound model; its posterior may be deterministic.
     weight: nats per unit of MMD^2; see `mmd.kernel_values` for its scale.
-    kernel: imq | rbf.
 
   Returns:
     Extras: mmd, MMD^2.

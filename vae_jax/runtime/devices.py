@@ -28,9 +28,7 @@ T = TypeVar("T")
 def initialize(compilation_cache_dir: str = "") -> None:
   """Sets the folder in which JAX caches compiled programs between runs.
 
-  Args:
-    compilation_cache_dir: folder; "" = `~/.cache/vae_jax/compiled`, "none" =
-      no cache.
+  It is `~/.cache/vae_jax/compiled` if it is "", and there is none for "none".
   """
   if compilation_cache_dir == "none":
     return
@@ -67,9 +65,7 @@ def devices() -> list[jax.Device]:
 def positions() -> np.ndarray:
   """Returns the positions of this process's devices on the axis, ascending."""
   here = jax.process_index()
-  return np.array(
-    [i for i, d in enumerate(devices()) if d.process_index == here]
-  )
+  return np.flatnonzero([d.process_index == here for d in devices()])
 
 
 def device_count() -> int:
@@ -86,16 +82,8 @@ def describe_devices() -> str:
 
 
 def check_batch(field: str, size: int, parts: int = 1) -> None:
-  """Checks that a batch can be divided among the devices.
-
-  Args:
-    field: name of the setting, for the message.
-    size: images in the global batch.
-    parts: micro-batches of each batch.
-
-  Raises:
-    ConfigError: `size` is no multiple of devices times parts.
-  """
+  """Raises a ConfigError unless `size`, a global batch's, is a multiple of the
+  devices times `parts`, its micro-batches; `field` is the setting."""
   unit = device_count() * parts
   if size % unit:
     raise ConfigError(

@@ -25,15 +25,9 @@ T = TypeVar("T")
 
 
 class Process(NamedTuple):
-  """Place of one process.
+  """Place of one process."""
 
-  Attributes:
-    index: of the process in the job, from 0.
-    host: name of its machine.
-    pid: its number on that machine.
-  """
-
-  index: int
+  index: int  # in the job, from 0
   host: str
   pid: int
 
@@ -59,14 +53,10 @@ def processes_here() -> int:
 
 
 def gather(what: str, value: Any) -> list[Any]:
-  """Returns the values of all processes, by index; all must call it.
-
-  Args:
-    what: the place in the program, equal in all processes.
-    value: anything that JSON holds.
+  """Returns the JSON values of all processes, by index; all must call it.
 
   Raises:
-    RuntimeError: the processes are at different places in the program.
+    RuntimeError: the processes are at different places, `what`, in the program.
   """
   if jax.process_count() == 1:
     return [value]
@@ -76,10 +66,8 @@ def gather(what: str, value: Any) -> list[Any]:
     sizes = multihost_utils.process_allgather(np.int32(len(content)))
     padded = np.pad(content, (0, sizes.max() - len(content)))
     rows = multihost_utils.process_allgather(padded)
-  entries = [
-    json.loads(row[:size].tobytes())
-    for row, size in zip(rows, sizes, strict=True)
-  ]
+  pairs = zip(rows, sizes, strict=True)
+  entries = [json.loads(row[:size].tobytes()) for row, size in pairs]
   places = [place for place, _ in entries]
   if len(set(places)) > 1:
     raise RuntimeError(f"the processes are at different places: {places}")
@@ -97,38 +85,28 @@ def barrier(what: str) -> None:
 
 
 def broadcast(tree: T) -> T:
-  """Returns the host arrays of process 0, bit for bit, in all processes.
-
-  Args:
-    tree: host arrays; the other processes' shapes and types must be equal.
-  """
+  """Returns the host arrays of process 0, bit for bit, in all processes; their
+  shapes and types must be equal."""
   if jax.process_count() == 1:
     return tree
+
   # As integers, because JAX adds zeros, which would turn -0.0 into 0.0.
+  def words(array: np.ndarray) -> np.ndarray:
+    content = np.ravel(array).view(np.uint8)
+    return np.pad(content, (0, -len(content) % 4)).view(np.uint32)
+
+  def array(words: np.ndarray, like: np.ndarray) -> np.ndarray:
+    content = np.array(words).view(np.uint8)[: like.nbytes]
+    return content.view(like.dtype).reshape(like.shape)
+
   with watchdog.paused("waiting for arrays of process 0"):
-    words = multihost_utils.broadcast_one_to_all(jax.tree.map(_words, tree))
-  return jax.tree.map(_from_words, words, tree)
-
-
-def _words(array: np.ndarray) -> np.ndarray:
-  """Returns the bytes of an array as uint32 [n], padded with zeros."""
-  content = np.ravel(array).view(np.uint8)
-  return np.pad(content, (0, -len(content) % 4)).view(np.uint32)
-
-
-def _from_words(words: np.ndarray, like: np.ndarray) -> np.ndarray:
-  """Inverts `_words`, given an array of the same shape and type."""
-  content = np.array(words).view(np.uint8)[: like.nbytes]
-  return content.view(like.dtype).reshape(like.shape)
+    sent = multihost_utils.broadcast_one_to_all(jax.tree.map(words, tree))
+  return jax.tree.map(array, sent, tree)
 
 
 def agree(what: str, facts: dict[str, Any]) -> None:
-  """Raises the same ConfigError in all processes if their facts differ.
-
-  Args:
-    what: the place in the program, equal in all processes.
-    facts: JSON values by name.
-  """
+  """Raises the same ConfigError in all processes if their facts, JSON values by
+  name, differ at `what`."""
   if jax.process_count() == 1:
     return
   names = [str(process) for process in processes()]
@@ -142,12 +120,8 @@ def raise_if_different(lines: list[str]) -> None:
 
 
 def differences(facts: list[dict[str, Any]], names: list[str]) -> list[str]:
-  """Returns a line for each fact that differs from that of process 0.
-
-  Args:
-    facts: of each process, by name.
-    names: of the processes.
-  """
+  """Returns a line for each fact that differs from that of process 0, from the
+  facts and the names of all processes."""
   return [
     f"{fact} is {theirs.get(fact)} in {name}, {facts[0].get(fact)} in "
     f"{names[0]}"
@@ -175,11 +149,7 @@ def lead_first(work: Callable[[], T], what: str) -> T:
   """Returns work(), which process 0 does before all others do it.
 
   On a shared disk the others find the files of process 0; on their own disks
-  they work at the same time.
-
-  Args:
-    work: to be done.
-    what: its description, for the log.
+  they work at the same time. `what` describes the work for the log.
 
   Raises:
     ConfigError: in all processes, if `work` raises it in one of them.

@@ -5,7 +5,6 @@ one of them is dead or frozen. A process that JAX ends has exit code 134
 (SIGABRT).
 """
 
-import collections
 import logging as std_logging
 import os
 import platform
@@ -19,7 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
-from vae_jax.runtime import distributed, watchdog
+from vae_jax.runtime import devices, distributed, watchdog
 
 # Seconds that a process waits after an error for the others to end, too.
 _LAST_SECONDS = 5.0
@@ -51,13 +50,9 @@ def start(
 ) -> None:
   """Starts JAX's runtime and the watchdog; must be the first call of JAX.
 
-  Args:
-    config: of the run; only `watch` is read.
-    coordinator: HOST:PORT of process 0; None: JAX detects it (TPU pods, SLURM,
-      Open MPI), or there is one process.
-    num_processes: number of processes in the job; None: as above.
-    process_id: index of this process, from 0; None: as above.
-    facts: JSON values that must be equal in all processes, by name.
+  The coordinator is HOST:PORT of process 0. Without it and the numbers JAX
+  detects them (TPU pods, SLURM, Open MPI), or there is one process. `facts` are
+  JSON values, by name, that must be equal in all processes.
 
   Raises:
     ConfigError: a flag is missing or wrong, or the processes differ.
@@ -88,22 +83,16 @@ def start(
       **(facts or {}),
     },
   )
-  logging.info(
-    "%s of %s.",
-    str(distributed.processes()[index]).capitalize(),
-    jax.process_count(),
-  )
+  own = str(distributed.processes()[index]).capitalize()
+  logging.info("%s of %s.", own, jax.process_count())
 
 
 def _place(
   coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> dict[str, Any]:
   """Returns the flags as arguments of JAX, {} if none of them is set."""
-  flags = {
-    "--coordinator": coordinator,
-    "--num_processes": num_processes,
-    "--process_id": process_id,
-  }
+  flags = {"--coordinator": coordinator, "--num_processes": num_processes}
+  flags["--process_id"] = process_id
   missing = [name for name, value in flags.items() if value is None]
   if len(missing) == 3:
     return {}
@@ -132,10 +121,9 @@ def _place(
 
 
 def _is_lone_pod() -> bool:
-  """Whether this is a Kubernetes pod that belongs to no indexed job."""
-  return "KUBERNETES_SERVICE_HOST" in os.environ and not (
-    {"JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES"} & os.environ.keys()
-  )
+  """Returns whether this is a Kubernetes pod of no indexed job."""
+  indexed = {"JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES"} & os.environ.keys()
+  return "KUBERNETES_SERVICE_HOST" in os.environ and not indexed
 
 
 def _connect(config: ConfigDict, place: dict[str, Any]) -> None:
@@ -167,17 +155,15 @@ def _connect(config: ConfigDict, place: dict[str, Any]) -> None:
 
 def _check_devices() -> None:
   """Raises a ConfigError if the processes have different devices."""
-  counts = collections.Counter(
-    (d.process_index, d.device_kind) for d in jax.devices()
-  )
-  local: dict[int, dict[str, str]] = {}
-  for (process, kind), count in sorted(counts.items()):
-    local.setdefault(process, {})["local devices"] = f"{count} x {kind}"
+  kinds: dict[int, list[str]] = {}
+  for device in devices.devices():
+    kinds.setdefault(device.process_index, []).append(device.device_kind)
   # Collectives need equal numbers of devices, so that names are indices here.
-  lines = distributed.differences(
-    list(local.values()), [f"process {i}" for i in local]
-  )
-  distributed.raise_if_different(lines)
+  facts = [
+    {"local devices": f"{len(own)} x {own[-1]}"} for own in kinds.values()
+  ]
+  names = [f"process {i}" for i in kinds]
+  distributed.raise_if_different(distributed.differences(facts, names))
 
 
 def check_alone(mode: str) -> None:
@@ -200,14 +186,11 @@ def finish() -> None:
 
 
 def leave(error: BaseException, code: int | None) -> None:
-  """Ends this process of a job of several after an error.
+  """Logs an error, and ends this process of a job of several with a code; None:
+  1, with a stack trace.
 
   Returns if the job has one process. If all processes raise the error, each
   ends with its code; if one alone does, JAX ends the others.
-
-  Args:
-    error: the reason, which is logged.
-    code: exit code; None: 1, with a stack trace.
   """
   watchdog.stop()
   if not isinstance(error, Lost) and (

@@ -27,9 +27,8 @@ def file_lock(
 ) -> Iterator[bool]:
   """Holds the lock file `path` inside the block.
 
-  Args:
-    path: the lock file, created if missing; its folder must exist.
-    waiting_for: activity of the owner, for the log; None: do not wait.
+  It waits for an owner, whose activity `waiting_for` names in the log; None: it
+  does not wait.
 
   Yields:
     Whether the lock is held: some network file systems have no locks.
@@ -55,19 +54,12 @@ def file_lock(
 
 
 class LeaseTimes(NamedTuple):
-  """Times of a lease in seconds.
+  """Times of a lease in seconds."""
 
-  Attributes:
-    renew: between two renewals by the owner.
-    patience: without a renewal, after which the owner is taken for dead.
-    poll: between two reads while waiting for that.
-    settle: after which the last of several that start at once is the owner.
-  """
-
-  renew: float = 5.0
-  patience: float = 20.0
-  poll: float = 0.5
-  settle: float = 1.0
+  renew: float = 5.0  # between two renewals by the owner
+  patience: float = 20.0  # without a renewal: the owner is taken for dead
+  poll: float = 0.5  # between two reads while waiting for that
+  settle: float = 1.0  # then the last of several starts at once is the owner
 
 
 TIMES = LeaseTimes()
@@ -82,10 +74,6 @@ def lease(
   If the lease is lost (for example after this process was suspended), the
   process exits immediately, so that it cannot overwrite the files of the new
   owner. Clocks of different machines are never compared.
-
-  Args:
-    path: of the object.
-    end: ends the process with an exit code.
 
   Raises:
     BlockingIOError: another process owns it.
@@ -103,9 +91,8 @@ def lease(
   if _owner(_read(path)) != token:
     raise BlockingIOError(f"{path} has an owner")
   stopped = threading.Event()
-  thread = threading.Thread(
-    target=_renew, args=(path, token, stopped, end), daemon=True
-  )
+  renewal = path, token, stopped, end
+  thread = threading.Thread(target=_renew, args=renewal, daemon=True)
   thread.start()
   try:
     yield

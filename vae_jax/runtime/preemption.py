@@ -40,19 +40,14 @@ class _Handler:
     """Returns whether a signal has arrived."""
     return self._first is not None
 
-  def is_second(self) -> bool:
-    """Returns whether a signal that arrives now is another than the first."""
-    return (
-      self.received() and time.monotonic() - self._first > _ONE_SIGNAL_SECONDS
-    )
-
   def __call__(self, number: int, frame: FrameType | None) -> None:
-    if self.is_second():
+    now = time.monotonic()
+    if self._first is None:
+      self._first = now
+      logging.info("Saving after the current steps; a second signal ends now.")
+    elif now - self._first > _ONE_SIGNAL_SECONDS:
       self.uninstall()
       signal.raise_signal(number)
-    elif not self.received():
-      self._first = time.monotonic()
-      logging.info("Saving after the current steps; a second signal ends now.")
 
   def install(self) -> None:
     for number in _SIGNALS:

@@ -45,8 +45,11 @@ def scratch() -> Iterator[pathlib.Path]:
     with locks.file_lock(
       root.with_name("staging.lock"), "making a folder"
     ) as is_held:
-      for folder in root.iterdir() if is_held else ():
-        _remove_if_left(folder)
+      for left in root.iterdir() if is_held else ():
+        # Unless another process owns it, or is removing it.
+        with contextlib.suppress(OSError), locks.file_lock(left / _LOCK) as own:
+          if own:
+            shutil.rmtree(left, ignore_errors=True)
       outer = pathlib.Path(tempfile.mkdtemp(dir=root))
       stack.enter_context(locks.file_lock(outer / _LOCK))
     # Before the lock is dropped.
@@ -54,14 +57,6 @@ def scratch() -> Iterator[pathlib.Path]:
     folder = outer / "content"
     folder.mkdir()
     yield folder
-
-
-def _remove_if_left(folder: pathlib.Path) -> None:
-  """Removes a folder of `scratch` whose process is dead."""
-  # Another process owns it, or is removing it.
-  with contextlib.suppress(OSError), locks.file_lock(folder / _LOCK) as is_held:
-    if is_held:
-      shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -81,10 +76,7 @@ class Mirror:
 
   The local folder starts with all files but the state of each checkpoint at
   the address, from which Orbax decides which one to remove. One process at a
-  time may have a mirror of an address.
-
-  Attributes:
-    folder: the local folder.
+  time may have a mirror of an address. Its `folder` is the local one.
   """
 
   def __init__(self, remote: storage.Path):

@@ -23,6 +23,7 @@ from etils import epath
 
 from vae_jax.config import ConfigError, reason
 
+PathLike = epath.PathLike
 # What `path` returns.
 Path = pathlib.Path | epath.Path
 
@@ -45,12 +46,12 @@ class Unreachable(Exception):
   exit_code = 74
 
 
-def is_remote(address: epath.PathLike) -> bool:
+def is_remote(address: PathLike) -> bool:
   """Returns whether a path is a remote address."""
   return "://" in os.fspath(address)
 
 
-def path(address: epath.PathLike) -> Path:
+def path(address: PathLike) -> Path:
   """Returns a folder, or an address such as s3://bucket/runs, as a path.
 
   Raises:
@@ -89,16 +90,11 @@ def file_system(address: Path) -> fsspec.AbstractFileSystem:
 
 
 @contextlib.contextmanager
-def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
-  """Converts client errors into `ConfigError` or `Unreachable`.
+def reaching(flag: str, address: PathLike) -> Iterator[None]:
+  """Converts client errors into `ConfigError`, if the address that a flag such
+  as --workdir names or the access to it is wrong, or `Unreachable`.
 
-  Args:
-    flag: the flag that names the address, such as --workdir.
-    address: a folder, whose errors are not converted, or an address.
-
-  Raises:
-    ConfigError: the address, or the access to it, is wrong.
-    Unreachable: any other error, possibly transient.
+  Errors of a folder are not converted.
   """
   with using(address):
     try:
@@ -115,15 +111,8 @@ def reaching(flag: str, address: epath.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def using(address: epath.PathLike) -> Iterator[None]:
-  """Converts client errors into `Unreachable`.
-
-  Args:
-    address: a folder, whose errors are not converted, or an address.
-
-  Raises:
-    Unreachable: the store failed, possibly for a while.
-  """
+def using(address: PathLike) -> Iterator[None]:
+  """Converts client errors into `Unreachable`, but for those of a folder."""
   try:
     yield
   except (ConfigError, Unreachable, BlockingIOError, MemoryError):
@@ -139,7 +128,7 @@ def using(address: epath.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def parsing(address: epath.PathLike, remedy: str) -> Iterator[None]:
+def parsing(address: PathLike, remedy: str) -> Iterator[None]:
   """Names a file whose content is damaged or foreign.
 
   Args:
@@ -162,18 +151,14 @@ def parsing(address: epath.PathLike, remedy: str) -> Iterator[None]:
     ) from error
 
 
-def write_json(address: epath.PathLike, content: Any) -> None:
+def write_json(address: PathLike, content: Any) -> None:
   """Writes JSON atomically."""
   text = json.dumps(content, indent=2, allow_nan=False) + "\n"
   write_bytes(address, text.encode())
 
 
-def write_bytes(address: epath.PathLike, content: bytes) -> None:
-  """Writes a file atomically, even through a loss of power.
-
-  Raises:
-    Unreachable: the object store failed.
-  """
+def write_bytes(address: PathLike, content: bytes) -> None:
+  """Writes a file atomically, even through a loss of power."""
   target = path(address)
   if is_remote(target):
     with using(target):
@@ -200,14 +185,14 @@ def flush(file: IO[Any]) -> None:
   os.fsync(file.fileno())
 
 
-def write_arrays(address: epath.PathLike, **arrays: np.ndarray) -> None:
+def write_arrays(address: PathLike, **arrays: np.ndarray) -> None:
   """Writes an `.npz` file atomically; equal arrays give equal bytes."""
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
   write_bytes(address, buffer.getvalue())
 
 
-def read_arrays(address: epath.PathLike) -> Mapping[str, np.ndarray]:
+def read_arrays(address: PathLike) -> Mapping[str, np.ndarray]:
   """Returns the arrays of an `.npz` file, by name; needs no pickle."""
   with np.load(io.BytesIO(path(address).read_bytes())) as file:
     return dict(file)

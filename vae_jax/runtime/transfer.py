@@ -85,12 +85,14 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
         unit_scale=True,
       ) as bar,
     ):
+      received = callbacks.Callback()
+      received.relative_update = bar.update
 
       def fetch(name: str) -> None:
         target = scratch / name
         target.parent.mkdir(parents=True, exist_ok=True)
         source = os.fspath(remote / name)
-        system.get_file(source, str(target), callback=_Bytes(bar))
+        system.get_file(source, str(target), callback=received)
 
       _at_once(fetch, expected)
     arrived = local_sizes(scratch)
@@ -105,14 +107,8 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
 
 
 def upload(folder: pathlib.Path, remote: storage.Path, *, last: str) -> None:
-  """Copies all files under a folder to an address.
-
-  Args:
-    folder: local folder.
-    remote: address.
-    last: name of the file that is written after all others, which marks the
-      copy as complete.
-  """
+  """Copies all files under a folder to an address; the file `last`, written
+  after all others, marks the copy as complete."""
   system = storage.file_system(remote)
 
   def put(name: str) -> None:
@@ -137,15 +133,3 @@ def rename(folder: storage.Path, target: storage.Path) -> None:
 def _at_once(function: Callable[[str], None], names: Iterable[str]) -> None:
   with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
     list(pool.map(function, names))
-
-
-class _Bytes(callbacks.Callback):
-  """Shows received bytes in a progress bar."""
-
-  def __init__(self, bar: tqdm.tqdm):
-    super().__init__()
-    self._bar = bar
-
-  def relative_update(self, inc: int = 1) -> None:
-    """Adds received bytes."""
-    self._bar.update(inc)

@@ -28,8 +28,7 @@ class Stalled(Exception):
 class Watchdog:
   """Ends the process after `seconds` without progress, while it is armed.
 
-  Attributes:
-    last_words: functions that receive the reason before the process ends.
+  Before that, the functions in `last_words` receive the reason.
   """
 
   def __init__(
@@ -41,15 +40,10 @@ class Watchdog:
     end: Callable[[int], None] = os._exit,
     last_word_seconds: float = 5.0,
   ):
-    """Starts the thread.
+    """Starts the thread, unless `seconds` is 0.
 
-    Args:
-      seconds: without progress until the process ends; 0: never.
-      name: of this process.
-      delay: seconds from the report to the end, in which the watchdogs of
-        other processes report, too.
-      end: ends the process with an exit code.
-      last_word_seconds: time limit of each of `last_words`.
+    The `delay`, in seconds, is between the report and the end, so that the
+    watchdogs of other processes report, too. `end` receives the exit code.
     """
     self.last_words: list[Callable[[str], None]] = []
     self._seconds, self._delay, self._end = seconds, delay, end
@@ -57,11 +51,9 @@ class Watchdog:
     self._name = name or f"This process (pid {os.getpid()})"
     self._doing, self._armed, self._since = "", False, time.monotonic()
     self._stopped = threading.Event()
-    self._thread = threading.Thread(
-      target=self._run, daemon=True, name="watchdog"
-    )
     if seconds:
-      self._thread.start()
+      run = threading.Thread(target=self._run, daemon=True, name="watchdog")
+      run.start()
 
   def progress(self, doing: str) -> None:
     """Notes that the process made progress, and its next activity."""

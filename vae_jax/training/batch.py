@@ -25,12 +25,8 @@ def train_batch(
 ) -> tuple[Batch, jax.Array]:
   """Returns this device's part of a micro-batch, and its dropout key.
 
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b] and perhaps `label`.
-    place: of the micro-batch in its batch, from 0.
-    step: optimizer steps so far.
-    seed: of the run.
+  `data` holds `image` [b h w c], `index` [b] and perhaps `label`; `place` is
+  that of the micro-batch in its batch, from 0.
   """
   (local,) = data["index"].shape
   # Micro-batches divide the global batch before devices do, so that one holds
@@ -56,11 +52,8 @@ def eval_batch(
   the example's index alone: results do not depend on the number of devices,
   nor on the batch size unless the loss has a statistic of the batch.
 
-  Args:
-    config: the resolved config.
-    data: `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`.
-    seed: of the evaluation.
-    step: optimizer steps so far, for schedules inside the objective.
+  `data` holds `image` [b h w c], `index` [b], `mask` [b] and perhaps `label`;
+  schedules inside the objective read `step`, the optimizer steps so far.
   """
   key = _keys(seed, Stream.EVALUATE, jnp.int32(0), data["index"])
   return _batch(config, data, key, data["mask"], jnp.int32(step))

@@ -25,9 +25,6 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
   They are `config.data.image_shape`, or where that is empty those of the data
   set after cropping and resizing.
-
-  Raises:
-    ConfigError: the setting does not consist of three positive numbers.
   """
   shape = tuple(config.data.image_shape)
   if not shape:
@@ -62,13 +59,9 @@ def model(
     auxiliary   all but remat and out_channels
 
   All its other fields are hyperparameters, `config.model.<part>.args` (of the
-  objective's auxiliary network `config.objective.auxiliary.args`).
-
-  Args:
-    config: the resolved config.
-    shape: height, width and channels of the images.
-    train: whether BatchNorm uses the batch's statistics and dropout drops;
-      parameters are the same either way.
+  objective's auxiliary network `config.objective.auxiliary.args`). In training
+  BatchNorm uses the batch's statistics and dropout drops; parameters are the
+  same either way.
 
   Raises:
     ConfigError: a name or an argument is unknown, or the parts do not fit.
@@ -101,23 +94,20 @@ def model(
       f"{node.encoder.name} nor the decoder {node.decoder.name} has a field "
       "remat."
     )
-  _check_dequantization(config)
-  _check_output_bias(config, decoder, shape)
-  _check_pseudo_inputs(config, prior)
+  _check_parts(config, prior, decoder, shape)
   declared = objectives.auxiliary_of(config)
-  auxiliary = None
+  auxiliary, own = None, config.objective.auxiliary
   if declared is not None:
     auxiliary = modules.make(
       "objective.auxiliary",
-      config.objective.auxiliary,
+      own,
       declared.network.__name__,
       declared.network,
       {**numerics, **mode, **latent, **image},
     )
-  elif config.objective.auxiliary.args:
+  elif own.args:
     raise ConfigError(
-      f"config.objective.auxiliary.args is "
-      f"{config.objective.auxiliary.args.to_dict()}, but "
+      f"config.objective.auxiliary.args is {own.args.to_dict()}, but "
       f"{config.objective.name} has no network of its own."
     )
   return models.Vae(
@@ -133,51 +123,47 @@ def model(
   )
 
 
-def _check_dequantization(config: ConfigDict) -> None:
-  if config.data.dequantization == "none":
-    return
-  if config.data.binarization != "none":
-    raise ConfigError(
-      "config.data.dequantization is uniform and config.data.binarization is "
-      f"{config.data.binarization}; one of them must be none."
-    )
-  if not getattr(likelihood_class(config), "is_density", True):
-    raise ConfigError(
-      "config.data.dequantization is uniform, but the likelihood "
-      f"{config.model.likelihood.name} is no density and needs no noise."
-    )
-
-
-def _check_output_bias(
-  config: ConfigDict, decoder: nn.Module, shape: tuple[int, int, int]
+def _check_parts(
+  config: ConfigDict,
+  prior: nn.Module,
+  decoder: nn.Module,
+  shape: tuple[int, int, int],
 ) -> None:
-  if config.model.output_bias != "data":
-    return
-  plain = isinstance(decoder, decoders.Mlp)
-  plain &= decoder.out_channels == shape[2]
+  """Raises a ConfigError if parts and preprocessing do not fit."""
+  data, node = config.data, config.model
+  if data.dequantization != "none":
+    if data.binarization != "none":
+      raise ConfigError(
+        "config.data.dequantization is uniform and config.data.binarization "
+        f"is {data.binarization}; one of them must be none."
+      )
+    if not getattr(likelihood_class(config), "is_density", True):
+      raise ConfigError(
+        "config.data.dequantization is uniform, but the likelihood "
+        f"{node.likelihood.name} is no density and needs no noise."
+      )
   # The mean of continuous_bernoulli is no sigmoid of the output.
-  plain &= config.model.likelihood.name != "continuous_bernoulli"
-  if not plain:
+  if node.output_bias == "data" and not (
+    isinstance(decoder, decoders.Mlp)
+    and decoder.out_channels == shape[2]
+    and node.likelihood.name != "continuous_bernoulli"
+  ):
     raise ConfigError(
       "config.model.output_bias is 'data', which needs the decoder mlp and a "
       "likelihood whose mean is the sigmoid of its output, such as bernoulli; "
-      f"they are {config.model.decoder.name} and "
-      f"{config.model.likelihood.name}."
+      f"they are {node.decoder.name} and {node.likelihood.name}."
+    )
+  if _encodes(prior) and node.condition != "none":
+    raise ConfigError(
+      f"config.model.condition is {node.condition!r}, but the pseudo-inputs of "
+      f"the prior {node.prior.name} have no labels; set condition to none, or "
+      "choose another prior."
     )
 
 
 def _encodes(prior: nn.Module) -> bool:
   """Returns whether a prior encodes pseudo-inputs."""
   return getattr(prior, "encodes", False)
-
-
-def _check_pseudo_inputs(config: ConfigDict, prior: nn.Module) -> None:
-  if _encodes(prior) and config.model.condition != "none":
-    raise ConfigError(
-      f"config.model.condition is {config.model.condition!r}, but the "
-      f"pseudo-inputs of the prior {config.model.prior.name} have no labels; "
-      "set condition to none, or choose another prior."
-    )
 
 
 def _num_labels(config: ConfigDict) -> int:
@@ -225,10 +211,7 @@ def init_variables(
 ) -> models.Variables:
   """Returns {"params": ..., "batch_stats": ...}, a function of config.seed.
 
-  Args:
-    config: the resolved config.
-    shape: height, width and channels of the images.
-    vae: the model of the config in evaluation mode; None = build it.
+  `vae` is the model of the config in evaluation mode; None = build it.
   """
   vae = vae or model(config, shape, train=False)
   image = jnp.zeros((1, *shape), jnp.uint8)

@@ -7,7 +7,7 @@ checksum is there because the storage format does not detect all damage.
 
 import contextlib
 import json
-import os
+import operator
 import zlib
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint import checkpoint_managers as managers
 
 from vae_jax import config as config_lib
 from vae_jax.config import reason
@@ -46,7 +46,7 @@ def this_process() -> ocp.options.MultiprocessingOptions:
   )
 
 
-def folder_of(workdir: str | os.PathLike[str]) -> storage.Path:
+def folder_of(workdir: storage.PathLike) -> storage.Path:
   """Returns the folder of a run's checkpoints."""
   folder = storage.path(workdir) / "checkpoints"
   return folder if storage.is_remote(folder) else folder.absolute()
@@ -68,11 +68,7 @@ class Checkpoints:
   """
 
   def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    keep_latest: int = 1,
-    keep_best: int = 1,
+    self, workdir: storage.PathLike, *, keep_latest: int = 1, keep_best: int = 1
   ):
     """Opens `<workdir>/checkpoints`; all checkpoints must be readable."""
     self._folder = folder_of(workdir)
@@ -82,23 +78,20 @@ class Checkpoints:
         self._mirror = staging.Mirror(self._folder)
     folder = self._mirror.folder if self._mirror else self._folder
     folder.mkdir(parents=True, exist_ok=True)
-    preserved = [
-      checkpoint_managers.LatestN(keep_latest),
-      checkpoint_managers.BestN(
-        get_metric_fn=lambda metrics: metrics[SCORE],
-        reverse=True,
-        n=keep_best,
-        keep_checkpoints_without_metrics=False,
-      ),
-    ]
+    score = operator.itemgetter(SCORE)
+    latest = managers.LatestN(keep_latest)
+    best = managers.BestN(
+      get_metric_fn=score,
+      reverse=True,
+      n=keep_best,
+      keep_checkpoints_without_metrics=False,
+    )
     self._manager = ocp.CheckpointManager(
       folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-          preserved
-        ),
+        preservation_policy=managers.AnyPreservationPolicy([latest, best]),
         # Without best_fn Orbax does not write the metrics to disk.
-        best_fn=lambda metrics: metrics[SCORE],
+        best_fn=score,
         create=False,
         multiprocessing_options=this_process(),
       ),
@@ -119,10 +112,8 @@ class Checkpoints:
   ) -> None:
     """Starts to write a host copy of the state, unless its step is there.
 
-    Args:
-      state: host copy; its arrays must not be written to afterwards.
-      config: resolved config.
-      score: validation result at this step, lower is better; None = none.
+    Its arrays must not be written to afterwards. `score` is the validation
+    result at this step, lower is better; None = none.
 
     Raises:
       Unsaved: this one, or the one before it, cannot be written.
@@ -150,11 +141,7 @@ class Checkpoints:
         self._mirror.copy_after(self._manager.wait_until_finished)
 
   def wait(self) -> None:
-    """Returns when the last checkpoint is complete on disk.
-
-    Raises:
-      Unsaved: it could not be written.
-    """
+    """Returns when the last checkpoint is complete; raises `Unsaved`."""
     with self._or_unsaved():
       self._manager.wait_until_finished()
       self._manager.check_for_errors()

@@ -17,26 +17,16 @@ from vae_jax.training import optim
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-  """A resolved config, and everything built from it.
-
-  Attributes:
-    config: the resolved config.
-    objective: the loss, `(vae, batch) -> Terms`.
-    vae_train: the unbound model that is trained.
-    vae_eval: the same model in evaluation mode.
-    num_steps: optimizer steps of the run; None for a trained model whose
-      config counts epochs, because its data set is not opened.
-    learning_rate: optimizer step -> learning rate.
-    optimizer: the optax chain.
-    open_splits: returns the data set's splits.
-  """
+  """A resolved config, and everything built from it."""
 
   config: ConfigDict
   objective: objectives.Objective
   vae_train: models.Vae
   vae_eval: models.Vae
+  # None for a trained model whose config counts epochs, because its data set
+  # is not opened.
   num_steps: int | None
-  learning_rate: Callable[[jax.Array | int], Float[Array, ""]]
+  learning_rate: Callable[[jax.Array | int], Float[Array, ""]]  # of a step
   optimizer: optax.GradientTransformation
   open_splits: Callable[[], datasets.Splits]
 
@@ -77,11 +67,8 @@ def build(
 ) -> Experiment:
   """Builds everything that a resolved config decides.
 
-  Args:
-    config: the resolved config.
-    splits: the data set; None = opened when it is first asked for, which
-      sampling and decoding never do.
-    num_steps: optimizer steps of the run; None = as the config says.
+  Without `splits` the data set is opened when it is first asked for, which
+  sampling and decoding never do; without `num_steps` the config decides.
 
   Raises:
     ConfigError: a name or an argument is unknown, or the parts do not fit.
@@ -90,7 +77,8 @@ def build(
   if num_steps is None:
     num_steps = config.train.num_steps or None
   if num_steps is None and splits is not None:
-    num_steps = total_steps(config, len(splits.train))
+    images = round(config.train.num_epochs * len(splits.train))
+    num_steps = max(1, images // config.train.batch_size)
   # Without a data set nothing is trained, and no rate is read.
   length = num_steps or 1
   return Experiment(
@@ -101,17 +89,5 @@ def build(
     num_steps=num_steps,
     learning_rate=optim.learning_rate(config, length),
     optimizer=optim.optimizer(config, length),
-    open_splits=(
-      functools.partial(datasets.open_splits, config.data)
-      if splits is None
-      else lambda: splits
-    ),
+    open_splits=lambda: splits or datasets.open_splits(config.data),
   )
-
-
-def total_steps(config: ConfigDict, examples: int) -> int:
-  """Returns the optimizer steps of a run on so many training images."""
-  if config.train.num_steps:
-    return config.train.num_steps
-  images = round(config.train.num_epochs * examples)
-  return max(1, images // config.train.batch_size)

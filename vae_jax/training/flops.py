@@ -6,8 +6,8 @@ per multiply-add, as is usual for model FLOPs utilization.
 """
 
 import math
-from typing import Any
 
+import jax
 from jax.extend import core
 
 
@@ -20,7 +20,11 @@ def count(jaxpr: core.Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     name, params = equation.primitive.name, equation.params
-    inner = [count(j) for j in _jaxprs(params)]
+    inner = [
+      count(getattr(value, "jaxpr", value))
+      for value in jax.tree.leaves(params)
+      if isinstance(value, core.ClosedJaxpr | core.Jaxpr)
+    ]
     if name == "dot_general":
       (contracted, _), _ = params["dimension_numbers"]
       shape = equation.invars[0].aval.shape
@@ -38,15 +42,3 @@ def count(jaxpr: core.Jaxpr) -> int:
     else:
       total += sum(inner)
   return total
-
-
-def _jaxprs(params: dict[str, Any]) -> list[core.Jaxpr]:
-  """Returns the functions among an equation's parameters."""
-  jaxprs = []
-  for value in params.values():
-    for item in value if isinstance(value, tuple | list) else [value]:
-      if isinstance(item, core.ClosedJaxpr):
-        jaxprs.append(item.jaxpr)
-      elif isinstance(item, core.Jaxpr):
-        jaxprs.append(item)
-  return jaxprs

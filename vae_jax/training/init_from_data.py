@@ -37,16 +37,8 @@ def _starts_at_images(config: ConfigDict) -> bool:
 
 
 def check(config: ConfigDict, vae: models.Vae, source: datasets.Source) -> None:
-  """Checks that there are as many training images as pseudo-inputs.
-
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    source: the training split.
-
-  Raises:
-    ConfigError: there are fewer.
-  """
+  """Raises a ConfigError if there are fewer training images than pseudo-inputs
+  that start at them."""
   if not _starts_at_images(config):
     return
   count = vae.latent_prior.num_components
@@ -67,16 +59,8 @@ def apply(
 ) -> models.Variables:
   """Returns initial variables with those that come from training images.
 
-  Args:
-    config: the resolved config.
-    vae: the model of the config.
-    variables: the variables of `build.init_variables`.
-    source: the training split.
-    chunk_bytes: size of the images that are read at a time for their mean; it
-      changes no number.
-
-  Raises:
-    ConfigError: as `check`.
+  `variables` are those of `build.init_variables`; `chunk_bytes` of images are
+  read at a time for their mean, which changes no number.
   """
   check(config, vae, source)
   # An empty collection is part of the state's structure too.

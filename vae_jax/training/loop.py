@@ -1,6 +1,5 @@
-"""The plan of a training loop: its constants, dispatches and unread results."""
+"""The plan of a training loop: its constants, dispatches and their data."""
 
-import collections
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -25,21 +24,12 @@ _DISPATCH_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-  """Constants of a training loop.
-
-  Attributes:
-    num_steps: optimizer steps of the run.
-    batch_size: images per step over all devices.
-    steps_per_epoch: optimizer steps per pass over the training split.
-    steps_per_call: steps of the largest dispatch.
-    validate_every: steps between validations.
-    save_every: steps between checkpoints.
-  """
+  """Constants of a training loop, in optimizer steps."""
 
   num_steps: int
-  batch_size: int
+  batch_size: int  # images per step over all devices
   steps_per_epoch: float
-  steps_per_call: int
+  steps_per_call: int  # of the largest dispatch
   validate_every: int
   save_every: int
 
@@ -89,8 +79,7 @@ def steps_per_call(config: ConfigDict) -> int:
 class Dispatches:
   """Iterates over (first step, steps), cut where validation or a save is due.
 
-  Attributes:
-    limit: steps of the dispatches to come, at most; it changes no number.
+  No later one has more steps than `limit` says; it changes no number.
   """
 
   def __init__(self, loop: Loop, start: int):
@@ -108,42 +97,12 @@ class Dispatches:
 
 
 class Result(NamedTuple):
-  """A dispatch, and its values on the devices.
+  """A dispatch, and its values on the devices."""
 
-  Attributes:
-    first: step before the dispatch.
-    count: its steps.
-    history: per-step metrics [k].
-    stop: whether any process has received a stop signal.
-  """
-
-  first: int
-  count: int
-  history: dict[str, jax.Array]
-  stop: jax.Array
-
-
-class InFlight:
-  """Results that have not been read, oldest first; at most `limit`."""
-
-  def __init__(self, limit: int = RUN_AHEAD):
-    self._results: collections.deque[Result] = collections.deque()
-    self._limit = limit
-
-  def add(self, result: Result) -> None:
-    """Adds the result of a dispatch that was just started."""
-    self._results.append(result)
-
-  def next(self, *, drain: bool) -> Result | None:
-    """Removes and returns the oldest result, None if none must be read now.
-
-    Args:
-      drain: whether all results must be read before the next dispatch, rather
-        than enough of them to keep the limit.
-    """
-    if len(self._results) >= (1 if drain else self._limit):
-      return self._results.popleft()
-    return None
+  first: int  # step before the dispatch
+  count: int  # its steps
+  history: dict[str, jax.Array]  # per-step metrics [k]
+  stop: jax.Array  # whether any process has received a stop signal
 
 
 def control(count: int, stop: bool) -> jax.Array:
@@ -158,14 +117,7 @@ def load(
   source: datasets.Source,
   dispatch: tuple[int, int],
 ) -> tuple[int, int, dict[str, jax.Array]]:
-  """Returns first step and steps of a dispatch, and its data on the devices.
-
-  Args:
-    experiment: of the run.
-    loop: of the run.
-    source: training images.
-    dispatch: first step and steps.
-  """
+  """Returns first step and steps of a dispatch, and its data on the devices."""
   first, count = dispatch
   arrays = pipeline.train_data(
     source,

@@ -26,11 +26,8 @@ def required(
 ) -> int:
   """Returns the bytes that each device holds while it trains.
 
-  Args:
-    state: with a leading axis of local devices.
-    data: of one dispatch, with that axis too.
-    dispatches: how many are held at once.
-    compiled: the train step; None = without its activations.
+  State and data have a leading axis of local devices; the data of so many
+  dispatches is held at once. Without the compiled step no activations count.
   """
   held = _bytes(state) + dispatches * _bytes(data)
   stats = compiled.memory_analysis() if compiled is not None else None
@@ -63,13 +60,8 @@ def host_limit(
   cgroups: pathlib.Path = _CGROUPS,
   membership: pathlib.Path = pathlib.Path("/proc/self/cgroup"),
 ) -> int:
-  """Returns the bytes this process may use: the machine's, or its cgroup's.
-
-  Args:
-    cgroups: mount point of the control groups.
-    membership: file of this process's control groups, with lines
-      `number:controllers:path`.
-  """
+  """Returns the bytes this process may use: the machine's, or its cgroup's,
+  which `membership` names in lines `number:controllers:path`."""
   limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
   lines = membership.read_text().splitlines() if membership.exists() else []
   for line in lines:
@@ -89,11 +81,7 @@ def host_limit(
 
 
 def check(config: ConfigDict, needed: int) -> None:
-  """Compares the bytes that each device needs with its limit.
-
-  Raises:
-    ConfigError: it needs more; the message advises what needs less.
-  """
+  """Raises a ConfigError with advice if a device needs more than its limit."""
   available = limit()
   if available is not None and needed > available:
     raise ConfigError(
@@ -145,12 +133,8 @@ def check_sizes(config: ConfigDict, params: Any) -> None:
 def explain_oom(
   config: ConfigDict, needed: int | None = None
 ) -> Iterator[None]:
-  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice.
-
-  Args:
-    config: the resolved config.
-    needed: bytes that each device holds already, if known.
-  """
+  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice; `needed` are
+  the bytes that each device holds already, if known."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:

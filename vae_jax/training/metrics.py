@@ -51,16 +51,15 @@ class StepMeans:
       for k in (self._steps[0] if self._steps else {})
     }
     self._steps = []
-    taken = joined.get("skipped", np.zeros(0)) == 0
-    row: dict[str, float | None] = {}
-    for name, values in joined.items():
-      if name == "skipped":
-        row[name] = int(values.sum())
-      else:
-        row[name] = float(values[taken].mean()) if taken.any() else math.nan
-    if joined:
-      row["steps"] = len(next(iter(joined.values())))
-    return finite(row)
+    if not joined:
+      return {}
+    taken = joined["skipped"] == 0
+    row: dict[str, float | None] = {
+      k: float(v[taken].mean()) if taken.any() else math.nan
+      for k, v in joined.items()
+    }
+    counts = {"skipped": int(joined["skipped"].sum()), "steps": len(taken)}
+    return finite(row | counts)
 
 
 class MaskedMeans:

@@ -36,12 +36,8 @@ def orthogonal(
 
   X <- a X + b (X X^T) X + c (X X^T)^2 X, from X = matrix / its norm. All
   iterations are polynomials of one Gram matrix and are multiplied first, so
-  that the long side of the matrix enters two products in all.
-
-  Args:
-    matrix: any matrix; the result of zeros is zeros.
-    iterations: number of iterations; 5 bring singular values to within about
-      0.3 of 1.
+  that the long side of the matrix enters two products in all. Five bring
+  singular values to within about 0.3 of 1; the result of zeros is zeros.
   """
   if matrix.shape[0] > matrix.shape[1]:
     return orthogonal(matrix.T, iterations=iterations).T
@@ -71,11 +67,7 @@ def scale_by_muon(*, iterations: int = 5) -> optax.GradientTransformation:
     result = scale * orthogonal(matrix, iterations=iterations)
     return result.reshape(gradient.shape)
 
-  def update(
-    gradients: optax.Updates,
-    state: optax.TraceState,
-    params: optax.Params | None = None,
-  ) -> tuple[optax.Updates, optax.TraceState]:
+  def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     updates, state = momentum.update(gradients, state, params)
     return jax.tree.map(direction, updates), state
 
@@ -85,13 +77,8 @@ def scale_by_muon(*, iterations: int = 5) -> optax.GradientTransformation:
 def muon(
   learning_rate: Rate, *, iterations: int = 5, adam_ratio: float = 0.2
 ) -> optax.GradientTransformation:
-  """Returns Muon for weights named `kernel`, Adam for all others.
-
-  Args:
-    learning_rate: learning rate of the matrices; a number or a schedule.
-    iterations: number of Newton-Schulz iterations, see `orthogonal`.
-    adam_ratio: learning rate of the other weights, relative to the matrices'.
-  """
+  """Returns Muon for weights named `kernel`, Adam for all others, at
+  `adam_ratio` times the matrices' rate."""
 
   def adam_rate(step: jax.Array | int) -> jax.Array | float:
     rate = learning_rate(step) if callable(learning_rate) else learning_rate

@@ -33,11 +33,7 @@ def _require(good: bool, text: str) -> None:
 
 def _cosine(*, final: float = 0.0) -> Factor:
   _require(final >= 0, f"final is {final}; it must be 0 or more")
-
-  def factor(fraction: jax.Array) -> jax.Array:
-    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * fraction))
-
-  return factor
+  return lambda f: final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * f))
 
 
 def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
@@ -47,11 +43,7 @@ def _step(*, at: tuple[float, ...] = (0.5, 0.75), decay: float = 0.1) -> Factor:
     f"at is {at}; each must be a fraction of the run, between 0 and 1",
   )
 
-  def factor(fraction: jax.Array) -> jax.Array:
-    passed = sum((fraction >= f).astype(jnp.float32) for f in at)
-    return decay**passed
-
-  return factor
+  return lambda f: decay ** sum((f >= a).astype(jnp.float32) for a in at)
 
 
 def _stages(
@@ -64,10 +56,9 @@ def _stages(
   ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(count - 1)]
 
   def factor(fraction: jax.Array) -> jax.Array:
-    passed = sum(
-      ((fraction >= end).astype(jnp.float32) for end in ends),
-      start=jnp.zeros_like(fraction),
-    )
+    passed = jnp.zeros_like(fraction)
+    for end in ends:
+      passed += (fraction >= end).astype(jnp.float32)
     return final ** (passed / max(count - 1, 1))
 
   return factor
@@ -94,13 +85,7 @@ def learning_rate(
               the one before, with rates in equal ratios down to `final` times
               the highest (Burda et al., arXiv 1509.00519, section 5)
 
-  Args:
-    config: the resolved config.
-    num_steps: number of steps of the run.
-    highest: the highest rate; None = optim.learning_rate.
-
-  Raises:
-    ConfigError: the schedule or one of its arguments is unknown.
+  The `highest` rate is `optim.learning_rate` if it is None.
   """
   optim = config.optim
   name = optim.schedule.name
@@ -110,12 +95,9 @@ def learning_rate(
       f"{', '.join(_FACTORS)}."
     )
   known = registry.keyword_arguments(_FACTORS[name])
-  factor = _FACTORS[name](
-    **registry.check_arguments(
-      "optim.schedule", name, optim.schedule.args, known
-    )
-  )
-
+  args = optim.schedule.args
+  args = registry.check_arguments("optim.schedule", name, args, known)
+  factor = _FACTORS[name](**args)
   highest = optim.learning_rate if highest is None else highest
 
   def schedule(step: jax.Array | int) -> Float[Array, ""]:
@@ -138,26 +120,12 @@ def optimizer(
   one of `weight_decay`. The auxiliary network of
   an objective has its own optimizer, config.optim.auxiliary, and its gradient
   is clipped separately.
-
-  Raises:
-    ConfigError: the optimizer or one of its arguments is unknown.
   """
-  model = _player(
-    config,
-    "optim.optimizer",
-    config.optim.optimizer,
-    learning_rate(config, num_steps),
-  )
+  model = _player(config, "optim", config.optim, num_steps)
   if objectives.auxiliary_of(config) is None:
     return model
-  auxiliary = _player(
-    config,
-    "optim.auxiliary.optimizer",
-    config.optim.auxiliary.optimizer,
-    learning_rate(
-      config, num_steps, highest=config.optim.auxiliary.learning_rate
-    ),
-  )
+  own = config.optim.auxiliary
+  auxiliary = _player(config, "optim.auxiliary", own, num_steps)
 
   def owner(params: Any) -> dict[str, str]:
     return {k: "auxiliary" if k == "auxiliary" else "model" for k in params}
@@ -166,11 +134,12 @@ def optimizer(
 
 
 def _player(
-  config: ConfigDict, field: str, node: ConfigDict, schedule: Schedule
+  config: ConfigDict, parent: str, settings: ConfigDict, num_steps: int
 ) -> optax.GradientTransformation:
-  function = (
-    muon.muon if node.name == "muon" else getattr(optax, node.name, None)
-  )
+  """Returns the optimizer of the model, or of the auxiliary network."""
+  field, node = f"{parent}.optimizer", settings.optimizer
+  rate = learning_rate(config, num_steps, highest=settings.learning_rate)
+  function = getattr(muon if node.name == "muon" else optax, node.name, None)
   takes = inspect.signature(function).parameters if callable(function) else {}
   if "learning_rate" not in takes:
     raise ConfigError(
@@ -191,7 +160,7 @@ def _player(
       _check_open(f"config.{field}.args.{key}", value, takes[key].default)
   args |= masks
   try:
-    chosen = function(schedule, **args)
+    chosen = function(rate, **args)
     # Some optimizers accept no schedule or need more than gradients.
     probe = {"w": jnp.zeros(2)}
     jax.eval_shape(lambda p: chosen.update(p, chosen.init(p), p), probe)

@@ -32,12 +32,8 @@ class Diverged(Exception):
 
 
 class Stopwatch:
-  """Wall time of a loop.
-
-  Attributes:
-    images: images whose training steps are done since `restart`.
-    waited: seconds spent waiting for data since `restart`.
-  """
+  """Wall time of a loop: since `restart`, the `images` whose training steps are
+  done, and the seconds `waited` for data."""
 
   def __init__(self):
     self.restart()
@@ -72,13 +68,8 @@ class Progress:
   """One line: step, epoch, images/s, time left and a value of a run."""
 
   def __init__(self, loop: Loop, start: int, *, every: float = _LINE_SECONDS):
-    """Starts at step `start`.
-
-    Args:
-      loop: of the run.
-      start: step at which this process starts.
-      every: seconds between lines where the output is no terminal.
-    """
+    """Starts at step `start`; without a terminal it logs `every` so many
+    seconds."""
     self._loop, self._start, self._every = loop, start, every
     # One process of a job shows it.
     self._shown = devices.is_lead()
@@ -114,11 +105,10 @@ class Progress:
     elif self._shown and now - self._last >= self._every:
       self._last = now
       rate = (step - self._start) / (now - self._began)
-      left = tqdm.tqdm.format_interval(
-        (loop.num_steps - step) / max(rate, 1e-9)
-      )
-      words = [done, f"{rate * loop.batch_size:.0f} img/s", f"{left} left"]
-      logging.info("%s", ", ".join([*words, *filter(None, [self._value])]))
+      seconds = (loop.num_steps - step) / max(rate, 1e-9)
+      left = f"{tqdm.tqdm.format_interval(seconds)} left"
+      words = done, f"{rate * loop.batch_size:.0f} img/s", left, self._value
+      logging.info("%s", ", ".join(filter(None, words)))
 
   def close(self) -> None:
     """Leaves the last line standing."""
@@ -126,12 +116,7 @@ class Progress:
 
 
 class StepLog:
-  """Turns metrics of steps into rows, and stops a run that diverges.
-
-  Attributes:
-    stopwatch: of the loop.
-    progress: the progress line.
-  """
+  """Turns metrics of steps into rows, and stops a run that diverges."""
 
   def __init__(
     self, config: ConfigDict, loop: Loop, writer: Writer, state: TrainState
@@ -153,8 +138,7 @@ class StepLog:
       Diverged: too many consecutive steps were skipped.
     """
     first, count = result.first, result.count
-    history = devices.read_one(result.history)
-    host = {k: v[:count] for k, v in history.items()}
+    host = {k: v[:count] for k, v in devices.read_one(result.history).items()}
     # The first dispatch also loads the program, so that it is not measured.
     if first != self._start:
       self.stopwatch.images += count * self._loop.batch_size
@@ -192,7 +176,6 @@ class StepLog:
       self._measured = (images, seconds)
 
   def _check(self, first: int, host: dict[str, np.ndarray]) -> None:
-    optim = self._config.optim
     for offset, skipped in enumerate(host["skipped"]):
       self._skipped_in_row = self._skipped_in_row + 1 if skipped else 0
       if self._skipped_in_row < self._config.train.max_skips_in_row:
@@ -203,7 +186,7 @@ class StepLog:
         f"not finite: {', '.join(broken)}"
         if broken
         else f"gradient norm {values['grad_norm']:.3g} above "
-        f"config.optim.skip_norm, {optim.skip_norm}"
+        f"config.optim.skip_norm, {self._config.optim.skip_norm}"
       )
       self.flush(first + len(host["skipped"]))
       raise Diverged(

@@ -45,8 +45,7 @@ _OUTCOMES = (
 class Record:
   """The entry of one start, which the first process writes.
 
-  Attributes:
-    step: of the run, up to now.
+  The run keeps its `step` up to date.
   """
 
   def __init__(self, workdir: str, entry: dict[str, Any]):
@@ -72,13 +71,12 @@ class Record:
 
   def ended(self, error: BaseException | None) -> None:
     """Notes the end of the run, and the error that ended it, if any."""
-    outcome, sentence = "finished", ""
+    entry = {"outcome": "finished", "sentence": ""}
     if error is not None:
       outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
       sentence = str(error) or type(error).__name__
-    self._write(
-      outcome=outcome, sentence=sentence, to_step=self.step, ended=_now()
-    )
+      entry = {"outcome": outcome, "sentence": sentence}
+    self._write(**entry, to_step=self.step, ended=_now())
 
   def _write(self, **changes: Any) -> None:
     self._entry |= changes
@@ -93,12 +91,7 @@ class Record:
 
 @contextlib.contextmanager
 def keep(workdir: str, config: ConfigDict) -> Iterator[Record]:
-  """Keeps the record of a run from its start to its end, in the block.
-
-  Args:
-    workdir: folder of the run.
-    config: the resolved config.
-  """
+  """Keeps the record of a run from its start to its end, in the block."""
   record = Record(workdir, describe(config) if devices.is_lead() else {})
   try:
     with watchdog.last_words(lambda s: record.ended(watchdog.Stalled(s))):
@@ -173,13 +166,9 @@ def packages() -> dict[str, str]:
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-  """Returns the version of this package's code.
-
-  Returns:
-    `version` of the installed package, "" if it is not installed; `commit` of
-    its checkout and whether that is `dirty`, "" and False without one;
-    `digest` of all its Python files.
-  """
+  """Returns `version` of the installed package, "" if it is not installed;
+  `commit` of its checkout and whether that is `dirty`, "" and False without
+  one; `digest` of all its Python files."""
   content = hashlib.sha256()
   for path in sorted(_FOLDER.rglob("*.py")):
     code, name = path.read_bytes(), path.relative_to(_FOLDER).as_posix()
@@ -191,15 +180,11 @@ def code_version() -> dict[str, Any]:
   }
 
 
-def _checkout(
-  folder: str | os.PathLike[str], tracked: str = ""
-) -> dict[str, Any]:
+def _checkout(folder: storage.PathLike, tracked: str = "") -> dict[str, Any]:
   """Returns the git commit of a folder, and whether tracked files differ.
 
-  Args:
-    folder: any in the checkout.
-    tracked: a file that must be part of the checkout, because an installed
-      package may lie in the folder of another project.
+  The file `tracked` must be part of the checkout, because an installed package
+  may lie in the folder of another project.
   """
 
   def git(*words: str) -> str:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import pathlib
 import time
 
@@ -33,15 +32,8 @@ def restore_or_init(
   """Restores the newest readable checkpoint, or makes the initial state.
 
   Process 0 does so, and the others receive its bits: storage is asked once
-  however many processes there are.
-
-  Args:
-    experiment: of the run.
-    workdir: folder of the run.
-    source: training images, for initial variables that depend on them.
-
-  Returns:
-    A host copy of the state, and whether it was restored.
+  however many processes there are. Initial variables may depend on the images
+  of `source`. Returns a host copy of the state, and whether it was restored.
   """
   like = _abstract(experiment)
   restored = None
@@ -63,14 +55,13 @@ def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
   if not init_from_data.is_needed(config):
     return state
   variables = {"params": state.params, **state.model_state}
-  variables = init_from_data.apply(
-    config, experiment.vae_eval, variables, source
-  )
+  vae = experiment.vae_eval
+  variables = init_from_data.apply(config, vae, variables, source)
   return state_lib.state_of(experiment, variables)
 
 
 def restore(
-  workdir: str | os.PathLike[str],
+  workdir: storage.PathLike,
   like: TrainState,
   *,
   best: bool = False,
@@ -78,23 +69,16 @@ def restore(
 ) -> TrainState | None:
   """Returns the newest (or best) readable state; None without checkpoints.
 
-  Orbax's manager is not used, because one broken file would stop it.
-
-  Args:
-    workdir: folder of the run.
-    like: a state of the same structure; only shapes and types are read.
-    best: whether to read the best by validation rather than the newest.
-    repair: whether to rename unreadable checkpoints, which the manager of a
-      run that goes on could not open.
+  Orbax's manager is not used, because one broken file would stop it; `repair`
+  renames unreadable checkpoints, which the manager of a run that goes on could
+  not open. Of the state `like` only shapes and types are read.
 
   Raises:
     ConfigError: there are checkpoints, but none can be read.
     storage.Unreachable: an object store fails.
   """
   folder = checkpoint.folder_of(workdir)
-  abstract = jax.tree.map(
-    lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), like
-  )
+  abstract = jax.eval_shape(lambda state: state, like)
   candidates, state = [], None
   damages: dict[int, str] = {}
   for step in steps(workdir):
@@ -118,12 +102,8 @@ def restore(
       except Exception as error:  # Orbax's errors have no common base.
         damages[step] = _damage(error)
   for step, damage in damages.items():
-    logging.warning(
-      "The checkpoint of step %d in %s cannot be read (%s).",
-      step,
-      folder,
-      damage,
-    )
+    what = f"The checkpoint of step {step} in {folder}"
+    logging.warning("%s cannot be read (%s).", what, damage)
   if damages and state is None:
     raise ConfigError(
       f"None of the checkpoints in {folder} can be read (steps "
@@ -137,7 +117,7 @@ def restore(
   return state
 
 
-def steps(workdir: str | os.PathLike[str]) -> list[int]:
+def steps(workdir: storage.PathLike) -> list[int]:
   """Returns the steps of the complete checkpoints on disk, oldest first."""
   folder = checkpoint.folder_of(workdir)
   with storage.using(folder):
@@ -201,12 +181,8 @@ def _set_aside(folder: storage.Path) -> None:
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
-def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
-  """Returns the resolved config of a run.
-
-  Raises:
-    ConfigError: there is no run in the folder.
-  """
+def load_config(workdir: storage.PathLike) -> ConfigDict:
+  """Returns the resolved config of a run; a ConfigError if there is none."""
   path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
     text = path.read_bytes() if path.exists() else None
@@ -219,17 +195,14 @@ def load_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def load_state(
-  workdir: str | os.PathLike[str],
+  workdir: storage.PathLike,
   *,
   best: bool = False,
   experiment: Experiment | None = None,
 ) -> TrainState:
   """Returns a host copy of a run's newest (or best) checkpoint.
 
-  Args:
-    workdir: folder of the run.
-    best: whether to read the best by validation rather than the newest.
-    experiment: of the run; None = built from its config.
+  The `experiment` is built from the run's config if it is None.
 
   Raises:
     ConfigError: there is no run, or none of its checkpoints can be read.
@@ -243,15 +216,9 @@ def load_state(
   return state
 
 
-def load_params(
-  workdir: str | os.PathLike[str], *, best: bool = False
-) -> Params:
-  """Returns the weights of a run's newest (or best) checkpoint for use:
-  averaged ones where the run averages them.
-
-  Returns:
-    The `params` collection of `vae_jax.models.Vae`, numpy arrays.
-  """
+def load_params(workdir: storage.PathLike, *, best: bool = False) -> Params:
+  """Returns the weights of a run's newest (or best) checkpoint for use, numpy
+  arrays: averaged ones where the run averages them."""
   experiment = experiment_lib.build(load_config(workdir))
   state = load_state(workdir, best=best, experiment=experiment)
   return state_lib.eval_params(experiment.config, state)

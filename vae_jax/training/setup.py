@@ -38,23 +38,14 @@ from vae_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Costs:
-  """Costs of a run.
+  """Costs of a run."""
 
-  Attributes:
-    compile_seconds: wall time to trace and compile the train step.
-    flops_per_image: of one training step, forward and backward; see `flops`.
-    memory_bytes: that each device holds; see `memory`.
-    images: training images after the first dispatch.
-    seconds: wall time of these, without validation, pictures and saves.
-    waited: part of `seconds` spent waiting for data.
-  """
-
-  compile_seconds: float = 0.0
-  flops_per_image: float = 0.0
-  memory_bytes: int = 0
-  images: int = 0
-  seconds: float = 0.0
-  waited: float = 0.0
+  compile_seconds: float = 0.0  # to trace and compile the train step
+  flops_per_image: float = 0.0  # forward and backward; see `flops`
+  memory_bytes: int = 0  # that each device holds; see `memory`
+  images: int = 0  # trained on after the first dispatch
+  seconds: float = 0.0  # of these, without validation, pictures and saves
+  waited: float = 0.0  # part of `seconds` spent waiting for data
 
   def add(self, stopwatch: Stopwatch) -> None:
     """Adds the time of the loop."""
@@ -65,11 +56,7 @@ class Costs:
 
 def prepare(config: ConfigDict, data: arrays.Data | None = None) -> Experiment:
   """Checks a config, opens its data set (or `data`, from Python) and builds its
-  parts.
-
-  Raises:
-    ConfigError: a setting is wrong, or the parts do not fit.
-  """
+  parts."""
   config_check.validate(config)
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
@@ -94,10 +81,6 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
   An objective's hyperparameter `dataset_size` becomes the number of training
   images, unless it is set.
-
-  Raises:
-    ConfigError: the images do not have the size that the config names, or
-      there is no such objective.
   """
   config = config.copy_and_resolve_references()
   named = tuple(config.data.image_shape)
@@ -118,9 +101,8 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.range = splits.range
   config.data.digest = splits.digest
   config.data.num_labels = build.num_labels(config, splits)
-  config.data.train_split = splits.split_strings["train"]
-  config.data.validation_split = splits.split_strings["validation"]
-  config.data.test_split = splits.split_strings["test"]
+  for name in ("train", "validation", "test"):
+    config.data[f"{name}_split"] = splits.split_strings[name]
   for node in (config.optim.optimizer, config.optim.auxiliary.optimizer):
     weight_decay.resolve(node)
   args = config.objective.args
@@ -130,11 +112,7 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 
 
 def check(experiment: Experiment) -> None:
-  """Checks all parts against their contracts; computes and compiles nothing.
-
-  Raises:
-    ConfigError: the model, the objective or the data set refuses a setting.
-  """
+  """Checks all parts against their contracts; computes and compiles nothing."""
   train = experiment.splits.train
   init_from_data.check(experiment.config, experiment.vae_eval, train)
   variables = contracts.check(experiment, train.label_shape)
@@ -143,27 +121,16 @@ def check(experiment: Experiment) -> None:
 
 @contextlib.contextmanager
 def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
-  """Holds a workdir, and records the run in it, inside the block.
-
-  Args:
-    experiment: of the run.
-    workdir: folder of the run.
-
-  Yields:
-    The record of this start.
+  """Holds a workdir, and yields the record of this start of the run.
 
   Raises:
     ConfigError: the processes differ, or the workdir cannot be had.
   """
   config, splits = experiment.config, experiment.splits
-  distributed.agree(
-    "the data",
-    {
-      **distributed.config_facts(config),
-      **distributed.data_facts("the training images", splits.train),
-      **distributed.data_facts("the validation images", splits.validation),
-    },
-  )
+  facts = distributed.config_facts(config)
+  facts |= distributed.data_facts("the training images", splits.train)
+  facts |= distributed.data_facts("the validation images", splits.validation)
+  distributed.agree("the data", facts)
   with contextlib.ExitStack() as stack:
     # All processes end if the first one is refused.
     distributed.lead_first(
@@ -182,13 +149,9 @@ def compile_step(
   arguments: tuple[Any, ...],
   costs: Costs,
 ) -> Callable[..., Any]:
-  """Returns the mapped train step, compiled.
+  """Returns the mapped train step, compiled for arguments like these.
 
-  Args:
-    config: the resolved config.
-    step: of `step.make_train_steps`.
-    arguments: of its first call; state and data come first.
-    costs: receives the costs of compilation and of a step.
+  `costs` receives the costs of compilation and of a step.
 
   Raises:
     ConfigError: the devices have too little memory.

@@ -23,25 +23,17 @@ class TrainState:
 
   The types are those inside the train step. Elsewhere the leaves are arrays
   on the host, have a leading axis of devices, or are shapes.
-
-  Attributes:
-    step: optimizer steps so far, skipped ones included; it alone decides
-      which examples and which random numbers come next.
-    params: weights.
-    model_state: collections that a forward pass updates (BatchNorm).
-    opt_state: the optimizer's; a skipped step leaves it, and with it the
-      learning-rate schedule, unchanged.
-    ema_params: averaged weights before `optim.debias_ema`; None if off.
-    skipped: steps skipped so far.
-    skipped_in_row: consecutive steps skipped up to now.
   """
 
+  # Optimizer steps so far, skipped ones included; it alone decides which
+  # examples and which random numbers come next.
   step: Int32[Array, ""]
   params: Params
-  model_state: Variables
+  model_state: Variables  # that a forward pass updates (BatchNorm)
+  # A skipped step leaves it, and with it the learning rate, unchanged.
   opt_state: optax.OptState
-  ema_params: Params | None
-  skipped: Int32[Array, ""]
+  ema_params: Params | None  # before `optim.debias_ema`; None if off
+  skipped: Int32[Array, ""]  # steps so far
   skipped_in_row: Int32[Array, ""]
 
 
@@ -71,12 +63,8 @@ def state_of(experiment: Experiment, variables: Variables) -> TrainState:
 
 
 def eval_params(config: ConfigDict, state: TrainState) -> Params:
-  """Returns the weights to evaluate: averaged where the config asks for it.
-
-  Args:
-    config: the resolved config.
-    state: host copy.
-  """
+  """Returns the weights to evaluate of a host copy of the state: averaged ones
+  where the config asks for them."""
   count = int(state.step) - int(state.skipped)
   if state.ema_params is None or count == 0:
     return state.params

@@ -94,14 +94,8 @@ def train_step(
 ) -> tuple[TrainState, Arrays]:
   """Takes one optimizer step, or skips it if gradient or loss is not finite.
 
-  Args:
-    experiment: of the run.
-    state: before the step.
-    data: of the step, [a b ...]; see `train_steps`.
-    seed: of the run.
-
-  Returns:
-    The state after the step, and scalar metrics.
+  The data of the step is [a b ...], see `train_steps`; returns the state after
+  the step, and scalar metrics.
   """
   grads, model_state, means = gradients(experiment, state, data, seed)
   norm = optax.tree.norm(grads)
@@ -151,10 +145,7 @@ def update(
 def gradients(
   experiment: Experiment, state: TrainState, data: Arrays, seed: jax.Array
 ) -> tuple[Params, Variables, Arrays]:
-  """Returns gradient, model state and mean terms over the global batch.
-
-  Args: as `train_step`.
-  """
+  """Returns gradient, model state and mean terms over the global batch."""
 
   def micro_batch(
     model_state: Variables, place: jax.Array, data: Arrays
@@ -224,12 +215,8 @@ def forward(
 ) -> tuple[Arrays, Variables]:
   """Returns the objective's per-example terms [b] by name, and model state.
 
-  Args:
-    objective: a function of (vae, batch).
-    vae: the unbound model, for training or for evaluation.
-    variables: parameters and model state.
-    batch: this device's examples.
-    dropout_key: of training, which updates the model state; None = evaluation.
+  Training, which updates the model state, has a `dropout_key`; None =
+  evaluation.
   """
   training = dropout_key is not None
   mutable = ["batch_stats"] if training else []
@@ -252,18 +239,8 @@ def eval_step(
   step: jax.Array,
   seed: jax.Array,
 ) -> Arrays:
-  """Returns sums of terms over the global batch, where its mask is True.
-
-  Args:
-    experiment: of the run.
-    variables: parameters and model state.
-    data: as `batch.eval_batch`.
-    step: optimizer steps so far.
-    seed: of the evaluation.
-
-  Returns:
-    {term: sum}, and the number of examples as "count".
-  """
+  """Returns {term: sum} over the global batch where its mask is True, and the
+  number of examples as "count"; see `batch.eval_batch`."""
   batch = batch_lib.eval_batch(experiment.config, data, seed, step)
   terms, _ = forward(
     experiment.objective, experiment.vae_eval, variables, batch

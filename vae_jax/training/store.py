@@ -16,11 +16,7 @@ class Store(contextlib.AbstractContextManager):
   """Writes a run's rows and checkpoints; closes both at the end of a `with`.
 
   Processes but the first write nothing. They do not wait for a save either, so
-  that none of them can break it.
-
-  Attributes:
-    folder: the workdir.
-    writer: of rows and images.
+  that none of them can break it. `writer` takes rows and images.
   """
 
   def __init__(self, workdir: str, config: ConfigDict, *, step: int):

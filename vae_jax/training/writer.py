@@ -17,7 +17,7 @@ from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
 
-def read_rows(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_rows(workdir: storage.PathLike) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`, without lines that are cut short."""
   path = storage.path(workdir) / "metrics.jsonl"
   with storage.using(path):
@@ -53,22 +53,23 @@ class EventFiles:
 
   It keeps one file in memory, because an object store cannot append to it, and
   writes it when `upload` is called, because tensorboardX would lose the errors
-  of a background thread.
+  of a background thread. So `flush` and `close` do nothing.
   """
 
   def __init__(self, scheme: str, *, max_bytes: int):
-    """Registers itself for the addresses of a scheme.
+    """Registers itself for the addresses of a scheme, such as "gs".
 
-    Args:
-      scheme: of the addresses, such as "gs".
-      max_bytes: size after which an uploaded file is followed by another one.
+    An uploaded file above `max_bytes` is followed by another one.
     """
     self._max_bytes = max_bytes
     self._path, self._content, self._is_uploaded = "", bytearray(), True
     record_writer.register_writer_factory(scheme, self)
 
-  def directory_check(self, path: str) -> None:
-    """Does nothing: object stores have no folders."""
+  def flush(self, *folder: str) -> None:
+    """Does nothing."""
+
+  # Object stores have no folders.
+  close = directory_check = flush
 
   def open(self, path: str) -> "EventFiles":
     """Starts a file, or continues the one before, whose name it keeps."""
@@ -81,12 +82,6 @@ class EventFiles:
     """Appends records of events."""
     self._content += records
     self._is_uploaded = False
-
-  def flush(self) -> None:
-    """Does nothing; see `upload`."""
-
-  def close(self) -> None:
-    """Does nothing; see `upload`."""
 
   def upload(self) -> None:
     """Writes the current file."""
@@ -103,18 +98,15 @@ class WorkdirWriter(Writer):
 
   def __init__(
     self,
-    workdir: str | os.PathLike[str],
+    workdir: storage.PathLike,
     *,
     step: int,
     max_event_bytes: int = 1 << 24,
   ):
     """Opens both files.
 
-    Args:
-      workdir: folder of the run.
-      step: the last step; later rows belong to steps that will be repeated,
-        and are removed.
-      max_event_bytes: of an event file at an address; see `EventFiles`.
+    Rows after `step`, the last one, belong to steps that will be repeated, and
+    are removed. For `max_event_bytes` see `EventFiles`.
     """
     self._folder = storage.path(workdir)
     path = self._folder / "metrics.jsonl"

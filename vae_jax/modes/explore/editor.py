@@ -19,7 +19,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.evaluate import diagnostics
 from vae_jax.latents import directions, nonlinear_directions, trained_model
-from vae_jax.modes import attributes, image_argument
+from vae_jax.modes import arguments, attributes
 from vae_jax.modes.explore import maps, vector_file
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
@@ -146,7 +146,7 @@ class Editor:
     Raises:
       ConfigError: It is no picture, or too large, or the model is conditional.
     """
-    selection = image_argument.photo(self.model, content, "Your file")
+    selection = arguments.photo(self.model, content, "Your file")
     return self._encoded("your photo", selection.image, None)
 
   def _encoded(
