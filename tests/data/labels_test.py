@@ -1,5 +1,7 @@
 """Labels of folders: columns of `metadata.csv`."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -80,3 +82,18 @@ def test_metadata_may_lie_in_the_folders_of_splits(tmp_path):
   (tmp_path / "train" / "metadata.csv").unlink()
   fails(tmp_path, "6 pictures", "have no row in metadata.csv")
   fails(tmp_path / "train", "'age', but", "has no metadata.csv", label="age")
+
+
+def test_accents_are_the_same_in_any_spelling_and_other_encodings_refused(
+  tmp_path,
+):
+  names = [f"{letter}.png" for letter in "áéíóú"]
+  write(tmp_path, numbered(5), [unicodedata.normalize("NFD", n) for n in names])
+  text = "\n".join(
+    ["file_name,label", *(f"{n},{i}" for i, n in enumerate(names))]
+  )
+  table(tmp_path, text)
+  for batch in contents(opened(tmp_path)).values():
+    assert_array_equal(batch["label"], batch["image"][:, 0, 0, 0])
+  (tmp_path / "metadata.csv").write_bytes(text.encode("latin-1"))
+  fails(tmp_path, "metadata.csv cannot be read as UTF-8 text")

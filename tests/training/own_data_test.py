@@ -16,7 +16,7 @@ from vae_jax.config import ConfigError
 from vae_jax.data import augment, datasets
 from vae_jax.modes import arguments, evaluate
 from vae_jax.runtime import logs
-from vae_jax.training import experiment, loop, setup, writer
+from vae_jax.training import batch, experiment, loop, setup, writer
 
 IMAGE = pictures.noise(40, 16, 16, 1)
 LABEL = np.arange(40) % 3
@@ -189,8 +189,6 @@ def test_binary_values_and_shifts_are_resolved_and_checked(tmp_path):
 
 
 def test_evaluation_is_not_augmented(monkeypatch):
-  from vae_jax.training import batch
-
   def refuse(*args, **kwargs):
     raise AssertionError("augmented")
 

@@ -20,6 +20,14 @@ _KEYS = (
   "image and label, or train_image, train_label, validation_image, ..., "
   "test_label"
 )
+# The names of the arrays in Keras' files.
+_KERAS = {
+  f"{letter}_{part}": f"{purpose}_{kind}"
+  for letter, kind in {"x": "image", "y": "label"}.items()
+  for part, purpose in zip(
+    ("train", "val", "test"), source.PURPOSES, strict=True
+  )
+}
 Data = np.ndarray | Mapping[str, Any] | source.Source | source.Splits
 
 
@@ -125,14 +133,15 @@ def given(
   elif not isinstance(arrays, Mapping):
     arrays = {"image": arrays}
   how, where = transform.of_config(data), name or "data"
-  rest, parts, lines, eight_bits = dict(arrays), {}, [], True
+  rest = {_KERAS.get(name, name): value for name, value in arrays.items()}
+  parts, lines, eight_bits = {}, [], True
   names = rest.pop("label_names", None)
   columns = _columns(rest, where, names)
   for purpose in source.PURPOSES:
     prefix = "" if purpose == "train" and "image" in rest else f"{purpose}_"
     part, image = rest.pop(purpose, None), rest.pop(f"{prefix}image", None)
     if image is not None:
-      image = _images(np.asarray(image), f"{where}: {prefix}image")
+      image = _images(np.asarray(image), f"{where}: {prefix}image", how.range)
       column = columns.get(f"{prefix}label")
       if column is not None and len(column.values) != len(image):
         raise errors.DataError(
@@ -199,7 +208,9 @@ def _columns(
   }
 
 
-def _images(image: np.ndarray, where: str) -> Shaped[np.ndarray, "n h w c"]:
+def _images(
+  image: np.ndarray, where: str, limits: transform.Range
+) -> Shaped[np.ndarray, "n h w c"]:
   """Returns images with a channel axis, after checking them."""
   if image.ndim == 3:
     image = image[..., None]
@@ -222,10 +233,14 @@ def _images(image: np.ndarray, where: str) -> Shaped[np.ndarray, "n h w c"]:
       f"{kind}; it must be uint8, uint16, bool, or real numbers in [0, 1]"
     )
   if image.dtype.kind == "f":
-    wrong = np.argwhere(~np.isfinite(image))
-    if len(wrong):
-      at = list(map(int, wrong[0]))
-      raise errors.DataError(f"{where}{at} is {image[tuple(wrong[0])]}")
+    low, high = (-np.inf, np.inf) if limits else (0, 1)
+    fits = np.isfinite(image) & (image >= low) & (image <= high)
+    if not fits.all():
+      at = tuple(map(int, np.argwhere(~fits)[0]))
+      raise errors.DataError(
+        f"{where}{list(at)} is {image[at]:g}; real numbers must lie in [0, 1], "
+        "or --config.data.range=LOW,HIGH must name those that become 0 and 255"
+      )
   return image
 
 

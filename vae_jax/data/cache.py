@@ -28,7 +28,7 @@ from vae_jax.runtime import devices, locks, storage, transfer
 
 # Incremented when the same records would give other bytes, because the decoder,
 # the resize or the layout of the folder has changed.
-_VERSION = 1
+_VERSION = 2
 BLOCK = 1 << 24  # Bytes per checksum.
 CHUNK = 1 << 26  # Bytes of images per fetch.
 _KEY = "identity"  # Name of the fingerprint in `meta.json`.
