@@ -1,6 +1,5 @@
 """Photos of users: pixel values, for each way of storing them."""
 
-import io
 import struct
 import warnings
 import zlib
@@ -11,22 +10,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from tests.support.pictures import noise, stored
 from vae_jax.data import errors, photos
 from vae_jax.data.transform import Transform
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def stored(image, format="png", **options):
-  if isinstance(image, np.ndarray):
-    image = Image.fromarray(image)
-  buffer = io.BytesIO()
-  image.save(buffer, format, **options)
-  return buffer.getvalue()
-
-
-def noise(*shape, seed=0):
-  return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
 def read(content, shape=(8, 8, 3), stored="shape", **settings):
