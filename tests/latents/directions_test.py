@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from vae_jax.config import ConfigError
-from vae_jax.latents import directions
+from vae_jax.latents import directions, nonlinear_directions
 
 RNG = np.random.RandomState(0)
 NAMES = ("Smiling", "Eyeglasses", "Bald")
@@ -146,3 +146,21 @@ def test_saved_directions_are_read_back_with_same_bytes(tmp_path):
     assert_array_equal(getattr(read, field.name), getattr(linear, field.name))
   directions.save(read, tmp_path / "b.npz")
   assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [directions, nonlinear_directions])
+def test_foreign_files_are_named(kind, tmp_path):
+  path = tmp_path / "a.npz"
+  for content, words in (
+    (
+      {"names": np.array([{}], dtype=object)},
+      "it holds a pickle, which is nev",
+    ),
+    ({"other": np.zeros(3)}, "KeyError: 'names'"),
+  ):
+    np.savez(path, **content)
+    with pytest.raises(ConfigError) as caught:
+      kind.load(path)
+    start = f"{path} is damaged, or of another kind ({words}"
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith("; --mode=attributes makes it again.")

@@ -8,13 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from tests.support.tiny import curve, tiny_config
+from tests.support.tiny import curve, tiny_config, tiny_experiment
 from tests.system import cli_test
 from vae_jax.config import ConfigError
 from vae_jax.latents import trained_model
 from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
-from vae_jax.training import contracts, restore, setup
+from vae_jax.training import contracts, restore
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = ROOT / "vae_jax" / "models" / "README.md"
@@ -59,8 +59,8 @@ def _config(data_dir, *kinds):
 
 
 @pytest.mark.parametrize("kind", PARTS)
-def test_each_part_alone_fulfills_its_contract(kind, faces_dir):
-  contracts.check(setup.prepare(_config(faces_dir, kind)))
+def test_each_part_alone_fulfills_its_contract(kind):
+  contracts.check(tiny_experiment(_config("", kind)))
 
 
 def test_all_parts_train_evaluate_sample_and_export(

@@ -73,7 +73,7 @@ WRONG = {
     "AlwaysDrops": ("in evaluation", "make dropout deterministic", _FEATURES),
     "AlwaysBatchNorm": ("in evaluation", "use the field train", _FEATURES),
     "LayerInTraining": ("in training", "ScopeParamNotFoundError", _FEATURES),
-    "Memory": ("in evaluation", '"memory" is immutable', _FEATURES),
+    "Memory": ("in training", '"memory" is immutable', _FEATURES),
     "StateChangesShape": (
       "variable batch_stats/encoder/seen is float32 [] at first and float32 "
       "[8 8 1] after a step",

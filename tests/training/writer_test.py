@@ -105,3 +105,11 @@ def test_large_event_files_are_not_uploaded_again(address):
 
   assert write(address / "one") == [[0, 1, 2, 3]]
   assert write(address / "two", max_event_bytes=100)[1:] == [[0, 1], [2, 3]]
+
+
+def test_foreign_lines_are_left_out(tmp_path):
+  row = b'{"step": 1, "split": "train", "loss": 2.0}\n'
+  (tmp_path / "metrics.jsonl").write_bytes(row + b'3\n{"a": 1}\n\xff\xfe')
+  assert writer_lib.read_rows(tmp_path) == [
+    {"step": 1, "split": "train", "loss": 2.0}
+  ]

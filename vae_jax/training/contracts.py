@@ -42,7 +42,8 @@ def check(
   """
   known = parts.of(experiment)
   arrays = _arrays(experiment.image_shape, label_shape)
-  variables = check_model(experiment)
+  # The objective uses the networks.
+  variables = check_model(experiment, networks=False)
   part_checks.variables(known, variables)
 
   def run(vae: models.Vae, doing: str) -> models.Variables:
@@ -78,8 +79,14 @@ def check(
   return variables
 
 
-def check_model(experiment: Experiment) -> models.Variables:
+def check_model(
+  experiment: Experiment, *, networks: bool = True
+) -> models.Variables:
   """Traces the first weights, the codes of images, and samples.
+
+  Args:
+    experiment: of the run.
+    networks: whether to trace encoder and decoder once more, in evaluation.
 
   Returns:
     The shapes of the variables.
@@ -94,6 +101,8 @@ def check_model(experiment: Experiment) -> models.Variables:
 
   def use(vae: models.Vae, batch: Batch, temperature: jax.Array) -> Any:
     codes = vae.prior().sample(batch.key, temperature=temperature)
+    if not networks:
+      return codes
     return vae.encode(batch.image).mean, vae.decode(codes).mean
 
   def run(variables: Any, arrays: Any, temperature: jax.Array) -> Any:
