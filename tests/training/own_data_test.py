@@ -3,6 +3,7 @@
 import sys
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax.config import ConfigError
 from vae_jax.data import augment, datasets
 from vae_jax.modes import arguments, evaluate
-from vae_jax.runtime import logs
+from vae_jax.runtime import devices, logs
 from vae_jax.training import batch, experiment, loop, setup, writer
 
 IMAGE = pictures.noise(40, 16, 16, 1)
@@ -186,6 +187,26 @@ def test_binary_values_and_shifts_are_resolved_and_checked(tmp_path):
     ConfigError, match="config.data.shift is 16; .* 16 pixels"
   ):
     setup.resolve(config(data__shift=16), splits)
+
+
+def test_training_images_are_augmented_by_the_key_of_each():
+  c = config(data__flip=True, data__shift=2)
+  image = jnp.asarray(IMAGE[:16])
+  data = {
+    "image": image.reshape(8, 2, 16, 16, 1),
+    "index": jnp.arange(16, dtype=jnp.int32).reshape(8, 2),
+  }
+
+  def run(part):
+    place, step, seed = jnp.int32(0), jnp.int32(3), jnp.uint32(0)
+    made, _ = batch.train_batch(c, part, place, step=step, seed=seed)
+    return made.image, made.key
+
+  found, key = jax.vmap(run, axis_name=devices.AXIS)(data)
+  # However many devices there are.
+  expected = augment.augment(image, key.reshape(16), flip=True, shift=2)
+  assert_array_equal(found.reshape(image.shape), expected)
+  assert (np.asarray(expected) != IMAGE[:16]).any((1, 2, 3)).sum() > 12
 
 
 def test_evaluation_is_not_augmented(monkeypatch):
