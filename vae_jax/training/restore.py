@@ -95,7 +95,10 @@ def restore(
     with staging.local(folder / str(step)) as copy:
       try:
         state = _read(copy, abstract)
+        _check_shapes(folder / str(step), state, abstract)
         break
+      except ConfigError:
+        raise
       except Exception as error:  # Orbax's errors have no common base.
         damages[step] = _damage(error)
   for step, damage in damages.items():
@@ -143,6 +146,24 @@ def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
   return state
 
 
+def _check_shapes(
+  folder: storage.Path, state: TrainState, abstract: TrainState
+) -> None:
+  """Raises a ConfigError if weights have other shapes than the config's."""
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(state.params),
+    jax.tree.leaves(abstract.params),
+    strict=True,
+  )
+  for (path, stored), expected in pairs:
+    if stored.shape != expected.shape:
+      name = "/".join(key.key for key in path)
+      raise ConfigError(
+        f"{folder} does not fit config.json: its {name} is {stored.shape}, the "
+        f"config's is {expected.shape}."
+      )
+
+
 def _damage(error: Exception) -> str:
   """Re-raises transient errors; returns the reason for all others, which mean
   a corrupt checkpoint."""
@@ -164,13 +185,13 @@ def load_config(workdir: storage.PathLike) -> ConfigDict:
   """Returns the resolved config of a run; a ConfigError if there is none."""
   path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
-    text = path.read_text() if path.exists() else None
+    text = path.read_bytes() if path.exists() else None
   if text is None:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
       f"--mode=train, or name another folder with --workdir."
     )
-  return config_lib.from_json(text)
+  return config_lib.from_json(text, str(path))
 
 
 def load_state(

@@ -49,9 +49,11 @@ def _write_config(folder: storage.Path, config: ConfigDict) -> None:
   with storage.using(folder):
     # A start that failed before its first save leaves nothing to protect.
     has_run = path.exists() and any((folder / "checkpoints").glob("*"))
-    text = path.read_text() if has_run else ""
+    text = path.read_bytes() if has_run else b""
   if has_run:
-    differing = config_lib.differences(config, config_lib.from_json(text))
+    differing = config_lib.differences(
+      config, config_lib.from_json(text, str(path))
+    )
     if differing:
       raise ConfigError(
         f"{folder} holds a run with another config; name another folder with "
