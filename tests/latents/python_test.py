@@ -208,7 +208,7 @@ def test_label_is_a_name_an_index_or_one_for_each(faces_dir, tmp_path):
 def test_attributes_that_are_not_named_are_absent(faces_dir, tmp_path):
   model = conditional(
     faces_dir, tmp_path, "attributes", data__label="attributes",
-    data__num_labels=40,
+    data__num_labels=26,
   )  # fmt: skip
   names = list(model.experiment.splits.label_names)
   wanted = np.zeros((2, len(names)), np.int32)

@@ -139,10 +139,10 @@ def test_samples_of_a_conditional_model_have_rows_of_classes(make):
 def test_attributes_are_the_condition_that_is_named(make):
   model = make(
     model__condition="attributes", data__label="attributes",
-    data__num_labels=40,
+    data__num_labels=26,
   )  # fmt: skip
   smiling = model.experiment.splits.label_names.index("Smiling")
-  label = np.zeros(40, np.int32)
+  label = np.zeros(26, np.int32)
   label[smiling] = 1
   _, arrays = draw("sample", model, count=2, attribute="Smiling")
   assert_array_equal(arrays["labels"], [label, label])
@@ -163,7 +163,7 @@ def test_attributes_are_the_condition_that_is_named(make):
 def test_attributes_of_codes_must_be_named(make):
   model = make(
     model__condition="attributes", data__label="attributes",
-    data__num_labels=40,
+    data__num_labels=26,
   )  # fmt: skip
   assert "name them, as --attr" in refusal("decode", model, latent="1,0,1")
   wrong = refusal("decode", model, latent="1,0,1", label="3")

@@ -59,7 +59,7 @@ class Coder(Opened):
     index: Int32[np.ndarray, " n"],
     label: Any = None,
     *,
-    temperature: float | None = None,
+    temperature: float | int | None = None,
     seed: int | None = None,
   ) -> UInt8[np.ndarray, "n h w c"]:
     """Returns decoded draws from the prior, by their numbers.

@@ -91,7 +91,7 @@ def labels(
 
 def chosen(
   experiment: Experiment,
-  given: str | int | Mapping[str, int],
+  given: Any,
   base: Integer[np.ndarray, " a"] | None = None,
 ) -> Integer[np.ndarray, "..."]:
   """Returns the label of one's choice: a class id [], or attributes [a].
@@ -108,9 +108,9 @@ def chosen(
   known = names(experiment)
   if config.model.condition == "label":
     if str(given) in known:
-      return np.int32(known.index(str(given)))
+      return np.array(known.index(str(given)), np.int32)
     if str(given).isdecimal() and int(given) < config.data.num_labels:
-      return np.int32(int(given))
+      return np.array(int(given), np.int32)
     raise ConfigError(
       f"The label is {given!r}; it must be a class of {config.data.name}: "
       f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}, or its "

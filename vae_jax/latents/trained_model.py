@@ -107,7 +107,11 @@ class TrainedModel(Coder):
     return decoded[0] if single else decoded
 
   def sample(
-    self, n: int, temperature: float = 1.0, seed: int = 0, label: Any = None
+    self,
+    n: Any,
+    temperature: float | int = 1.0,
+    seed: int = 0,
+    label: Any = None,
   ) -> UInt8[np.ndarray, "*n h w c"]:
     """Returns n decoded draws from the prior.
 
