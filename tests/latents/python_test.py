@@ -215,7 +215,11 @@ def test_attributes_that_are_not_named_are_absent(faces_dir, tmp_path):
   wanted[:, names.index("Smiling")] = wanted[:, names.index("Bald")] = 1
   z = np.float32([[1, 0, -1], [0, 2, 0]])
   expected = model.decode(z, wanted)
-  for label in ("Smiling, Bald=1,Eyeglasses=0", {"Smiling": 1, "Bald": 1}, wanted[0]):
+  for label in (
+    "Smiling, Bald=1,Eyeglasses=0",
+    {"Smiling": 1, "Bald": 1},
+    wanted[0],
+  ):
     assert_array_equal(model.decode(z, label), expected)
   with pytest.raises(ConfigError, match="'Smilng', which .* did you mean"):
     model.decode(z, "Smilng")

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 from typing import Any
 
@@ -11,8 +12,14 @@ from vae_jax.config.errors import ConfigError, reason
 from vae_jax.config.schema import FREE_FIELDS, default
 
 # Settings of a data set that say nothing about another one.
-_OF_DATA_SET = ("data.label",) + tuple(
-  f"data.{name}_split" for name in ("train", "validation", "test")
+_OF_DATA_SET = (
+  "data.digest",
+  "data.label",
+  "data.range",
+  "data.stored_size",
+  "data.test_split",
+  "data.train_split",
+  "data.validation_split",
 )
 # What a trained model reads, whatever the data set.
 _OF_MODEL = (
@@ -106,7 +113,7 @@ def override_for_use(
   name = overrides.get("data.name", "")
   if other_data and name and not _means(name, flat["data.name"]):
     for path in _OF_DATA_SET:
-      update(config, path, "")
+      update(config, path, get(default(), path))
     flat = flatten(config)
   for path, value in overrides.items():
     free = path in FREE_FIELDS or path.startswith(("eval.", "sample."))
@@ -130,8 +137,11 @@ def _automatic(path: str, value: Any) -> bool:
 
 def _means(value: Any, resolved: Any) -> bool:
   """Returns whether a value may resolve to another: fashion_mnist to
-  fashion_mnist:3.0.1, or a to a/config:1.0.0."""
+  fashion_mnist:3.0.1, a to a/config:1.0.0, or folder:x to its full path."""
   if isinstance(value, str) and isinstance(resolved, str):
+    kind, _, path = value.partition(":")
+    if kind in ("folder", "arrays"):
+      value = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
     return value == resolved or resolved.startswith((value + ":", value + "/"))
   return value == resolved
 

@@ -41,6 +41,14 @@ def write(
   storage.write_table(path, columns)
 
 
+def image_names(model: TrainedModel, split: str) -> tuple[str, ...]:
+  """Returns the names of a split's images: paths of files, or positions."""
+  # Not of the cache, which has none.
+  source = getattr(model.experiment.splits, split)
+  names = getattr(source, "names", None)
+  return names or tuple(f"{split} {i}" for i in range(len(source)))
+
+
 def names_of(model: TrainedModel, labels: np.ndarray | None) -> tuple[str, ...]:
   """Returns the names of classes or attributes; numbers if they have none."""
   if labels is None:

@@ -63,9 +63,7 @@ def run(
   if images is None:
     encoded = attribute_directions.encode(model, split, deviations=True)
     source = model.experiment.source(split)
-    titles = getattr(source, "names", None)
-    if titles is None:
-      titles = [f"{split} {i}" for i in range(len(source))]
+    titles = code_table.image_names(model, split)
   else:
     selection = arguments.images(model, images, "")
     encoded, split = _encode(model, selection), "images"

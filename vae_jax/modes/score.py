@@ -55,10 +55,10 @@ def run(
     )
   if images is None:
     source, name = model.experiment.source(config.eval.split), config.eval.split
-    labels = _labels(source)
-    names = getattr(source, "names", None)
-    if names is None:
-      names = [f"{name} {i}" for i in range(len(source))]
+    labels = None
+    if source.label_shape is not None:
+      labels = datasets.read_labels(source)
+    names = code_table.image_names(model, name)
   else:
     chosen = arguments.images(model, images, "", chosen=condition)
     source = given.InMemory(chosen.image, chosen.label)
@@ -86,17 +86,6 @@ def run(
   storage.write_table(folder / f"{name}.csv", table | terms)
   text = evaluate_table.table(_summary(model, terms, is_normal))
   return f"{text}\n{folder / name}.csv"
-
-
-def _labels(source: datasets.Source) -> np.ndarray | None:
-  """Returns the labels of all examples, None without."""
-  if source.label_shape is None:
-    return None
-  labels = getattr(source, "labels", None)
-  if labels is not None:
-    return labels
-  parts = np.array_split(np.arange(len(source)), 1 + len(source) // 1000)
-  return np.concatenate([source.fetch(rows)["label"] for rows in parts])
 
 
 def _is_normal(
