@@ -10,10 +10,12 @@ from jaxtyping import Float
 from vae_jax import models, objectives
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
+from vae_jax.distributions import pixels
 from vae_jax.latents import likelihood, per_example
 from vae_jax.latents.opened import Opened
 
-_FIRST = ("loss", "distortion", "rate", "neg_elbo", "squared_error")
+_ERROR = "squared_error"
+_FIRST = ("loss", "distortion", "rate", "neg_elbo", _ERROR)
 
 
 def of_images(
@@ -28,7 +30,9 @@ def of_images(
 
   They are those whose means `--mode=evaluate` prints: the objective's, with
   its batches of `config.eval.batch_size`, and with `samples` > 0 `nll`, the
-  importance-weighted estimate of -log p(x) from as many draws.
+  importance-weighted estimate of -log p(x) from as many draws. Where the
+  objective has no `squared_error`, it is that of the reconstruction, summed
+  over pixels in [0, 1].
 
   Args:
     model: the model.
@@ -70,7 +74,15 @@ def _terms(
   objective: objectives.Objective,
 ) -> Callable[[models.Vae, Batch], dict[str, jax.Array]]:
   """Returns the objective's terms by name, always as the same function."""
-  return lambda vae, batch: objective(vae, batch).named()
+
+  def run(vae: models.Vae, batch: Batch) -> dict[str, jax.Array]:
+    terms = objective(vae, batch).named()
+    if _ERROR not in terms:
+      mean = vae.decode(vae.encode(batch.image).mean).mean
+      terms[_ERROR] = pixels.squared_error(batch.image, mean)
+    return terms
+
+  return run
 
 
 def auroc(score: Float[np.ndarray, " n"], positive: np.ndarray) -> float | None:
