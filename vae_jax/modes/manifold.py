@@ -46,7 +46,7 @@ def run(
     codes, _ = model.first_codes(source, _FITTED)
   path = model.workdir / "figures" / "manifold.png"
   if classes is None or chosen is not None:
-    own = None if classes is None else classes[0][0]
+    own = None if classes is None else np.asarray(classes[0][0])
     arrays = {} if own is None else {"labels": own[None]}
     grid, images = summaries.manifold(model, codes, path, rows=steps, label=own)
   else:
