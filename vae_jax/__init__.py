@@ -3,7 +3,7 @@
   import vae_jax
   state = vae_jax.train(config, "runs/mine")   # see `vae_jax.config.default`
   vae_jax.train(config, "runs/own", data=images)  # uint8 [n h w c]
-  model = vae_jax.load("runs/mine")            # a `TrainedModel`
+  model = vae_jax.load("runs/mine")            # a `TrainedModel`: encode, ...
   vae_jax.parameter_count(config)
 
 Importing this package imports no JAX: each name is loaded when it is used.

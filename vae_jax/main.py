@@ -55,7 +55,7 @@ def _run() -> None:
   mode.check(values)
   flags.check(mode.name, mode.needs)
   workdir = flags.workdir(mode.prefix)
-  config = _config(mode.needs, workdir)
+  config = _config(mode, workdir)
   if config is None:
     print(mode.run(None, workdir, values))
     return
@@ -92,17 +92,19 @@ def _run() -> None:
     raise
 
 
-def _config(needs: str, workdir: str) -> ConfigDict | None:
+def _config(mode: modes.Mode, workdir: str) -> ConfigDict | None:
   """Returns the config that a mode needs; see `vae_jax.modes`."""
-  if needs == "nothing":
+  if mode.needs == "nothing":
     return None
-  if needs == "config":
+  if mode.needs == "config":
     config_lib.override_length(flags.CONFIG.value, flags.overrides())
     return flags.CONFIG.value
   from vae_jax.training import restore
 
   config = restore.load_config(workdir)
-  config_lib.override_for_use(config, flags.overrides())
+  config_lib.override_for_use(
+    config, flags.overrides(), other_data=mode.other_data
+  )
   return config
 
 

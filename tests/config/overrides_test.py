@@ -1,6 +1,7 @@
 """Settings are read, overridden and compared by their dotted paths."""
 
 import contextlib
+import functools
 
 import pytest
 
@@ -52,6 +53,27 @@ def test_only_evaluation_may_differ_from_the_trained_model():
   assert (c.eval.split, c.data.dir) == ("train", "/x")
   with pytest.raises(config_lib.ConfigError, match="trained with 32"):
     config_lib.override_for_use(c, {"model.latent_dim": 5})
+  with pytest.raises(config_lib.ConfigError, match="trained with"):
+    config_lib.override_for_use(c, {"data.name": "mnist"})
+
+
+def test_another_data_set_has_its_own_splits_and_label():
+  c = _valid()
+  c.data.name, c.data.test_split, c.data.label = "faces:1.0.0", "test", "smile"
+  c.data.crop = 20
+  use = functools.partial(config_lib.override_for_use, other_data=True)
+  use(c, {"data.name": "faces"})  # The same.
+  assert (c.data.name, c.data.test_split) == ("faces:1.0.0", "test")
+  use(c, {"data.name": "mnist", "data.label": "digit"})
+  assert (c.data.name, c.data.test_split, c.data.label) == (
+    "mnist",
+    "",
+    "digit",
+  )
+  assert c.data.crop == 20
+  for path, value in (("data.binarization", "static"), ("seed", 3)):
+    with pytest.raises(config_lib.ConfigError, match="trained with"):
+      use(c, {path: value})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def model(reference):
 def test_samples_are_draws_of_the_seed(model, tmp_path):
   path = tmp_path / "samples.png"
   picture = summaries.samples(model, model.experiment.source("test"), path)
-  images = model.sample(np.arange(100, dtype=np.int32))
+  images = model.draws(np.arange(100, dtype=np.int32))
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
   assert_array_equal(picture, figures.image_grid(images))
   assert path.exists()

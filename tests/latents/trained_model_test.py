@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from vae_jax.config import ConfigError
-from vae_jax.latents import trained_model
+from vae_jax.latents import conditions, trained_model
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_load_refuses_folders_without_a_checkpoint(reference, tmp_path):
     trained_model.load(tmp_path)
   shutil.copy(reference[0] / "config.json", tmp_path)
   with pytest.raises(ConfigError, match="no readable checkpoint yet"):
-    trained_model.load(tmp_path, best=True)
+    trained_model.load(tmp_path, checkpoint="best")
 
 
 def test_chunks_change_no_bits(model):
@@ -45,8 +45,8 @@ def test_chunks_change_no_bits(model):
 
 
 def test_draw_depends_on_its_number_alone(model):
-  samples = model.sample(np.arange(8, dtype=np.int32))
-  again = model.sample(np.array([6, 1], np.int32))
+  samples = model.sample(8)
+  again = model.draws(np.array([6, 1], np.int32))
   assert_array_equal(again, samples[[6, 1]])
   assert not np.array_equal(samples[1], samples[6])
 
@@ -64,12 +64,12 @@ def test_first_codes_are_those_of_the_first_images(model):
 def test_sample_labels_follow_the_condition(model):
   config = model.config.copy_and_resolve_references()
   source = model.experiment.source("test")
-  assert trained_model.sample_labels(config, None, 4) is None
+  assert conditions.of_samples(config, None, 4) is None
   config.model.condition, config.data.num_labels = "label", 3
-  labels = trained_model.sample_labels(config, None, 5)
+  labels = conditions.of_samples(config, None, 5)
   assert labels.tolist() == [0, 1, 2, 0, 1]
   config.model.condition = "attributes"
-  labels = trained_model.sample_labels(config, source, len(source) + 1)
+  labels = conditions.of_samples(config, source, len(source) + 1)
   assert_array_equal(labels[0], labels[-1])
 
 

@@ -101,10 +101,99 @@ def test_wrong_flags_are_refused(make, mode, flags, message):
   assert message in refusal(mode, make(), **flags)
 
 
-@pytest.mark.parametrize("mode", ["decode", "manifold"])
-def test_conditional_model_needs_more_than_codes(make, mode):
+def test_codes_of_a_conditional_model_are_decoded_as_each_class(make):
   model = make(model__latent_dim=2, **CONDITIONAL)
-  assert "needs a label with each" in refusal(mode, model)
+  z = np.float32([[0.5, -1]])
+  _, rows = draw("decode", model, latent="0.5,-1")
+  assert_array_equal(rows["labels"], [0, 1])
+  for label in (0, 1):
+    expected = model.decode(z, label)
+    assert_array_equal(rows["images"][label], expected)
+    _, arrays = draw("decode", model, latent="0.5,-1", label=str(label))
+    assert_array_equal(arrays["images"], expected)
+    assert_array_equal(arrays["labels"], [label])
+  assert not np.array_equal(rows["images"][0], rows["images"][1])
+
+
+def test_manifold_of_a_conditional_model_is_one_for_each_class(make):
+  model = make(model__latent_dim=2, **CONDITIONAL)
+  _, rows = draw("manifold", model, steps=2)
+  assert rows["images"].shape == (2, 4, *SHAPE)
+  _, one = draw("manifold", model, steps=2, label="1")
+  assert_array_equal(one["images"], rows["images"][1])
+  assert_array_equal(one["images"], model.decode(one["codes"], 1))
+
+
+def test_samples_of_a_conditional_model_have_rows_of_classes(make):
+  model = make(**CONDITIONAL)
+  text, arrays = draw("sample", model, count=5)
+  assert_array_equal(arrays["labels"], [0, 1, 0, 1, 0])
+  assert_array_equal(arrays["images"], model.sample(5))
+  height, width = np.asarray(Image.open(text)).shape[:2]
+  assert width > height  # Two rows of three.
+  _, arrays = draw("sample", model, count=5, label="1")
+  assert_array_equal(arrays["labels"], np.ones(5))
+  assert_array_equal(arrays["images"], model.sample(5, label=1))
+
+
+def test_attributes_are_the_condition_that_is_named(make):
+  model = make(
+    model__condition="attributes", data__label="attributes",
+    data__num_labels=26,
+  )  # fmt: skip
+  smiling = model.experiment.splits.label_names.index("Smiling")
+  label = np.zeros(26, np.int32)
+  label[smiling] = 1
+  _, arrays = draw("sample", model, count=2, attribute="Smiling")
+  assert_array_equal(arrays["labels"], [label, label])
+  _, arrays = draw("decode", model, latent="1,0,1", attribute="Smiling")
+  assert_array_equal(arrays["images"], model.decode([[1, 0, 1]], label))
+  # Attributes that are not named stay those of the image.
+  data = fetch(model, 0, 1)
+  _, arrays = draw(
+    "reconstruct", model, images="data:test:0-1", attribute="Smiling"
+  )
+  changed = data["label"].astype(np.int32)
+  changed[:, smiling] = 1
+  assert_array_equal(arrays["labels"], changed)
+  expected = model.reconstruct(data["image"], changed)
+  assert_array_equal(arrays["reconstructions"], expected)
+
+
+def test_attributes_of_codes_must_be_named(make):
+  model = make(
+    model__condition="attributes", data__label="attributes",
+    data__num_labels=26,
+  )  # fmt: skip
+  assert "name them, as --attr" in refusal("decode", model, latent="1,0,1")
+  wrong = refusal("decode", model, latent="1,0,1", label="3")
+  assert wrong == (
+    "--label is '3', but config.model.condition is 'attributes': choose the "
+    "condition by --attribute."
+  )
+
+
+def test_unconditional_model_takes_no_label(make):
+  model = make()
+  assert "trained without labels" in refusal("sample", model, label="1")
+  assert "trained without" in refusal("reconstruct", model, attribute="Smiling")
+
+
+def test_files_are_reconstructed_as_the_label_or_as_each_class(make, tmp_path):
+  model = make(**CONDITIONAL)
+  data = fetch(model, 0, 3)
+  file = tmp_path / "face.png"
+  Image.fromarray(data["image"][0, ..., 0]).save(file)
+  _, rows = draw("reconstruct", model, images=str(file))
+  assert_array_equal(rows["labels"], [0, 1])
+  assert_array_equal(rows["originals"], data["image"][:1])
+  for label in (0, 1):
+    expected = model.reconstruct(data["image"][:1], label)
+    assert_array_equal(rows["reconstructions"][label], expected)
+    _, arrays = draw("reconstruct", model, images=str(file), label=str(label))
+    assert_array_equal(arrays["reconstructions"], expected)
+  _, own = draw("reconstruct", model, images="data:test:0,3")
+  assert_array_equal(own["labels"], data["label"])
 
 
 def test_decoded_images_are_those_of_the_codes(make, tmp_path):
@@ -135,6 +224,26 @@ def test_reconstructions_are_those_of_the_model(make):
   assert path.read_bytes() == first
   _, arrays = draw("reconstruct", model)
   assert len(arrays["originals"]) == 30
+
+
+def test_codes_have_deviations_names_and_a_table(make):
+  model = make()
+  _, arrays = draw("reconstruct", model, images="data:test:3,5")
+  mean, log_variance = posterior(model)
+  sigma = np.exp(log_variance / 2)
+  assert_allclose(arrays["codes"], mean[[3, 5]], rtol=1e-4, atol=1e-5)
+  assert_allclose(arrays["deviations"], sigma[[3, 5]], rtol=1e-4)
+  assert arrays["names"].tolist() == ["test 3", "test 5"]
+  text = (model.workdir / "figures" / "reconstruct.csv").read_text()
+  head, first, _ = text.splitlines()
+  head = head.split(",")
+  assert head[0] == "name" and head[-6:] == ["z0", "z1", "z2", "s0", "s1", "s2"]
+  values = np.float32(first.split(",")[-6:])
+  assert_array_equal(values[:3], arrays["codes"][0])
+  assert_array_equal(values[3:], arrays["deviations"][0])
+  label = dict(zip(head, first.split(","), strict=True))["Smiling"]
+  smiling = model.experiment.splits.label_names.index("Smiling")
+  assert int(label) == arrays["labels"][0, smiling]
 
 
 def test_samples_at_temperature_zero_are_one_image(make):
@@ -282,7 +391,7 @@ def test_conditional_model_receives_labels_of_images(make):
   _, arrays = draw("traverse", model, images="data:test:0-7", steps=2)
   data = fetch(model, *range(8))
   assert len(set(data["label"].tolist())) == 2
-  varied = model.encode(data["image"], data["label"])
+  varied = model.encode(data["image"], label=data["label"])
   varied[:, 1] = arrays["values"][1, 0]
   decoded = model.decode(varied, data["label"])
   assert_array_equal(arrays["images"][:, 1, 0], decoded)

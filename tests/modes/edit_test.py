@@ -12,8 +12,8 @@ from PIL import Image
 from tests.support.smiling_model import quick_classifier
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits, train_classifier
-from vae_jax.latents import trained_model
-from vae_jax.modes import attributes, edit
+from vae_jax.latents import attribute_directions, trained_model
+from vae_jax.modes import edit
 from vae_jax.training import experiment
 
 
@@ -32,7 +32,7 @@ def test_strips_follow_directions_and_scores_are_shares(run, quick):
   flags = {"strength": "-1:1:0.5", "images": "data:test:0-2"}
   text, arrays = edited(run, attribute="Smiling", **flags)
   model = trained_model.open_run(*run)
-  linear, nonlinear = attributes.directions_of(model)
+  linear, nonlinear = attribute_directions.directions_of(model)
   rebuilt = model.decode(model.encode(arrays["original"]))
   assert_array_equal(arrays["reconstruction"], rebuilt)
   assert_array_equal(arrays["strength"], [-1, -0.5, 0, 0.5, 1])
@@ -78,7 +78,7 @@ def test_attributes_combine_with_their_weights(run):
   flags = {"strength": "0:1:1", "direction": "mean", "images": "data:test:4"}
   _, arrays = edited(run, attribute="Smiling=2,Bangs=-1", **flags)
   model = trained_model.open_run(*run)
-  linear, _ = attributes.directions_of(model)
+  linear, _ = attribute_directions.directions_of(model)
   vector = 2 * linear.vector("Smiling", "mean")
   vector -= linear.vector("Bangs", "mean")
   assert_array_equal(

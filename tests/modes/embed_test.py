@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image as pillow  # noqa: N813
 
 from tests.figures import projector_test
 from vae_jax import config as config_lib
@@ -71,6 +72,13 @@ def test_files_hold_codes_labels_and_images(run, no_umap):
   assert_array_equal(arrays["index"], np.arange(len(source)))
   assert arrays["label_names"][arrays["labels"].shape[1] - 1]
   assert arrays["pca"].shape == (len(source), 2)
+  few = data["image"][:5]
+  assert_allclose(arrays["deviations"][:5], model.deviations(few), rtol=1e-4)
+  assert arrays["names"][4] == "test 4"
+  table = (folder / "test.csv").read_text().splitlines()
+  assert (
+    table[0].endswith(",z0,z1,z2,s0,s1,s2") and len(table) == len(source) + 1
+  )
   assert "umap" not in arrays
 
   rows, sprite, size = projector_test.read_projector(folder / "projector")
@@ -82,6 +90,24 @@ def test_files_hold_codes_labels_and_images(run, no_umap):
   before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
   embed.run(*run)
   assert {p: p.read_bytes() for p in before} == before
+
+
+def test_files_are_embedded_by_name(run, no_umap, tmp_path):
+  model = trained_model.open_run(*run)
+  image = model.experiment.source("test").fetch(np.arange(2))["image"]
+  for name, pixels in zip(("b", "a"), image, strict=True):
+    pillow.fromarray(pixels[..., 0]).save(tmp_path / f"{name}.png")
+  embed.run(*run, images=f"{tmp_path}/*.png | data:test:0")
+  arrays = np.load(pathlib.Path(run[1]) / "embed" / "images.npz")
+  assert arrays["names"].tolist() == ["a.png", "b.png", "test 0"]
+  assert_array_equal(arrays["codes"], model.encode(image[[1, 0, 0]]))
+  assert "labels" not in arrays
+
+
+def test_equal_codes_are_at_zero():
+  points, shares = embed.pca(np.ones((4, 3), np.float32))
+  assert_array_equal(points, np.zeros((4, 2)))
+  assert_array_equal(shares, [0, 0])
 
 
 @pytest.mark.slow

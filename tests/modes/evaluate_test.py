@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from vae_jax.data import datasets
-from vae_jax.evaluate import per_example
-from vae_jax.latents import apply
+from vae_jax.latents import apply, per_example
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
 from vae_jax.training import experiment, restore

@@ -11,8 +11,11 @@ from tests.support.tiny import tiny_config, untrained
 from vae_jax.data.synthetic_faces import drawing
 from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.evaluate import train_classifier
-from vae_jax.latents import directions, nonlinear_directions
-from vae_jax.modes import attributes
+from vae_jax.latents import (
+  attribute_directions,
+  directions,
+  nonlinear_directions,
+)
 from vae_jax.runtime import storage
 
 _LATENTS = 16
@@ -102,7 +105,7 @@ def smiling_model(data_dir, folder):
   )
   storage.write_json(
     folder / "attributes" / "made_from.json",
-    {"made_from": attributes.fingerprint(model)},
+    {"made_from": attribute_directions.fingerprint(model)},
   )
   return model
 

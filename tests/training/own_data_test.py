@@ -48,10 +48,7 @@ def test_a_run_on_an_array_from_python_opens_and_resumes(run):
   assert model.config.data.name.startswith("python:")
   codes = model.encode(IMAGE)
   assert codes.shape == (40, 3)
-  assert (
-    model.decode(codes).shape
-    == model.sample(np.arange(40, dtype=np.int32)).shape
-  )
+  assert model.decode(codes).shape == model.sample(40).shape
   with pytest.raises(ConfigError, match="given in Python; give them again"):
     model.experiment.splits.train.fetch(np.arange(1))
   # Finished, with the same data; other data are another run.
@@ -166,14 +163,14 @@ def test_conditions_are_checked_in_python(tmp_path):
   c = config(model__condition="label", train__num_steps=1)
   vae_jax.train(c, str(tmp_path), data=data)
   model = vae_jax.load(tmp_path)
-  assert model.encode(IMAGE, LABEL).shape == (40, 3)
+  assert model.encode(IMAGE, label=LABEL).shape == (40, 3)
   for label, message in (
-    (None, r"The labels are none; .* of shape \[40\], from 0 to 2"),
-    (LABEL + 1, r"label\[2\] is 3; it must be from 0 to 2"),
-    (LABEL - 1, r"label\[0\] is -1"),
+    (None, r"need a label each, integers \[40\] from 0 to 2"),
+    (LABEL + 1, r"number 2 is 3; it must be from 0 to 2"),
+    (LABEL - 1, r"number 0 is -1"),
   ):
     with pytest.raises(ConfigError, match=message):
-      model.encode(IMAGE, label)
+      model.encode(IMAGE, label=label)
     with pytest.raises(ConfigError, match=message):
       model.decode(np.zeros((40, 3), np.float32), label)
 

@@ -84,7 +84,21 @@ _OF_MODES = (
     "attribute",
     None,
     "Attribute to edit, such as Smiling or Smiling=2,Eyeglasses=-1, or to "
-    "color points by.",
+    "color points by; or the condition of a conditional model, as "
+    "Smiling,Male=0.",
+  ),
+  flags.DEFINE_string(
+    "label",
+    None,
+    "Class, by name or index, as the condition of a conditional model (default "
+    "the images' own, or one row a class).",
+  ),
+  flags.DEFINE_string(
+    "normal",
+    None,
+    "Classes, or an attribute, of normal images, separated by commas; the "
+    "scores' AUROC tells the others from them (default normal or good, where "
+    "a class has that name).",
   ),
   flags.DEFINE_string(
     "strength",

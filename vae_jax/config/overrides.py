@@ -11,6 +11,23 @@ from ml_collections import ConfigDict
 from vae_jax.config.errors import ConfigError, reason
 from vae_jax.config.schema import FREE_FIELDS, default
 
+# Settings of a data set that say nothing about another one.
+_OF_DATA_SET = (
+  "data.digest",
+  "data.label",
+  "data.range",
+  "data.stored_size",
+  "data.test_split",
+  "data.train_split",
+  "data.validation_split",
+)
+# What a trained model reads, whatever the data set.
+_OF_MODEL = (
+  "data.binarization",
+  "data.dequantization",
+  "data.image_shape",
+  "data.num_labels",
+)
 # Two ways to give the length of a run.
 _LENGTHS = ("train.num_steps", "train.num_epochs")
 
@@ -81,16 +98,27 @@ def override_length(config: ConfigDict, overrides: dict[str, Any]) -> None:
     update(config, other, type(get(config, other))(0))
 
 
-def override_for_use(config: ConfigDict, overrides: dict[str, Any]) -> None:
+def override_for_use(
+  config: ConfigDict, overrides: dict[str, Any], *, other_data: bool = False
+) -> None:
   """Applies command-line overrides to the saved config of a trained model.
+
+  With `other_data` the data set may be another one, whose splits and label are
+  then those of the overrides, by default its own.
 
   Raises:
     ConfigError: an override would make it another model than was trained.
   """
   flat = flatten(config)
+  name = overrides.get("data.name", "")
+  if other_data and name and not _means(name, flat["data.name"]):
+    for path in _OF_DATA_SET:
+      update(config, path, get(default(), path))
+    flat = flatten(config)
   for path, value in overrides.items():
     free = path in FREE_FIELDS or path.startswith(("eval.", "sample."))
-    if free:
+    of_data = path.startswith("data.") and path not in _OF_MODEL
+    if free or (other_data and of_data and not _means(value, flat.get(path))):
       update(config, path, value)
     elif not _automatic(path, value) and not _means(value, flat.get(path)):
       raise ConfigError(

@@ -64,6 +64,7 @@ class FolderSource:
     self.image_shape = shape
     self.label_shape = None if label is None else label.values.shape[1:]
     self.labels = None if label is None else label.values
+    self.names = tuple(file.path for file in files)
     content = hashlib.sha256()
     for file in files:
       content.update(f"{file.path}\0{file.digest}\0".encode())

@@ -15,7 +15,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float, Float32, UInt8
 from scipy import special
 
-from vae_jax.latents import trained_model
+from vae_jax.latents import coder
 from vae_jax.models import blocks, encoders
 from vae_jax.runtime import storage
 
@@ -77,7 +77,7 @@ class AttributeClassifier:
     for begin in range(0, len(image), _CHUNK):
       chunk = image[begin : begin + _CHUNK]
       # Padded, because each shape is compiled anew.
-      padded = trained_model.padded(chunk, _CHUNK)
+      padded = coder.padded(chunk, _CHUNK)
       values = _apply(network, self.params, padded)
       chunks.append([np.asarray(v)[: len(chunk)] for v in values])
     features, outputs = map(np.concatenate, zip(*chunks, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_jax import models
 from vae_jax.data import datasets
-from vae_jax.evaluate import per_example
+from vae_jax.latents import per_example
 from vae_jax.runtime import devices, watchdog
 from vae_jax.training import metrics
 from vae_jax.training.experiment import Experiment

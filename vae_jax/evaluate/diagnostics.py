@@ -15,8 +15,7 @@ from vae_jax import distributions, figures, models, objectives
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import per_example
-from vae_jax.latents import trained_model
+from vae_jax.latents import per_example, trained_model
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
 

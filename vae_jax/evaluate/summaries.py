@@ -5,7 +5,7 @@ from jaxtyping import Float32, UInt8
 
 from vae_jax import figures
 from vae_jax.data import datasets
-from vae_jax.latents import quantiles, trained_model
+from vae_jax.latents import conditions, quantiles
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.runtime import storage
 from vae_jax.training import writer as writer_lib
@@ -22,7 +22,7 @@ def reconstructions(
   index = np.arange(min(_RECONSTRUCTIONS, len(source)), dtype=np.int32)
   data = source.fetch(index)
   image, label = model.as_input(data["image"], index), data.get("label")
-  decoded = model.decode(model.encode(image, label), label)
+  decoded = model.reconstruct(image, label)
   return figures.reconstruction_grid(image, decoded, path, columns=15)
 
 
@@ -32,8 +32,8 @@ def samples(
   """Draws 10 x 10 decoded draws from the prior, one class per column if there
   are ten classes."""
   index = np.arange(_SAMPLE_ROWS**2, dtype=np.int32)
-  label = trained_model.sample_labels(model.config, source, len(index))
-  images = model.sample(index, label)
+  label = conditions.of_samples(model.config, source, len(index))
+  images = model.draws(index, label)
   return figures.image_grid(images, path, columns=_SAMPLE_ROWS)
 
 
@@ -79,14 +79,16 @@ def manifold(
   path: storage.Path,
   *,
   rows: int = 20,
+  label: np.ndarray | None = None,
 ) -> tuple[Float32[np.ndarray, "k 2"], UInt8[np.ndarray, "k h w c"]]:
   """Draws the decoded images of a grid of two latents.
 
-  `codes` are those of `quantiles.ticks`. Returns the codes of the `rows` x
+  `codes` are those of `quantiles.ticks`, and `label` is a conditional model's
+  of all images. Returns the codes of the `rows` x
   `rows` images, row by row from the top left, and the images.
   """
   z1, z2 = quantiles.ticks(model.config, codes, rows)
   grid = quantiles.grid(z1, z2)
-  images = model.decode(grid)
+  images = model.decode(grid, label=label)
   figures.manifold(images, path, z1=z1, z2=z2[::-1])
   return grid, images

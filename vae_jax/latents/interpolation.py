@@ -56,3 +56,6 @@ def _weighted(
   codes = np.outer(first, a.astype(np.float64))
   codes += np.outer(last, b.astype(np.float64))
   return codes.astype(np.float32)
+
+
+KINDS = {"linear": linear, "spherical": spherical}

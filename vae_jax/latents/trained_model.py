@@ -1,191 +1,307 @@
 """A trained model opened for use: images to codes and back.
 
-Everything is computed in chunks of one size, so that each function is compiled
-once and a code decodes to the same bits at every position of an array.
+  model = vae_jax.load("runs/faces")
+  z = model.encode(images)          # posterior means, float32 [n d]
+  model.decode(z)                   # uint8 [n h w c]
+  model.sample(16, temperature=0.7)
+  model.log_prob(images, samples=100)
+
+Images are uint8, or real numbers from 0 to 1; one image [h w c] gives one
+result, many [n h w c] give many. Everything is computed in chunks of one size,
+so that each function is compiled once and a code decodes to the same bits at
+every position of an array. The bits are those of the modes.
 """
 
-import dataclasses
-import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
+from jaxtyping import Float, Float32, Integer, UInt8
 from ml_collections import ConfigDict
 
-from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
-from vae_jax.latents import apply
-from vae_jax.runtime import devices, storage
+from vae_jax.latents import (
+  apply,
+  attribute_directions,
+  conditions,
+  given,
+  interpolation,
+  likelihood,
+  scores,
+)
+from vae_jax.latents.coder import Coder
+from vae_jax.latents.opened import CHUNK
+from vae_jax.runtime import storage
 from vae_jax.training import contracts, experiment, parts, restore
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
-CHUNK = 64  # Images encoded or decoded at a time.
-_FETCHED = 500  # Images read from a source at a time.
+_CHECKPOINTS = ("latest", "best")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedModel:
-  """A run's checkpoint, ready to encode and decode."""
+class TrainedModel(Coder):
+  """A run's checkpoint, ready to encode and decode.
 
-  experiment: Experiment
-  workdir: storage.Path
-  step: int  # optimizer steps of the checkpoint
-  variables: Any  # its parameters and model state
-  chunk: int = CHUNK
-
-  @property
-  def config(self) -> ConfigDict:
-    """The resolved config."""
-    return self.experiment.config
-
-  @property
-  def vae(self) -> models.Vae:
-    """The model in evaluation mode."""
-    return self.experiment.vae_eval
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """Height, width and channels of the images."""
-    return self.experiment.image_shape
-
-  @functools.cached_property
-  def replicated(self) -> Any:
-    """The variables on all devices, for functions that are mapped over them."""
-    return devices.replicate(self.variables)
-
-  def as_input(
-    self, image: UInt8[np.ndarray, "n h w c"], index: Int32[np.ndarray, " n"]
-  ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns images as the model's input in evaluation: binarized, with the
-    keys of their positions in the split, if the model was trained so."""
-    return np.asarray(
-      apply.as_model_input(
-        image, index, self.config.eval.seed, mode=self.config.data.binarization
-      )
-    )
+  Where a method takes `label`, a conditional model needs it: one for all
+  images or one for each, see `conditions`; other models do not read it. Each
+  method raises a ConfigError, one sentence, for what it cannot take.
+  """
 
   def encode(
-    self,
-    image: UInt8[np.ndarray, "n h w c"],
-    label: Integer[np.ndarray, "n ..."] | None = None,
-  ) -> Float32[np.ndarray, "n d"]:
-    """Returns the posterior means of images, as `as_input` returns them.
+    self, images: Any, sample: bool = False, seed: int = 0, label: Any = None
+  ) -> Float32[np.ndarray, "*n d"]:
+    """Returns the codes of images: the means of their posteriors.
 
-    Labels are read by conditional models only, here and below.
+    Where the model was trained on binarized images, these are binarized first,
+    with the keys of their positions in the array, as files are for a mode;
+    images of 0 and 255 stay as they are.
+
+    Args:
+      images: see the module.
+      sample: whether to draw from the posteriors instead; draw i depends on
+        the seed and i alone.
+      seed: of the draws.
+      label: see the class.
     """
-    return self._in_chunks(
-      lambda *args: apply.encode(self.vae, *args)[0], image, label
-    )
+    image, single = self._input(images)
+    index = np.arange(len(image), dtype=np.int32)
+    if sample:
+      codes = self.in_chunks(
+        lambda *args: apply.encode_draw(self.vae, *args, given.seed(seed))[0],
+        (image, index),
+        label,
+      )
+    else:
+      codes = self.means(image, label)
+    return codes[0] if single else codes
 
-  def decode(
-    self,
-    code: Float32[np.ndarray, "n d"],
-    label: Integer[np.ndarray, "n ..."] | None = None,
-  ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns the means of the likelihood as images."""
-    return self._in_chunks(
-      lambda variables, code: apply.decode(self.vae, variables, (code,)),
-      code,
+  def deviations(
+    self, images: Any, label: Any = None
+  ) -> Float32[np.ndarray, "*n d"]:
+    """Returns the standard deviations of the posteriors whose means `encode`
+    returns; see `apply.deviation`."""
+    image, single = self._input(images)
+    index = np.arange(len(image), dtype=np.int32)
+    seed = self.config.eval.seed
+    values = self.in_chunks(
+      lambda *args: apply.encode_deviation(self.vae, *args, seed)[0],
+      (image, index),
       label,
     )
+    return values[0] if single else values
+
+  def decode(self, z: Any, label: Any = None) -> UInt8[np.ndarray, "*n h w c"]:
+    """Returns the means of the likelihood of codes [d] or [n d], as images."""
+    codes, single = given.codes(z, self.config.model.latent_dim)
+    images = self.decoded(codes, label)
+    return images[0] if single else images
+
+  def reconstruct(
+    self, images: Any, label: Any = None
+  ) -> UInt8[np.ndarray, "*n h w c"]:
+    """Returns decode(encode(images))."""
+    image, single = self._input(images)
+    decoded = self.decoded(self.encode(image, label=label), label)
+    return decoded[0] if single else decoded
 
   def sample(
     self,
-    index: Int32[np.ndarray, " n"],
-    label: Integer[np.ndarray, "n ..."] | None = None,
-  ) -> UInt8[np.ndarray, "n h w c"]:
-    """Returns decoded draws from the prior, by their numbers.
+    n: Any,
+    temperature: float | int = 1.0,
+    seed: int = 0,
+    label: Any = None,
+  ) -> UInt8[np.ndarray, "*n h w c"]:
+    """Returns n decoded draws from the prior.
 
-    Seed and temperature are those of `config.sample`. Draw i depends on the
-    seed and i alone.
+    Draw i depends on the seed and i alone.
+
+    Args:
+      n: number of draws.
+      temperature: factor on the prior's standard deviation.
+      seed: of the draws.
+      label: see the class; None = the classes in turn, or the attributes of
+        the first validation images.
     """
-    how = self.config.sample
-    return self._in_chunks(
-      lambda *args: apply.sample(self.vae, *args, how.seed, how.temperature),
+    count = given.count("n", n)
+    if not (np.isscalar(temperature) and 0 <= temperature < np.inf):
+      raise ConfigError(
+        f"temperature is {temperature!r}; it must be a finite number of at "
+        "least 0."
+      )
+    index = np.arange(count, dtype=np.int32)
+    return self.draws(
       index,
-      label,
+      self.sample_labels(count, label),
+      temperature=temperature,
+      seed=given.seed(seed),
     )
 
-  def first_codes(
-    self, source: datasets.Source, count: int
-  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
-    """Returns the codes of a split's first images, at most `count`, and their
-    labels; None where the split has none."""
-    codes, labels = [], []
-    total = min(count, len(source))
-    for begin in range(0, total, _FETCHED):
-      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
-      data = source.fetch(index)
-      labels.append(data.get("label"))
-      image = self.as_input(data["image"], index)
-      codes.append(self.encode(image, labels[-1]))
-    known = labels[0] is not None
-    return np.concatenate(codes), np.concatenate(labels) if known else None
-
-  def _check_labels(self, label: np.ndarray | None, count: int) -> None:
-    """Raises a ConfigError if a conditional model lacks a label, or has one
-    that it was not trained with."""
-    condition, known = self.config.model.condition, self.config.data.num_labels
-    if condition == "none":
-      return
-    shape, last = ((count,), known - 1)
-    if condition == "attributes":
-      shape, last = (count, known), 1
-    if label is None or np.shape(label) != shape:
-      has = "none" if label is None else f"of shape {list(np.shape(label))}"
-      raise ConfigError(
-        f"The labels are {has}; config.model.condition is {condition!r}, which "
-        f"needs integers of shape {list(shape)}, from 0 to {last}."
-      )
-    wrong = np.argwhere((label < 0) | (label > last))
-    if len(wrong):
-      at = wrong[0].tolist()
-      raise ConfigError(
-        f"label{at} is {label[tuple(at)]}; it must be from 0 to {last}."
-      )
-
-  def _in_chunks(
-    self,
-    function: Callable[[Any, np.ndarray], Any],
-    values: np.ndarray,
-    label: np.ndarray | None,
-  ) -> np.ndarray:
-    """Returns function(variables, values), computed in padded chunks."""
-    self._check_labels(label, len(values))
-    parts = []
-    for begin in range(0, len(values), self.chunk):
-      rows = slice(begin, begin + self.chunk)
-      variables = self.variables
+  def sample_labels(
+    self, count: int, label: Any = None
+  ) -> Integer[np.ndarray, "n ..."] | None:
+    """Returns the labels of `count` samples, None for unconditional models;
+    see `sample`."""
+    if not conditions.is_conditional(self.config):
       if label is not None:
-        labels = padded(label[rows], self.chunk)
-        variables = {**variables, **models.side_inputs(label=labels)}
-      results = function(variables, padded(values[rows], self.chunk))
-      parts.append(np.asarray(results)[: len(values[rows])])
-    return np.concatenate(parts)
+        raise conditions.unconditional("label", label)
+      return None
+    if label is not None:
+      return conditions.labels(self.experiment, label, count, of="samples")
+    source = None
+    if self.config.model.condition == "attributes":
+      source = self.experiment.source("validation")
+    return conditions.of_samples(self.config, source, count)
 
+  def log_prob(
+    self,
+    images: Any,
+    samples: int = 100,
+    seed: int | None = None,
+    label: Any = None,
+  ) -> Float[np.ndarray, " *n"]:
+    """Returns estimates of log p(x), nats, which are too small on average.
 
-def padded(
-  values: Shaped[np.ndarray, "n ..."], count: int
-) -> Shaped[np.ndarray, "count ..."]:
-  """Returns values, padded to `count` with copies of the first."""
-  return np.concatenate([values, np.repeat(values[:1], count - len(values), 0)])
+    They are those of `likelihood.nll_per_image`, whose mean over a split
+    `--mode=evaluate` prints.
+
+    Args:
+      images: see the module.
+      samples: draws from the posterior of each image.
+      seed: of the draws; None = `config.eval.seed`.
+      label: see the class.
+    """
+    source, single = self._source(images, label)
+    values = -likelihood.nll_per_image(
+      self.experiment,
+      self.replicated,
+      source,
+      num_samples=given.count("samples", samples, 1),
+      seed=None if seed is None else given.seed(seed),
+    )
+    return np.asarray(values[0]) if single else values
+
+  def score(
+    self,
+    images: Any,
+    samples: int = 0,
+    seed: int | None = None,
+    label: Any = None,
+  ) -> dict[str, Float[np.ndarray, " *n"]]:
+    """Returns the terms of the loss of each image by name; with `samples` > 0
+    also `nll`, -log p(x). See `scores.of_images`, and `log_prob`."""
+    source, single = self._source(images, label)
+    count = given.count("samples", samples)
+    seed = None if seed is None else given.seed(seed)
+    terms = scores.of_images(self, source, samples=count, seed=seed)
+    return {k: np.asarray(v[0]) for k, v in terms.items()} if single else terms
+
+  def interpolate(
+    self,
+    a: Any,
+    b: Any,
+    steps: int = 9,
+    kind: str = "linear",
+    label: Any = None,
+  ) -> UInt8[np.ndarray, "*n steps h w c"]:
+    """Returns the decoded codes between images a and b, ends included.
+
+    Args:
+      a: one image or many, where the paths begin.
+      b: as many images, where they end.
+      steps: images along a path, at least 2.
+      kind: "linear" or "spherical"; see `interpolation`.
+      label: of all, or a pair of those of a and b, of which the nearer image's
+        is used.
+
+    Returns:
+      [steps h w c] for one pair of images, [n steps h w c] for n.
+    """
+    if kind not in interpolation.KINDS:
+      raise ConfigError(
+        f"kind is {kind!r}; it must be one of {', '.join(interpolation.KINDS)}."
+      )
+    count = given.count("steps", steps, 2)
+    pair = (
+      label if isinstance(label, tuple) and len(label) == 2 else (label,) * 2
+    )
+    ends, labels, lengths = [], [], []
+    for images, own in zip((a, b), pair, strict=True):
+      image, single = self._input(images)
+      lengths.append(-1 if single else len(image))
+      labels.append(conditions.labels(self.experiment, own, len(image)))
+      ends.append(self.encode(image, label=labels[-1]))
+    if lengths[0] != lengths[1]:
+      many = ["one image" if k < 0 else f"{k} images" for k in lengths]
+      raise ConfigError(f"a is {many[0]} and b {many[1]}; they must be alike.")
+    t = np.linspace(0, 1, count)
+    path = interpolation.KINDS[kind]
+    codes = [path(*both, t) for both in zip(*ends, strict=True)]
+    nearer = None
+    if labels[0] is not None:
+      nearer = np.stack([labels[int(v > 0.5)] for v in t], axis=1)
+      nearer = nearer.reshape(-1, *labels[0].shape[1:])
+    shape = (len(ends[0]), count, *self.image_shape)
+    flat = np.array(codes, np.float32).reshape(-1, ends[0].shape[1])
+    decoded = self.decoded(flat, nearer).reshape(shape)
+    return decoded[0] if lengths[0] < 0 else decoded
+
+  def direction(
+    self, name: str, kind: str = "balanced"
+  ) -> Float[np.ndarray, " d"]:
+    """Returns the vector that adds an attribute to a code: z + 2 * direction.
+
+    It is read from the run's folder, or estimated from the training images
+    and kept there.
+
+    Args:
+      name: of the attribute or class.
+      kind: mean, balanced or probe; see `directions`.
+    """
+    linear, _ = attribute_directions.directions_of(self)
+    return linear.vector(name, kind)
+
+  def _input(self, images: Any) -> tuple[UInt8[np.ndarray, "n h w c"], bool]:
+    """Returns images as the model's input, and whether one was given."""
+    image, single = given.images(images, self.image_shape)
+    if self.config.data.binarization == "none":
+      return image, single
+    index = np.arange(len(image), dtype=np.int32)
+    return self.as_input(image, index), single
+
+  def _source(self, images: Any, label: Any) -> tuple[given.InMemory, bool]:
+    """Returns images and their labels as a split."""
+    image, single = given.images(images, self.image_shape)
+    if not len(image):
+      raise ConfigError("There are no images; give at least one.")
+    label = conditions.labels(self.experiment, label, len(image))
+    return given.InMemory(image, label), single
 
 
 def load(
-  workdir: str | os.PathLike[str], *, best: bool = False, chunk: int = CHUNK
+  workdir: str | os.PathLike[str],
+  checkpoint: str = "latest",
+  *,
+  chunk: int = CHUNK,
 ) -> TrainedModel:
   """Opens the latest checkpoint of a run, or that with the best validation.
+
+  Args:
+    workdir: folder or address of the run.
+    checkpoint: "latest" or "best".
+    chunk: images encoded or decoded at a time.
 
   Raises:
     ConfigError: there is no run, or no checkpoint that can be read.
   """
+  if checkpoint not in _CHECKPOINTS:
+    raise ConfigError(
+      f"checkpoint is {checkpoint!r}; it must be one of "
+      f"{', '.join(_CHECKPOINTS)}."
+    )
   config = restore.load_config(workdir)
-  config.eval.checkpoint = "best" if best else "latest"
+  config.eval.checkpoint = checkpoint
   return open_run(config, workdir, chunk=chunk)
 
 
@@ -232,17 +348,3 @@ def of_state(
     variables=state_lib.eval_variables(experiment.config, state),
     chunk=chunk,
   )
-
-
-def sample_labels(
-  config: ConfigDict, source: datasets.Source | None, count: int
-) -> Integer[np.ndarray, "n ..."] | None:
-  """Returns the labels of samples of a conditional model, None for others.
-
-  They are the classes in turn, or the attributes of the split's first images.
-  """
-  if config.model.condition == "none":
-    return None
-  if config.model.condition == "label":
-    return (np.arange(count) % config.data.num_labels).astype(np.int32)
-  return source.fetch(np.arange(count) % len(source))["label"]

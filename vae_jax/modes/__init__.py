@@ -8,6 +8,7 @@ module's docstring is its help text. Constants, all but the first optional:
   NEEDS   "run": the config of the trained run in the workdir;
           "config": the config of the command line; "nothing": config is None
   SHARED  True: several processes may run the mode together
+  OTHER_DATA  True: config.data.* may name other data than the trained run's
   PREFIX  start of the default workdir's name: runs/<PREFIX>_<config>
 
 The table is read from the source, so that --help imports no mode.
@@ -36,6 +37,7 @@ class Mode:
   flags: tuple[str, ...]
   needs: str
   shared: bool = False
+  other_data: bool = False
   prefix: str = ""
 
   def check(self, names: Iterable[str]) -> None:
@@ -83,7 +85,9 @@ def _read(name: str, source: str) -> Mode | None:
       case ast.FunctionDef(name="run"):
         run = node
       case ast.Assign(
-        targets=[ast.Name(id="NEEDS" | "SHARED" | "PREFIX" as constant)]
+        targets=[
+          ast.Name(id="NEEDS" | "SHARED" | "OTHER_DATA" | "PREFIX" as constant)
+        ]
       ):
         constants[constant.lower()] = ast.literal_eval(node.value)
   if run is None:

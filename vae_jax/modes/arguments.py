@@ -1,4 +1,4 @@
-"""Reads the flags that modes share: --images, --latent and --steps.
+"""Reads the flags that modes share: --images, --latent, --steps, --label.
 
 --images: `data:test:0-7` are the first eight images of the test split,
 `data:validation:3,9-11` four of another; `me.jpg` or `folder/*.png` are files.
@@ -7,6 +7,9 @@
 --latent: codes as numbers, `0.0,0.03`, or as a file of [d] or [n d] numbers:
 `.npy`; `.npz` with an array `latent` or `codes`, or with one array; `.json`
 with a list, or with an object that holds one as `latent`.
+
+--label and --attribute: the condition of a conditional model; see
+`latents.conditions`.
 """
 
 import dataclasses
@@ -22,6 +25,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.data import photos, transform
+from vae_jax.latents import conditions
 from vae_jax.latents.trained_model import TrainedModel
 
 _DATA = "data:"
@@ -29,6 +33,7 @@ _SPLITS = ("train", "validation", "test")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 _SUFFIXES = (".json", ".npy", ".npz")
 _KEYS = ("latent", "codes")  # In a JSON object or an archive, first one wins.
+_MAX_CLASSES = 100  # In one picture.
 _MAX_STEPS = 100  # Larger pictures cannot be viewed.
 
 
@@ -38,15 +43,58 @@ def check_steps(steps: int) -> None:
     raise ConfigError(f"--steps is {steps}; it must be from 2 to {_MAX_STEPS}.")
 
 
-def check_unconditional(config: ConfigDict, mode: str) -> None:
-  """Raises a ConfigError if the model needs labels, which codes have not."""
-  condition = config.model.condition
-  if condition != "none":
+def condition(
+  config: ConfigDict, label: str | None, attribute: str | None
+) -> str | None:
+  """Returns the condition that --label or --attribute names, None for neither.
+
+  Raises:
+    ConfigError: the model reads no such condition.
+  """
+  kind = config.model.condition
+  for flag, value, wanted in (
+    ("--label", label, "label"),
+    ("--attribute", attribute, "attributes"),
+  ):
+    if value is not None and kind == "none":
+      raise conditions.unconditional(flag, value)
+    if value is not None and kind != wanted:
+      other = {"label": "--label", "attributes": "--attribute"}[kind]
+      raise ConfigError(
+        f"{flag} is {value!r}, but config.model.condition is {kind!r}: choose "
+        f"the condition by {other}."
+      )
+  return attribute if label is None else label
+
+
+def each_class(
+  model: TrainedModel, chosen: str | None, mode: str
+) -> tuple[Integer[np.ndarray, "k ..."], tuple[str, ...]] | None:
+  """Returns the labels that codes are decoded with, and their names: the chosen
+  one, or all classes; None for an unconditional model.
+
+  Raises:
+    ConfigError: none was chosen where there are no classes, or too many.
+  """
+  run = model.experiment
+  kind = model.config.model.condition
+  if kind == "none":
+    return None
+  if chosen is not None:
+    return conditions.chosen(run, chosen)[None], (chosen,)
+  if kind == "attributes":
     raise ConfigError(
       f"--mode={mode} decodes codes alone; a model with config.model.condition="
-      f"{condition} needs a label with each, which only images have; use "
-      "--mode=reconstruct, interpolate or traverse."
+      "attributes needs those of each: name them, as --attribute=Smiling "
+      "(all others are 0)."
     )
+  count = model.config.data.num_labels
+  if count > _MAX_CLASSES:
+    raise ConfigError(
+      f"--mode={mode} would draw {count} classes, above {_MAX_CLASSES}; name "
+      "one, as --label=0."
+    )
+  return np.arange(count, dtype=np.int32), conditions.names(run)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,43 +115,62 @@ class Selection:
     return len(self.image)
 
 
-def images(model: TrainedModel, text: str | None, default: str) -> Selection:
+def images(
+  model: TrainedModel,
+  text: str | None,
+  default: str,
+  *,
+  chosen: str | None = None,
+  unlabelled: bool = False,
+) -> Selection:
   """Returns the images that --images names, as input of a model.
 
   If the flag is not given (None) they are those of the default, of which
   positions beyond the end of a small split are ignored.
 
+  Args:
+    model: the model.
+    text: value of the flag.
+    default: the same.
+    chosen: condition in place of the images' own, from `condition`.
+    unlabelled: whether a conditional model's images may lack a label.
+
   Raises:
     ConfigError: there is no such image, or a conditional model lacks a label.
   """
+  if chosen is not None:
+    unlabelled = True
   parts = [p.strip() for p in (default if text is None else text).split("|")]
   if not all(parts):
     raise ConfigError(
       f"--images={text!r} names no images; it may be data:test:0-7, a file, or "
       "both as in 'data:test:0-3 | me.jpg'."
     )
-  chosen = [
+  found = [
     _of_split(model, part, strict=text is not None)
     if part.startswith(_DATA)
-    else _of_files(model, part)
+    else _of_files(model, part, labelled=not unlabelled)
     for part in parts
   ]
-  labels = [part.label for part in chosen]
+  image = np.concatenate([part.image for part in found])
+  labels = [part.label for part in found]
   known = all(label is not None for label in labels)
-  return Selection(
-    np.concatenate([part.image for part in chosen]),
-    np.concatenate(labels) if known else None,
-    tuple(name for part in chosen for name in part.name),
-  )
+  label = np.concatenate(labels) if known else None
+  if chosen is not None:
+    bases = [None] * len(image) if label is None else label
+    label = np.stack(
+      [conditions.chosen(model.experiment, chosen, base) for base in bases]
+    )
+  names = tuple(name for part in found for name in part.name)
+  return Selection(image, label, names)
 
 
 def photo(model: TrainedModel, content: bytes, name: str) -> Selection:
   """Returns an uploaded picture, whose bytes may be anything.
 
   Raises:
-    ConfigError: the picture cannot be read, or the model is conditional.
+    ConfigError: the picture cannot be read.
   """
-  _check_photo(model, name)
   image = photos.read(content, name, **_geometry(model))
   return _of_photos(model, [image], [name])
 
@@ -150,9 +217,13 @@ def _positions(
   return np.array(positions, np.int32)
 
 
-def _of_files(model: TrainedModel, pattern: str) -> Selection:
-  """Returns the pictures of a path or a pattern, in order of name."""
-  _check_photo(model, pattern)
+def _of_files(
+  model: TrainedModel, pattern: str, *, labelled: bool
+) -> Selection:
+  """Returns the pictures of a path or a pattern, in order of name; `labelled`
+  requires a model that reads no labels."""
+  if labelled:
+    _check_photo(model, pattern)
   path = pathlib.Path(pattern).expanduser()
   # Names of files may look like patterns.
   paths = [path] if path.is_file() else []
@@ -196,7 +267,7 @@ def _check_photo(model: TrainedModel, name: str) -> None:
     raise ConfigError(
       f"{name} has no label, which a model with config.model.condition="
       f"{condition} needs for each image; choose images of the data set, such "
-      "as data:test:0-7."
+      "as data:test:0-7, or a mode that takes --label."
     )
 
 

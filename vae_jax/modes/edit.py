@@ -11,8 +11,8 @@ from vae_jax.config import ConfigError
 from vae_jax.data.synthetic_faces import factors as face_factors
 from vae_jax.evaluate import attribute_edits, train_classifier
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier
-from vae_jax.latents import directions, trained_model
-from vae_jax.modes import arguments, attributes
+from vae_jax.latents import attribute_directions, directions, trained_model
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
@@ -81,7 +81,7 @@ def run(
       f"--examples is {examples}; it must be 0, not to measure, or more."
     )
   model = trained_model.open_run(config, workdir)
-  paths = attributes.directions_of(model)
+  paths = attribute_directions.directions_of(model)
   weights = parse_weights(attribute, paths[0].names)
   edit = _Edit(model, paths, weights, strengths, kinds)
   selection = arguments.images(model, images, "data:test:0-3")

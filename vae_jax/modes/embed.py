@@ -10,11 +10,11 @@ from sklearn import decomposition
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.data import errors
+from vae_jax.data import datasets, errors
 from vae_jax.figures import projector
-from vae_jax.latents import trained_model
+from vae_jax.latents import attribute_directions, given, trained_model
 from vae_jax.latents.trained_model import TrainedModel
-from vae_jax.modes import attributes
+from vae_jax.modes import arguments, code_table
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
 
@@ -30,20 +30,28 @@ Labels = Integer[np.ndarray, "n ..."] | None
 
 
 def run(
-  config: ConfigDict, workdir: str, *, attribute: str | None = None
+  config: ConfigDict,
+  workdir: str,
+  *,
+  attribute: str | None = None,
+  images: str | None = None,
 ) -> str:
   """Embeds the codes of `config.eval.split`; returns the paths of the files.
 
   The attribute, by default Smiling, or else the first, colors the points.
 
   Writes to `<workdir>/embed/`:
-    <split>.npz: codes, posterior means [n d], and index, positions in the
-      split; labels and label_names, if any; pca [n 2] and explained_variance,
-      its shares of the total; umap [m 2] of the first m codes, if installed
+    <split>.npz: codes, posterior means [n d], and deviations of the posteriors;
+      names and index, positions in the split; labels and label_names, if any;
+      pca [n 2] and explained_variance, its shares of the total; umap [m 2] of
+      the first m codes, if installed
+    <split>.csv: names, labels, means (z0, ...) and deviations (s0, ...)
     <split>_pca.png and <split>_umap.png: colored by class, or by an attribute
     <split>_pca_attributes.png, ...: by the attributes that the plane explains
       best
     projector/: the first 5,000 codes for TensorBoard, with labels and images
+
+  With --images, see `arguments`, they are named images.* and of these alone.
 
   Raises:
     ConfigError: there is no such attribute.
@@ -52,8 +60,17 @@ def run(
   split = config.eval.split
   # Checked before the images are encoded, which takes long.
   chosen = _attribute(model.experiment, attribute)
-  codes, _, labels, names = attributes.encode(model, split)
-  names = _names(labels, names)
+  if images is None:
+    encoded = attribute_directions.encode(model, split, deviations=True)
+    source = model.experiment.source(split)
+    titles = code_table.image_names(model, split)
+  else:
+    selection = arguments.images(model, images, "")
+    encoded, split = _encode(model, selection), "images"
+    source = given.InMemory(selection.image, selection.label)
+    titles = selection.name
+  codes, labels = encoded.mean, encoded.label
+  names = code_table.names_of(model, labels)
   points, shares = pca(codes)
   first, second = (f"component, {v:.1%} of the variance" for v in shares)
   axes = {
@@ -65,13 +82,15 @@ def run(
     planes["umap"] = umap(codes[:_MAX_UMAP])
   except ConfigError as error:
     lines.append(str(error))
-  arrays = {"codes": codes, "index": np.arange(len(codes))}
+  arrays = {"codes": codes, "deviations": encoded.deviation}
+  arrays |= {"names": np.array(titles), "index": np.arange(len(codes))}
   arrays |= {"explained_variance": shares, **planes}
   if labels is not None:
     arrays |= {"labels": labels, "label_names": np.array(names)}
 
   folder = model.workdir / "embed"
   storage.write_arrays(folder / f"{split}.npz", **arrays)
+  code_table.write(folder / f"{split}.csv", model, arrays)
   for name, points in planes.items():
     shown = labels if labels is None else labels[: len(points)]
     pictures = {f"{split}_{name}.png": [_coloring(shown, names, chosen)]}
@@ -89,7 +108,7 @@ def run(
         y_label=axes[name][1],
       )
       lines.append(str(folder / file))
-  lines.append(_project(model, folder / "projector", codes, labels, names))
+  lines.append(_project(source, folder / "projector", codes, labels, names))
   return "\n".join([*lines, str(folder / f"{split}.npz")])
 
 
@@ -99,8 +118,10 @@ def pca(
   """Returns two principal components and their shares of the variance.
 
   The largest weight of each component is positive. The second component of
-  one-dimensional codes is 0.
+  one-dimensional codes is 0, and everything of codes that are all equal.
   """
+  if np.all(codes == codes[:1]):
+    return np.zeros((len(codes), 2)), np.zeros(2)
   fit = decomposition.PCA(min(2, *codes.shape), svd_solver="full")
   points = fit.fit_transform(codes.astype(np.float64))
   largest = np.abs(fit.components_).argmax(axis=1)
@@ -160,14 +181,6 @@ def best_explained(
   ]
 
 
-def _names(labels: Labels, names: Sequence[str] | None) -> tuple[str, ...]:
-  """Returns the names of classes or attributes; numbers if they have none."""
-  if labels is None or names is not None:
-    return tuple(names or ())
-  count = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
-  return tuple(map(str, range(count)))
-
-
 def _attribute(experiment: Experiment, name: str | None) -> str | None:
   """Returns the attribute that colors the points, None for classes.
 
@@ -210,15 +223,28 @@ def _by_attribute(
   return figures.Coloring(title, labels[:, a], (f"not {names[a]}", names[a]))
 
 
+def _encode(
+  model: TrainedModel, selection: arguments.Selection
+) -> attribute_directions.Encoded:
+  """Encodes chosen images."""
+  image, label = selection.image, selection.label
+  return attribute_directions.Encoded(
+    mean=model.encode(image, label=label),
+    deviation=model.deviations(image, label),
+    draw=model.encode(image, sample=True, label=label),
+    label=label,
+    names=model.experiment.splits.label_names,
+  )
+
+
 def _project(
-  model: TrainedModel,
+  source: datasets.Source,
   folder: storage.Path,
   codes: np.ndarray,
   labels: Labels,
   names: tuple[str, ...],
 ) -> str:
   index = np.arange(min(_MAX_PROJECTOR, len(codes)))
-  source = model.experiment.source(model.config.eval.split)
   columns = [("index", index)]
   if labels is not None and labels.ndim == 1:
     words = [names[i] if i >= 0 else "" for i in labels[index]]

@@ -22,17 +22,16 @@ from vae_jax.evaluate import (
   disentanglement,
   features,
   fidelity,
-  likelihood,
-  per_example,
 )
-from vae_jax.latents import trained_model
+from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
-from vae_jax.modes import evaluate_table
+from vae_jax.modes import evaluate_table, other_data
 from vae_jax.runtime import devices, distributed, storage
 from vae_jax.training import memory, metrics, setup, step
 
 NEEDS = "run"
 SHARED = True
+OTHER_DATA = True
 
 # Of pictures and results; None in all processes but the first, which writes.
 Folder = storage.Path | None
@@ -40,7 +39,7 @@ Folder = storage.Path | None
 Part = Callable[[TrainedModel, datasets.Source, Folder], dict[str, Any]]
 
 # Results of an earlier evaluation are kept if these are the same.
-_CONTEXT = ("step", "checkpoint", "seed", "data_split", "batch_size")
+_CONTEXT = ("step", "checkpoint", "seed", "data", "data_split", "batch_size")
 
 
 def run(config: ConfigDict, workdir: str) -> str:
@@ -52,8 +51,10 @@ def run(config: ConfigDict, workdir: str) -> str:
 def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   """Evaluates the checkpoint `config.eval.checkpoint` on `config.eval.split`.
 
-  Writes `<workdir>/eval/<split>.json`. Parts that an earlier evaluation of the
-  same checkpoint computed with the same settings are kept.
+  Writes `<workdir>/eval/<split>.json`, for other data than those of the
+  training in a folder of its own; "trained_on" then names the latter. Parts
+  that an earlier evaluation of the same checkpoint computed with the same
+  settings are kept.
 
   Returns:
     The content of that file: the means of all terms in nats per image, bits
@@ -65,7 +66,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     ConfigError: there is no run.
   """
   model, source = _open(config, workdir)
-  folder = model.workdir / "eval" if devices.is_lead() else None
+  trained_on = other_data.trained_on(model)
+  folder = other_data.folder(model, "eval") if devices.is_lead() else None
   split = config.eval.split
   parts, not_made = _parts(model)
   result = {
@@ -73,6 +75,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "split": split,
     "data": model.experiment.splits.name,
     "data_split": model.experiment.splits.split_strings[split],
+    **({"trained_on": trained_on} if trained_on else {}),
     "step": model.step,
     "checkpoint": config.eval.checkpoint,
     "seed": config.eval.seed,

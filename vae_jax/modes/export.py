@@ -23,9 +23,13 @@ from ml_collections import ConfigDict
 from vae_jax import config as config_lib
 from vae_jax import models
 from vae_jax.config import ConfigError
-from vae_jax.latents import apply, directions, trained_model
+from vae_jax.latents import (
+  apply,
+  attribute_directions,
+  directions,
+  trained_model,
+)
 from vae_jax.latents.trained_model import TrainedModel
-from vae_jax.modes import attributes
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
@@ -229,7 +233,7 @@ def _directions(model: TrainedModel) -> dict[str, Any] | None:
   config = model.config
   if config.model.condition != "none" or not config.data.num_labels:
     return None
-  linear, _ = attributes.directions_of(model)
+  linear, _ = attribute_directions.directions_of(model)
   vectors = {
     name: {
       kind: _numbers(linear.vectors[k, a])

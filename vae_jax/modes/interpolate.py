@@ -11,8 +11,6 @@ from vae_jax.runtime import storage
 
 NEEDS = "run"
 
-_PATHS = {"linear": interpolation.linear, "spherical": interpolation.spherical}
-
 
 def run(
   config: ConfigDict, workdir: str, *, images: str | None = None, steps: int = 9
@@ -40,10 +38,10 @@ def run(
       "an even number, as in data:test:0-7."
     )
   t = np.linspace(0, 1, steps)
-  ends = model.encode(chosen.image, chosen.label)
+  ends = model.encode(chosen.image, label=chosen.label)
   ends = ends.reshape(-1, 2, ends.shape[-1])
   codes = np.stack(
-    [[path(a, b, t) for path in _PATHS.values()] for a, b in ends]
+    [[path(a, b, t) for path in interpolation.KINDS.values()] for a, b in ends]
   )
   label = None
   if chosen.label is not None:
@@ -63,11 +61,15 @@ def run(
       for ends, rows in zip(originals, decoded, strict=True)
       for row in rows
     ],
-    [f"{first} to {last}, {kind}" for first, last in pairs for kind in _PATHS],
+    [
+      f"{first} to {last}, {kind}"
+      for first, last in pairs
+      for kind in interpolation.KINDS
+    ],
     ["original", *(f"{v:.3g}" for v in t), "original"],
     path,
     leading=1,
     trailing=1,
-    groups=[len(_PATHS)] * len(ends),
+    groups=[len(interpolation.KINDS)] * len(ends),
   )
   return str(path)

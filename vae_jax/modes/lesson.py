@@ -98,7 +98,7 @@ def compare_kinds(
     for name in ("sample.seed", "sample.temperature", "eval.checkpoint"):
       config_lib.update(own, name, config_lib.get(config, name))
     model = trained_model.open_run(own, str(folder), chunk=_CHUNK)
-    samples = model.sample(index)
+    samples = model.draws(index)
     rows.append({"model": kind, "latents": dim, **ruler.measure(samples)})
     images[f"{kind}_{dim}"] = samples[: _ROWS**2]
   real = _spread(source, count)

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.latents import trained_model
+from vae_jax.latents import conditions, trained_model
+from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
@@ -20,37 +21,47 @@ def run(
   count: int = 100,
   individual: bool = False,
   temperature: float | None = None,
+  label: str | None = None,
+  attribute: str | None = None,
 ) -> str:
   """Decodes draws from the prior; returns the path of the picture.
 
   Writes `figures/samples.png`, or one PNG for each sample to
-  `figures/samples/`, and the images to `figures/samples.npz`.
+  `figures/samples/`, and the images to `figures/samples.npz`, with the labels
+  of a conditional model: the condition, or the classes in turn, one row of the
+  picture each, or attributes of the first validation images.
 
   Args:
     temperature: factor on the prior's standard deviation; None =
       `config.sample.temperature`.
+    label: see `arguments.condition`, as attribute.
   """
   if count < 1:
     raise ConfigError(f"--count is {count}; it must be 1 or more.")
-  if temperature is not None:
-    if not 0 <= temperature < math.inf:
-      raise ConfigError(
-        f"--temperature is {temperature}; it must be a finite number of at "
-        "least 0."
-      )
-    config = config.copy_and_resolve_references()
-    config.sample.temperature = float(temperature)
+  if temperature is None:
+    temperature = config.sample.temperature
+  if not 0 <= temperature < math.inf:
+    raise ConfigError(
+      f"--temperature is {temperature}; it must be a finite number of at "
+      "least 0."
+    )
+  chosen = arguments.condition(config, label, attribute)
   model = trained_model.open_run(config, workdir)
-  source = None
-  if config.model.condition == "attributes":
-    source = model.experiment.source("validation")
-  label = trained_model.sample_labels(config, source, count)
-  images = model.sample(np.arange(count, dtype=np.int32), label)
+  if chosen is not None:
+    # Attributes that are not named are absent, as in Python.
+    chosen = conditions.chosen(model.experiment, chosen)
+  labels = model.sample_labels(count, chosen)
+  images = model.sample(count, temperature, config.sample.seed, labels)
+  arrays = {"images": images} | ({} if labels is None else {"labels": labels})
   folder = model.workdir / "figures"
-  storage.write_arrays(folder / "samples.npz", images=images)
+  storage.write_arrays(folder / "samples.npz", **arrays)
   if not individual:
-    figures.image_grid(images, folder / "samples.png", columns=10)
-    return str(folder / "samples.png")
+    path = folder / "samples.png"
+    if config.model.condition == "label" and chosen is None:
+      _draw_classes(images, labels, conditions.names(model.experiment), path)
+    else:
+      figures.image_grid(images, path, columns=10)
+    return str(path)
   folder /= "samples"
   for i, image in enumerate(images):
     figures.write_image(image, folder / f"{i:05}.png")
@@ -60,3 +71,22 @@ def run(
     if path.stem.isdecimal() and int(path.stem) >= count:
       path.unlink()
   return str(folder)
+
+
+def _draw_classes(
+  images: np.ndarray,
+  labels: np.ndarray,
+  names: tuple[str, ...],
+  path: storage.Path,
+) -> None:
+  """Draws one row of images for each class that has some."""
+  rows = [images[labels == i] for i in range(len(names))]
+  titles = [name for name, row in zip(names, rows, strict=True) if len(row)]
+  longest = max(map(len, rows))
+  blank = np.full_like(images[:1], 255)
+  filled = [
+    np.concatenate([row, np.repeat(blank, longest - len(row), axis=0)])
+    for row in rows
+    if len(row)
+  ]
+  figures.image_strip(filled, titles, path=path)

@@ -38,7 +38,7 @@ def run(
   ranking = diagnostics.rank(model, first)
   order, carried = ranking.order, ranking.carried
   values = quantiles.ticks(config, ranking.codes, steps)
-  codes = model.encode(chosen.image, chosen.label)
+  codes = model.encode(chosen.image, label=chosen.label)
   rebuilt = model.decode(codes, chosen.label)
   decoded = _decoded(model, codes, values, chosen.label)
   folder = model.workdir / "figures"

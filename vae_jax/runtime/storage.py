@@ -6,6 +6,7 @@ it can neither rename nor append.
 """
 
 import contextlib
+import csv
 import errno
 import importlib
 import io
@@ -14,7 +15,7 @@ import os
 import pathlib
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import fsspec
@@ -190,6 +191,25 @@ def write_arrays(address: PathLike, **arrays: np.ndarray) -> None:
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
   write_bytes(address, buffer.getvalue())
+
+
+def write_table(
+  address: PathLike, columns: Mapping[str, Sequence[Any] | np.ndarray]
+) -> None:
+  """Writes columns of one length as CSV, atomically.
+
+  Numbers are written with all their digits: reading them gives the same bits.
+  """
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(columns)
+  # As Python's own numbers float32 would have digits that it has not.
+  words = [
+    [str(v) for v in values] if isinstance(values, np.ndarray) else values
+    for values in columns.values()
+  ]
+  writer.writerows(zip(*words, strict=True))
+  write_bytes(address, text.getvalue().encode())
 
 
 def read_arrays(address: PathLike) -> Mapping[str, np.ndarray]:

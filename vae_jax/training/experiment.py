@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
+from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets
 from vae_jax.training import build as build_lib
 from vae_jax.training import optim
@@ -42,8 +43,19 @@ class Experiment:
 
   @functools.cached_property
   def splits(self) -> datasets.Splits:
-    """The data set; opened on first use, so that sampling needs none."""
-    return self.open_splits()
+    """The data set; opened on first use, so that sampling needs none.
+
+    Raises:
+      ConfigError: its images are not of the model's shape.
+    """
+    splits = self.open_splits()
+    if tuple(splits.image_shape) != self.image_shape:
+      raise ConfigError(
+        f"{splits.name} has images of {list(splits.image_shape)} after crop, "
+        f"resize and grayscale, but the model reads {list(self.image_shape)}; "
+        "set config.data.crop, resize and grayscale to give that."
+      )
+    return splits
 
   def source(self, split: str) -> datasets.Source:
     """Returns the `train`, `validation` or `test` split, decoded and cached

@@ -107,7 +107,7 @@ def test_random_point_is_a_function_of_seed_and_temperature(editor):
   config = editor.model.config.copy_and_resolve_references()
   config.sample.seed, config.sample.temperature = 7, 0.5
   model = with_config(editor.model, config)
-  assert_array_equal(one.picture, model.sample(np.zeros(1, np.int32))[0])
+  assert_array_equal(one.picture, model.draws(np.zeros(1, np.int32))[0])
 
 
 def test_mixture_goes_from_one_point_to_the_other(editor):
@@ -239,8 +239,21 @@ def test_conditional_model_reads_the_label(faces_dir, tmp_path, condition):
   wrong = json.loads(content) | {"label": 7}
   with pytest.raises(ConfigError, match="label must be"):
     editor.load(json.dumps(wrong).encode())
-  with pytest.raises(ConfigError, match="has no label"):
-    editor.photo(png.encode(point.original))
+  photo = png.encode(point.original)
+  with pytest.raises(ConfigError, match="the images need a label each"):
+    editor.photo(photo)
+  assert_array_equal(editor.photo(photo, point.label).picture, picture)
+  # A label in words and back; another one changes the picture alone.
+  again = editor.relabel(point, editor.words(point.label))
+  assert_array_equal(again.picture, picture)
+  words = {
+    "label": editor.conditions[int(1 - point.label)]
+    if condition == "label"
+    else None
+  }
+  changed = editor.relabel(point, words["label"] or ["Smiling"])
+  assert_array_equal(changed.code, point.code)
+  assert not np.array_equal(changed.picture, picture)
 
 
 def test_dimensions_without_a_kl_are_sorted_by_spread(faces_dir, tmp_path):

@@ -18,8 +18,14 @@ from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.evaluate import diagnostics
-from vae_jax.latents import directions, nonlinear_directions, trained_model
-from vae_jax.modes import arguments, attributes
+from vae_jax.latents import (
+  attribute_directions,
+  conditions,
+  directions,
+  nonlinear_directions,
+  trained_model,
+)
+from vae_jax.modes import arguments
 from vae_jax.modes.explore import maps, vector_file
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
@@ -140,20 +146,53 @@ class Editor:
     label = np.asarray(data["label"][0]) if conditional else None
     return self._encoded(f"test picture {index}", image, label)
 
-  def photo(self, content: bytes) -> Point:
-    """Returns the encoded picture of an uploaded file.
+  def photo(self, content: bytes, label: _Label | None = None) -> Point:
+    """Returns the encoded picture of an uploaded file, which has no label of
+    its own.
 
     Raises:
-      ConfigError: It is no picture, or too large, or the model is conditional.
+      ConfigError: It is no picture, or too large, or a conditional model lacks
+        a label.
     """
     selection = arguments.photo(self.model, content, "Your file")
-    return self._encoded("your photo", selection.image, None)
+    return self._encoded("your photo", selection.image, label)
+
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """The classes or attributes that a conditional model reads."""
+    if not conditions.is_conditional(self.model.config):
+      return ()
+    return conditions.names(self.model.experiment)
+
+  def words(self, label: _Label | None) -> str | list[str] | None:
+    """Returns a label in words: the class, or the attributes that are 1."""
+    if label is None:
+      return None
+    if label.ndim == 0:
+      return self.conditions[int(label)]
+    return [n for n, on in zip(self.conditions, label, strict=True) if on]
+
+  def relabel(self, point: Point, words: str | list[str]) -> Point:
+    """Returns the point, decoded with another label.
+
+    Args:
+      point: Where the code is from.
+      words: See `words`.
+
+    Raises:
+      ConfigError: There is no such class or attribute.
+    """
+    if self.model.config.model.condition == "attributes":
+      words = dict.fromkeys(words or (), 1)
+    label = np.asarray(conditions.chosen(self.model.experiment, words))
+    picture = self.decode(point.code, label)
+    return dataclasses.replace(point, label=label, picture=picture)
 
   def _encoded(
     self, name: str, image: UInt8[np.ndarray, "1 h w c"], label: _Label | None
   ) -> Point:
     labels = None if label is None else label[None]
-    (code,) = self.model.encode(image, labels)
+    (code,) = self.model.encode(image, label=labels)
     return Point(name, code, self.decode(code, label), image[0], label)
 
   def random(
@@ -283,7 +322,7 @@ def _directions(
   """
   length = model.config.model.latent_dim
   try:
-    linear, nonlinear = attributes.directions_of(model)
+    linear, nonlinear = attribute_directions.directions_of(model)
   except ConfigError:
     # Without labels, or with labels as inputs, the page has the latents alone.
     return (), np.zeros((len(directions.KINDS), 0, length), np.float32), None

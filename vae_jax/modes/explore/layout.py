@@ -72,15 +72,27 @@ class Layout:
   def point_outputs(self) -> list[Any]:
     """The components that change when another point is edited."""
     parts = [self.message, self.reference, self.edited, self.marker]
+    parts += [] if self.condition is None else [self.condition]
     return [*parts, *self.sliders]
 
   def _stage(self) -> None:
-    start, noun = self._start, self._editor.noun
+    start, editor = self._start, self._editor
+    noun = editor.noun
     with gr.Column(elem_id="stage"):
       with gr.Row(elem_id="pictures"):
         self.edited = _html(markup.edited(start), "edited")
         self.reference = _html(markup.reference(start), "reference")
       self.message = _html("", "message")
+      self.condition = None
+      if editor.conditions:
+        self.condition = gr.Dropdown(
+          list(editor.conditions),
+          value=editor.words(start.label),
+          multiselect=start.label.ndim > 0,
+          label="Condition: "
+          + ("class" if start.label.ndim == 0 else "attributes"),
+          elem_id="condition",
+        )
     with gr.Row(elem_id="quick"):
       self.random = gr.Button(f"Random {noun}", size="sm", variant="primary")
       self.another = gr.Button("Another picture", size="sm")

@@ -77,6 +77,11 @@ class Page:
       markup.reference(point),
       markup.edited(point),
       markup.marker(self._editor.map, point),
+      *(
+        [self._editor.words(point.label)]
+        if self._ui.condition is not None
+        else []
+      ),
       *[0] * len(self._ui.sliders),
     ]
 
@@ -132,8 +137,11 @@ class Page:
     first = min(max(first + by * count, 0), last)
     return first, markup.thumbnails(self._editor, first, count)
 
-  def _read_photo(self, _: Session, content: bytes) -> Point:
-    return self._editor.photo(content)
+  def _read_photo(self, session: Session, content: bytes) -> Point:
+    return self._editor.photo(content, session.point.label)
+
+  def _relabel(self, session: Session, words: str | list[str]) -> Point:
+    return self._editor.relabel(session.point, words)
 
   def _read_vector(self, session: Session, content: bytes) -> Point:
     return self._editor.load(content, session.point.label)
@@ -145,6 +153,10 @@ class Page:
       triggers.append(ui.kind.input)
     edit = [ui.session, ui.kind, *ui.sliders]
     gr.on(triggers, self.redraw, edit, ui.edited, **_LIVE)
+    if ui.condition is not None:
+      relabel = self._handler(self._relabel)
+      inputs = [ui.session, ui.condition]
+      ui.condition.input(relabel, inputs, outputs, **_LIVE)
     draw = functools.partial(self._draw, again=False)
     draw_again = functools.partial(self._draw, again=True)
     for event, make, values in (

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from vae_jax import distributions, models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.data.batch import Batch
-from vae_jax.evaluate import per_example
+from vae_jax.latents import per_example
 from vae_jax.objectives import iwae
 from vae_jax.training.experiment import Experiment
 
@@ -61,6 +62,7 @@ def nll_per_image(
   num_samples: int,
   progress: bool = False,
   max_rows: int = 2048,
+  seed: int | None = None,
 ) -> Float[np.ndarray, " n"]:
   """Returns -log 1/K sum_k p(x, z_k) / q(z_k | x) of each image, nats.
 
@@ -73,18 +75,30 @@ def nll_per_image(
     max_rows: codes that a device decodes at a time; bounds the memory and
       does not change the numbers. 2048 rows of a small network fit into the
       caches of a CPU.
+    seed: of the draws; None = `config.eval.seed`.
 
   References:
     Burda, Grosse and Salakhutdinov, arXiv 1509.00519, section 5 (K = 5,000).
   """
   if num_samples < 1:
     raise ConfigError(f"num_samples is {num_samples}; it must be at least 1.")
-  estimate = functools.partial(
-    _log_p, num_samples=num_samples, max_rows=max_rows
+  log_p = per_example.rows(
+    experiment,
+    _estimator(num_samples, max_rows),
+    variables,
+    source,
+    bar="likelihood" if progress else "",
+    seed=seed,
   )
-  bar = "likelihood" if progress else ""
-  log_p = per_example.rows(experiment, estimate, variables, source, bar=bar)
   return -np.concatenate(list(log_p)).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=4)
+def _estimator(
+  num_samples: int, max_rows: int
+) -> Callable[[models.Vae, Batch], jax.Array]:
+  """Returns `_log_p` of these arguments, always the same object."""
+  return functools.partial(_log_p, num_samples=num_samples, max_rows=max_rows)
 
 
 def _log_p(

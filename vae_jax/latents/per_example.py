@@ -1,5 +1,6 @@
 """Functions of the model, applied to each example of a split exactly once."""
 
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -23,6 +24,8 @@ def rows(
   source: datasets.Source,
   *,
   bar: str = "",
+  step: int = 0,
+  seed: int | None = None,
 ) -> Iterator[models.PyTree]:
   """Yields function(vae, batch) of a split on the host, batch by batch.
 
@@ -31,26 +34,43 @@ def rows(
 
   Args:
     function: of the bound model and a batch; returns a tree of arrays [b ...].
+      The same function again is not compiled again.
     variables: replicated parameters and model state.
     source: the split.
     bar: name of the progress bar; "" = no bar.
+    step: optimizer steps, for schedules inside an objective.
+    seed: of binarization and all draws; None = `config.eval.seed`.
   """
-  config, vae = experiment.config, experiment.vae_eval
-
-  def step(
-    variables: models.Variables, data: dict[str, jax.Array], seed: jax.Array
-  ) -> models.PyTree:
-    batch = batch_lib.eval_batch(config, data, seed)
-    inputs = models.side_inputs(label=batch.label, key=batch.key)
-    values = nn.apply(function, vae)({**variables, **inputs}, batch)
-    return devices.all_gather(values)
-
-  mapped = devices.pmap(step)
-  seed = devices.replicate(np.uint32(config.eval.seed))
+  config = experiment.config
+  mapped = _mapped(experiment, function)
+  seed = config.eval.seed if seed is None else seed
+  replicated = devices.replicate((np.uint32(seed), np.int32(step)))
   for data, count in batches(source, config.eval.batch_size, bar):
-    values = devices.read_one(mapped(variables, data, seed))
+    values = devices.read_one(mapped(variables, data, *replicated))
     # Without the padding, which is at the end.
     yield jax.tree.map(lambda v, count=count: v[:count], values)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped(
+  experiment: Experiment, function: Callable[[models.Vae, Batch], models.PyTree]
+) -> Callable[..., models.PyTree]:
+  """Returns the function, compiled once for all calls with the same one."""
+
+  def run(
+    variables: models.Variables,
+    data: dict[str, jax.Array],
+    seed: jax.Array,
+    step: jax.Array,
+  ) -> models.PyTree:
+    batch = batch_lib.eval_batch(experiment.config, data, seed, step)
+    inputs = models.side_inputs(label=batch.label, key=batch.key)
+    values = nn.apply(function, experiment.vae_eval)(
+      {**variables, **inputs}, batch
+    )
+    return devices.all_gather(values)
+
+  return devices.pmap(run)
 
 
 def batches(

@@ -16,7 +16,8 @@ from tests.support.linear_gaussian_vae import SHAPE, VAE, exact_model
 from tests.support.tiny import tiny_config
 from vae_jax import config as config_lib
 from vae_jax.data.batch import Stream
-from vae_jax.evaluate import bound, likelihood
+from vae_jax.evaluate import bound
+from vae_jax.latents import likelihood
 from vae_jax.objectives import iwae
 from vae_jax.runtime import devices as parallel
 from vae_jax.training import build, experiment, step
