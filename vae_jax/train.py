@@ -17,7 +17,14 @@ from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
 from vae_jax.runtime import devices, distributed, preemption, watchdog
-from vae_jax.training import contracts, memory, progress, restore, setup
+from vae_jax.training import (
+  contracts,
+  memory,
+  progress,
+  restore,
+  running_statistics,
+  setup,
+)
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
@@ -60,7 +67,7 @@ def train(
     # State: the newest checkpoint, or the initial variables.
     with memory.explain_oom(run.config):
       host_state, resumed = restore.restore_or_init(run, workdir, source)
-      state = devices.replicate(host_state)
+      state = devices.replicate(host_state.replace(ema_model_state=None))
     start = step = int(host_state.step)
     record.began(start)
     if start >= loop.num_steps:
@@ -78,6 +85,7 @@ def train(
         (state, load((start, 0))[2], loop_lib.control(0, False), seed),
         costs,
       )
+    statistics = running_statistics.Estimator(run, loop, source)
     validate = functools.partial(
       _validate, run, step_lib.make_eval_step(run), held_out
     )
@@ -138,7 +146,7 @@ def train(
           if pause or stopping:
             log.flush(step)
             with log.stopwatch.paused():
-              host_state, score = devices.read_one(state), None
+              host_state, score = statistics.read(state), None
               if loop.validation_due(step) and not stopping:
                 score = validate(host_state, store)
               # Checkpoints of a diverging run must not evict good ones.

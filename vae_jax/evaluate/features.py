@@ -179,7 +179,7 @@ def encoder(shape: Shape, *, workdir: str = "") -> Extractor:
       "config.model.condition=none."
     )
   run = experiment.build(config)
-  state = restore.load_state(workdir, experiment=run)
+  state = restore.load_state(workdir, experiment=run, weights=True)
   variables = state_lib.eval_variables(config, state)
 
   def encode(image: np.ndarray) -> np.ndarray:

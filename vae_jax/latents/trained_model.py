@@ -185,7 +185,9 @@ def open_run(
   """
   opened = experiment.build(config, splits)
   best = config.eval.checkpoint == "best"
-  state = restore.load_state(workdir, best=best, experiment=opened)
+  state = restore.load_state(
+    workdir, best=best, experiment=opened, weights=True
+  )
   return of_state(opened, workdir, state, chunk=chunk)
 
 

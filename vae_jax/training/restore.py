@@ -2,12 +2,10 @@
 
 import errno
 import json
-import pathlib
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -16,7 +14,7 @@ from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
 from vae_jax.models import Params
 from vae_jax.runtime import devices, distributed, staging, storage, transfer
-from vae_jax.training import checkpoint, init_from_data
+from vae_jax.training import checkpoint, init_from_data, stored_state
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -66,12 +64,14 @@ def restore(
   *,
   best: bool = False,
   repair: bool = False,
+  weights: bool = False,
 ) -> TrainState | None:
   """Returns the newest (or best) readable state; None without checkpoints.
 
   Orbax's manager is not used, because one broken file would stop it; `repair`
   renames unreadable checkpoints, which the manager of a run that goes on could
-  not open. Of the state `like` only shapes and types are read.
+  not open; `weights` leaves the optimizer's state out, as None. Of the state
+  `like` only shapes and types are read.
 
   Raises:
     ConfigError: there are checkpoints, but none can be read.
@@ -94,7 +94,7 @@ def restore(
     # An error while it is copied is no damage of the checkpoint.
     with staging.local(folder / str(step)) as copy:
       try:
-        state = _read(copy, abstract)
+        state = stored_state.read(copy, abstract, weights=weights)
         break
       except Exception as error:  # Orbax's errors have no common base.
         damages[step] = _damage(error)
@@ -105,7 +105,7 @@ def restore(
     raise ConfigError(
       f"None of the checkpoints in {folder} can be read (steps "
       f"{', '.join(map(str, sorted(damages)))}); start over with another "
-      "--workdir."
+      f"--workdir, or from its weights with --config.init_from={workdir}."
     )
   if damages:
     logging.warning("Using the one of step %d instead.", int(state.step))
@@ -127,20 +127,6 @@ def _score(folder: storage.Path) -> float | None:
   with storage.using(path):
     text = path.read_text() if path.exists() else None
   return None if text is None else json.loads(text)[checkpoint.SCORE]
-
-
-def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
-  """Returns the state of a local checkpoint, and compares its checksum."""
-  options = checkpoint.this_process()
-  with ocp.StandardCheckpointer(multiprocessing_options=options) as reader:
-    restored = reader.restore(folder / "state", abstract)
-  state = jax.tree.map(np.asarray, restored)
-  # Checkpoints of an earlier release have none.
-  if (folder / "checksum").exists():
-    stored = json.loads((folder / "checksum" / "metadata").read_text())
-    if checkpoint.checksum(state) != stored["crc32"]:
-      raise ValueError("its content is not what was saved")
-  return state
 
 
 def _damage(error: Exception) -> str:
@@ -178,16 +164,18 @@ def load_state(
   *,
   best: bool = False,
   experiment: Experiment | None = None,
+  weights: bool = False,
 ) -> TrainState:
   """Returns a host copy of a run's newest (or best) checkpoint.
 
-  The `experiment` is built from the run's config if it is None.
+  The `experiment` is built from the run's config if it is None; `weights`
+  leaves the optimizer's state out, as None.
 
   Raises:
     ConfigError: there is no run, or none of its checkpoints can be read.
   """
   experiment = experiment or experiment_lib.build(load_config(workdir))
-  state = restore(workdir, _abstract(experiment), best=best)
+  state = restore(workdir, _abstract(experiment), best=best, weights=weights)
   if state is None:
     raise ConfigError(
       f"{workdir} has no readable checkpoint yet; train with --mode=train."
@@ -199,5 +187,5 @@ def load_params(workdir: storage.PathLike, *, best: bool = False) -> Params:
   """Returns the weights of a run's newest (or best) checkpoint for use, numpy
   arrays: averaged ones where the run averages them."""
   experiment = experiment_lib.build(load_config(workdir))
-  state = load_state(workdir, best=best, experiment=experiment)
+  state = load_state(workdir, best=best, experiment=experiment, weights=True)
   return state_lib.eval_params(experiment.config, state)
