@@ -21,9 +21,9 @@ FREE_FIELDS = MACHINE_FIELDS | frozenset(
   "eval.batch_size eval.checkpoint eval.disentanglement eval.features.name "
   "eval.fidelity eval.importance_samples eval.latents eval.num_samples "
   "eval.split model.remat sample.seed sample.temperature train.log_every_steps "
-  "train.max_skips_in_row train.steps_per_call checkpoint.every_steps "
-  "checkpoint.keep_best checkpoint.keep_latest watch.heartbeat_seconds "
-  "watch.stall_seconds watch.start_seconds".split()
+  "train.max_skips_in_row train.patience train.steps_per_call "
+  "checkpoint.every_steps checkpoint.keep_best checkpoint.keep_latest "
+  "watch.heartbeat_seconds watch.stall_seconds watch.start_seconds".split()
 )
 
 
@@ -35,6 +35,10 @@ def default() -> ConfigDict:
   """Returns the locked schema with its defaults."""
   c = ConfigDict()
   c.seed = 0  # of parameters, order of examples and all sampling in training
+
+  # Of the weights alone; a new run otherwise, with a new optimizer.
+  c.init_from = ""  # workdir of a run whose weights are the first; "" = none
+  c.init_from_parts = ""  # such as encoder,decoder; "" = all parts
 
   c.data = ConfigDict()
   c.data.name = "synthetic_faces"  # TFDS name[/config][:version]
@@ -94,6 +98,7 @@ def default() -> ConfigDict:
   c.train.steps_per_call = 50  # steps per dispatch, at most
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
+  c.train.patience = 0  # validations without a better one that end it; 0 = off
   c.train.max_skips_in_row = 20  # consecutive skipped steps that end the run
   c.train.compilation_cache_dir = ""  # "" = compiled/ there; none = off
 

@@ -3,18 +3,24 @@
 import errno
 import json
 import time
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
 from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
-from vae_jax.models import Params
+from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices, distributed, staging, storage, transfer
-from vae_jax.training import checkpoint, init_from_data, stored_state
+from vae_jax.training import (
+  checkpoint,
+  init_from,
+  init_from_data,
+  saved_config,
+  stored_state,
+)
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -24,38 +30,72 @@ from vae_jax.training.state import TrainState
 _TRANSIENT = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
+class Start(NamedTuple):
+  """How a run starts."""
+
+  state: TrainState  # a host copy
+  resumed: bool
+  origin: dict[str, Any]  # `init_from` of the record, in the first process
+
+
 def restore_or_init(
   experiment: Experiment, workdir: str, source: datasets.Source
-) -> tuple[TrainState, bool]:
+) -> Start:
   """Restores the newest readable checkpoint, or makes the initial state.
 
   Process 0 does so, and the others receive its bits: storage is asked once
   however many processes there are. Initial variables may depend on the images
-  of `source`. Returns a host copy of the state, and whether it was restored.
+  of `source`, or on another run.
   """
   like = _abstract(experiment)
-  restored = None
+  restored, origin = None, {}
   if devices.is_lead():
-    restored = restore(workdir, like, repair=True)
-    state = restored or jax.tree.map(np.asarray, _initial(experiment, source))
+    state = restored = restore(workdir, like, repair=True)
+    if restored is None:
+      state, origin = _initial(experiment, source)
   else:
     state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
   resumed = distributed.from_lead("the checkpoint", restored is not None)
-  return distributed.broadcast(state), resumed
+  return Start(distributed.broadcast(state), resumed, origin)
 
 
 def _abstract(experiment: Experiment) -> TrainState:
   return jax.eval_shape(lambda: state_lib.init_state(experiment))
 
 
-def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
+def _initial(
+  experiment: Experiment, source: datasets.Source
+) -> tuple[TrainState, dict[str, Any]]:
+  """Returns the initial state, and `Start.origin`."""
   state, config = state_lib.init_state(experiment), experiment.config
-  if not init_from_data.is_needed(config):
-    return state
-  variables = {"params": state.params, **state.model_state}
-  vae = experiment.vae_eval
-  variables = init_from_data.apply(config, vae, variables, source)
-  return state_lib.state_of(experiment, variables)
+  variables, origin = {"params": state.params, **state.model_state}, {}
+  if init_from_data.is_needed(config):
+    vae = experiment.vae_eval
+    variables = init_from_data.apply(config, vae, variables, source)
+  if config.init_from:
+    variables, origin = _from_other_run(config, variables)
+  if origin or init_from_data.is_needed(config):
+    state = state_lib.state_of(experiment, variables)
+  return jax.tree.map(np.asarray, state), origin
+
+
+def _from_other_run(
+  config: ConfigDict, variables: Variables
+) -> tuple[Variables, dict[str, Any]]:
+  """Returns variables with those of the run that `config.init_from` names, and
+  `Start.origin`."""
+  other = experiment_lib.build(load_config(config.init_from))
+  state = load_state(config.init_from, experiment=other, weights=True)
+  theirs = state_lib.eval_variables(other.config, state)
+  merged = init_from.merge(config, variables, theirs)
+  origin = {
+    "workdir": str(storage.path(config.init_from)),
+    "step": int(state.step),
+    "parts": init_from.parts(config) if config.init_from_parts else "all",
+    "averaged": state_lib.has_averages(state),
+  }
+  logging.info("The first weights are those of %s.", origin)
+  return merged, {"init_from": origin}
 
 
 def restore(
@@ -148,15 +188,14 @@ def _set_aside(folder: storage.Path) -> None:
 
 def load_config(workdir: storage.PathLike) -> ConfigDict:
   """Returns the resolved config of a run; a ConfigError if there is none."""
-  path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
-    text = path.read_text() if path.exists() else None
-  if text is None:
+    config = saved_config.read(workdir)
+  if config is None:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
       f"--mode=train, or name another folder with --workdir."
     )
-  return config_lib.from_json(text)
+  return config
 
 
 def load_state(
