@@ -12,6 +12,7 @@ from vae_jax.evaluate import bound
 from vae_jax.latents import trained_model
 from vae_jax.runtime import devices
 from vae_jax.train import train
+from vae_jax.training import batch as batch_lib
 from vae_jax.training import (
   checkpoint,
   loop,
@@ -20,7 +21,6 @@ from vae_jax.training import (
   setup,
   step,
 )
-from vae_jax.training import batch as batch_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training import writer as writer_lib
 
