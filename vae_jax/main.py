@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
 from vae_jax import modes
-from vae_jax.config import check, flags, own_code
+from vae_jax.config import check, exits, flags, own_code
 from vae_jax.runtime import logs
 
 
@@ -44,10 +44,10 @@ def main(argv: list[str]) -> None:
   try:
     _run()
   except (Exception, KeyboardInterrupt) as error:
-    code = flags.exit_code(error)
+    code = exits.exit_code(error)
     if code is None:
       raise
-    flags.leave(str(error) or "Stopped.", code, error)
+    exits.leave(exits.words(error), code, error)
 
 
 def _run() -> None:
@@ -87,8 +87,8 @@ def _run() -> None:
       print(text)
     job.finish()
   except (Exception, KeyboardInterrupt) as error:
-    flags.show(error)
-    job.leave(error, flags.exit_code(error))
+    exits.show(error)
+    job.leave(error, exits.exit_code(error))
     raise
 
 

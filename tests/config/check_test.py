@@ -23,6 +23,14 @@ from vae_jax.config import check
     ("train.num_steps", 10, "exactly one"),
     ("train.num_epochs", 0.0, "exactly one"),
     ("checkpoint.every_steps", 0, "at least 1"),
+    ("seed", 2**32, "below 2..32"),
+    # In any setting, of arguments too.
+    ("model.latent_dim", 10**20, r"below 2\*\*31"),
+    ("train.log_every_steps", 2**31, r"below 2\*\*31"),
+    ("model.encoder.args.hidden", (400, 2**31), r"below 2\*\*31"),
+    ("objective.args.beta", float("nan"), "it must be finite"),
+    ("optim.schedule.args.at", (0.5, float("inf")), "it must be finite"),
+    ("data.image_shape", (8.0, float("nan"), 1), "it must be finite"),
   ],
 )
 def test_impossible_value_is_refused(path, value, message):

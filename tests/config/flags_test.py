@@ -1,11 +1,16 @@
 """Help texts and exit codes of the command line."""
 
+import collections
 import errno
+import os
+import sys
 
 import pytest
 
 from vae_jax import main
-from vae_jax.config import ConfigError, flags
+from vae_jax.config import ConfigError, exits, flags
+
+_Flag = collections.namedtuple("_Flag", ["name", "value"])
 
 
 class _Unsaved(Exception):
@@ -20,11 +25,13 @@ class _Unsaved(Exception):
     (OSError(errno.ENOSPC, "full"), 74),
     (OSError(errno.ECONNRESET, "gone"), None),
     (_Unsaved(), 74),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", "runs/x"), 2),
+    (FileNotFoundError(errno.ENOENT, "gone"), None),
     (RuntimeError("defect"), None),
   ],
 )
 def test_exit_code_tells_wrong_input_from_defects(error, code):
-  assert flags.exit_code(error) == code
+  assert exits.exit_code(error) == code
 
 
 def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
@@ -35,3 +42,33 @@ def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
   assert "  --seconds       [benchmark] Duration" in text
   for name in flags.MODE_FLAGS:
     assert f"  --{name} " in text
+
+
+def test_a_wrong_file_is_named():
+  error = FileExistsError(errno.EEXIST, "File exists", "runs/x/figures")
+  assert exits.words(error) == "runs/x/figures: File exists."
+  assert exits.words(ConfigError("No.")) == "No."
+  assert exits.words(KeyboardInterrupt()) == "Stopped."
+
+
+def test_a_flag_is_a_finite_number(monkeypatch):
+  monkeypatch.setattr(flags, "_OF_MODES", (_Flag("seconds", float("nan")),))
+  with pytest.raises(
+    ConfigError, match="--seconds is nan; it must be a finite"
+  ):
+    flags.values()
+  monkeypatch.setattr(flags, "_OF_MODES", (_Flag("seconds", 2.0),))
+  assert flags.values() == {"seconds": 2.0}
+
+
+def test_traces_have_all_frames_on_request(monkeypatch, capsys):
+  words = ["main", "--traceback", "--config=no.py"]
+  monkeypatch.setattr(sys, "argv", words)
+  monkeypatch.setenv("JAX_TRACEBACK_FILTERING", "auto")
+  with pytest.raises(SystemExit) as ended:
+    flags.parse(words, main.usage)
+  assert ended.value.code == 2
+  assert os.environ["JAX_TRACEBACK_FILTERING"] == "off"
+  text = capsys.readouterr().err
+  assert text.startswith("Traceback")
+  assert text.endswith("There is no config file no.py.\n")

@@ -91,3 +91,22 @@ def test_reason_is_the_message_on_one_line_or_the_type():
   assert config_lib.reason(ValueError("no\n  more.")) == "no more"
   assert config_lib.reason(KeyError()) == "KeyError"
   assert len(config_lib.reason(ValueError("x" * 500))) == 200
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ('{"seed": ', "x/config.json is cut short or damaged .Expecting value"),
+    ("", "x/config.json is cut short or damaged"),
+    (b"\x80\x81", "x/config.json is cut short or damaged"),
+    ("[1]", "x/config.json holds .1., no settings"),
+    ('{"modl": {}}', "has the setting modl, which this release does not know"),
+    ('{"model": {"dim": 1}}', "has the setting model.dim, which this release"),
+    ('{"seed": "one"}', "sets seed to 'one', which it cannot be"),
+    ('{"seed": {"a": 1}}', "sets seed to {'a': 1}, which it cannot be"),
+    ('{"model": 3}', "sets model to 3, which it cannot be"),
+  ],
+)
+def test_a_damaged_config_is_named(text, message):
+  with pytest.raises(config_lib.ConfigError, match=message):
+    config_lib.from_json(text, "x/config.json")

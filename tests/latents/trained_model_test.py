@@ -1,5 +1,6 @@
 """A run opened for use."""
 
+import re
 import shutil
 
 import numpy as np
@@ -70,3 +71,21 @@ def test_sample_labels_follow_the_condition(model):
   config.model.condition = "attributes"
   labels = trained_model.sample_labels(config, source, len(source) + 1)
   assert_array_equal(labels[0], labels[-1])
+
+
+def test_weights_of_another_config_are_named(reference, tmp_path):
+  shutil.copytree(reference[0], tmp_path / "run")
+  file = tmp_path / "run" / "config.json"
+  text = file.read_text()
+  file.write_text(text.replace('"latent_dim": 3', '"latent_dim": 7'))
+  with pytest.raises(ConfigError) as caught:
+    trained_model.load(tmp_path / "run")
+  assert re.search(
+    r"checkpoints/20 does not fit config.json: its decoder/Dense_0/kernel is "
+    r"\(3, 16\), the config's is \(7, 16\)",
+    str(caught.value),
+  )
+  # It is no damage of the checkpoint, which stays where it is.
+  assert (tmp_path / "run" / "checkpoints" / "20").exists()
+  file.write_text(text)
+  assert trained_model.load(tmp_path / "run").step == 20

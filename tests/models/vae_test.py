@@ -145,3 +145,36 @@ def test_dequantized_pixels_without_keys_have_only_a_mean():
   np.testing.assert_array_equal(noisy.mean, plain.mean)
   with pytest.raises(ValueError, match=r"models\.side_inputs\(key=...\)"):
     noisy.log_prob(jnp.zeros((1, 2, 3, 1), jnp.uint8))
+
+
+class HalfDecoder(nn.Module):
+  """Returns bfloat16."""
+
+  out_channels: int
+
+  @nn.compact
+  def __call__(self, z):
+    x = nn.Dense(16 * self.out_channels)(z)
+    return x.reshape(z.shape[0], 4, 4, -1).astype(jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+  "name", ["categorical256", "discretized_logistic", "bernoulli", "laplace"]
+)
+def test_densities_are_float32_whatever_a_decoder_returns(name):
+  c = tiny_config("", model__likelihood__name=name)
+  c.model.decoder.name = f"{__name__}.HalfDecoder"
+  c.model.decoder.args = {}
+  vae = build.model(c, (4, 4, 1), train=False)
+  image = jnp.zeros((2, 4, 4, 1), jnp.uint8)
+
+  def run(vae):
+    likelihood = vae.decode((jnp.zeros((2, 3)),))
+    return (
+      likelihood.log_prob(image),
+      likelihood.mean,
+      likelihood.metrics(image),
+    )
+
+  shapes, _ = jax.eval_shape(nn.init_with_output(run, vae), jax.random.key(0))
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}

@@ -1,5 +1,6 @@
 """Atomic writes to folders and addresses."""
 
+import io
 import json
 import math
 import os
@@ -95,3 +96,41 @@ def test_remote_files_are_listed_as_soon_as_they_are_written(any_address):
   np.testing.assert_array_equal(
     storage.read_arrays(any_address / "b.npz")["v"], np.arange(3)
   )
+
+
+def test_damaged_and_foreign_files_are_named(tmp_path):
+  path = tmp_path / "x.npz"
+
+  def read():
+    with storage.parsing(path, "make it again"):
+      return storage.read_arrays(path)["a"]
+
+  pickles = io.BytesIO()
+  np.savez(pickles, a=np.array([{}], dtype=object))
+  arrays = io.BytesIO()
+  np.savez(arrays, a=np.arange(3), b=np.arange(3))
+  for content, words in (
+    (pickles.getvalue(), "it holds a pickle, which is never opened"),
+    (b"text", "it holds a pickle, which is never opened"),
+    (b"", "EOFError: No data left in file"),
+    (arrays.getvalue()[:-30], "BadZipFile: File is not a zip file"),
+  ):
+    path.write_bytes(content)
+    with pytest.raises(config_lib.ConfigError) as caught:
+      read()
+    start = f"{path} is damaged, or of another kind ({words}"
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith("; make it again.")
+  path.write_bytes(arrays.getvalue())
+  assert read().sum() == 3
+  path.unlink()
+  with pytest.raises(FileNotFoundError):
+    read()
+
+
+def test_an_address_with_one_slash_is_refused():
+  with pytest.raises(
+    config_lib.ConfigError, match="s3:/bucket/x is no address: it needs"
+  ):
+    storage.path("s3:/bucket/x")
+  assert str(storage.path("runs/a:/b")) == "runs/a:/b"

@@ -1,6 +1,7 @@
 """Parts of one's own, as the README has them, work in every mode."""
 
-import json
+import functools
+import os
 import pathlib
 import re
 
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 
 from tests.support.tiny import curve, tiny_config
+from tests.system import cli_test
+from vae_jax.latents import trained_model
 from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
 from vae_jax.training import contracts, restore, setup
 
-README = pathlib.Path(__file__).parents[2] / "vae_jax" / "models" / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+README = ROOT / "vae_jax" / "models" / "README.md"
 PARTS = {
   "encoder": "MyEncoder",
   "decoder": "MyDecoder",
@@ -60,7 +64,8 @@ def test_each_part_alone_fulfills_its_contract(kind, faces_dir):
 
 def test_all_parts_train_evaluate_sample_and_export(faces_dir, tmp_path):
   c = _config(faces_dir, *PARTS)
-  c.eval.importance_samples = 3
+  c.model.encoder.args.width = 2
+  c.eval.importance_samples = 2
   c.sample.temperature = 0.5
   train(c, str(tmp_path))
   losses = curve(tmp_path)
@@ -71,9 +76,47 @@ def test_all_parts_train_evaluate_sample_and_export(faces_dir, tmp_path):
   result = evaluate.evaluate(c, str(tmp_path))
   assert {"neg_elbo", "squared_error", "nll"} <= result.keys()
   assert np.isfinite(result["bits_per_dim"])
-  assert result["not_made"]["latents"].endswith("LaplacePosterior' is Laplace.")
-  json.dumps(result)
+  why = result["not_made"]["latents"]
+  assert why.endswith("LaplacePosterior' is Laplace.")
   sample.run(c, str(tmp_path), count=4)
   assert len(np.load(tmp_path / "figures" / "samples.npz")["images"]) == 4
-  export.run(c, str(tmp_path))
-  assert (tmp_path / "export" / "decoder.bin").stat().st_size > 1000
+  programs = export.programs(trained_model.load(tmp_path))
+  assert all(len(program) > 1000 for program in programs.values())
+
+
+WRONG = """
+import jax.numpy as jnp
+from vae_jax.objectives import Terms
+
+
+def loss(vae, batch):
+  mu, logvar = vae.encode(batch.image)
+  return Terms(loss=mu, distortion=mu)
+"""
+
+
+def test_the_command_line_names_the_line_and_shows_all_on_request(
+  faces_dir, tmp_path
+):
+  (tmp_path / "wrong.py").write_text(WRONG)
+  (tmp_path / "tiny.py").write_text(
+    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
+    f"  return tiny_config({str(faces_dir)!r})\n"
+  )
+  words = ["--config=tiny.py", "--config.objective.name=wrong.loss"]
+  path = f"{ROOT}{os.pathsep}{tmp_path}"
+  run = functools.partial(cli_test.run, cwd=tmp_path, PYTHONPATH=path)
+  done = run(*words)
+  assert done.returncode == 2
+  assert done.stderr.startswith(
+    "config.objective.name is 'wrong.loss' (wrong.py, line 6), which fails in "
+    "training at wrong.py, line 7: TypeError: cannot unpack non-iterable Groups"
+  )
+  assert done.stderr.count("\n") == 1
+  assert not (tmp_path / "runs").exists()
+  # Without JAX, which a config file does not need.
+  (tmp_path / "tiny.py").write_text("a = 1 / 0\n")
+  shown = run("--config=tiny.py", "--traceback")
+  assert shown.returncode == 2
+  assert 'tiny.py", line 1' in shown.stderr
+  assert shown.stderr.endswith("ZeroDivisionError: division by zero.\n")

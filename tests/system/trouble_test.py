@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.tiny import assert_trees_equal
 from vae_jax import config as config_lib
-from vae_jax.config import flags
+from vae_jax.config import exits
 from vae_jax.data import remote
 from vae_jax.figures import png
 from vae_jax.runtime import locks, preemption, storage, transfer
@@ -80,7 +80,7 @@ def test_failing_store_damages_no_checkpoint(saved, faults, part, error):
   faults.append(("get", part, error))
   with pytest.raises(storage.Unreachable, match="s3://bucket") as raised:
     restore.restore(saved, _state(0))
-  assert raised.value.exit_code == flags.EXIT_STORAGE
+  assert raised.value.exit_code == exits.EXIT_STORAGE
 
 
 def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):
@@ -90,7 +90,7 @@ def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):
   monkeypatch.setattr(transfer.shutil, "disk_usage", lambda folder: full)
   with pytest.raises(OSError, match="only 0.00 GB are free") as raised:
     restore.restore(saved, _state(0))
-  assert flags.exit_code(raised.value) == flags.EXIT_STORAGE
+  assert exits.exit_code(raised.value) == exits.EXIT_STORAGE
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from vae_jax import config as config_lib
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.distributions import defaults
+from vae_jax.runtime import devices
 from vae_jax.training import contracts
+from vae_jax.training import state as state_lib
 from vae_jax.training import step as train_step
 
 _TERMS = "it must return Terms(loss=..., distortion=..., rate=...)"
@@ -164,8 +166,18 @@ def test_a_wrong_part_is_named(field, name):
 def test_a_step_without_a_gradient_names_own_parts():
   run = tiny.tiny_experiment(_config("objective", "searches"), (8, 8, 1))
   contracts.check(run)
+  step = jax.vmap(
+    lambda data: train_step.train_step(
+      run, state_lib.init_state(run), data, jnp.uint32(0)
+    ),
+    axis_name=devices.AXIS,
+  )
+  data = {
+    "image": jnp.zeros((1, 1, 2, 8, 8, 1), jnp.uint8),
+    "index": jnp.zeros((1, 1, 2), jnp.int32),
+  }
   with pytest.raises(ConfigError) as caught, contracts.gradient(run):
-    train_step.make_train_steps(run).lower(*tiny.step_arguments(run))
+    jax.eval_shape(step, data)
   text = str(caught.value)
   assert text.startswith("A training step has no gradient")
   assert "while_loop" in text and "use jax.lax.scan" in text

@@ -4,6 +4,7 @@ import math
 import re
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.support import tiny
@@ -165,3 +166,22 @@ def test_costs_are_per_image():
   assert costs.flops_per_image == products
   assert costs.memory_bytes > memory.required(*arguments[:2], dispatches=4)
   assert math.isfinite(costs.compile_seconds) and costs.compile_seconds > 0
+
+
+def test_impossible_sizes_are_refused_before_anything_is_held():
+  c = tiny_config("", data__image_shape=(16, 16, 1))
+  params = {"encoder": jnp.zeros(3), "decoder": jnp.zeros((2, 5))}
+  memory.check_sizes(c, params)
+  wide = {**params, "posterior": jax.ShapeDtypeStruct((2**40, 4), jnp.float32)}
+  with pytest.raises(
+    config_lib.ConfigError, match="posterior has 35,184.4 GB, .* is 3,"
+  ):
+    memory.check_sizes(c, wide)
+  for field in ("train", "eval"):
+    wrong = c.copy_and_resolve_references()
+    wrong[field].batch_size = 2**31 - 1
+    with pytest.raises(
+      config_lib.ConfigError,
+      match=rf"config.{field}.batch_size is 2,147,.* 1,099.5 GB",
+    ):
+      memory.check_sizes(wrong, params)

@@ -1,12 +1,14 @@
 """Schedules and averaged weights as values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from vae_jax import config as config_lib
-from vae_jax.training import optim
+from vae_jax.training import optim, weight_decay
 
 
 def _config(**optim):
@@ -117,3 +119,108 @@ def test_impossible_schedules_are_refused(name, args, message):
   c = _config(schedule__name=name, schedule__args=args)
   with pytest.raises(config_lib.ConfigError, match=message):
     optim.learning_rate(c, 10)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "rprop"])
+def test_optimizers_that_need_more_than_gradients_are_refused(name):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  with pytest.raises(config_lib.ConfigError, match="cannot be used as it is"):
+    optim.optimizer(c, 10)
+
+
+@pytest.mark.parametrize(
+  "name, args, message",
+  [
+    (
+      "adamw",
+      {"mask": "kernel"},
+      "args.mask is 'kernel'; allowed are kernels,",
+    ),
+    ("adadelta", {"weight_decay_mask": 1}, "allowed are kernels, all"),
+    ("lars", {"weight_decay_mask": True}, "is True; allowed are kernels, all"),
+    ("adam", {"mask": "kernels"}, "args.mask is unknown to adam"),
+    (
+      "adam",
+      {"mu_dtype": "float7"},
+      "it must be one of bfloat16, float16, flo",
+    ),
+    ("adafactor", {"dtype_momentum": 3}, "it must be one of bfloat16"),
+    ("sgd", {"momentum": "much"}, "momentum is 'much'; it must be a number"),
+    ("rmsprop", {"momentum": True}, "momentum is True; it must be a number"),
+    ("lbfgs", {"linesearch": "zoom"}, "no config can hold a linesearch"),
+  ],
+)
+def test_arguments_of_any_type_are_checked(name, args, message):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  c.optim.optimizer.args.update(args)
+  with pytest.raises(config_lib.ConfigError, match=message):
+    optim.optimizer(c, 10)
+
+
+@pytest.mark.parametrize(
+  "name, args",
+  [
+    ("adam", {"mu_dtype": "bfloat16"}),
+    ("sgd", {"momentum": 0.9}),
+    ("sgd", {"momentum": 0.9, "accumulator_dtype": "float32"}),
+    ("adamw", {"mask": "kernels", "weight_decay": 0.1}),
+  ],
+)
+def test_right_arguments_of_any_type_are_passed_on(name, args):
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  c.optim.optimizer.args.update(args)
+  params = {"encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+  state = optim.optimizer(c, 10).init(params)
+  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
+  assert dtypes - {"int32"} <= {args.get("mu_dtype", "float32"), "float32"}
+  assert ("bfloat16" in dtypes) == (args.get("mu_dtype") == "bfloat16")
+
+
+def _decayed(name, **args):
+  """Returns which weights move without a gradient, and the line about them."""
+  c = config_lib.default()
+  c.optim.optimizer.name = name
+  c.optim.optimizer.args.update(weight_decay=0.1, **args)
+  weight_decay.resolve(c.optim.optimizer)
+  kernel, bias = jnp.ones((2, 2)), jnp.ones(2)
+  params = {
+    "encoder": {"Dense_0": {"kernel": kernel, "bias": bias}},
+    "decoder": {"BatchNorm_0": {"scale": bias}, "kernel": bias},
+    "latent_prior": {"coupling_0": {"kernel": kernel}, "pseudo": kernel},
+    "likelihood": {"log_sigma": jnp.ones(())},
+  }
+  optimizer = optim.optimizer(c, 10)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  update, _ = optimizer.update(zeros, optimizer.init(params), params)
+  moved = traverse_util.flatten_dict(update, sep="/")
+  names = {name for name, value in moved.items() if (value != 0).any()}
+  return names, weight_decay.described(c, params)
+
+
+def test_kernels_alone_decay_unless_all_are_asked_for():
+  names, (line,) = _decayed("adamw")
+  assert names == {"encoder/Dense_0/kernel"}
+  assert line.endswith("0.1 per step, of 1 of 7 arrays: encoder kernel")
+  names, (line,) = _decayed("adamw", mask="all")
+  assert len(names) == 7 and "7 of 7 arrays: decoder kernel, decoder sc" in line
+  # It takes no mask.
+  names, (line,) = _decayed("novograd")
+  assert len(names) == 7 and "7 of 7 arrays" in line
+  c = config_lib.default()
+  assert weight_decay.described(c, {"encoder": {"kernel": jnp.ones(2)}}) == []
+
+
+def test_runs_of_earlier_releases_keep_their_decay():
+  """Their configs have no mask; a new config that says all equals them."""
+  old, new = config_lib.default(), config_lib.default()
+  for c in (old, new):
+    c.optim.optimizer.name = "adamw"
+  assert weight_decay.masks("optim.optimizer", old.optim.optimizer) == {}
+  new.optim.optimizer.args.mask = "all"
+  weight_decay.resolve(new.optim.optimizer)
+  assert config_lib.differences(new, old) == []
+  weight_decay.resolve(new.optim.optimizer)
+  assert new.optim.optimizer.args.mask == "kernels"

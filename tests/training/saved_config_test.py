@@ -39,11 +39,11 @@ WRITTEN = r"config.json \(written by vae_jax 0.1.0, commit 04bd97b\)"
     ),
     (
       lambda c: c["train"].update(num_steps="many"),
-      "sets train.num_steps to 'many'; it must be like 0",
+      "sets train.num_steps to 'many', which it cannot be",
     ),
     (
       lambda c: c["model"].update(encoder=3),
-      "sets model.encoder to 3; it must be like",
+      "sets model.encoder to 3, which it cannot be",
     ),
     (lambda c: c.update(optim=None), "sets optim to None"),
   ],
@@ -55,7 +55,7 @@ def test_settings_of_other_releases_are_named(change, sentence, run):
     saved_config.read(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"seed": 1', b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"seed": 1', b"\xff\xfe"])
 def test_damaged_files_are_named(content, run):
   folder, _ = run
   (folder / "config.json").write_bytes(content)

@@ -1,11 +1,12 @@
 """Checks of single settings, before any work."""
 
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from vae_jax.config.errors import ConfigError
-from vae_jax.config.overrides import get
+from vae_jax.config.overrides import flatten, get
 
 _CHOICES = {
   "data.cache": ("none", "host"),
@@ -38,6 +39,20 @@ _ABOVE_0 = """
   optim.learning_rate optim.auxiliary.learning_rate watch.heartbeat_seconds
   watch.start_seconds
 """
+_SEEDS = ("seed", "eval.seed", "sample.seed")
+
+
+def _is_finite(value: Any) -> bool:
+  if isinstance(value, tuple | list):
+    return all(map(_is_finite, value))
+  return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_small(value: Any) -> bool:
+  """Returns whether integers fit those of the devices."""
+  if isinstance(value, tuple | list):
+    return all(map(_is_small, value))
+  return not isinstance(value, int) or abs(value) < 2**31
 
 
 def validate(config: ConfigDict) -> None:
@@ -61,8 +76,11 @@ def validate(config: ConfigDict) -> None:
       check(path, good, f"a finite number, at least {least}")
   for path in _ABOVE_0.split():
     check(path, 0 < get(config, path) < math.inf, "a finite number above 0")
-  for path in ("seed", "eval.seed", "sample.seed"):
+  for path in _SEEDS:
     check(path, get(config, path) < 2**32, "below 2**32")
+  for path, value in flatten(config).items():
+    check(path, _is_finite(value), "finite")
+    check(path, path in _SEEDS or _is_small(value), "below 2**31")
   check("optim.ema_decay", config.optim.ema_decay < 1, "below 1")
   train = config.train
   check(

@@ -1,27 +1,19 @@
 """The flags of the command line, their parser, and the exit codes."""
 
-import errno
+import math
 import os
 import pathlib
 import re
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError, files
-
-# Codes of the shell's own commands.
-_EXIT_WRONG_INPUT = 2
-EXIT_STORAGE = 74
-_EXIT_CTRL_C = 130
-# Errors of a disk that is full, read-only or broken.
-_STORAGE_ERRORS = ("EACCES", "EDQUOT", "EFBIG", "EIO", "ENOSPC", "EROFS")
+from vae_jax.config import ConfigError, exits, files
 
 CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -124,6 +116,7 @@ _OF_MODES = (
     None,
     "Duration of the measurement in seconds (default 15).",
     lower_bound=0.0,
+    upper_bound=1e6,
   ),
 )
 _OF_ALL = (
@@ -142,7 +135,11 @@ MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
 def values() -> dict[str, Any]:
   """Returns the values of the flags of modes that are set, by name."""
   pairs = ((flag.name, flag.value) for flag in _OF_MODES)
-  return {name: value for name, value in pairs if value is not None}
+  given = {name: value for name, value in pairs if value is not None}
+  for name, value in given.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ConfigError(f"--{name} is {value}; it must be a finite number.")
+  return given
 
 
 def check(mode: str, needs: str) -> None:
@@ -201,7 +198,7 @@ def describe(readers: Mapping[str, Sequence[str]]) -> str:
 def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
   """Parses flags, of which --help prints the usage; ends the program with one
   sentence if one is wrong."""
-  if _wants_trace():
+  if exits.wants_trace():
     # JAX reads it when it is imported.
     os.environ["JAX_TRACEBACK_FILTERING"] = "off"
   if {"--help", "-h", "-help"} & set(argv[1:]):
@@ -216,13 +213,13 @@ def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
       )
     return rest
   except ConfigError as error:
-    leave(str(error), _EXIT_WRONG_INPUT, error)
+    exits.leave(str(error), exits.WRONG_INPUT, error)
   except flags.Error as error:
     # absl turns the errors of a parser into its own.
     inner = error.__context__
     if isinstance(inner, ConfigError):
-      leave(str(inner), _EXIT_WRONG_INPUT, inner)
-    leave(_sentence(str(error)), _EXIT_WRONG_INPUT, error)
+      exits.leave(str(inner), exits.WRONG_INPUT, inner)
+    exits.leave(_sentence(str(error)), exits.WRONG_INPUT, error)
   except (KeyError, AttributeError, TypeError) as error:
     # Other errors than ml_collections' are defects of the config file's code.
     if not re.search(
@@ -230,7 +227,7 @@ def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
     ):
       raise
     text = config_lib.file_error(_config_path(argv), error)
-    leave(text, _EXIT_WRONG_INPUT, error)
+    exits.leave(text, exits.WRONG_INPUT, error)
 
 
 def _check_words(argv: list[str]) -> None:
@@ -268,43 +265,3 @@ def _config_path(argv: list[str]) -> str:
     if word == "--config" and i + 1 < len(argv):
       return argv[i + 1]
   return ""
-
-
-def exit_code(error: BaseException) -> int | None:
-  """Returns the program's exit code after an error; None for a defect."""
-  if isinstance(error, ConfigError):
-    return _EXIT_WRONG_INPUT
-  if isinstance(error, KeyboardInterrupt):
-    return _EXIT_CTRL_C
-  name = errno.errorcode.get(getattr(error, "errno", None))
-  if isinstance(error, OSError) and name in _STORAGE_ERRORS:
-    return EXIT_STORAGE
-  return getattr(error, "exit_code", None)
-
-
-def _wants_trace() -> bool:
-  # The flags are not parsed yet where one of them is wrong.
-  return bool({"--traceback", "--traceback=true"} & set(sys.argv))
-
-
-def show(error: BaseException) -> None:
-  """Prints the stack trace of an error, once, if --traceback asks for it."""
-  if _wants_trace() and not hasattr(error, "shown"):
-    error.shown = True
-    traceback.print_exception(error)
-
-
-def leave(
-  message: str, code: int, error: BaseException | None = None
-) -> NoReturn:
-  """Ends the program with a message and an exit code.
-
-  Args:
-    message: the last line on stderr.
-    code: the exit code.
-    error: the reason, whose stack trace --traceback asks for.
-  """
-  if error is not None:
-    show(error)
-  print(message, file=sys.stderr)
-  sys.exit(code)

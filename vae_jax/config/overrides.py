@@ -119,12 +119,54 @@ def to_json(config: ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
-def from_json(text: str) -> ConfigDict:
-  """Returns the config that `to_json` wrote."""
+def from_json(text: str | bytes, file: str = "config.json") -> ConfigDict:
+  """Returns the config that `to_json` wrote.
+
+  Args:
+    text: content of a file.
+    file: its name, for messages.
+
+  Raises:
+    ConfigError: the content is damaged, or of another release.
+  """
   config = default()
-  for path, value in flatten(json.loads(text)).items():
-    update(config, path, tuple(value) if isinstance(value, list) else value)
+  try:
+    tree = json.loads(text)
+  except ValueError as error:
+    raise ConfigError(
+      f"{file} is cut short or damaged ({reason(error)})."
+    ) from error
+  if not isinstance(tree, dict):
+    raise ConfigError(f"{file} holds {repr(tree)[:80]}, no settings.")
+  _overwrite(config, tree, file, "")
   return config
+
+
+def _overwrite(
+  config: ConfigDict, tree: dict[str, Any], file: str, prefix: str
+) -> None:
+  for key, value in tree.items():
+    path = f"{prefix}{key}"
+    try:
+      if isinstance(value, dict):
+        _overwrite(config[key], value, file, f"{path}.")
+      elif isinstance(config.get(key), ConfigDict) or (
+        value is None and "args." not in path
+      ):
+        # ConfigDict takes both.
+        raise TypeError(path)
+      else:
+        config[key] = tuple(value) if isinstance(value, list) else value
+    except KeyError as error:
+      raise ConfigError(
+        f"{file} has the setting {path}, which this release does not know."
+      ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+      if isinstance(error, ConfigError):
+        raise
+      raise ConfigError(
+        f"{file} sets {path} to {value!r}, which it cannot be."
+      ) from error
 
 
 def differences(ours: ConfigDict, theirs: ConfigDict) -> list[str]:

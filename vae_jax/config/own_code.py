@@ -113,17 +113,21 @@ def sentence(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Turns an error that passed through own code into a ConfigError.
+  """Turns an error that passed through own code, and a lack of memory, into a
+  ConfigError.
 
   Errors with an exit code of their own stay as they are.
   """
   try:
     yield
-  except ConfigError:
+  except (ConfigError, OSError):
     raise
+  except MemoryError as error:
+    text = f"This machine has too little memory ({gist(error)})."
+    raise ConfigError(text) from error
   except Exception as error:
     text = sentence(error)
-    if text is None or isinstance(error, OSError | MemoryError):
+    if text is None:
       raise
     if hasattr(error, "exit_code"):
       raise

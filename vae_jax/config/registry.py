@@ -143,5 +143,7 @@ def _same_kind(value: Any, default: Any) -> bool:
   if isinstance(default, float):
     return isinstance(value, int | float)
   if isinstance(default, tuple):
-    return isinstance(value, tuple | list)
+    if not isinstance(value, tuple | list):
+      return False
+    return not default or all(_same_kind(v, default[0]) for v in value)
   return isinstance(value, type(default))

@@ -112,10 +112,15 @@ def save(classifier: AttributeClassifier, path: storage.Path) -> None:
 
 
 def load(path: storage.Path) -> AttributeClassifier:
-  """Reads a file of `save`, without pickle."""
-  arrays = storage.read_arrays(path)
-  # Files of earlier versions have no channels.
-  meta = {"channels": Network.channels} | json.loads(str(arrays.pop(_META)))
-  meta |= {k: tuple(meta[k]) for k in ("names", "factors", "channels")}
-  fields = traverse_util.unflatten_dict(arrays, sep="/")
-  return AttributeClassifier(**fields, **meta)
+  """Reads a file of `save`, without pickle.
+
+  Raises:
+    ConfigError: the file is damaged or of another kind.
+  """
+  with storage.parsing(path, "delete it, and it is trained again"):
+    arrays = storage.read_arrays(path)
+    # Files of earlier versions have no channels.
+    meta = {"channels": Network.channels} | json.loads(str(arrays.pop(_META)))
+    meta |= {k: tuple(meta[k]) for k in ("names", "factors", "channels")}
+    fields = traverse_util.unflatten_dict(arrays, sep="/")
+    return AttributeClassifier(**fields, **meta)

@@ -50,11 +50,13 @@ def validation(
 def at_the_end(model: TrainedModel, source: datasets.Source) -> None:
   """Draws the loss curves and, for two latents, codes and their manifold."""
   folder = model.workdir / "figures"
-  figures.loss_curves(
-    writer_lib.read_rows(model.workdir),
-    folder / "curves.png",
-    steps_per_epoch=model.experiment.steps_per_epoch,
-  )
+  rows = writer_lib.read_rows(model.workdir)
+  if rows:
+    figures.loss_curves(
+      rows,
+      folder / "curves.png",
+      steps_per_epoch=model.experiment.steps_per_epoch,
+    )
   if model.config.model.latent_dim != 2:
     return
   codes, labels = model.first_codes(source, _SCATTER)

@@ -248,9 +248,14 @@ def save(directions: Directions, path: storage.Path) -> None:
 
 
 def load(path: storage.Path) -> Directions:
-  """Reads a file of `save`, without pickle."""
-  values = dict(storage.read_arrays(path))
-  values["names"] = tuple(values["names"].tolist())
-  for name, kind in (("total", int), ("split", str), ("step", int)):
-    values[name] = kind(values[name])
-  return Directions(**values)
+  """Reads a file of `save`, without pickle.
+
+  Raises:
+    ConfigError: the file is damaged or of another kind.
+  """
+  with storage.parsing(path, "--mode=attributes makes it again"):
+    values = dict(storage.read_arrays(path))
+    values["names"] = tuple(values["names"].tolist())
+    for name, kind in (("total", int), ("split", str), ("step", int)):
+      values[name] = kind(values[name])
+    return Directions(**values)

@@ -260,14 +260,19 @@ def save(directions: NonlinearDirections, path: storage.Path) -> None:
 
 
 def load(path: storage.Path) -> NonlinearDirections:
-  """Reads a file of `save`, without pickle."""
-  values = storage.read_arrays(path)
-  flat = {k: v for k, v in values.items() if k.startswith("params/")}
-  return NonlinearDirections(
-    names=tuple(values["names"].tolist()),
-    params=traverse_util.unflatten_dict(flat, sep="/"),
-    scale=values["scale"],
-    gap=values["gap"],
-    floor=values["floor"],
-    step=int(values["step"]),
-  )
+  """Reads a file of `save`, without pickle.
+
+  Raises:
+    ConfigError: the file is damaged or of another kind.
+  """
+  with storage.parsing(path, "--mode=attributes makes it again"):
+    values = storage.read_arrays(path)
+    flat = {k: v for k, v in values.items() if k.startswith("params/")}
+    return NonlinearDirections(
+      names=tuple(values["names"].tolist()),
+      params=traverse_util.unflatten_dict(flat, sep="/"),
+      scale=values["scale"],
+      gap=values["gap"],
+      floor=values["floor"],
+      step=int(values["step"]),
+    )

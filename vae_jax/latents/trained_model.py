@@ -18,7 +18,7 @@ from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import devices, storage
-from vae_jax.training import experiment, restore
+from vae_jax.training import contracts, experiment, parts, restore
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
@@ -184,6 +184,9 @@ def open_run(
     ConfigError: there is no run, or no checkpoint that can be read.
   """
   opened = experiment.build(config, splits)
+  # They may have changed since the training.
+  if any(part.is_own for part in parts.of(opened).values()):
+    contracts.check_model(opened)
   best = config.eval.checkpoint == "best"
   state = restore.load_state(
     workdir, best=best, experiment=opened, weights=True

@@ -90,8 +90,12 @@ def directions_of(
   paths = folder / "directions.npz", folder / "curves.npz"
   key = {"made_from": fingerprint(model)}
   record = folder / _FINGERPRINT
-  if record.exists() and json.loads(record.read_text()) == key:
-    return directions.load(paths[0]), nonlinear_directions.load(paths[1])
+  try:
+    with storage.parsing(record, "it is made again"):
+      if record.exists() and json.loads(record.read_text()) == key:
+        return directions.load(paths[0]), nonlinear_directions.load(paths[1])
+  except (ConfigError, FileNotFoundError) as error:
+    logging.warning("%s", error)
   if model.config.model.condition != "none":
     raise ConfigError(
       f"config.model.condition is {model.config.model.condition!r}: a model "

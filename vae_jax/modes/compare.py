@@ -101,10 +101,8 @@ def _read_config(path: storage.Path) -> dict[str, Any]:
       f"There is no run in {path} (no config.json); --workdirs takes folders "
       "of runs, separated by commas."
     )
-  try:
+  with storage.parsing(file, "leave that run out"):
     saved = config_lib.flatten(json.loads(file.read_text()))
-  except ValueError as error:
-    raise ConfigError(f"{file} cannot be read ({error}).") from error
   flat = config_lib.flatten(config_lib.default()) | saved
   # Lists, as in JSON, so that a default equals a value that was read.
   return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
@@ -126,21 +124,16 @@ def _result(
   for split in _SPLITS:
     file = path / "eval" / f"{split}.json"
     if file.exists():
-      try:
+      with storage.parsing(file, "evaluate that run again"):
         result = json.loads(file.read_text())
-      except json.JSONDecodeError as error:
-        raise ConfigError(
-          f"{file} cannot be read ({error}); evaluate that run again."
-        ) from error
-      return {
-        "split": split,
-        "data_split": result.get("data_split"),
-        "checkpoint": result.get("checkpoint"),
-        "features": (result.get("fidelity") or {}).get("features"),
-        "trained_to": max((r["step"] for r in history), default=None),
-        "evaluated": True,
-        **_scalars(result),
-      }
+        about = {
+          "split": split,
+          "data_split": result.get("data_split"),
+          "checkpoint": result.get("checkpoint"),
+          "features": (result.get("fidelity") or {}).get("features"),
+          "trained_to": max((r["step"] for r in history), default=None),
+        }
+        return {**about, "evaluated": True, **_scalars(result)}
   last = [r for r in history if r.get("split") == "validation"][-1:]
   return {
     "split": "validation" if last else None,

@@ -158,9 +158,10 @@ def _earlier(
   """Returns the results of an earlier evaluation, {} in another context."""
   if folder is None or not (folder / name).exists():
     return {}
-  earlier = json.loads((folder / name).read_text())
-  earlier.pop("not_made", None)
-  same = all(earlier.get(k) == context[k] for k in _CONTEXT)
+  with storage.parsing(folder / name, "delete it, and evaluate again"):
+    earlier = json.loads((folder / name).read_text())
+    earlier.pop("not_made", None)
+    same = all(earlier.get(k) == context[k] for k in _CONTEXT)
   return earlier if same else {}
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -59,6 +60,9 @@ def path(address: PathLike) -> Path:
   text = os.fspath(address)
   scheme, found, rest = text.partition("://")
   if not found:
+    # pathlib reads two slashes as one.
+    if re.match(f"({'|'.join(_PACKAGES)}):/", text):
+      raise ConfigError(f"{text} is no address: it needs two slashes, ://.")
     return pathlib.Path(text)
   if scheme not in _PACKAGES or not rest.strip("/"):
     raise ConfigError(
@@ -120,6 +124,30 @@ def using(address: PathLike) -> Iterator[None]:
     raise Unreachable(
       f"{address} cannot be used now ({type(error).__name__}: "
       f"{reason(error)}); the same command may succeed later."
+    ) from error
+
+
+@contextlib.contextmanager
+def parsing(address: PathLike, remedy: str) -> Iterator[None]:
+  """Names a file whose content is damaged or foreign.
+
+  Args:
+    address: of the file that is read in the block.
+    remedy: what to do about it.
+
+  Raises:
+    ConfigError: the block raised an error that is none of the disk.
+  """
+  try:
+    yield
+  except (ConfigError, Unreachable, OSError, MemoryError):
+    raise
+  except Exception as error:  # From zlib's to those of Python's own parsers.
+    why = f"{type(error).__name__}: {reason(error)}"
+    if "pickle" in why:
+      why = "it holds a pickle, which is never opened"
+    raise ConfigError(
+      f"{address} is damaged, or of another kind ({why}); {remedy}."
     ) from error
 
 

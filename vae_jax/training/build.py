@@ -28,7 +28,7 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
   shape = tuple(config.data.image_shape)
   if not shape:
     return datasets.open_splits(config.data).image_shape
-  if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+  if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
     raise ConfigError(
       f"config.data.image_shape is {shape}; it must be height, width and "
       "channels, such as (64, 64, 3), or () for the data set's own."
@@ -64,6 +64,9 @@ def _module(
     if k not in settings
   }
   args = registry.check_arguments(field, name, node.args, known)
+  if cls.__module__.startswith("vae_jax."):
+    for key, value in args.items():
+      _check_size(f"config.{field}.args.{key}", key, value)
   filled = {k: v for k, v in settings.items() if k in fields} | args
   place = own_code.definition(cls)
   at = f" ({place})" if place else ""
@@ -87,6 +90,21 @@ def _module(
       f"config.{field}.name is {name!r}{at}, which cannot be built with {args}"
       f"{f' at {place}' if place else ''}: {own_code.gist(error)}."
     ) from error
+
+
+def _check_size(path: str, key: str, value: Any) -> None:
+  """Checks a number that all networks of this package read alike."""
+  good, allowed = True, ""
+  if isinstance(value, tuple | list):
+    good, allowed = all(n >= 1 for n in value), "numbers of at least 1"
+  elif key == "kernel_size":
+    good, allowed = value >= 1, "at least 1"
+  elif key == "depth":
+    good, allowed = value >= 0, "0 or more"
+  elif key == "dropout":
+    good, allowed = 0 <= value < 1, "at least 0 and below 1"
+  if not good:
+    raise ConfigError(f"{path} is {value!r}; it must be {allowed}.")
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:

@@ -27,18 +27,21 @@ _IMAGES = 3  # In a traced batch.
 
 def check(
   experiment: Experiment, label_shape: tuple[int, ...] | None = None
-) -> None:
+) -> models.Variables:
   """Traces all that a training run does with its parts.
 
   Args:
     experiment: of the run.
     label_shape: of one label of the data set; None = no labels.
 
+  Returns:
+    The shapes of the variables.
+
   Raises:
     ConfigError: a part does not fulfill its contract, or refuses a setting.
   """
   known = parts.of(experiment)
-  batch = _batch(experiment.image_shape, label_shape)
+  arrays = _arrays(experiment.image_shape, label_shape)
   variables = check_model(experiment)
   part_checks.variables(known, variables)
 
@@ -49,10 +52,12 @@ def check(
       part_checks.terms(known["objective"], terms, _IMAGES)
       return terms
 
-    def forward(variables: models.Variables, batch: Batch) -> models.Variables:
+    def forward(
+      variables: models.Variables, arrays: dict[str, jax.Array]
+    ) -> models.Variables:
       key = jax.random.key(0) if vae is experiment.vae_train else None
       _, state = step_lib.forward(
-        objective, vae, variables, batch, dropout_key=key
+        objective, vae, variables, Batch(**arrays), dropout_key=key
       )
       return state
 
@@ -61,7 +66,7 @@ def check(
       forward, in_axes=None, axis_name=devices.AXIS, axis_size=1
     )
     with _watched(experiment, known, doing):
-      return jax.eval_shape(mapped, variables, batch)
+      return jax.eval_shape(mapped, variables, arrays)
 
   state = run(experiment.vae_train, "in training")
   # Without the axis of devices.
@@ -70,6 +75,7 @@ def check(
   )
   part_checks.state(known, variables, state)
   run(experiment.vae_eval, "in evaluation")
+  return variables
 
 
 def check_model(experiment: Experiment) -> models.Variables:
@@ -90,32 +96,38 @@ def check_model(experiment: Experiment) -> models.Variables:
     codes = vae.prior().sample(batch.key, temperature=temperature)
     return vae.encode(batch.image).mean, vae.decode(codes).mean
 
-  def run(variables: Any, batch: Batch, temperature: jax.Array) -> Any:
+  def run(variables: Any, arrays: Any, temperature: jax.Array) -> Any:
+    batch = Batch(**arrays)
     inputs = models.side_inputs(label=batch.label)
     return nn.apply(use, vae)({**variables, **inputs}, batch, temperature)
 
   labels = {"none": None, "label": (), "attributes": (vae.num_labels,)}
-  batch = _batch(shape, labels[config.model.condition])
+  arrays = _arrays(shape, labels[config.model.condition])
   with _watched(experiment, known, "in evaluation"):
-    jax.eval_shape(run, variables, batch, jnp.float32(1))
+    jax.eval_shape(run, variables, arrays, jnp.float32(1))
   return variables
 
 
-def _batch(
+def _arrays(
   shape: tuple[int, ...], label_shape: tuple[int, ...] | None
-) -> Batch:
-  label = None
-  if label_shape is not None:
-    # Class ids are int32, bits of attributes uint8.
-    dtype = jnp.uint8 if label_shape else jnp.int32
-    label = jnp.zeros((_IMAGES, *label_shape), dtype)
-  return Batch(
-    image=jnp.zeros((_IMAGES, *shape), jnp.uint8),
-    index=jnp.zeros((_IMAGES,), jnp.int32),
-    mask=jnp.ones((_IMAGES,), bool),
-    key=jax.random.split(jax.random.key(0), _IMAGES),
-    label=label,
-  )
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns the shapes of a batch's arrays."""
+
+  def make() -> dict[str, jax.Array]:
+    arrays = {
+      "image": jnp.zeros((_IMAGES, *shape), jnp.uint8),
+      "index": jnp.zeros((_IMAGES,), jnp.int32),
+      "mask": jnp.ones((_IMAGES,), bool),
+      "key": jax.random.split(jax.random.key(0), _IMAGES),
+      "step": jnp.int32(0),
+    }
+    if label_shape is not None:
+      # Class ids are int32, bits of attributes uint8.
+      dtype = jnp.uint8 if label_shape else jnp.int32
+      arrays["label"] = jnp.zeros((_IMAGES, *label_shape), dtype)
+    return arrays
+
+  return jax.eval_shape(make)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,45 @@ def check(config: ConfigDict, needed: int) -> None:
     )
 
 
+def check_sizes(config: ConfigDict, params: Any) -> None:
+  """Compares what a run holds at least with the limits, before any of it is.
+
+  Args:
+    config: the resolved config.
+    params: shapes of the weights.
+
+  Raises:
+    ConfigError: the images of a batch do not fit on this machine, or the
+      weights and their gradient not on a device.
+  """
+  image = math.prod(config.data.image_shape)
+  for field in ("train", "eval"):
+    batch = config[field].batch_size
+    # Once on the host, and once on its devices or on the way to them.
+    held = 2 * batch * image // jax.process_count()
+    if held > host_limit():
+      raise ConfigError(
+        f"config.{field}.batch_size is {batch:,}: its images take {size(held)} "
+        f"in each process, and this machine has {size(host_limit())}."
+      )
+  parts = {
+    name: 2 * sum(math.prod(v.shape) * v.dtype.itemsize for v in leaves)
+    for name, leaves in (
+      (name, jax.tree.leaves(part)) for name, part in params.items()
+    )
+  }
+  available = limit()
+  if available is not None and sum(parts.values()) > available:
+    largest = max(parts, key=parts.get)
+    raise ConfigError(
+      f"This run does not fit: the weights and their gradient are "
+      f"{size(sum(parts.values()))}, of which {largest} has "
+      f"{size(parts[largest])}, and each device has {size(available)}; see "
+      f"config.model.latent_dim, which is {config.model.latent_dim:,}, and the "
+      f"sizes of {largest}."
+    )
+
+
 @contextlib.contextmanager
 def explain_oom(
   config: ConfigDict, needed: int | None = None

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 from vae_jax import objectives
 from vae_jax.config import ConfigError, reason, registry
-from vae_jax.training import muon
+from vae_jax.training import muon, weight_decay
 
 T = TypeVar("T")
+_TYPES = ("bfloat16", "float16", "float32")  # Of an optimizer's state.
 Schedule = Callable[[jax.Array | int], Float[Array, ""]]
 # A factor on the learning rate after the warm-up, as a function of the fraction
 # of the run that has passed, so that a longer run stretches it.
@@ -115,7 +116,8 @@ def optimizer(
   """Returns gradient clipping and the optimizer that the config names.
 
   `config.optim.optimizer.name` is `muon` or any optimizer of optax (adam,
-  adamw, adamax, ...); `args` are its other arguments. The auxiliary network of
+  adamw, adamax, ...); `args` are its other arguments; a mask of weight decay is
+  one of `weight_decay`. The auxiliary network of
   an objective has its own optimizer, config.optim.auxiliary, and its gradient
   is clipped separately.
   """
@@ -144,8 +146,19 @@ def _player(
       f"config.{field}.name is {node.name!r}; it must be muon or an optimizer "
       "of optax, such as adam, adamw or adamax."
     )
+  masks = weight_decay.masks(field, node)
   known = {k: p.default for k, p in takes.items() if k != "learning_rate"}
-  args = registry.check_arguments(field, node.name, node.args, known)
+  plain = (bool, int, float, str)
+  known = {k: v if isinstance(v, plain) else None for k, v in known.items()}
+  mask = weight_decay.argument(node.name)
+  open_args = {k: v for k, v in node.args.items() if k != mask}
+  args = registry.check_arguments(
+    field, node.name, ConfigDict(open_args), known
+  )
+  for key, value in args.items():
+    if known[key] is None:
+      _check_open(f"config.{field}.args.{key}", value, takes[key].default)
+  args |= masks
   try:
     chosen = function(rate, **args)
     # Some optimizers accept no schedule or need more than gradients.
@@ -160,6 +173,20 @@ def _player(
   if config.optim.clip_norm:
     transforms.insert(0, optax.clip_by_global_norm(config.optim.clip_norm))
   return optax.chain(*transforms)
+
+
+def _check_open(path: str, value: Any, default: Any) -> None:
+  """Checks an argument whose default says nothing about its type."""
+  key = path.rpartition(".")[2]
+  if "dtype" in key:
+    good, allowed = value in _TYPES, f"one of {', '.join(_TYPES)}"
+  elif default is None or default is inspect.Parameter.empty:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    allowed = "a number"
+  else:
+    good, allowed = False, f"left out: no config can hold a {key}"
+  if not good:
+    raise ConfigError(f"{path} is {value!r}; it must be {allowed}.")
 
 
 def update_ema(average: T, params: T, decay: float) -> T:

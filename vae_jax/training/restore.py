@@ -135,7 +135,10 @@ def restore(
     with staging.local(folder / str(step)) as copy:
       try:
         state = stored_state.read(copy, abstract, weights=weights)
+        _check_shapes(folder / str(step), state, abstract)
         break
+      except ConfigError:
+        raise
       except Exception as error:  # Orbax's errors have no common base.
         damages[step] = _damage(error)
   for step, damage in damages.items():
@@ -167,6 +170,24 @@ def _score(folder: storage.Path) -> float | None:
   with storage.using(path):
     text = path.read_text() if path.exists() else None
   return None if text is None else json.loads(text)[checkpoint.SCORE]
+
+
+def _check_shapes(
+  folder: storage.Path, state: TrainState, abstract: TrainState
+) -> None:
+  """Raises a ConfigError if weights have other shapes than the config's."""
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(state.params),
+    jax.tree.leaves(abstract.params),
+    strict=True,
+  )
+  for (path, stored), expected in pairs:
+    if stored.shape != expected.shape:
+      name = "/".join(key.key for key in path)
+      raise ConfigError(
+        f"{folder} does not fit config.json: its {name} is {stored.shape}, the "
+        f"config's is {expected.shape}."
+      )
 
 
 def _damage(error: Exception) -> str:

@@ -1,13 +1,12 @@
 """The `config.json` of a run, perhaps of another release."""
 
 import json
-from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError, reason
+from vae_jax.config import ConfigError
 from vae_jax.runtime import storage
 from vae_jax.training import provenance
 
@@ -28,49 +27,24 @@ def read(workdir: storage.PathLike) -> ConfigDict | None:
   if text is None:
     return None
   try:
-    tree = json.loads(text)
-    if not isinstance(tree, dict):
-      raise ValueError("no settings")
-  except ValueError as error:
-    raise ConfigError(
-      f"{path}{_written_by(workdir)} is cut short or damaged "
-      f"({reason(error)}); each checkpoint has a copy of it, "
-      "checkpoints/<step>/config/metadata."
-    ) from error
-  _check(path, workdir, tree)
-  return config_lib.from_json(text.decode())
-
-
-def _check(path: storage.Path, workdir: storage.PathLike, tree: Any) -> None:
-  stored, known = config_lib.flatten(tree), config_lib.default()
-  for name, value in stored.items():
-    try:
-      config_lib.check_path(name)
-    except ConfigError as error:
-      raise ConfigError(
-        f"{path}{_written_by(workdir)} has the setting {name}, which this "
-        "release does not know; open the run with the release that wrote it."
-      ) from error
-    value = tuple(value) if isinstance(value, list) else value
-    try:
-      config_lib.update(known, name, value)
-    except (TypeError, ValueError) as error:
-      raise ConfigError(
-        f"{path}{_written_by(workdir)} sets {name} to {value!r}; it must be "
-        f"like {config_lib.get(known, name)!r}."
-      ) from error
-  newer = {
-    name: value
+    config = config_lib.from_json(text, str(path))
+  except ConfigError:
+    # Once more, because only a fault is worth asking who wrote it.
+    return config_lib.from_json(text, f"{path}{_written_by(workdir)}")
+  stored = config_lib.flatten(json.loads(text))
+  newer = [
+    f"{name} = {value!r}"
     for name, value in config_lib.flatten(config_lib.default()).items()
-    if name not in stored and not name.endswith(".args")
-  }
+    if name not in stored
+  ]
   if newer:
     logging.info(
       "%s%s lacks settings of this release, which have their defaults: %s.",
       path,
       _written_by(workdir),
-      ", ".join(f"{name} = {value!r}" for name, value in newer.items()),
+      ", ".join(newer),
     )
+  return config
 
 
 def _written_by(workdir: storage.PathLike) -> str:

@@ -29,6 +29,7 @@ from vae_jax.training import (
   longer,
   memory,
   provenance,
+  weight_decay,
 )
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import workdir as workdir_lib
@@ -93,6 +94,8 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
   config.data.num_labels = build.num_labels(config, splits)
   for name in ("train", "validation", "test"):
     config.data[f"{name}_split"] = splits.split_strings[name]
+  for node in (config.optim.optimizer, config.optim.auxiliary.optimizer):
+    weight_decay.resolve(node)
   args = config.objective.args
   if "dataset_size" in objectives.hyperparameters(config):
     args.dataset_size = args.get("dataset_size", 0) or len(splits.train)
@@ -104,7 +107,8 @@ def check(experiment: Experiment) -> None:
   train = experiment.splits.train
   init_from.parts(experiment.config)
   init_from_data.check(experiment.config, experiment.vae_eval, train)
-  contracts.check(experiment, train.label_shape)
+  variables = contracts.check(experiment, train.label_shape)
+  memory.check_sizes(experiment.config, variables["params"])
 
 
 @contextlib.contextmanager
@@ -190,6 +194,7 @@ def describe(
     f"memory      {memory.size(costs.memory_bytes)} of "
     f"{memory.size(memory.limit())} on each device",
     f"objective   {config.objective.name} {config.objective.args.to_dict()}",
+    *weight_decay.described(config, state.params),
     f"likelihood  {config.model.likelihood.name}, "
     f"binarization {config.data.binarization}",
     f"run         {loop.num_steps:,} steps of {loop.batch_size} images, "

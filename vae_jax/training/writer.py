@@ -21,12 +21,13 @@ def read_rows(workdir: storage.PathLike) -> list[dict[str, Any]]:
   """Returns the rows of `metrics.jsonl`, without lines that are cut short."""
   path = storage.path(workdir) / "metrics.jsonl"
   with storage.using(path):
-    text = path.read_text() if path.exists() else ""
+    text = path.read_bytes() if path.exists() else b""
   rows = []
-  for line in text.splitlines():
+  for line in text.decode(errors="replace").splitlines():
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
+      row = json.loads(line)
+      rows.append({"step": row["step"], "split": row["split"], **row})
+    except (ValueError, KeyError, TypeError):
       logging.warning("%s: dropping the unreadable line %r", path, line[:60])
   return rows
 

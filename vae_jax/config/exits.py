@@ -1,0 +1,74 @@
+"""Exit codes, and the last words of the program."""
+
+import errno
+import sys
+import traceback
+from typing import NoReturn
+
+from vae_jax.config.errors import ConfigError
+
+# Codes of the shell's own commands.
+WRONG_INPUT = 2
+EXIT_STORAGE = 74
+_EXIT_CTRL_C = 130
+# Errors of a disk that is full, read-only or broken.
+_STORAGE_ERRORS = (
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EFBIG,
+  errno.EIO,
+  errno.ENOSPC,
+  errno.EROFS,
+)
+
+# A file where a folder belongs, the other way round, or neither.
+_WRONG_FILES = (errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR)
+
+
+def exit_code(error: BaseException) -> int | None:
+  """Returns the program's exit code after an error; None for a defect."""
+  if isinstance(error, ConfigError):
+    return WRONG_INPUT
+  if isinstance(error, KeyboardInterrupt):
+    return _EXIT_CTRL_C
+  if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+    return EXIT_STORAGE
+  if isinstance(error, OSError) and error.errno in _WRONG_FILES:
+    return WRONG_INPUT if error.filename else None
+  return getattr(error, "exit_code", None)
+
+
+def words(error: BaseException) -> str:
+  """Returns an error that has an exit code in one sentence."""
+  if isinstance(error, OSError) and error.errno in _WRONG_FILES:
+    return f"{error.filename}: {error.strerror}."
+  return str(error) or "Stopped."
+
+
+def wants_trace() -> bool:
+  """Returns whether the command line asks for stack traces."""
+  # The flags are not parsed yet where one of them is wrong.
+  return bool({"--traceback", "--traceback=true"} & set(sys.argv))
+
+
+def show(error: BaseException) -> None:
+  """Prints the stack trace of an error, once, if --traceback asks for it."""
+  if wants_trace() and not hasattr(error, "shown"):
+    error.shown = True
+    traceback.print_exception(error)
+
+
+def leave(
+  message: str, code: int, error: BaseException | None = None
+) -> NoReturn:
+  """Ends the program with a message and an exit code.
+
+  Args:
+    message: the last line on stderr.
+    code: the exit code.
+    error: the reason, whose stack trace --traceback asks for.
+  """
+  if error is not None:
+    show(error)
+  print(message, file=sys.stderr)
+  sys.exit(code)
