@@ -139,20 +139,31 @@ def test_averaged_weights_have_the_bound_of_their_own_statistics(
   assert row["neg_elbo"] == pytest.approx(ours, rel=1e-6)
 
 
-def test_statistics_are_kept_in_the_checkpoint(trained, tmp_path, caplog):
+def test_statistics_are_kept_in_the_checkpoint(trained):
   folder, run, state = trained
   assert_trees_equal(restore.load_state(folder), state)
   variables = trained_model.open_run(run.config, folder).variables
   own = state.ema_model_state["batch_stats"]
   assert_trees_equal(variables["batch_stats"], own)
-  # A checkpoint of a release that did not keep them.
+
+
+def test_statistics_that_an_earlier_release_did_not_keep_are_estimated(
+  trained, tmp_path, caplog
+):
+  _, run, state = trained
   store = checkpoint.Checkpoints(tmp_path)
   store.save(state.replace(ema_model_state=None), run.config, score=None)
   store.close()
-  old = restore.load_state(tmp_path, experiment=run)
-  expected = state.replace(ema_model_state=state.model_state)
-  assert_trees_equal(old, expected)
-  assert "a release that kept no running statistics" in caplog.text
+  opened = trained_model.open_run(run.config, tmp_path, splits=run.splits)
+  assert_trees_equal(
+    opened.variables["batch_stats"], state.ema_model_state["batch_stats"]
+  )
+  run.config.train.batch_size = 12
+  opened = trained_model.open_run(run.config, tmp_path, splits=run.splits)
+  run.config.train.batch_size = 16
+  raw = state.model_state["batch_stats"]
+  assert_trees_equal(opened.variables["batch_stats"], raw)
+  assert "config.train.batch_size is 12" in caplog.text
 
 
 def test_other_checkpoints_keep_their_structure(reference):

@@ -18,7 +18,13 @@ from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import devices, storage
-from vae_jax.training import contracts, experiment, parts, restore
+from vae_jax.training import (
+  contracts,
+  experiment,
+  parts,
+  restore,
+  running_statistics,
+)
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
@@ -191,6 +197,7 @@ def open_run(
   state = restore.load_state(
     workdir, best=best, experiment=opened, weights=True
   )
+  state = running_statistics.complete(opened, state)
   return of_state(opened, workdir, state, chunk=chunk)
 
 

@@ -53,6 +53,9 @@ def restore_or_init(
     state = restored = restore(workdir, like, repair=True)
     if restored is None:
       state, origin = _initial(experiment, source)
+    if state.ema_model_state is None and like.ema_model_state is not None:
+      # Not kept by the release that saved it; the next save estimates it.
+      state = state.replace(ema_model_state=state.model_state)
   else:
     state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
   resumed = distributed.from_lead("the checkpoint", restored is not None)

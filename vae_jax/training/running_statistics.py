@@ -20,9 +20,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax import lax
 from jaxtyping import Array, Int32
 
+from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
 from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices, watchdog
@@ -108,6 +110,35 @@ class Estimator:
       lambda v, s, m: _mean(v, s / (STEPS * parts), m / parts / _HUGE),
       *(raw, total, momentum),
     )
+
+
+def complete(experiment: Experiment, state: TrainState) -> TrainState:
+  """Returns a host copy of a state with the statistics of its averaged weights,
+  which checkpoints of earlier releases lack.
+
+  They are estimated, from the training split. Where that is not at hand they
+  stay those of the raw weights, with a warning.
+  """
+  config = experiment.config
+  lacks = state.ema_params is not None and state.ema_model_state is None
+  if not (lacks and state.model_state.get(_RUNNING)):
+    return state
+  try:
+    devices.check_batch(
+      "train.batch_size", config.train.batch_size, config.train.accumulate
+    )
+    source, loop = experiment.source("train"), loop_lib.plan(experiment)
+  except ConfigError as error:
+    logging.warning(
+      "The checkpoint has no running statistics of its averaged weights, which "
+      "an earlier release did not keep, and they cannot be estimated: those of "
+      "the raw weights take their place, with numbers that may be far worse. "
+      "(%s)",
+      reason(error),
+    )
+    return state
+  with watchdog.armed():
+    return Estimator(experiment, loop, source).update(state)
 
 
 def _full(value: float, leaf: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 
 from vae_jax.models.vae import PyTree
@@ -72,14 +71,13 @@ def read(
     like: the state's structure, shapes and types.
     weights: whether to leave the optimizer's state out, as None.
 
+  Earlier releases did not keep `ema_model_state`, which is then None.
+
   Raises:
     ValueError: the content is not what was saved, or of another structure.
   """
   sums, there = _stored_checksums(folder), _stored_leaves(folder / "state")
-  lacks_own = like.ema_model_state is not None and not any(
-    path[0] == _OWN for path in there
-  )
-  if lacks_own:
+  if not any(path[0] == _OWN for path in there):
     like = like.replace(ema_model_state=None)
   fits = there.keys() == _leaves(content(like)).keys()
   # Earlier releases have a checksum of the whole state only.
@@ -97,14 +95,6 @@ def read(
   expected = sums.get("crc32" if whole else "weights_crc32")
   if expected is not None and checksum(state) != expected:
     raise ValueError("its content is not what was saved")
-  if lacks_own:
-    logging.warning(
-      "The checkpoint of step %d was saved by a release that kept no running "
-      "statistics of averaged weights; those of the raw weights take their "
-      "place, and numbers may be far worse than the model is.",
-      int(state.step),
-    )
-    state = state.replace(ema_model_state=state.model_state)
   return state.replace(opt_state=None) if weights else state
 
 
