@@ -192,7 +192,7 @@ def test_what_is_no_average_keeps_its_value():
     "constant": np.float32(5),
   }
   means = {
-    k: running_statistics._mean(v, np.float32(0.5), m)
+    k: running_statistics._average(v, np.float32(0.5), m)
     for (k, v), m in zip(
       raw.items(), np.float32([[0.9], [0.9], [1.0]]), strict=True
     )

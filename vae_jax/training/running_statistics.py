@@ -107,7 +107,7 @@ class Estimator:
       momentum = momentum or part[1]
     parts = config.train.accumulate
     return jax.tree.map(
-      lambda v, s, m: _mean(v, s / (STEPS * parts), m / parts / _HUGE),
+      lambda v, s, m: _average(v, s / (STEPS * parts), m / parts / _HUGE),
       *(raw, total, momentum),
     )
 
@@ -146,7 +146,7 @@ def _full(value: float, leaf: np.ndarray) -> np.ndarray:
   return np.full_like(leaf, value) if floating else leaf
 
 
-def _mean(
+def _average(
   raw: np.ndarray, update: np.ndarray, momentum: np.ndarray
 ) -> np.ndarray:
   """Returns update / (1 - momentum), the raw value where m is not in [0, 1)."""
