@@ -157,7 +157,7 @@ def test_calibrated_normal_uses_the_best_variance_in_training_alone():
 def test_calibrated_normal_has_a_smallest_deviation():
   recorded = []
   exact = CalibratedNormal(
-    X.astype(np.float32), jnp.float32(0), record=recorded.append
+    jnp.float32(X), jnp.float32(0), record=recorded.append
   )
   closed = -IMAGE[0].size * (math.log(MIN_SIGMA) + 0.5 * LOG_2PI)
   assert_allclose(exact.log_prob(IMAGE), np.full(len(IMAGE), closed), rtol=1e-5)

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax.data import pipeline
@@ -110,12 +111,22 @@ def _bounds(run, state, *others):
   ]
 
 
+class NormEncoder(nn.Module):
+  """A layer with batch norm."""
+
+  train: bool = False
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, image):
+    x = nn.Dense(8)(image.reshape(image.shape[0], -1))
+    norm = nn.BatchNorm(not self.train, axis_name=self.axis_name, momentum=0.9)
+    return nn.tanh(norm(x))
+
+
 BATCH_NORM = {
   "model__likelihood__name": "bernoulli",
-  "model__encoder__name": "conv",
-  "model__encoder__args": {"channels": (4,)},
-  "model__decoder__name": "conv",
-  "model__decoder__args": {"channels": (4,)},
+  "model__encoder__name": f"{__name__}.NormEncoder",
 }
 
 
@@ -124,16 +135,16 @@ def test_averaged_weights_have_the_bound_of_their_own_statistics(
   settings, faces_dir, tmp_path, monkeypatch
 ):
   c = _config(faces_dir, **settings)
-  for part in (c.model.encoder, c.model.decoder):
-    if part.name == "conv":
-      part.args.pop("hidden", None)
+  if settings:
+    del c.model.encoder.args.hidden
   state, run = train(c, str(tmp_path)), setup.prepare(c)
   monkeypatch.setattr(running_statistics, "STEPS", 200)
   best = _estimator(run).update(state)
   raw = state.replace(ema_model_state=state.model_state)
   ours, own, before = _bounds(run, state, best, raw)
   assert abs(ours - own) < 0.01 * abs(own)
-  assert abs(before - own) > 0.02 * abs(own)
+  # Far more for `gaussian_optimal`, whose average reaches back to the start.
+  assert abs(before - own) > (0.001 if settings else 0.05) * abs(own)
   # That of the last validation, by which checkpoints are ranked.
   row = writer_lib.read_rows(tmp_path)[-1]
   assert row["neg_elbo"] == pytest.approx(ours, rel=1e-6)

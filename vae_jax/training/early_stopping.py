@@ -5,6 +5,7 @@ holds: a run that is killed and resumed ends at the same step.
 """
 
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,7 +13,7 @@ from vae_jax.runtime import devices, distributed, storage
 from vae_jax.training import writer as writer_lib
 
 
-def score(row: dict[str, float | None]) -> float | None:
+def score(row: dict[str, Any]) -> float | None:
   """Returns the number of a validation that ranks checkpoints, lower is
   better; None if it is not finite."""
   value = row.get("neg_elbo", row["loss"])

@@ -5,6 +5,7 @@ something in its first 40 steps depends on the length: the learning rate of
 most schedules, which is compared step by step.
 """
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -28,6 +29,7 @@ def refusal(experiment: Experiment, stored: ConfigDict) -> str:
       f"it has {before} steps and cannot become shorter; {steps} are asked for"
     )
   compared = np.unique(np.linspace(0, before - 1, _COMPARED).astype(np.int32))
+  compared = jnp.asarray(compared)
   rates = [
     np.asarray(optim.learning_rate(config, n)(compared))
     for n in (before, steps)

@@ -16,6 +16,7 @@ References:
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ class Estimator:
     seed = devices.replicate(np.uint32(config.seed))
     low, high = (
       devices.replicate(jax.tree.map(functools.partial(_full, value), raw))
-      for value in (0, _HUGE)
+      for value in (0.0, _HUGE)
     )
     total = jax.tree.map(np.zeros_like, raw)
     momentum = None
@@ -146,9 +147,7 @@ def _full(value: float, leaf: np.ndarray) -> np.ndarray:
   return np.full_like(leaf, value) if floating else leaf
 
 
-def _average(
-  raw: np.ndarray, update: np.ndarray, momentum: np.ndarray
-) -> np.ndarray:
+def _average(raw: np.ndarray, update: Any, momentum: Any) -> np.ndarray:
   """Returns update / (1 - momentum), the raw value where m is not in [0, 1)."""
   if not np.issubdtype(raw.dtype, np.floating):
     return raw
