@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.train import train
 from vae_jax.training import restore
 
@@ -11,13 +12,13 @@ from vae_jax.training import restore
 def test_half_and_half_are_the_bits_of_the_whole(
   reference, faces_dir, tmp_path
 ):
-  """With num_steps, then with num_epochs: 320 images are 20 batches of 16."""
+  """With num_steps, then with num_epochs of as many images."""
   train(tiny_config(faces_dir, train__num_steps=8), str(tmp_path))
   config = tiny_config(faces_dir, train__num_steps=14, eval__batch_size=32)
   train(config, str(tmp_path))
   saved = restore.load_config(tmp_path)
   assert saved.train.num_steps == 14
-  images = 256
+  images = len(datasets.open_splits(saved.data).train)
   epochs = tiny_config(
     faces_dir, train__num_steps=0, train__num_epochs=20 * 16 / images
   )
@@ -36,7 +37,6 @@ def test_schedule_that_depends_on_the_length_is_refused(faces_dir, tmp_path):
   sentence = "its 2 steps cannot become 4: the rates of .* = cosine depend"
   with pytest.raises(ConfigError, match=f"{sentence}.*--config.init_from="):
     train(config, str(tmp_path))
-  # During the warm-up the rates of both are equal, at the last step too.
   assert restore.load_config(tmp_path).train.num_steps == 2
   other = tiny_config(faces_dir, train__num_steps=2, optim__clip_norm=1.0)
   other.optim.schedule.name = "cosine"
