@@ -138,7 +138,7 @@ text_logs() {
 # shellcheck disable=SC2016
 text_stop() {
   need PROJECT ZONE NAME
-  remote all 'kill -TERM "$(cat vae_jax.pid)" && until [ -e vae_jax.code ]; do sleep 0.2; done; tail -n 3 vae_jax.log'
+  remote all 'kill -TERM "$(cat vae_jax.pid)" && while [ ! -e vae_jax.code ] && kill -0 "$(cat vae_jax.pid)" 2> /dev/null; do sleep 0.2; done; tail -n 3 vae_jax.log'
 }
 
 text_delete() {
@@ -180,16 +180,18 @@ END
 # the disk; 75: saved; 76 and 134 (JAX): another process is gone; others from 129
 # on: killed. Other codes would come back.
 worker() {
-  local restarts=0 code=0 pid="" stopped=""
+  local restarts=0 code=75 pid="" stopped=""
   if kill -0 "$(cat ~/vae_jax.pid 2> /dev/null)" 2> /dev/null; then
     fail "The command runs already; stop it first."
   fi
-  echo $$ > ~/vae_jax.pid
-  rm -f ~/vae_jax.code
+  # Before others know whom to signal.
   trap 'stopped=1; kill -TERM "$pid" 2> /dev/null || true' TERM
+  rm -f ~/vae_jax.code
+  echo $$ > ~/vae_jax.pid
   while [[ ! $stopped ]]; do
     python -m vae_jax.main "$@" &
     pid=$!
+    [[ ! $stopped ]] || kill -TERM "$pid" || true
     # A signal ends the waiting before the process.
     while :; do
       code=0

@@ -2,6 +2,7 @@
 
   import vae_jax
   state = vae_jax.train(config, "runs/mine")   # see `vae_jax.config.default`
+  vae_jax.train(config, "runs/own", data=images)  # uint8 [n h w c]
   model = vae_jax.load("runs/mine")            # a `TrainedModel`
   vae_jax.parameter_count(config)
 

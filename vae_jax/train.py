@@ -12,10 +12,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax.data import datasets, pipeline
+from vae_jax.data import arrays, datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
-from vae_jax.runtime import devices, distributed, preemption, watchdog
+from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
 from vae_jax.training import (
   contracts,
   early_stopping,
@@ -33,15 +33,20 @@ from vae_jax.training.state import TrainState
 
 
 def train(
-  config: ConfigDict, workdir: str, *, costs: setup.Costs | None = None
+  config: ConfigDict,
+  workdir: str,
+  *,
+  data: arrays.Data | None = None,
+  costs: setup.Costs | None = None,
 ) -> TrainState:
   """Trains a model, or resumes its training; returns a host copy of its state.
 
   The same config on the same workdir resumes, and ends in the same bits as a
   run that was never stopped. Under `workdir` it writes `config.json`,
   `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `figures/`. All processes
-  of a job call it, and the first one reads and writes the workdir. `costs`
-  receives the costs of the run.
+  of a job call it, and the first one reads and writes the workdir. `data`, such
+  as {"image": uint8[n h w c]} (see `data.arrays.given`), is used in place of
+  `config.data.name`. `costs` receives the costs of the run.
 
   Raises:
     ConfigError: a setting is wrong, before any work.
@@ -50,6 +55,7 @@ def train(
     checkpoint.Unsaved: a checkpoint could not be written.
     storage.Unreachable: an object store fails, possibly for a while.
   """
+  logs.show_in_session()
   costs = setup.Costs() if costs is None else costs
   with contextlib.ExitStack() as stack:
     if jax.process_count() > 1:
@@ -57,7 +63,7 @@ def train(
       stack.enter_context(preemption.listening())
 
     # Data set, model and workdir: every ConfigError is raised here.
-    run = setup.prepare(config)
+    run = setup.prepare(config, data)
     record = stack.enter_context(setup.claim(run, workdir))
     source, held_out = distributed.lead_first(
       lambda: (run.source("train"), run.source("validation")), "decoding images"
@@ -94,8 +100,7 @@ def train(
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
-    # Loop. Dispatches run ahead of the results that the host has read, but
-    # never by more than `RUN_AHEAD`.
+    # Loop. Dispatches run ahead of the results read, by `RUN_AHEAD` at most.
     stop_requested = stack.enter_context(preemption.listening())
     with store_lib.Store(workdir, run.config, step=start) as store:
       if begun.resumed:
@@ -106,14 +111,16 @@ def train(
       log = progress.StepLog(run.config, loop, store.writer, host_state)
       in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
-      data = pipeline.prefetch(load, () if patience.is_over() else dispatches)
+      batches = pipeline.prefetch(
+        load, () if patience.is_over() else dispatches
+      )
       stopping = False
       with (
         contextlib.closing(log.progress),
-        contextlib.closing(data),
+        contextlib.closing(batches),
         watchdog.armed(),
       ):
-        for first, count, arrays in log.stopwatch.waiting_for(data):
+        for first, count, arrays in log.stopwatch.waiting_for(batches):
           # 1. Start the dispatch.
           begin = time.monotonic()
           state, history, stop = train_steps(

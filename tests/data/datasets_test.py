@@ -20,7 +20,7 @@ from tests.support.tfds import (
   positions,
   write,
 )
-from vae_jax.data import datasets, records
+from vae_jax.data import datasets
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -148,58 +148,14 @@ def test_data_set_without_train_split_is_refused(tmp_path):
   )
 
 
-# Transforms.
-
-
-def test_center_crop_keeps_the_center(root):
-  images = content(opened(root, crop=4).test)["image"]
-  expected = pictures(60)[50:, 2:6, 1:5]
-  assert sorted(x.tobytes() for x in images) == sorted(
-    x.tobytes() for x in expected
-  )
-
-
-def test_resize_takes_the_mean_over_each_area():
-  image = pictures(1, (12, 12, 3))[0]
-  small = records.Transform(crop=0, resize=4, grayscale=False)(image)
-  mean = image.reshape(4, 3, 4, 3, 3).astype(float).mean((1, 3))
-  assert np.abs(small - mean).max() <= 0.5 + 1e-6
-  # Areas that overlap pixels partly weight them by the overlap.
-  weights = np.array([[1, 0.5, 0], [0, 0.5, 1]]) / 1.5
-  three = pictures(1, (3, 3, 1))[0]
-  two = records.Transform(crop=0, resize=2, grayscale=False)(three)
-  exact = weights @ three[..., 0].astype(float) @ weights.T
-  assert np.abs(two[..., 0] - exact).max() <= 0.5 + 1e-4
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_grayscale_is_luma(channels):
-  image = pictures(1, (8, 6, channels))[0]
-  gray = records.Transform(crop=0, resize=0, grayscale=True)(image)
-  assert gray.shape == (8, 6, 1)
-  if channels == 1:
-    assert_array_equal(gray, image)
-  else:
-    luma = image[..., :3] @ np.array([0.299, 0.587, 0.114])
-    assert np.abs(gray[..., 0] - luma).max() <= 0.51
-
-
-@pytest.mark.parametrize("grayscale", [False, True])
-def test_image_shape_is_that_of_the_images(root, grayscale):
-  splits = opened(root, crop=5, resize=3, grayscale=grayscale)
-  assert splits.image_shape == (3, 3, 1 if grayscale else 3)
-  assert content(splits.test)["image"].shape == (10, *splits.image_shape)
-
-
-def test_images_of_several_sizes_need_a_crop(tmp_path):
-  images = [*pictures(10, (8, 6, 3)), *pictures(10, (7, 9, 3))]
-  feature = {"image": tfds.features.Image(encoding_format="png")}
-  write(tmp_path, {"train": [{"image": png(x)} for x in images]}, feature)
-  cropped = opened(tmp_path, crop=6)
-  assert cropped.image_shape == (6, 6, 3)
-  assert len(content(cropped.train)["image"]) == len(cropped.train)
-  with pytest.raises(datasets.DataError, match="--config.data.resize"):
-    content(opened(tmp_path).train)
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_few_examples_are_divided(tmp_path, count):
+  write(tmp_path, {"train": examples(pictures(count))})
+  splits = opened(tmp_path)
+  parts = [
+    positions(getattr(splits, k)) for k in ("train", "validation", "test")
+  ]
+  assert sorted(sum(parts, [])) == list(range(count)) and all(parts)
 
 
 def test_damaged_image_is_named(tmp_path):
@@ -278,6 +234,16 @@ def test_label_path_selects_a_feature(faces, path, names, values, dtype):
 def test_unknown_labels_are_refused(faces, path, messages):
   message = fails(faces, "faces", label=path)
   assert all(part in message for part in messages), message
+
+
+def test_labels_beyond_32_bits_are_refused_by_position(tmp_path):
+  features = {"image": tfds.features.Image(shape=(8, 6, 3)), "age": np.int64}
+  train = [{"image": png(x), "age": 2**40} for x in pictures(20)]
+  write(tmp_path, {"train": train}, features)
+  source = opened(tmp_path, label="age").train
+  message = r"label of example 3 of tiny.* is 1099511627776; .* below 2\*\*31"
+  with pytest.raises(datasets.DataError, match=message):
+    source.fetch(np.array([3]))
 
 
 def test_data_set_may_lack_labels_but_not_images(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from vae_jax.data import errors, photos, records
+from vae_jax.data import errors, photos
+from vae_jax.data.transform import Transform
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -28,8 +29,10 @@ def noise(*shape, seed=0):
   return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
-def read(content, shape=(8, 8, 3), **settings):
-  return photos.read(content, "me.png", shape, **settings)
+def read(content, shape=(8, 8, 3), stored="shape", **settings):
+  how = Transform(**settings)
+  size = shape[:2] if stored == "shape" else stored
+  return photos.read(content, "me.png", how, shape, size)
 
 
 def full(color, size=8):
@@ -58,17 +61,19 @@ def nothing_leaks(recwarn):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
   "size, crop, resize",
-  [(p, 14, 8) for p in ((21, 17), (17, 21))]
-  + [((21, 21), 0, 8), ((9, 9), 5, 0), ((8, 8), 0, 0)],
+  [(p, c, 8) for p in ((21, 17), (17, 21)) for c in (0, 14, (5, 16))]
+  + [((21, 17), 9, (3, 8)), ((9, 9), 5, 0), ((8, 8), 0, 0)],
 )
 def test_photo_is_transformed_as_the_images_of_the_data_set(
   size, crop, resize, channels
 ):
   image = noise(*size, 3)
-  transform = records.Transform(crop, resize, grayscale=channels == 1)
-  expected = transform(image)
-  result = read(stored(image), expected.shape, crop=crop, stored=size)
-  assert_array_equal(result, expected)
+  how = {"crop": crop, "resize": resize, "grayscale": channels == 1}
+  expected = Transform(**how)(image)
+  # Whether all images have its size or not.
+  for known in (size, None):
+    result = read(stored(image), expected.shape, stored=known, **how)
+    assert_array_equal(result, expected)
 
 
 def test_crop_keeps_the_same_part_at_any_size():
@@ -77,9 +82,14 @@ def test_crop_keeps_the_same_part_at_any_size():
   photo[12:36, 38:62] = RED
   result = read(stored(photo), (8, 8, 3), crop=8, stored=(16, 12))
   assert_array_equal(result, full(RED))
-  # The largest center, because the stored size is unknown.
-  whole = read(stored(photo), (8, 8, 3), crop=8)
-  assert (whole[0, 0] == 0).all() and (whole[4, 4] == RED).all()
+  # So many pixels, because the stored sizes vary.
+  photo[24 - 4 : 24 + 4, 50 - 4 : 50 + 4] = noise(8, 8, 3)
+  part = read(stored(photo), (8, 8, 3), crop=8, stored=None)
+  assert_array_equal(part, noise(8, 8, 3))
+  with pytest.raises(
+    errors.DataError, match="crop=50 is larger than the image"
+  ):
+    read(stored(photo), (8, 8, 3), crop=50, stored=None)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -231,7 +241,7 @@ def test_large_files_are_refused_unread(tmp_path):
   assert "larger than 20 MB" in refusal(content)
   (tmp_path / "me.png").write_bytes(content)
   with pytest.raises(errors.DataError, match="me.png is larger than 20 MB"):
-    photos.load(tmp_path / "me.png", (8, 8, 3))
+    photos.load(tmp_path / "me.png", Transform(), (8, 8, 3))
 
 
 def test_decompression_bomb_in_a_text_is_refused():
@@ -277,6 +287,6 @@ def test_file_is_read(tmp_path):
   image = noise(8, 8, 3)
   path = tmp_path / "own.png"
   path.write_bytes(stored(image))
-  assert_array_equal(photos.load(path, (8, 8, 3)), image)
+  assert_array_equal(photos.load(path, Transform(), (8, 8, 3)), image)
   with pytest.raises(errors.DataError, match="cannot be read: Is a directory"):
-    photos.load(tmp_path, (8, 8, 3))
+    photos.load(tmp_path, Transform(), (8, 8, 3))

@@ -65,6 +65,19 @@ def test_unknown_names_are_refused_with_suggestions(root, name, message):
   assert message in fails(root, name)
 
 
+def test_a_path_is_no_name(root, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "photos").mkdir()
+  (tmp_path / "mine.npz").touch()
+  for name, own in (
+    ("photos", "folder:photos"),
+    ("./photos", "folder:./photos"),
+    ("mine.npz", "arrays:mine.npz"),
+  ):
+    message = f"for what is at that path write {own}"
+    assert fails(root, name).endswith(message)
+
+
 def test_unknown_folders_are_refused(tmp_path):
   message = fails(tmp_path / "no")
   assert f"--config.data.dir={tmp_path}/no does not exist" in message

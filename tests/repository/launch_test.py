@@ -103,6 +103,16 @@ def test_keep_makes_a_new_pod_after_preemption(tmp_path):
   assert pod.runs() == [1, 1]
 
 
+def test_stop_waits_for_no_worker_that_died(tmp_path):
+  pod = fakes.Pod(tmp_path, "")
+  pod.do("create")
+  sleeping = fakes.run("bash", "-c", "sleep 60 &> /dev/null & echo $!").stdout
+  for i in range(2):
+    (tmp_path / f"worker-{i}" / "vae_jax.pid").write_text(sleeping)
+  pod.do("stop", code=None)
+  assert not (tmp_path / "worker-0" / "vae_jax.code").exists()
+
+
 @pytest.mark.parametrize("plan, code", [("3", 3), ("134," * 1000, 2)])
 def test_keep_ends_with_the_code_of_the_run(plan, code, tmp_path):
   """Also where the other worker's restarts do not help."""

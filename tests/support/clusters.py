@@ -31,12 +31,14 @@ SETTINGS = {
 # the codes in PLAN, or in PLAN_1 on worker 1, one for each run.
 PYTHON = """#!/usr/bin/env bash
 printf '%s\\0' "$@" >> "$HOME/words"
+# Before a test knows that it runs.
+if [[ $PLAN == wait* ]]; then trap 'exit 75' TERM; fi
 echo run >> "$HOME/runs"
 if [[ $HOME == *-1 ]]; then PLAN=${PLAN_1:-$PLAN}; fi
 code=$(echo "$PLAN" | cut -d, -f"$(wc -l < "$HOME/runs")")
 case $code in
   kill) kill -9 $$ ;;
-  wait) trap 'exit 75' TERM; for _ in {1..600}; do sleep 0.05; done ;;
+  wait) for _ in {1..600}; do sleep 0.05; done ;;
   preempt)
     if [ -e "$CLOUD/preempted" ]; then exit 0; fi
     touch "$CLOUD/preempted"

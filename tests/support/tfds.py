@@ -1,5 +1,6 @@
 """Small data sets on disk, written as anyone's TFDS builder would."""
 
+import dataclasses
 import json
 import types
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import config_dict
 
-from vae_jax.data import datasets, preparation
+from vae_jax.data import datasets, preparation, transform
 
 COLORS = ("red", "green", "blue")
 
@@ -23,11 +24,11 @@ def config(root, name="tiny", **changes):
       "train_split": "",
       "validation_split": "",
       "test_split": "",
-      "crop": 0,
-      "resize": 0,
-      "grayscale": False,
       "label": "",
       "num_threads": 2,
+      "unreadable": "stop",
+      "digest": "",
+      **dataclasses.asdict(transform.Transform()),
       **changes,
     }
   )

@@ -1,5 +1,7 @@
 """Losses and parts of a model, each wrong in one way; `# here` marks a line
-that a message must name."""
+that a message must name. Two losses at the end are right."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from vae_jax import distributions
+from vae_jax import distributions, objectives
 from vae_jax.objectives import Terms, one_draw
 
 
@@ -453,3 +455,48 @@ FiveLatents = _posterior(lambda mean: _Posterior(mean=mean[:, [0, 1, 2, 0, 1]]))
 OneOfTwo = _posterior(lambda mean: _OneOfTwo(mean=mean))
 NoKl = _posterior(lambda mean: _NoKl(mean=mean))
 KlPerDimension = _posterior(lambda mean: _KlPerDimension(mean=mean))
+
+
+class _Critic(nn.Module):  # here
+  width: int
+
+  @nn.compact
+  def __call__(self, z):
+    return nn.Dense(self.width)(z)[..., 0]
+
+
+class _FailingCritic(nn.Module):
+  @nn.compact
+  def __call__(self, z):
+    return z @ self.nothing  # here
+
+
+def _adversarial(vae, batch):
+  terms = _terms(vae, batch)
+  return terms.replace(
+    loss=terms.loss + vae.auxiliary(one_draw(vae, batch).z[0])
+  )
+
+
+@objectives.needs(_Critic, reads="latents")
+def has_an_unfilled_critic(vae, batch):
+  return _adversarial(vae, batch)
+
+
+@objectives.needs(_FailingCritic, reads="latents")
+def has_a_failing_critic(vae, batch):
+  return _adversarial(vae, batch)
+
+
+def _weighted(vae, batch, *, beta=1.0):
+  terms = _terms(vae, batch)
+  return terms.replace(loss=terms.distortion + beta * terms.rate)
+
+
+class _Callable:
+  def __call__(self, vae, batch, *, beta=1.0):
+    return _weighted(vae, batch, beta=beta)
+
+
+right_partial = functools.partial(_weighted, beta=2.0)
+right_callable = _Callable()

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from tests.support import tiny, wrong_parts
 from vae_jax import config as config_lib
-from vae_jax import distributions
+from vae_jax import distributions, objectives
 from vae_jax.config import ConfigError
 from vae_jax.distributions import defaults
 from vae_jax.runtime import devices
@@ -161,6 +162,44 @@ def test_a_wrong_part_is_named(field, name):
     assert words in text
   line = _marked(name)
   assert (f"tests/support/wrong_parts.py, line {line}" in text) == bool(line)
+
+
+@pytest.mark.parametrize(
+  "name, words",
+  [
+    (
+      "has_an_unfilled_critic",
+      r"^config.objective.auxiliary.args.width has no value, which _Critic "
+      r"\(.*wrong_parts.py, line \d+\) needs",
+    ),
+    (
+      "has_a_failing_critic",
+      r"^config.objective.name is '.*failing_critic', whose network is "
+      r"_FailingCritic \(.*line \d+\), which fails while it is initialized, at "
+      r".*wrong_parts.py, line \d+: AttributeError: .*; it reads latents.",
+    ),
+  ],
+)
+def test_a_wrong_critic_is_named(name, words):
+  with pytest.raises(ConfigError, match=words):
+    run = tiny.tiny_experiment(_config("objective", name), (8, 8, 1))
+    contracts.check(run)
+
+
+@pytest.mark.parametrize("name", ["right_partial", "right_callable"])
+def test_whatever_can_be_called_is_a_loss(name):
+  c = _config("objective", name)
+  contracts.check(tiny.tiny_experiment(c, (8, 8, 1)))
+  c.objective.args.beta = 3.0
+  contracts.check(tiny.tiny_experiment(c, (8, 8, 1)))
+
+
+def test_a_critic_is_a_class_of_modules():
+  for network in (nn.Dense(3), object, len):
+    with pytest.raises(
+      ConfigError, match="it must be a class of flax.linen mo"
+    ):
+      objectives.needs(network, reads="latents")
 
 
 def test_a_step_without_a_gradient_names_own_parts():

@@ -10,6 +10,7 @@ from vae_jax.config.overrides import flatten, get
 
 _CHOICES = {
   "data.cache": ("none", "host"),
+  "data.unreadable": ("stop", "skip"),
   "data.binarization": ("none", "static", "dynamic"),
   "data.dequantization": ("none", "uniform"),
   "model.condition": ("none", "label", "attributes"),
@@ -22,7 +23,7 @@ _CHOICES = {
 # Settings by their smallest allowed value.
 _AT_LEAST = {
   0: """
-    seed data.crop data.resize data.num_labels optim.warmup_steps
+    seed data.num_labels data.shift optim.warmup_steps
     optim.clip_norm optim.ema_decay optim.skip_norm train.num_steps
     train.num_epochs train.patience train.validate_every_steps
     checkpoint.keep_best eval.importance_samples eval.seed sample.seed
@@ -76,6 +77,15 @@ def validate(config: ConfigDict) -> None:
       check(path, good, f"a finite number, at least {least}")
   for path in _ABOVE_0.split():
     check(path, 0 < get(config, path) < math.inf, "a finite number above 0")
+  for path in ("data.crop", "data.resize"):
+    size = get(config, path)
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    good = len(sides) == 2 and all(type(s) is int and s > 0 for s in sides)
+    check(path, size == 0 or good, "a side in pixels, (height, width), or 0")
+  limits = config.data.range
+  good = len(limits) == 2 and all(type(v) in (int, float) for v in limits)
+  good = not limits or (good and -math.inf < limits[0] < limits[1] < math.inf)
+  check("data.range", good, "two numbers, the lower first, or ()")
   for path in _SEEDS:
     check(path, get(config, path) < 2**32, "below 2**32")
   for path, value in flatten(config).items():

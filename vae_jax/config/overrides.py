@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import re
 from typing import Any
 
@@ -108,8 +109,11 @@ def _automatic(path: str, value: Any) -> bool:
 
 def _means(value: Any, resolved: Any) -> bool:
   """Returns whether a value may resolve to another: fashion_mnist to
-  fashion_mnist:3.0.1, or a to a/config:1.0.0."""
+  fashion_mnist:3.0.1, a to a/config:1.0.0, or folder:x to its full path."""
   if isinstance(value, str) and isinstance(resolved, str):
+    kind, _, path = value.partition(":")
+    if kind in ("folder", "arrays"):
+      value = f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
     return value == resolved or resolved.startswith((value + ":", value + "/"))
   return value == resolved
 

@@ -97,6 +97,7 @@ def gist(error: BaseException, *, limit: int = 200) -> str:
   text = " ".join((lines or [""])[0].split())
   # Flax ends its messages with an address, Python some with a position.
   text = re.sub(r" \((https?://\S+|[\w.]+, line \d+)\)", "", text)
+  text = re.sub(r":? https?://\S+", "", text)
   if len(text) > limit:
     text = text[:limit].rstrip() + " ..."
   for pattern, words in _HINTS.items():

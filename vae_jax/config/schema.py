@@ -8,7 +8,7 @@ function named next to them. `check` refuses impossible values.
 
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 # Settings of one machine; in these alone the processes of a job may differ.
 MACHINE_FIELDS = frozenset(
@@ -18,6 +18,7 @@ MACHINE_FIELDS = frozenset(
 # A run may resume with other values of these settings, because none of them
 # changes a number of the training run: paths, speed, memory and evaluation.
 FREE_FIELDS = MACHINE_FIELDS | frozenset(
+  "data.stored_size "
   "eval.batch_size eval.checkpoint eval.disentanglement eval.features.name "
   "eval.fidelity eval.importance_samples eval.latents eval.num_samples "
   "eval.split model.remat sample.seed sample.temperature train.log_every_steps "
@@ -41,18 +42,27 @@ def default() -> ConfigDict:
   c.init_from_parts = ""  # such as encoder,decoder; "" = all parts
 
   c.data = ConfigDict()
-  c.data.name = "synthetic_faces"  # TFDS name[/config][:version]
+  # The name of TFDS may be NAME[/CONFIG][:VERSION].
+  c.data.name = "synthetic_faces"  # of TFDS, folder:PATH or arrays:FILE.npz
   c.data.dir = ""  # TFDS data dir; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
   c.data.manual_dir = ""  # folder with CelebA's official files; "" = none
   c.data.train_split = ""  # TFDS split; "" = train less the held-out part
   c.data.validation_split = ""  # TFDS split; "" = its own, or end of train
   c.data.test_split = ""  # TFDS split; "" = its own, or end of train
-  c.data.label = ""  # feature path, as attributes/Smiling; "" = automatic
-  c.data.crop = 0  # side of a centered square crop, pixels; 0 = none
-  c.data.resize = 0  # side after resizing, pixels; 0 = none
+  c.data.label = ""  # feature or column, as attributes/Smiling; "" = automatic
+  # A side or (height, width), pixels; 0 = none.
+  c.data.crop = FieldReference(0, field_type=object)  # about the center
+  c.data.resize = FieldReference(0, field_type=object)  # after the crop
   c.data.grayscale = False  # one channel (luma)
+  c.data.background = "white"  # color behind transparent pixels
+  c.data.range = ()  # stored values that become 0 and 255; () = by their type
+  c.data.unreadable = "stop"  # stop | skip, at files that cannot be read
+  c.data.flip = False  # mirror half of the training images, by chance
+  c.data.shift = 0  # move training images by up to so many pixels, by chance
   c.data.image_shape = ()  # height, width, channels; () = the data set's own
   c.data.num_labels = 0  # classes, or attributes; 0 = the data set's own
+  c.data.stored_size = ()  # height, width before crop; (0, 0) = they vary
+  c.data.digest = ""  # hash of one's own images; "" = those that are found
   c.data.dequantization = "none"  # none | uniform noise between gray levels
   c.data.binarization = "none"  # none | static | dynamic, on the device
   c.data.cache = "host"  # none | host: decode once into a memory map
@@ -97,6 +107,7 @@ def default() -> ConfigDict:
   c.train.accumulate = 1  # micro-batches per step
   c.train.steps_per_call = 50  # steps per dispatch, at most
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
+  # An epoch that is shorter than log_every_steps is not validated by itself.
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
   c.train.patience = 0  # validations without a better one that end it; 0 = off
   c.train.max_skips_in_row = 20  # consecutive skipped steps that end the run

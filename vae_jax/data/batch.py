@@ -31,6 +31,8 @@ class Stream(enum.IntEnum):
   WAE_GAN_PRIOR = 0x9A1
   VAE_GAN_PRIOR = 0x9A2
   PROJECTIONS = 0x5D
+  FLIP = 0xF1
+  SHIFT = 0x5F
 
 
 @struct.dataclass

@@ -19,9 +19,9 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
-import tqdm
 from absl import logging
 from ml_collections import config_dict
+from tqdm import auto as tqdm
 
 from vae_jax.data import datasets, errors
 from vae_jax.runtime import devices, locks, storage, transfer
@@ -48,6 +48,7 @@ class CachedSource:
     }
     self.image_shape = self._arrays["image"].shape[1:]
     label = self._arrays.get("label")
+    self.labels = label
     self.label_shape = None if label is None else label.shape[1:]
 
   def __reduce__(self):
@@ -66,7 +67,9 @@ def open_source(
   source: datasets.Source, data: config_dict.ConfigDict
 ) -> datasets.Source:
   """Returns the cache of a source if `data.cache` is "host", else itself."""
-  return cached(source, data.cache_dir) if data.cache == "host" else source
+  if data.cache == "none" or getattr(source, "in_memory", False):
+    return source
+  return cached(source, data.cache_dir)
 
 
 def cached(source: datasets.Source, cache_dir: str = "") -> CachedSource:

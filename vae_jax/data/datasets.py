@@ -2,120 +2,138 @@
 
 import dataclasses
 import pathlib
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import NoReturn
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Integer
+from absl import logging
 from ml_collections import config_dict
 
 from vae_jax.config import reason
-from vae_jax.data import errors, preparation, records
+from vae_jax.data import (
+  arrays,
+  errors,
+  folders,
+  preparation,
+  records,
+  transform,
+)
+from vae_jax.data.source import (
+  Examples,
+  First,
+  Indices,
+  Source,
+  Splits,
+  check_labels,
+  read_labels,
+)
 
+__all__ = [
+  "Examples", "First", "Indices", "Source", "Splits", "check_labels",
+  "read_labels",
+]  # fmt: skip
 DataError = errors.DataError
-
-Indices = Integer[np.ndarray, " n"]  # Positions in a split.
-Examples = dict[str, Integer[np.ndarray, "n ..."]]
-
-
 _Range = tuple[str, int, int]  # File, first record, end.
 
-
-@runtime_checkable
-class Source(Protocol):
-  """Examples by position: the interface of a split and of its cache.
-
-  Attributes:
-    image_shape: (h, w, c) of each image.
-    label_shape: () for a class id, (k,) for attributes, None without a label.
-    fingerprint: JSON-able description of everything that determines the
-      examples; the key of their cache.
-  """
-
-  image_shape: tuple[int, int, int]
-  label_shape: tuple[int, ...] | None
-  fingerprint: dict[str, Any]
-
-  def __len__(self) -> int:
-    """Returns the number of examples."""
-
-  def fetch(self, indices: Indices) -> Examples:
-    """Returns `image` uint8[n h w c] of the positions and, if the data set has
-    labels, `label` int32[n] or int32[n k] (uint8 for bits)."""
+_PROBED = 500  # Training images among which the largest value is looked for.
+_DARK = 64  # Below it, the largest value is worth a warning.
 
 
-class First:
-  """The first examples of a source, at most `count` of them."""
-
-  def __init__(self, source: Source, count: int):
-    self._source = source
-    self._count = min(count, len(source))
-    self.image_shape = source.image_shape
-    self.label_shape = source.label_shape
-    self.fingerprint = {**source.fingerprint, "first": self._count}
-
-  def __len__(self) -> int:
-    return self._count
-
-  def fetch(self, indices: Indices) -> Examples:
-    """Reads examples; see `Source.fetch`."""
-    return self._source.fetch(indices)
-
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-  """An open data set.
-
-  Attributes:
-    train: examples for training.
-    validation: examples for the choice between models.
-    test: examples for reported results.
-    name: with config and version, in the form of `data.name`.
-    image_shape: (h, w, c), after crop, resize and grayscale.
-    label_names: of the classes or attributes; None without a label.
-    split_strings: the data set's split for each of the three sources.
-  """
-
-  train: Source
-  validation: Source
-  test: Source
-  name: str
-  image_shape: tuple[int, int, int]
-  label_names: tuple[str, ...] | None
-  split_strings: dict[str, str]
-
-
-def open_splits(data: config_dict.ConfigDict) -> Splits:
+def open_splits(
+  data: config_dict.ConfigDict, given: arrays.Data | None = None
+) -> Splits:
   """Opens the data set of the node `config.data`, preparing it first if it is
   not on disk.
 
-  It reads metadata only, and one image if the metadata do not contain the
-  shape of the images.
+  Args:
+    data: the node.
+    given: data from Python in place of those that `data.name` names.
 
   Raises:
-    DataError: see `preparation.builder`; or the split, label or image does not
-      exist, or the crop is larger than the image.
+    DataError: see `preparation.builder`, `folders` and `arrays`; or the split,
+      label or image does not exist, or the crop is larger than the image.
   """
+  splits = _open(data, given)
+  if data.digest not in ("", splits.digest):
+    logging.warning("%s has changed since the run began", splits.name)
+  if data.range:
+    return dataclasses.replace(splits, range=tuple(data.range))
+  brightest = _brightest(splits.train)
+  if brightest == 1 and splits.eight_bits:
+    # Binary images that are stored as 0 and 1.
+    data = data.copy_and_resolve_references()
+    data.range = (0.0, 1.0)
+    line = "pixels are 0 and 1 and become 0 and 255 (config.data.range=(0, 1))"
+    splits = _open(data, given)
+    return dataclasses.replace(
+      splits, range=data.range, lines=(*splits.lines, line)
+    )
+  if brightest < _DARK:
+    logging.warning(
+      "The largest pixel of %d training images of %s is %d of 255: if it is "
+      "meant to be white, set config.data.range to the values of both ends",
+      min(_PROBED, len(splits.train)),
+      splits.name,
+      brightest,
+    )
+  return splits
+
+
+def _brightest(source: Source) -> int:
+  """Returns the largest pixel of some images; 255 as soon as one is bright."""
+  count = min(_PROBED, len(source))
+  rows = np.linspace(0, len(source) - 1, count).astype(int)
+  brightest = 0
+  try:
+    for start in range(0, count, 20):
+      image = source.fetch(rows[start : start + 20])["image"]
+      brightest = max(brightest, int(image.max()))
+      if brightest >= _DARK:
+        return 255
+  except DataError:  # Said when the image is needed.
+    return 255
+  return brightest
+
+
+def _open(data: config_dict.ConfigDict, given: arrays.Data | None) -> Splits:
+  """Opens the data set, with the range that the config names."""
+  if given is not None:
+    return arrays.given(given, data)
+  for kind in (folders, arrays):
+    if data.name.startswith(kind.PREFIX):
+      return kind.open_splits(data)
+  if data.name.startswith(arrays.IN_PYTHON):
+    raise DataError(
+      f"the data of this run, {data.name}, were given in Python; give them "
+      "again as vae_jax.train(config, workdir, data=...)"
+    )
+  return _open_tfds(data)
+
+
+def _open_tfds(data: config_dict.ConfigDict) -> Splits:
+  """Opens a data set of tensorflow-datasets; it reads metadata only, and one
+  image if the metadata do not contain the shape of the images."""
   builder = preparation.builder(data)
   features = dict(builder.info.features.items())
   image = features.get("image")
-  if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:
+  if not isinstance(image, tfds.features.Image) or (
+    image.np_dtype not in (np.uint8, np.uint16)
+  ):
     raise DataError(
       f"{builder.info.full_name} has no feature `image` of 8-bit images, but "
       f"{', '.join(sorted(features))}: choose another --config.data.name"
     )
   strings = split_strings(builder, data)
   label = records.select_label(features, data.label)
+  how = transform.of_config(data)
   sources = {
     name: records.RecordSource(
-      builder,
-      split,
-      transform=records.Transform(data.crop, data.resize, data.grayscale),
-      label=label,
-      num_threads=data.num_threads,
+      builder, split, transform=how, label=label, num_threads=data.num_threads
     )
     for name, split in strings.items()
   }
+  size = tuple(side or 0 for side in image.shape[:2])
+  lines = (transform.proportions(how, size),) if all(size) else ()
   base, _, version = builder.info.full_name.rpartition("/")
   return Splits(
     **sources,
@@ -123,14 +141,10 @@ def open_splits(data: config_dict.ConfigDict) -> Splits:
     image_shape=sources["train"].image_shape,
     label_names=label.names if label else None,
     split_strings=strings,
+    stored_size=size,
+    eight_bits=image.np_dtype == np.uint8,
+    lines=tuple(filter(None, lines)),
   )
-
-
-def stored_size(data: config_dict.ConfigDict) -> tuple[int, int] | None:
-  """Returns height and width of a data set's images before any crop, pixels;
-  None if the metadata do not contain them."""
-  height, width, _ = preparation.builder(data).info.features["image"].shape
-  return None if None in (height, width) else (height, width)
 
 
 def split_strings(
@@ -189,7 +203,8 @@ def divide(sizes: dict[str, int], asked: dict[str, str]) -> dict[str, str]:
   total = end = sizes["train"]
   for purpose, share in (("test", total // 10), ("validation", total // 5)):
     if not chosen[purpose]:
-      start = end - min(10_000, share)
+      # At least one, so that a few images suffice.
+      start = end - min(10_000, max(1, share))
       chosen[purpose] = f"train[{start}:{'' if end == total else end}]"
       end = start
   rest = "train" if end == total else f"train[:{end}]"

@@ -1,52 +1,53 @@
-"""Photos of users, converted to images of the data set.
+"""Files of pictures: decoded by Pillow, upright, with all their bits.
 
 The files may come from strangers by way of a web page: sizes are bounded
 before a pixel is decoded, and each defect raises a DataError.
 """
 
+import contextlib
 import io
 import pathlib
 import threading
 import warnings
+from collections.abc import Iterator
 
+import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
-from vae_jax.data import errors, records
+from vae_jax.data import errors
+from vae_jax.data.transform import Transform
 
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
 # Pillow reads many more formats, whose decoders have had security holes.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# A folder on one's own disk may have these too.
+FOLDER_FORMATS = (*FORMATS, "TIFF")
 
 # Warning filters belong to the process, not to a thread; one photo at a time
 # also bounds the memory.
 _LOCK = threading.Lock()
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Silences Pillow, which warns of damaged metadata and large sizes."""
+  with _LOCK, warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    yield
+
+
 def read(
   content: bytes,
   name: str,
+  transform: Transform,
   shape: tuple[int, int, int],
-  *,
-  crop: int = 0,
   stored: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """Decodes a photo, named in messages, as an image of the data set.
-
-  The photo is turned upright by its EXIF orientation, blended with white where
-  it is transparent, cropped to the largest centered part that the data set
-  would keep of an image of its own, and resized by area. The first frame of an
-  animation is used.
-
-  Args:
-    content: of the file.
-    name: of the file.
-    shape: (h, w, c) of the result.
-    crop: side of the data set's center crop, pixels; 0 = none.
-    stored: height and width of the data set's images before the crop, pixels;
-      None = unknown, then the largest center of the photo is used.
+  """Decodes a photo, named in messages, as an image of `shape`; see
+  `Transform.photo`.
 
   Raises:
     DataError: the file is too large, or cannot be decoded as an image.
@@ -55,35 +56,15 @@ def read(
     raise errors.DataError(
       f"{name} is larger than {MAX_BYTES // 10**6} MB, the limit for an image"
     )
-  with _LOCK, warnings.catch_warnings():
-    # Pillow warns of damaged metadata and large sizes, which are checked here.
-    warnings.simplefilter("ignore")
-    try:
-      image = _decode(content)
-      part = _part(image.size[::-1], shape, crop, stored)
-      return records.fit(_on_white(image, part), shape)
-    except Exception as error:
-      raise errors.DataError(f"{name} {_problem(error)}") from error
-
-
-def _problem(error: Exception) -> str:
-  """Returns what an error of Pillow says about a file."""
-  if isinstance(error, Image.UnidentifiedImageError):
-    allowed = ", ".join(FORMATS)
-    return f"is not an image in an allowed format: allowed are {allowed}"
-  if isinstance(error, Image.DecompressionBombError):
-    limit = f"{MAX_PIXELS // 10**6} million pixels"
-    return f"has more than {limit}, the limit for an image"
-  # Its decoders raise errors of many types for damaged files, from EOFError to
-  # struct.error.
-  return "cannot be decoded: the file is damaged or truncated"
+  with quiet():
+    image = decode(content, name)
+  return transform.photo(image, shape, stored)
 
 
 def load(
   path: pathlib.Path,
+  transform: Transform,
   shape: tuple[int, int, int],
-  *,
-  crop: int = 0,
   stored: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
   """Reads a photo from a file; see `read`.
@@ -98,55 +79,105 @@ def load(
     raise errors.DataError(
       f"{path} cannot be read: {error.strerror}"
     ) from error
-  return read(content, path.name, shape, crop=crop, stored=stored)
+  return read(content, path.name, transform, shape, stored)
 
 
-def _decode(content: bytes) -> Image.Image:
-  """Returns the photo, upright."""
-  # This reads the header only.
-  image = Image.open(io.BytesIO(content), formats=FORMATS)
-  if image.width * image.height > MAX_PIXELS:
-    raise Image.DecompressionBombError
-  image.load()
-  # Without the encoded EXIF, which exif_transpose would encode again: this
-  # fails for unusual tags.
-  image.getexif()
-  image.info.pop("exif", None)
-  return ImageOps.exif_transpose(image)
+def decode(
+  content: bytes, name: str, formats: tuple[str, ...] = FORMATS
+) -> Shaped[np.ndarray, "h w c"]:
+  """Returns the picture in a file as stored: 1 to 4 channels, the even ones
+  with opacity, of 8 or 16 bits or real numbers.
 
+  It is turned upright by its EXIF orientation, palettes and CMYK become RGB,
+  and the first frame of an animation is used.
 
-def _part(
-  size: tuple[int, int],
-  shape: tuple[int, int, int],
-  crop: int,
-  stored: tuple[int, int] | None,
-) -> tuple[int, int]:
-  """Returns height and width of the part of a photo to keep.
-
-  The largest rectangle with the proportions of the data set's stored images
-  that fits into the photo is cropped by the same share as those are.
+  Raises:
+    DataError: it cannot be decoded as an image, or is too large.
   """
-  target = (crop, crop) if crop else shape[:2]
-  full = stored if crop and stored else target
-  scale = min(size[0] / full[0], size[1] / full[1])
-  height, width = (max(1, round(side * scale)) for side in target)
-  return height, width
+  try:
+    # This reads the header only.
+    image = Image.open(io.BytesIO(content), formats=formats)
+    if image.width * image.height > MAX_PIXELS:
+      raise Image.DecompressionBombError
+    image.load()
+    # Without the encoded EXIF, which exif_transpose would encode again: this
+    # fails for unusual tags.
+    image.getexif()
+    image.info.pop("exif", None)
+    if image.mode in ("RGB", "RGBA", "LA") and _depth(image, content) == 16:
+      image = _color16(image, content)
+    else:
+      image = _native(ImageOps.exif_transpose(image))
+  except errors.DataError:
+    raise
+  except Exception as error:
+    raise errors.DataError(f"{name} {_problem(error, formats)}") from error
+  return image if image.ndim == 3 else image[..., None]
 
 
-def _on_white(
-  image: Image.Image, part: tuple[int, int]
-) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns the centered part of a photo in RGB, on a white background."""
-  top, left = (
-    (a - b) // 2 for a, b in zip(image.size[::-1], part, strict=True)
+def png_depth(content: bytes) -> int:
+  """Returns the bits per channel of a PNG file; 0 for other files."""
+  return content[24] if content.startswith(b"\x89PNG") else 0
+
+
+def is_turned(content: bytes) -> bool:
+  """Returns whether the EXIF data of a file ask for another orientation."""
+  # A search, because opening the file would take longer than decoding it.
+  if b"Exif\0\0" not in content[:1024] and b"eXIf" not in content[:1024]:
+    return False
+  try:
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    return image.getexif().get(0x0112, 1) != 1
+  except Exception:  # Damaged metadata, which decide nothing.
+    return False
+
+
+def _depth(image: Image.Image, content: bytes) -> int:
+  """Returns the bits per channel of a PNG or TIFF in color."""
+  if image.format == "TIFF":
+    return max(image.tag_v2.get(258, (8,)))
+  return png_depth(content)
+
+
+def _color16(image: Image.Image, content: bytes) -> np.ndarray:
+  """Returns a picture of 16 bits per channel, of which Pillow keeps 8."""
+  orientation = image.getexif().get(0x0112, 1)
+  pixels = cv2.imdecode(
+    np.frombuffer(content, np.uint8),
+    cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION,
   )
-  image = image.crop((left, top, left + part[1], top + part[0]))
-  if image.mode.startswith("I"):
-    # Scaled here, because Pillow clips 16-bit gray instead.
-    levels = np.asarray(image).astype(np.uint32)
-    image = Image.fromarray(np.round(levels / 257).astype(np.uint8))
+  code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+  pixels = cv2.cvtColor(pixels, code)
+  if orientation in (5, 6, 7, 8):
+    pixels = pixels.transpose(1, 0, 2)
+  rows = -1 if orientation in (3, 4, 7, 8) else 1
+  columns = -1 if orientation in (2, 3, 6, 7) else 1
+  return pixels[::rows, ::columns]
+
+
+def _native(image: Image.Image) -> np.ndarray:
+  """Returns the pixels, with palettes and CMYK as RGB."""
+  if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    pixels = np.asarray(image)
+    # Old PNG decoders give 16-bit gray as 32-bit integers.
+    if pixels.dtype.kind == "i" and 0 <= pixels.min() <= pixels.max() < 2**16:
+      pixels = pixels.astype(np.uint16)
+    return pixels
+  gray = image.mode in ("1", "L", "LA", "La")
   if image.has_transparency_data:
     image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    image = Image.alpha_composite(white, image)
-  return np.asarray(image.convert("RGB"))
+    return np.asarray(image.convert("LA") if gray else image)
+  return np.asarray(image.convert("L" if gray else "RGB"))
+
+
+def _problem(error: Exception, formats: tuple[str, ...]) -> str:
+  """Returns what an error of Pillow says about a file."""
+  if isinstance(error, Image.UnidentifiedImageError):
+    allowed = ", ".join(formats)
+    return f"is not an image in an allowed format: allowed are {allowed}"
+  if isinstance(error, Image.DecompressionBombError):
+    limit = f"{MAX_PIXELS // 10**6} million pixels"
+    return f"has more than {limit}, the limit for an image"
+  # Its decoders raise errors of many types for damaged files, from EOFError to
+  # struct.error.
+  return "cannot be decoded: the file is damaged or truncated"

@@ -36,11 +36,17 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
     DataError: the data set is unknown, cannot be prepared here, or is prepared
       in another version or file format.
   """
+  if data.name.startswith(("folder:", "arrays:", "python:")):
+    raise errors.DataError(
+      f"{data.name} has no ground-truth factors; only data sets of "
+      "tensorflow-datasets may have them"
+    )
   match = _NAME.fullmatch(data.name)
   if not match:
     raise errors.DataError(
       f"--config.data.name={data.name!r} must be NAME, NAME:VERSION, "
-      "NAME/CONFIG or NAME/CONFIG:VERSION, such as mnist or mnist:3.0.1"
+      "NAME/CONFIG or NAME/CONFIG:VERSION, such as mnist or mnist:3.0.1, or "
+      f"folder:PATH or arrays:FILE.npz{_own(data.name)}"
     )
   name, config, version = match.group("name", "config", "version")
   root = _root(data.dir)
@@ -78,6 +84,15 @@ def builder(data: config_dict.ConfigDict) -> tfds.core.DatasetBuilder:
       "and try again"
     )
   return _open(folder)
+
+
+def _own(name: str) -> str:
+  """Returns the end of a message about a name that is a file or a folder."""
+  path = pathlib.Path(name).expanduser()
+  if not path.exists():
+    return ""
+  kind = "folder" if path.is_dir() else "arrays"
+  return f"; for what is at that path write {kind}:{name}"
 
 
 def _root(folder: str) -> storage.Path:
@@ -194,6 +209,7 @@ def _tfds_builder(
     raise errors.DataError(
       f"{setting} is neither prepared in {root} nor part of "
       f"tensorflow-datasets{errors.suggest(name, sorted(known))}"
+      f"{_own(full_name)}"
     ) from error
   if config and config not in configs:
     raise errors.DataError(

@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vae_jax.data import errors
+from vae_jax.data import errors, photos
+from vae_jax.data.transform import Transform
 
 # Fewer images are decoded sooner than a thread starts.
 _MIN_PER_THREAD = 16
@@ -44,75 +45,6 @@ class Label:
   names: tuple[str, ...] | None
   shape: tuple[int, ...]
   dtype: np.dtype
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-  """Center crop, luma and resize of an image.
-
-  Attributes:
-    crop: side of the center crop, pixels; 0 = none.
-    resize: side after resizing, pixels; 0 = none. Each new pixel is the mean
-      over the area it covers, so that shrinking does not alias; a side that
-      grows is interpolated linearly.
-    grayscale: whether to convert RGB to one channel of luma (ITU-R BT.601).
-  """
-
-  crop: int
-  resize: int
-  grayscale: bool
-
-  def shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    """Returns the shape (h, w, c) of the result for an image of `shape`.
-
-    Sides that are None are unknown.
-
-    Raises:
-      DataError: the crop is larger than the image.
-    """
-    height, width, channels = shape
-    if self.crop > min(height or self.crop, width or self.crop):
-      raise errors.DataError(
-        f"--config.data.crop={self.crop} is larger than the image, which is "
-        f"{height}x{width} pixels"
-      )
-    if self.crop:
-      height = width = self.crop
-    if self.resize:
-      height = width = self.resize
-    return height, width, 1 if self.grayscale else channels
-
-  def __call__(
-    self, image: UInt8[np.ndarray, "h w c"]
-  ) -> UInt8[np.ndarray, "h2 w2 c2"]:
-    """Crops the image, then takes the luma, then resizes it."""
-    height, width, channels = self.shape(image.shape)
-    if self.crop:
-      top = (image.shape[0] - self.crop) // 2
-      left = (image.shape[1] - self.crop) // 2
-      image = image[top : top + self.crop, left : left + self.crop]
-    return fit(image, (height, width, channels))
-
-
-def fit(
-  image: UInt8[np.ndarray, "h w c"], shape: tuple[int, int, int]
-) -> UInt8[np.ndarray, "h2 w2 c2"]:
-  """Takes the luma of an image if `shape`, (h2, w2, c2), has one channel, then
-  resizes it.
-
-  Args:
-    image: gray, RGB or RGBA.
-    shape: of the result.
-  """
-  height, width, channels = shape
-  if channels == 1 and image.shape[-1] >= 3:
-    # Without a fourth channel, which is opacity.
-    rgb = np.ascontiguousarray(image[..., :3])
-    image = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-  if image.shape[:2] != (height, width):
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-  # Because OpenCV drops a single channel.
-  return image.reshape(height, width, channels)
 
 
 def select_label(features: _Features, path: str) -> Label | None:
@@ -213,7 +145,7 @@ class RecordSource:
       "label": label.path if label else None,
       # JPEG leaves the rounding open, which differs between releases.
       "decoder": f"opencv {cv2.__version__}",
-      **dataclasses.asdict(transform),
+      **transform.fingerprint(),
     }
 
   def __len__(self) -> int:
@@ -247,31 +179,56 @@ class RecordSource:
         batch["image"][row] = image
         if label:
           values = [example[key].int64_list.value[0] for key in label.keys]
-          batch["label"][row] = values if label.shape else values[0]
+          values = values if label.shape else values[0]
+          try:
+            batch["label"][row] = values
+          except OverflowError as error:
+            raise errors.DataError(
+              f"the label of example {index} of {self._name} is {values}; "
+              "labels must lie below 2**31"
+            ) from error
 
-    threads = min(self._num_threads, n // _MIN_PER_THREAD)
-    if threads < 2:
-      fill(0, n)
-      return batch
-    # Threads, because decoding releases Python's lock. A pool that outlives
-    # the call could neither be pickled nor survive a fork.
-    edges = np.linspace(0, n, threads + 1).astype(int).tolist()
-    with futures.ThreadPoolExecutor(threads) as pool:
-      list(pool.map(fill, edges[:-1], edges[1:]))
+    spread(fill, n, self._num_threads)
     return batch
 
   def _image(self, example: _Example, index: int) -> np.ndarray:
     """Decodes and transforms the image of a record."""
-    content = example["image"].bytes_list.value[0]
+    content, name = (
+      example["image"].bytes_list.value[0],
+      f"image {index} of {self._name}",
+    )
     try:
-      image = self._feature.decode_example_np(content)
-    except (AttributeError, IndexError, cv2.error) as error:
+      if photos.is_turned(content):
+        image = photos.decode(content, name)
+      else:
+        image = self._feature.decode_example_np(content)
+    except (AttributeError, IndexError, cv2.error, errors.DataError) as error:
       # Errors that OpenCV's empty result causes.
       raise errors.DataError(
-        f"image {index} of {self._name} cannot be decoded: its file is "
-        "damaged, prepare the data set again"
+        f"{name} cannot be decoded: its file is damaged, prepare the data set "
+        "again"
       ) from error
+    # TFDS would keep the low byte alone.
+    if self._feature.np_dtype == np.uint8 and photos.png_depth(content) == 16:
+      raise errors.DataError(
+        f"{name} has 16 bits per channel, but its feature has 8: prepare the "
+        "data set with the dtype uint16"
+      )
     return self._transform(image)
+
+
+def spread(fill: Callable[[int, int], None], n: int, num_threads: int) -> None:
+  """Calls fill(start, end) for parts of range(n), in threads if that is worth
+  it."""
+  threads = min(num_threads, n // _MIN_PER_THREAD)
+  if threads < 2:
+    fill(0, n)
+    return
+  # Threads, because decoding releases Python's lock. A pool that outlives the
+  # call could neither be pickled nor survive a fork.
+  edges = np.linspace(0, n, threads + 1).astype(int).tolist()
+  with futures.ThreadPoolExecutor(threads) as pool:
+    list(pool.map(fill, edges[:-1], edges[1:]))
 
 
 def parse(record: bytes) -> _Example:

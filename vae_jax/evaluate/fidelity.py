@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import tqdm
 from absl import logging
+from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import distances

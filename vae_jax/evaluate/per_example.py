@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-import tqdm
 from flax import linen as nn
+from tqdm import auto as tqdm
 
 from vae_jax import models
 from vae_jax.data import datasets, pipeline

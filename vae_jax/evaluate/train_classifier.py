@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 from absl import logging
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
+from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
@@ -79,8 +79,8 @@ def _real_factors(
   config: ConfigDict, splits: datasets.Splits, purpose: str
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "n f"]]:
   """Returns names and values of the real factors of a split, if any."""
-  builder = preparation.builder(config.data)
   try:
+    builder = preparation.builder(config.data)
     stored = ground_truth.values(builder, splits.split_strings[purpose])
   except ConfigError:
     stored = {}

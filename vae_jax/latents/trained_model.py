@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import models
+from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.latents import apply
 from vae_jax.runtime import devices, storage
@@ -132,6 +133,28 @@ class TrainedModel:
     known = labels[0] is not None
     return np.concatenate(codes), np.concatenate(labels) if known else None
 
+  def _check_labels(self, label: np.ndarray | None, count: int) -> None:
+    """Raises a ConfigError if a conditional model lacks a label, or has one
+    that it was not trained with."""
+    condition, known = self.config.model.condition, self.config.data.num_labels
+    if condition == "none":
+      return
+    shape, last = ((count,), known - 1)
+    if condition == "attributes":
+      shape, last = (count, known), 1
+    if label is None or np.shape(label) != shape:
+      has = "none" if label is None else f"of shape {list(np.shape(label))}"
+      raise ConfigError(
+        f"The labels are {has}; config.model.condition is {condition!r}, which "
+        f"needs integers of shape {list(shape)}, from 0 to {last}."
+      )
+    wrong = np.argwhere((label < 0) | (label > last))
+    if len(wrong):
+      at = wrong[0].tolist()
+      raise ConfigError(
+        f"label{at} is {label[tuple(at)]}; it must be from 0 to {last}."
+      )
+
   def _in_chunks(
     self,
     function: Callable[[Any, np.ndarray], Any],
@@ -139,6 +162,7 @@ class TrainedModel:
     label: np.ndarray | None,
   ) -> np.ndarray:
     """Returns function(variables, values), computed in padded chunks."""
+    self._check_labels(label, len(values))
     parts = []
     for begin in range(0, len(values), self.chunk):
       rows = slice(begin, begin + self.chunk)

@@ -21,7 +21,7 @@ from jaxtyping import Float32, Integer, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
-from vae_jax.data import datasets, photos
+from vae_jax.data import photos, transform
 from vae_jax.latents.trained_model import TrainedModel
 
 _DATA = "data:"
@@ -175,10 +175,18 @@ def _of_photos(
 
 
 def _geometry(model: TrainedModel) -> dict[str, Any]:
-  """Returns shape and crop of the data set, as `photos` takes them."""
+  """Returns how the data set's images are prepared, as `photos` takes it."""
   data = model.config.data
-  stored = datasets.stored_size(data) if data.crop else None
-  return {"shape": model.image_shape, "crop": data.crop, "stored": stored}
+  stored = tuple(data.stored_size)
+  if not stored and not data.crop and not data.resize:
+    stored = model.image_shape[:2]
+  # A run of an earlier release did not note it.
+  stored = stored or model.experiment.splits.stored_size
+  return {
+    "transform": transform.of_config(data),
+    "shape": model.image_shape,
+    "stored": stored if all(stored) else None,
+  }
 
 
 def _check_photo(model: TrainedModel, name: str) -> None:

@@ -112,6 +112,11 @@ def needs(network: type[nn.Module], *, reads: str) -> Callable[[F], F]:
       f"The auxiliary network reads {reads!r}; allowed are "
       f"{', '.join(_INPUTS)}."
     )
+  if not (isinstance(network, type) and issubclass(network, nn.Module)):
+    raise ConfigError(
+      f"An objective needs {network!r}; it must be a class of flax.linen "
+      "modules."
+    )
 
   def declare(objective: F) -> F:
     objective.auxiliary = Auxiliary(network, reads)

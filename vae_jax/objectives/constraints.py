@@ -90,10 +90,13 @@ def checked(function: F) -> F:
 def _constraints(
   function: Callable[..., Any],
 ) -> dict[str, tuple[Constraint, ...]]:
+  function = getattr(function, "func", function)  # Of functools.partial.
   try:
     hints = typing.get_type_hints(function, include_extras=True)
   except NameError:  # A name that is imported for type checkers only.
     hints = function.__annotations__
+  except TypeError:  # An object that can be called.
+    hints = {}
   return {
     name: tuple(v for v in hint.__metadata__ if isinstance(v, Constraint))
     for name, hint in hints.items()

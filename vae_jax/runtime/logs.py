@@ -2,6 +2,7 @@
 
 import logging as std_logging
 import pathlib
+import sys
 
 from absl import logging
 
@@ -16,6 +17,18 @@ def configure() -> None:
   handler = logging.get_absl_handler()
   handler.setFormatter(std_logging.Formatter("%(message)s"))
   handler.addFilter(_is_worth_reading)
+
+
+def in_notebook() -> bool:
+  """Returns whether this is the kernel of a notebook."""
+  return "ipykernel" in sys.modules
+
+
+def show_in_session() -> None:
+  """Shows messages in a notebook or at Python's prompt, as the program does."""
+  if in_notebook() or hasattr(sys, "ps1"):
+    configure()
+    logging.set_verbosity(logging.INFO)
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:

@@ -60,8 +60,8 @@ def path(address: PathLike) -> Path:
   text = os.fspath(address)
   scheme, found, rest = text.partition("://")
   if not found:
-    # pathlib reads two slashes as one.
-    if re.match(f"({'|'.join(_PACKAGES)}):/", text):
+    # Clients of stores take it for an address, pathlib for a folder.
+    if re.match(r"[A-Za-z][\w+.-]+:/", text):
       raise ConfigError(f"{text} is no address: it needs two slashes, ://.")
     return pathlib.Path(text)
   if scheme not in _PACKAGES or not rest.strip("/"):

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from concurrent import futures
 
-import tqdm
 from fsspec import callbacks
+from tqdm import auto as tqdm
 
 from vae_jax.runtime import storage
 

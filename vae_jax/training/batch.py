@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from ml_collections import ConfigDict
 
-from vae_jax.data import binarize
+from vae_jax.data import augment, binarize
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.runtime import devices as parallel
 
@@ -35,7 +35,12 @@ def train_batch(
   position = place * local + jnp.arange(local)
   key = _keys(seed, Stream.TRAIN, step, position)
   dropout_key = _keys(seed, Stream.DROPOUT, step, place[None])[0]
-  return _batch(config, data, key, jnp.ones((local,), bool), step), dropout_key
+  batch = _batch(config, data, key, jnp.ones((local,), bool), step)
+  # After binarization, so that a static one is of the same image.
+  image = augment.augment(
+    batch.image, key, flip=config.data.flip, shift=config.data.shift
+  )
+  return batch.replace(image=image), dropout_key
 
 
 def eval_batch(

@@ -1,6 +1,5 @@
 """Builds the model of a config and its initial variables."""
 
-import dataclasses
 import math
 from types import ModuleType
 from typing import Any
@@ -8,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vae_jax import models, objectives
-from vae_jax.config import ConfigError, own_code, registry
+from vae_jax.config import ConfigError, registry
 from vae_jax.data import datasets
 from vae_jax.data.batch import Stream
 from vae_jax.models import decoders, encoders, likelihoods, posteriors, priors
 from vae_jax.runtime import devices
+from vae_jax.training import modules
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
@@ -34,77 +35,6 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
       "channels, such as (64, 64, 3), or () for the data set's own."
     )
   return shape
-
-
-def _module(
-  field: str, node: ConfigDict, name: str, cls: Any, settings: dict[str, Any]
-) -> nn.Module:
-  """Returns a part of the model, an instance of `cls`.
-
-  It receives those of the `settings` that it declares fields for; all its other
-  fields are hyperparameters, which are the `args` of `node`.
-  """
-  if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-    place = own_code.definition(cls)
-    raise ConfigError(
-      f"config.{field}.name is {name!r}{f' ({place})' if place else ''}, which "
-      "is no flax.linen.Module (flax.nnx is another library)."
-    )
-  fields = {
-    f.name: f.default
-    if f.default_factory is dataclasses.MISSING
-    else f.default_factory()
-    for f in dataclasses.fields(cls)
-    if f.init
-  }
-  del fields["parent"], fields["name"]
-  known = {
-    k: None if default is dataclasses.MISSING else default
-    for k, default in fields.items()
-    if k not in settings
-  }
-  args = registry.check_arguments(field, name, node.args, known)
-  if cls.__module__.startswith("vae_jax."):
-    for key, value in args.items():
-      _check_size(f"config.{field}.args.{key}", key, value)
-  filled = {k: v for k, v in settings.items() if k in fields} | args
-  place = own_code.definition(cls)
-  at = f" ({place})" if place else ""
-  missing = [
-    k
-    for k, default in fields.items()
-    if default is dataclasses.MISSING and k not in filled
-  ]
-  if missing:
-    raise ConfigError(
-      f"config.{field}.args.{missing[0]} has no value, which {name}{at} needs; "
-      "give it one, or a default in the class."
-    )
-  try:
-    return cls(**filled)
-  except ConfigError:
-    raise
-  except Exception as error:
-    place = own_code.line_of(error)
-    raise ConfigError(
-      f"config.{field}.name is {name!r}{at}, which cannot be built with {args}"
-      f"{f' at {place}' if place else ''}: {own_code.gist(error)}."
-    ) from error
-
-
-def _check_size(path: str, key: str, value: Any) -> None:
-  """Checks a number that all networks of this package read alike."""
-  good, allowed = True, ""
-  if isinstance(value, tuple | list):
-    good, allowed = all(n >= 1 for n in value), "numbers of at least 1"
-  elif key == "kernel_size":
-    good, allowed = value >= 1, "at least 1"
-  elif key == "depth":
-    good, allowed = value >= 0, "0 or more"
-  elif key == "dropout":
-    good, allowed = 0 <= value < 1, "at least 0 and below 1"
-  if not good:
-    raise ConfigError(f"{path} is {value!r}; it must be {allowed}.")
 
 
 def likelihood_class(config: ConfigDict) -> type[nn.Module]:
@@ -126,7 +56,7 @@ def model(
     posterior   dtype, initializer, latent_dim
     prior       dtype, initializer, latent_dim, image_shape, image_channels
     likelihood  train, axis_name, image_channels
-    auxiliary   dtype, initializer
+    auxiliary   all but remat and out_channels
 
   All its other fields are hyperparameters, `config.model.<part>.args` (of the
   objective's auxiliary network `config.objective.auxiliary.args`). In training
@@ -147,12 +77,13 @@ def model(
   def part(kind: str, classes: ModuleType, **settings: Any) -> nn.Module:
     field, name = f"model.{kind}", node[kind].name
     cls = registry.resolve(field, name, [classes])
-    return _module(field, node[kind], name, cls, settings)
+    return modules.make(field, node[kind], name, cls, settings)
 
   likelihood = part("likelihood", likelihoods, **mode, image_channels=shape[2])
-  outputs = _num_outputs(node.likelihood.name, likelihood, shape[2])
-  outer = {"image_shape": shape[:2], "out_channels": outputs}
-  decoder = part("decoder", decoders, **network, **outer)
+  outputs = modules.num_outputs(node.likelihood.name, likelihood, shape[2])
+  decoder = part(
+    "decoder", decoders, **network, image_shape=shape[:2], out_channels=outputs
+  )
   prior = part("prior", priors, **numerics, **latent, **image)
   encoder = part("encoder", encoders, **network)
   if node.remat and not (
@@ -167,8 +98,13 @@ def model(
   declared = objectives.auxiliary_of(config)
   auxiliary, own = None, config.objective.auxiliary
   if declared is not None:
-    cls = declared.network
-    auxiliary = _module("objective.auxiliary", own, cls.__name__, cls, numerics)
+    auxiliary = modules.make(
+      "objective.auxiliary",
+      own,
+      declared.network.__name__,
+      declared.network,
+      {**numerics, **mode, **latent, **image},
+    )
   elif own.args:
     raise ConfigError(
       f"config.objective.auxiliary.args is {own.args.to_dict()}, but "
@@ -185,27 +121,6 @@ def model(
     num_labels=_num_labels(config),
     dequantize=config.data.dequantization == "uniform",
   )
-
-
-def _num_outputs(name: str, likelihood: nn.Module, channels: int) -> int:
-  """Returns the numbers per pixel that a likelihood reads."""
-  field = f"config.model.likelihood.name is {name!r}, whose num_outputs"
-  try:
-    count = models.decoder_outputs(likelihood, channels)
-  except ConfigError:
-    raise
-  except Exception as error:
-    place = own_code.line_of(error)
-    place = place or own_code.definition(type(likelihood).num_outputs)
-    raise ConfigError(
-      f"{field}({channels}) fails at {place}: {own_code.gist(error)}."
-    ) from error
-  if not isinstance(count, int) or count < 1:
-    raise ConfigError(
-      f"{field}({channels}) is {count!r}; it must be the numbers per pixel, 1 "
-      "or more."
-    )
-  return count
 
 
 def _check_parts(
@@ -261,22 +176,34 @@ def _num_labels(config: ConfigDict) -> int:
 
 
 def num_labels(config: ConfigDict, splits: datasets.Splits) -> int:
-  """Returns the data set's number of classes, or of attributes.
+  """Returns the number of classes, which is `config.data.num_labels` where that
+  is set, or of attributes.
+
+  Classes without names are counted where a model is conditioned on them.
 
   Raises:
-    ConfigError: `config.model.condition` needs labels that are missing.
+    ConfigError: `config.model.condition` needs labels that are missing, or
+      there are not so many attributes.
   """
   shape, wanted = splits.train.label_shape, config.model.condition
   kind = {None: "none", (): "label"}.get(shape, "attributes")
   if wanted not in ("none", kind):
-    has = "no labels" if kind == "none" else f"its labels are: {kind}"
+    has = "there are no labels" if kind == "none" else f"its labels are: {kind}"
     raise ConfigError(
       f"config.model.condition is {wanted!r}, but for {splits.name} {has}; see "
       "config.data.label."
     )
-  if shape is None:
-    return 0
-  return shape[0] if shape else len(splits.label_names or ())
+  own = shape[0] if shape else len(splits.label_names or ())
+  given = config.data.num_labels
+  if given and (shape is None or shape and given != own):
+    raise ConfigError(
+      f"config.data.num_labels is {given}, but {splits.name} has "
+      f"{f'{own} attributes' if shape else 'no labels'}."
+    )
+  if not given and not own and wanted == "label":
+    own = 1 + int(datasets.read_labels(splits.train).max())
+    logging.info("The labels of %s are 0 to %d.", splits.name, own - 1)
+  return given or own
 
 
 def init_variables(

@@ -47,8 +47,16 @@ class Experiment:
 
   def source(self, split: str) -> datasets.Source:
     """Returns the `train`, `validation` or `test` split, decoded and cached
-    as the config asks."""
-    return cache.open_source(getattr(self.splits, split), self.config.data)
+    as the config asks.
+
+    Raises:
+      DataError: a label is none of a conditional model's classes.
+    """
+    data, splits = self.config.data, self.splits
+    source = cache.open_source(getattr(splits, split), data)
+    if self.config.model.condition != "label":
+      return source
+    return datasets.check_labels(source, data.num_labels, splits.name)
 
 
 def num_steps_of(

@@ -60,9 +60,9 @@ def plan(experiment: Experiment) -> Loop:
     batch_size=config.train.batch_size,
     steps_per_epoch=steps_per_epoch,
     steps_per_call=steps_per_call(config),
-    validate_every=(
-      config.train.validate_every_steps or max(1, round(steps_per_epoch))
-    ),
+    # A small data set has short epochs, and needs no more validations.
+    validate_every=config.train.validate_every_steps
+    or max(round(steps_per_epoch), config.train.log_every_steps),
     save_every=config.checkpoint.every_steps,
   )
 

@@ -82,7 +82,7 @@ class Checks:
     q = self._posterior
     if q is None:
       return
-    with posterior.used(f"{self._doing}, in has_kl,"):
+    with posterior.used(f"{self._doing}, in has_kl"):
       is_closed = bool(q.has_kl(p))
     if is_closed:
       self._call(posterior, q, "kl", (p,), q.mean.shape[:1])
@@ -99,7 +99,7 @@ class Checks:
       self._has(part, own, count, "log_density")
       x = image.astype(jnp.float32)
       self._call(part, p, "log_density", (x,), shape[:1])
-    with part.used(f"{self._doing}, in metrics,"):
+    with part.used(f"{self._doing}, in metrics"):
       values = p.metrics(image)
     if not isinstance(values, dict):
       what = described(values, count)
@@ -120,7 +120,7 @@ class Checks:
   def _get(
     self, part: Part, value: Any, name: str, shape: tuple[int, ...]
   ) -> None:
-    with part.used(f"{self._doing}, in {name},"):
+    with part.used(f"{self._doing}, in {name}"):
       result = getattr(value, name)
     _need(part, f"a distribution whose {name} is ", result, shape)
 
@@ -132,7 +132,7 @@ class Checks:
     arguments: tuple[Any, ...],
     shape: tuple[int, ...],
   ) -> Any:
-    with part.used(f"{self._doing}, in {name},"):
+    with part.used(f"{self._doing}, in {name}"):
       result = getattr(value, name)(*arguments)
     _need(part, f"a distribution whose {name} is ", result, shape)
     return result

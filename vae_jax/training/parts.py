@@ -19,7 +19,7 @@ _CONTRACTS = {
   "decoder": "it must map codes [b {d}] to outputs [b {h} {w} {o}]",
   "likelihood": "it must map outputs [b {h} {w} {o}] to a distribution with "
   "mean [b {h} {w} {c}] and log_prob(uint8 image) [b]",
-  "auxiliary": "it must accept {reads}",
+  "auxiliary": "it reads {reads}",
   "objective": "it must return Terms(loss=..., distortion=..., rate=...), each "
   "float [b], one number per image",
 }
@@ -31,7 +31,7 @@ class Part:
 
   Attributes:
     field: dotted path of its node in the config.
-    name: in the config.
+    name: in the config; of an objective's own network that of the objective.
     value: its class or function.
     args: its arguments.
     contract: what is expected of it, in words.
@@ -50,10 +50,12 @@ class Part:
 
   def __str__(self) -> str:
     place = own_code.definition(self.value)
+    where = f" ({place})" if place else ""
     args = f" with {self.args}" if self.args and not self.is_own else ""
-    return f"config.{self.field}.name is {self.name!r}{args}" + (
-      f" ({place})" if place else ""
-    )
+    network = ""
+    if self.field == "objective" and isinstance(self.value, type):
+      network = f", whose network is {self.value.__name__}"
+    return f"config.{self.field}.name is {self.name!r}{network}{args}{where}"
 
   def refuse(self, returned: str) -> ConfigError:
     """Returns the error of a part that returns something else."""
@@ -75,7 +77,7 @@ class Part:
       if not place and not self.is_own and not self.args:
         raise  # A defect of this package.
       raise ConfigError(
-        f"{self}, which fails {doing}{f' at {place}' if place else ''}: "
+        f"{self}, which fails {doing}{f', at {place}' if place else ''}: "
         f"{own_code.gist(error)}; {self.contract}."
       ) from error
 
@@ -95,7 +97,7 @@ def of(experiment: Experiment) -> dict[str, Part]:
   def part(kind: str, field: str, node: Any, value: Any) -> Part:
     return Part(
       field=field,
-      name=node.get("name", value.__name__),
+      name=node.name,
       value=value,
       args=node.args.to_dict(),
       contract=_CONTRACTS[kind].format(**words),
@@ -111,8 +113,9 @@ def of(experiment: Experiment) -> dict[str, Part]:
   found["objective"] = part("objective", "objective", node, function)
   if vae.auxiliary is not None:
     network = type(vae.auxiliary)
-    found["auxiliary"] = part(
-      "auxiliary", "objective.auxiliary", node.auxiliary, network
+    critic = part("auxiliary", "objective", node, network)
+    found["auxiliary"] = dataclasses.replace(
+      critic, args=node.auxiliary.args.to_dict()
     )
   return found
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
-import tqdm
 from absl import logging
 from ml_collections import ConfigDict
+from tqdm import auto as tqdm
 
-from vae_jax.runtime import devices
+from vae_jax.runtime import devices, logs
 from vae_jax.training import metrics
 from vae_jax.training.loop import Loop, Result
 from vae_jax.training.state import TrainState
@@ -73,7 +73,8 @@ class Progress:
     self._loop, self._start, self._every = loop, start, every
     # One process of a job shows it.
     self._shown = devices.is_lead()
-    self._terminal = sys.stderr.isatty() and self._shown
+    terminal = sys.stderr.isatty() or logs.in_notebook()
+    self._terminal = terminal and self._shown
     self._bar = tqdm.tqdm(
       total=loop.num_steps * loop.batch_size,
       initial=start * loop.batch_size,

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from vae_jax import objectives
 from vae_jax.config import ConfigError
 from vae_jax.config import check as config_check
-from vae_jax.data import datasets, pipeline
+from vae_jax.data import arrays, datasets, pipeline
 from vae_jax.runtime import devices as parallel
 from vae_jax.runtime import distributed
 from vae_jax.training import (
@@ -57,22 +57,25 @@ class Costs:
     self.waited += stopwatch.waited
 
 
-def prepare(config: ConfigDict) -> Experiment:
-  """Checks a config, opens its data set and builds its parts."""
+def prepare(config: ConfigDict, data: arrays.Data | None = None) -> Experiment:
+  """Checks a config, opens its data set (or `data`, from Python) and builds its
+  parts."""
   config_check.validate(config)
   parallel.check_batch(
     "train.batch_size", config.train.batch_size, config.train.accumulate
   )
-  splits = open_splits(config)
+  splits = open_splits(config, data)
   experiment = experiment_lib.build(resolve(config, splits), splits)
   check(experiment)
   return experiment
 
 
-def open_splits(config: ConfigDict) -> datasets.Splits:
+def open_splits(
+  config: ConfigDict, data: arrays.Data | None = None
+) -> datasets.Splits:
   """Opens the data set; process 0 first, which may have to prepare it."""
   return distributed.lead_first(
-    lambda: datasets.open_splits(config.data), "opening the data set"
+    lambda: datasets.open_splits(config.data, data), "opening the data set"
   )
 
 
@@ -89,8 +92,17 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
       f"config.data.image_shape is {named}, but {splits.name} has images of "
       f"{splits.image_shape} after crop, resize and grayscale."
     )
+  side = min(splits.image_shape[:2])
+  if config.data.shift >= side:
+    raise ConfigError(
+      f"config.data.shift is {config.data.shift}; it must be below the image's "
+      f"smaller side, {side} pixels."
+    )
   config.data.name = splits.name
   config.data.image_shape = splits.image_shape
+  config.data.stored_size = splits.stored_size
+  config.data.range = splits.range
+  config.data.digest = splits.digest
   config.data.num_labels = build.num_labels(config, splits)
   for name in ("train", "validation", "test"):
     config.data[f"{name}_split"] = splits.split_strings[name]
@@ -190,6 +202,7 @@ def describe(
   lines = [
     f"devices     {parallel.describe_devices()}",
     f"data        {splits.name}, {config.data.image_shape}: {data}",
+    *(f"            {line}" for line in splits.lines),
     *parameter_table(state.params),
     f"memory      {memory.size(costs.memory_bytes)} of "
     f"{memory.size(memory.limit())} on each device",
