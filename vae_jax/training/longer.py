@@ -5,6 +5,7 @@ something in its first 40 steps depends on the length: the learning rate of
 most schedules, which is compared step by step.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -31,7 +32,7 @@ def refusal(experiment: Experiment, stored: ConfigDict) -> str:
   compared = np.unique(np.linspace(0, before - 1, _COMPARED).astype(np.int32))
   compared = jnp.asarray(compared)
   rates = [
-    np.asarray(optim.learning_rate(config, n)(compared))
+    np.asarray(jax.vmap(optim.learning_rate(config, n))(compared))
     for n in (before, steps)
   ]
   if np.array_equal(*rates):
