@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,15 @@ from vae_jax.data import arrays, datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
 from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
-from vae_jax.training import contracts, memory, progress, restore, setup
+from vae_jax.training import (
+  contracts,
+  early_stopping,
+  memory,
+  progress,
+  restore,
+  running_statistics,
+  setup,
+)
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
@@ -65,11 +72,13 @@ def train(
 
     # State: the newest checkpoint, or the initial variables.
     with memory.explain_oom(run.config):
-      host_state, resumed = restore.restore_or_init(run, workdir, source)
-      state = devices.replicate(host_state)
+      begun = restore.restore_or_init(run, workdir, source)
+      host_state = begun.state
+      state = devices.replicate(host_state.replace(ema_model_state=None))
     start = step = int(host_state.step)
-    record.began(start)
-    if start >= loop.num_steps:
+    record.began(start, **begun.origin)
+    patience = early_stopping.Patience(run.config, workdir, start)
+    if start >= loop.num_steps or patience.is_over():
       logging.info("This run is finished: %d steps.", start)
       _finish(run, workdir, host_state, held_out)
       return host_state
@@ -84,6 +93,7 @@ def train(
         (state, load((start, 0))[2], loop_lib.control(0, False), seed),
         costs,
       )
+    statistics = running_statistics.Estimator(run, loop, source)
     validate = functools.partial(
       _validate, run, step_lib.make_eval_step(run), held_out
     )
@@ -93,15 +103,17 @@ def train(
     # Loop. Dispatches run ahead of the results read, by `RUN_AHEAD` at most.
     stop_requested = stack.enter_context(preemption.listening())
     with store_lib.Store(workdir, run.config, step=start) as store:
-      if resumed:
+      if begun.resumed:
         logging.info("Resuming at step %d of %d.", start, loop.num_steps)
         # A signal may have come instead of the validation at this step.
         if loop.validation_due(start) and not store.has_validation(start):
-          validate(host_state, store)
+          patience.add(start, validate(host_state, store))
       log = progress.StepLog(run.config, loop, store.writer, host_state)
       in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
-      batches = pipeline.prefetch(load, dispatches)
+      batches = pipeline.prefetch(
+        load, () if patience.is_over() else dispatches
+      )
       stopping = False
       with (
         contextlib.closing(log.progress),
@@ -143,11 +155,13 @@ def train(
           if pause or stopping:
             log.flush(step)
             with log.stopwatch.paused():
-              host_state, score = devices.read_one(state), None
+              host_state, score = statistics.read(state), None
               if loop.validation_due(step) and not stopping:
                 score = validate(host_state, store)
+                patience.add(step, score)
               # Checkpoints of a diverging run must not evict good ones.
-              if stopping or not host_state.skipped_in_row:
+              ended = stopping or patience.is_over()
+              if ended or not host_state.skipped_in_row:
                 store.save(host_state, score)
               if stopping:
                 store.wait()
@@ -155,6 +169,9 @@ def train(
                   f"Stopped at step {step} of {loop.num_steps} and saved it; "
                   "the same command resumes there."
                 )
+            if patience.is_over():
+              logging.info("%s", patience.describe())
+              break
           watchdog.progress(f"fetching data after step {step}")
       costs.add(log.stopwatch)
       store.wait()
@@ -185,8 +202,7 @@ def _validate(
   if devices.is_lead():
     watchdog.progress("drawing")
     summaries.validation(model, held_out, store.writer)
-  score = row.get("neg_elbo", row["loss"])
-  return score if math.isfinite(score) else None
+  return early_stopping.score(row)
 
 
 def _finish(

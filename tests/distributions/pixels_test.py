@@ -12,6 +12,8 @@ from numpy.testing import assert_allclose
 from scipy import integrate, special, stats
 
 from vae_jax.distributions import (
+  LOG_2PI,
+  MIN_SIGMA,
   Bernoulli,
   CalibratedNormal,
   ContinuousBernoulli,
@@ -150,6 +152,22 @@ def test_calibrated_normal_uses_the_best_variance_in_training_alone():
     assert Normal(MEAN, _log(other**0.5)).log_prob(IMAGE).sum() < fitted
   evaluated = CalibratedNormal(MEAN, jnp.float32(0.25)).log_prob(IMAGE)
   assert_allclose(evaluated, Normal(MEAN, _log(0.5)).log_prob(IMAGE))
+
+
+def test_calibrated_normal_has_a_smallest_deviation():
+  recorded = []
+  exact = CalibratedNormal(
+    jnp.float32(X), jnp.float32(0), record=recorded.append
+  )
+  closed = -IMAGE[0].size * (math.log(MIN_SIGMA) + 0.5 * LOG_2PI)
+  assert_allclose(exact.log_prob(IMAGE), np.full(len(IMAGE), closed), rtol=1e-5)
+  assert_allclose(recorded[0], MIN_SIGMA**2, rtol=1e-5)
+  evaluated = CalibratedNormal(exact.mean, jnp.float32(0)).log_prob(IMAGE)
+  assert_allclose(evaluated, exact.log_prob(IMAGE))
+  # The deviation of a number rounded to the nearest of 256 levels.
+  numbers = np.linspace(0, 1, 100_001)
+  error = np.round(255 * numbers) / 255 - numbers
+  assert_allclose(error.std(), MIN_SIGMA, rtol=1e-4)
 
 
 def test_calibrated_normal_is_over_the_global_batch():

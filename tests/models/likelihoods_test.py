@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from tests.support.networks import random_variables
 from tests.support.tiny import tiny_config
+from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.models import likelihoods
 from vae_jax.training import build
@@ -63,6 +64,28 @@ def test_scales_have_a_lower_bound():
   outputs = jnp.array([0.0, 0.2, -30.0]).reshape(1, 1, 1, 3)
   mixture = likelihoods.DiscretizedLogisticMixture(1, 1).apply({}, outputs)
   assert mixture.location == jnp.float32(0.2) and mixture.log_scale == -7
+
+
+def test_learned_deviation_has_a_lower_bound_and_can_rise_again():
+  def log_sigma(value):
+    variables = {"params": {"log_sigma": jnp.float32(value)}}
+    outputs = jnp.zeros((1, 1, 1, 1))
+    module = likelihoods.GaussianLearned()
+    return module.apply(variables, outputs).log_sigma
+
+  least = np.log(distributions.MIN_SIGMA)
+  for value in (0.0, -3.0, least + 1.001):
+    assert log_sigma(value) == jnp.float32(value)
+  values = [float(log_sigma(least + v)) for v in (1, 0.5, 0, -2, -5, -1000)]
+  assert values == sorted(values, reverse=True)
+  assert values[-1] == pytest.approx(least, rel=1e-6)
+  slope = jax.jit(jax.grad(log_sigma))
+  assert slope(least + 1.001) == 1
+  assert slope(least) == pytest.approx(np.exp(-1), rel=1e-5)
+  with pytest.raises(
+    ConfigError, match="sigma is 0.003; it must be above 0.00"
+  ):
+    likelihoods.GaussianLearned(0.003).init({}, jnp.zeros((1, 1, 1, 1)))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from vae_jax import config as config_lib
 from vae_jax.data import pipeline
 from vae_jax.runtime import preemption
 from vae_jax.train import train
-from vae_jax.training import checkpoint, restore
+from vae_jax.training import restore, stored_state
 from vae_jax.training import writer as writer_lib
 
 
@@ -150,20 +150,21 @@ def test_wrong_checksum_makes_a_checkpoint_unreadable(
   shutil.copytree(folder, tmp_path / "run")
   path = tmp_path / "run" / "checkpoints" / "20" / "checksum" / "metadata"
   crc = json.loads(path.read_text())
-  assert crc["crc32"] == checkpoint.checksum(state)
-  path.write_text(json.dumps({**crc, "crc32": crc["crc32"] ^ 1}))
-  with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
-    restore.load_state(tmp_path / "run")
+  assert crc["crc32"] == stored_state.checksum(state)
+  path.write_text(json.dumps({k: v ^ 1 for k, v in crc.items()}))
+  for load in (restore.load_state, restore.load_params):
+    with pytest.raises(config_lib.ConfigError, match="None of the checkpoints"):
+      load(tmp_path / "run")
   assert "its content is not what was saved" in caplog.text
 
 
 def test_checksum_depends_on_each_number_and_its_place():
   state = {"a": np.arange(3.0), "b": np.zeros((2, 2), np.int8)}
-  sums = {checkpoint.checksum(state)}
+  sums = {stored_state.checksum(state)}
   for name, place, value in (("a", 1, -1.0), ("a", 0, -0.0), ("b", (1, 0), 1)):
     changed = {k: v.copy() for k, v in state.items()}
     changed[name][place] = value
-    sums.add(checkpoint.checksum(changed))
+    sums.add(stored_state.checksum(changed))
   assert len(sums) == 4
 
 

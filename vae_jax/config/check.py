@@ -25,9 +25,9 @@ _AT_LEAST = {
   0: """
     seed data.num_labels data.shift optim.warmup_steps
     optim.clip_norm optim.ema_decay optim.skip_norm train.num_steps
-    train.num_epochs train.validate_every_steps checkpoint.keep_best
-    eval.importance_samples eval.seed sample.seed sample.temperature
-    watch.stall_seconds
+    train.num_epochs train.patience train.validate_every_steps
+    checkpoint.keep_best eval.importance_samples eval.seed sample.seed
+    sample.temperature watch.stall_seconds
   """,
   1: """
     data.num_threads model.latent_dim train.batch_size train.accumulate

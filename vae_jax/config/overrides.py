@@ -182,6 +182,11 @@ def _overwrite(
     try:
       if isinstance(value, dict):
         _overwrite(config[key], value, file, f"{path}.")
+      elif isinstance(config.get(key), ConfigDict) or (
+        value is None and "args." not in path
+      ):
+        # ConfigDict takes both.
+        raise TypeError(path)
       else:
         config[key] = tuple(value) if isinstance(value, list) else value
     except KeyError as error:

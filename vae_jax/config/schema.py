@@ -22,9 +22,9 @@ FREE_FIELDS = MACHINE_FIELDS | frozenset(
   "eval.batch_size eval.checkpoint eval.disentanglement eval.features.name "
   "eval.fidelity eval.importance_samples eval.latents eval.num_samples "
   "eval.split model.remat sample.seed sample.temperature train.log_every_steps "
-  "train.max_skips_in_row train.steps_per_call checkpoint.every_steps "
-  "checkpoint.keep_best checkpoint.keep_latest watch.heartbeat_seconds "
-  "watch.stall_seconds watch.start_seconds".split()
+  "train.max_skips_in_row train.patience train.steps_per_call "
+  "checkpoint.every_steps checkpoint.keep_best checkpoint.keep_latest "
+  "watch.heartbeat_seconds watch.stall_seconds watch.start_seconds".split()
 )
 
 
@@ -36,6 +36,10 @@ def default() -> ConfigDict:
   """Returns the locked schema with its defaults."""
   c = ConfigDict()
   c.seed = 0  # of parameters, order of examples and all sampling in training
+
+  # Of the weights alone; a new run otherwise, with a new optimizer.
+  c.init_from = ""  # workdir of a run whose weights are the first; "" = none
+  c.init_from_parts = ""  # such as encoder,decoder; "" = all parts
 
   c.data = ConfigDict()
   # The name of TFDS may be NAME[/CONFIG][:VERSION].
@@ -105,6 +109,7 @@ def default() -> ConfigDict:
   c.train.log_every_steps = 100  # steps per row of metrics.jsonl
   # An epoch that is shorter than log_every_steps is not validated by itself.
   c.train.validate_every_steps = 0  # steps; 0 = once an epoch
+  c.train.patience = 0  # validations without a better one that end it; 0 = off
   c.train.max_skips_in_row = 20  # consecutive skipped steps that end the run
   c.train.compilation_cache_dir = ""  # "" = compiled/ there; none = off
 

@@ -7,7 +7,12 @@ from vae_jax.distributions.discrete import (
   DiscretizedLogisticMixture,
 )
 from vae_jax.distributions.flows import CouplingFlow, InverseAutoregressive
-from vae_jax.distributions.gaussian import CalibratedNormal, Laplace, Normal
+from vae_jax.distributions.gaussian import (
+  MIN_SIGMA,
+  CalibratedNormal,
+  Laplace,
+  Normal,
+)
 from vae_jax.distributions.normal import (
   LOG_2PI,
   Deterministic,
@@ -22,6 +27,7 @@ from vae_jax.distributions.pixels import Dequantized, to_uint8, unit_pixels
 
 __all__ = [
   "LOG_2PI",
+  "MIN_SIGMA",
   "Bernoulli",
   "CalibratedNormal",
   "Categorical",

@@ -15,6 +15,11 @@ from vae_jax.distributions import pixels
 from vae_jax.distributions.normal import LOG_2PI, Keys, PerExample, per_key
 from vae_jax.distributions.pixels import Images, Pixels
 
+# The deviation of rounding to 256 levels, 0.00113. A narrower normal describes
+# less than the pixels hold, and its density has no bound: on images without
+# noise a learned deviation would shrink until a step overflows.
+MIN_SIGMA = 1 / (255 * math.sqrt(12))
+
 
 @struct.dataclass
 class Normal(pixels.Density):
@@ -50,9 +55,10 @@ class Normal(pixels.Density):
 class CalibratedNormal(pixels.Density):
   """`Normal` whose variance is the best one for the batch, in closed form.
 
-  sigma^2 = mean over the global batch and all pixels of (x - mean)^2. With a
-  variance fitted to the evaluated image this is no likelihood, so that
-  evaluation uses the running average of training.
+  sigma^2 = mean over the global batch and all pixels of (x - mean)^2, or
+  `MIN_SIGMA`^2 if that is larger. With a variance fitted to the evaluated image
+  this is no likelihood, so that evaluation uses the running average of
+  training.
 
   Attributes:
     mean: means of the pixels.
@@ -74,13 +80,16 @@ class CalibratedNormal(pixels.Density):
 
   def _normal(self, x: Pixels | None) -> Normal:
     if self.record is None or x is None:
-      return Normal(self.mean, 0.5 * jnp.log(self.running_variance))
+      return self._of_variance(self.running_variance)
     variance = jnp.mean(jnp.square(x - self.mean))
     if self.axis_name is not None:
       variance = jax.lax.pmean(variance, self.axis_name)
     # At the best variance its gradient is 0; without stop_gradient the draws of
     # a batch would influence each other's gradients.
-    variance = jax.lax.stop_gradient(variance)
+    return self._of_variance(jax.lax.stop_gradient(variance))
+
+  def _of_variance(self, variance: Float[Array, ""]) -> Normal:
+    variance = jnp.maximum(variance, MIN_SIGMA**2)
     return Normal(self.mean, 0.5 * jnp.log(variance))
 
   def log_density(self, x: Pixels) -> PerExample:

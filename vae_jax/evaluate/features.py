@@ -23,7 +23,7 @@ from vae_jax import models
 from vae_jax.config import ConfigError, reason, registry
 from vae_jax.latents import apply
 from vae_jax.runtime import storage
-from vae_jax.training import experiment, restore
+from vae_jax.training import experiment, restore, running_statistics
 from vae_jax.training import state as state_lib
 
 Shape = tuple[int, int, int]
@@ -179,7 +179,8 @@ def encoder(shape: Shape, *, workdir: str = "") -> Extractor:
       "config.model.condition=none."
     )
   run = experiment.build(config)
-  state = restore.load_state(workdir, experiment=run)
+  state = restore.load_state(workdir, experiment=run, weights=True)
+  state = running_statistics.complete(run, state)
   variables = state_lib.eval_variables(config, state)
 
   def encode(image: np.ndarray) -> np.ndarray:

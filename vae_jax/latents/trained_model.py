@@ -33,7 +33,13 @@ from vae_jax.latents import (
 from vae_jax.latents.coder import Coder
 from vae_jax.latents.opened import CHUNK
 from vae_jax.runtime import storage
-from vae_jax.training import contracts, experiment, parts, restore
+from vae_jax.training import (
+  contracts,
+  experiment,
+  parts,
+  restore,
+  running_statistics,
+)
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
@@ -328,7 +334,10 @@ def open_run(
   if any(part.is_own for part in parts.of(opened).values()):
     contracts.check_model(opened)
   best = config.eval.checkpoint == "best"
-  state = restore.load_state(workdir, best=best, experiment=opened)
+  state = restore.load_state(
+    workdir, best=best, experiment=opened, weights=True
+  )
+  state = running_statistics.complete(opened, state)
   return of_state(opened, workdir, state, chunk=chunk)
 
 

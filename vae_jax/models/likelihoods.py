@@ -62,6 +62,14 @@ def _check_bits(bits: int) -> None:
     )
 
 
+def _bounded(log_sigma: Float[Array, ""]) -> Float[Array, ""]:
+  """Returns a log deviation that does not fall below that of `MIN_SIGMA`; its
+  gradient never vanishes, so that it can rise again."""
+  start = math.log(distributions.MIN_SIGMA) + 1
+  below = start - 1 + jnp.exp(jnp.minimum(log_sigma - start, 0))
+  return jnp.where(log_sigma > start, log_sigma, below)
+
+
 class Bernoulli(nn.Module):
   """Independent binary pixels."""
 
@@ -93,7 +101,12 @@ class Gaussian(nn.Module):
 
 class GaussianLearned(nn.Module):
   """Normal pixels with one standard deviation, initially sigma, learned with
-  the weights."""
+  the weights.
+
+  It is exp(log_sigma) above t = e MIN_SIGMA = 0.0031, and below it falls to
+  `distributions.MIN_SIGMA` = 0.0011, but no further:
+  log sigma = log t - 1 + exp(log_sigma - log t).
+  """
 
   is_density: ClassVar[bool] = True
 
@@ -102,14 +115,21 @@ class GaussianLearned(nn.Module):
   @nn.compact
   def __call__(self, outputs: Outputs) -> distributions.Normal:
     """Returns the likelihood of each example."""
-    _check_positive("sigma", self.sigma)
+    least = math.e * distributions.MIN_SIGMA
+    if not self.sigma > least:
+      raise ConfigError(
+        f"config.model.likelihood.args.sigma is {self.sigma}; it must be above "
+        f"{least:.4f}, because a learned one stays above "
+        f"{distributions.MIN_SIGMA:.4f}, the rounding error of gray levels."
+      )
     start = nn.initializers.constant(math.log(self.sigma))
-    log_sigma = self.param("log_sigma", start, ())
+    log_sigma = _bounded(self.param("log_sigma", start, ()))
     return distributions.Normal(jax.nn.sigmoid(outputs), log_sigma)
 
 
 class GaussianOptimal(nn.Module):
-  """Normal pixels with the best standard deviation for each batch.
+  """Normal pixels with the best standard deviation for each batch, at least
+  `distributions.MIN_SIGMA` = 0.0011.
 
   See `distributions.CalibratedNormal`.
 

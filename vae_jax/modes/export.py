@@ -41,6 +41,7 @@ _NEEDED = ("flatbuffers", "safetensors.numpy")
 _PRIVATE = (
   *("data.dir", "data.manual_dir", "data.cache_dir"),
   "train.compilation_cache_dir",
+  "init_from",
 )
 _LOADER = '''\
 """Opens the exported model: encode(image), decode(code); see card.json."""

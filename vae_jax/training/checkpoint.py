@@ -8,19 +8,16 @@ checksum is there because the storage format does not detect all damage.
 import contextlib
 import json
 import operator
-import zlib
 from collections.abc import Iterator
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vae_jax import config as config_lib
 from vae_jax.config import reason
-from vae_jax.models.vae import PyTree
 from vae_jax.runtime import staging, storage
+from vae_jax.training import stored_state
 from vae_jax.training.state import TrainState
 
 # Name of the validation result in a checkpoint; lower is better.
@@ -34,31 +31,10 @@ class Unsaved(Exception):
   exit_code = 74
 
 
-def this_process() -> ocp.options.MultiprocessingOptions:
-  """Returns options that keep Orbax from waiting for other processes."""
-  if jax.process_count() == 1:
-    return ocp.options.MultiprocessingOptions()
-  here = jax.process_index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=here,
-    active_processes={here},
-    barrier_sync_key_prefix=f"process{here}",
-  )
-
-
 def folder_of(workdir: storage.PathLike) -> storage.Path:
   """Returns the folder of a run's checkpoints."""
   folder = storage.path(workdir) / "checkpoints"
   return folder if storage.is_remote(folder) else folder.absolute()
-
-
-def checksum(tree: PyTree) -> int:
-  """Returns the CRC-32 of all arrays of a tree, in its order."""
-  crc = 0
-  for leaf in jax.tree.leaves(tree):
-    # Of bytes, because bfloat16 has no buffer protocol.
-    crc = zlib.crc32(np.ravel(leaf).view(np.uint8), crc)
-  return crc
 
 
 class Checkpoints:
@@ -93,7 +69,7 @@ class Checkpoints:
         # Without best_fn Orbax does not write the metrics to disk.
         best_fn=score,
         create=False,
-        multiprocessing_options=this_process(),
+        multiprocessing_options=stored_state.this_process(),
       ),
       # At an address each file takes a request, so that OCDBT puts all arrays
       # in a few files. In a folder each array has its own file, because
@@ -101,7 +77,7 @@ class Checkpoints:
       handler_registry=ocp.handlers.create_default_handler_registry(
         state=ocp.StandardCheckpointHandler(
           use_ocdbt=self._mirror is not None,
-          multiprocessing_options=this_process(),
+          multiprocessing_options=stored_state.this_process(),
         )
       ),
     )
@@ -129,9 +105,9 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(stored_state.content(state)),
           config=ocp.args.JsonSave(json.loads(config_lib.to_json(config))),
-          checksum=ocp.args.JsonSave({"crc32": checksum(state)}),
+          checksum=ocp.args.JsonSave(stored_state.checksums(state)),
         ),
         metrics=None if score is None else {SCORE: score},
         force=True,

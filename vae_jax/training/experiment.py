@@ -71,6 +71,17 @@ class Experiment:
     return datasets.check_labels(source, data.num_labels, splits.name)
 
 
+def num_steps_of(
+  config: ConfigDict, splits: datasets.Splits | None
+) -> int | None:
+  """Returns the number of optimizer steps; None if the config counts epochs and
+  there is no data set."""
+  if config.train.num_steps or splits is None:
+    return config.train.num_steps or None
+  images = round(config.train.num_epochs * len(splits.train))
+  return max(1, images // config.train.batch_size)
+
+
 def build(
   config: ConfigDict,
   splits: datasets.Splits | None = None,
@@ -87,10 +98,7 @@ def build(
   """
   shape = build_lib.image_shape(config)
   if num_steps is None:
-    num_steps = config.train.num_steps or None
-  if num_steps is None and splits is not None:
-    images = round(config.train.num_epochs * len(splits.train))
-    num_steps = max(1, images // config.train.batch_size)
+    num_steps = num_steps_of(config, splits)
   # Without a data set nothing is trained, and no rate is read.
   length = num_steps or 1
   return Experiment(

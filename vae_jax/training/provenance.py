@@ -64,10 +64,10 @@ class Record:
       self._writes = False
     self._write()
 
-  def began(self, step: int) -> None:
-    """Notes the first step of this start."""
+  def began(self, step: int, **origin: Any) -> None:
+    """Notes the first step of this start, and where its weights are from."""
     self.step = step
-    self._write(from_step=step)
+    self._write(from_step=step, **origin)
 
   def ended(self, error: BaseException | None) -> None:
     """Notes the end of the run, and the error that ended it, if any."""

@@ -2,21 +2,25 @@
 
 import errno
 import json
-import pathlib
 import time
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import config as config_lib
 from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
-from vae_jax.models import Params
+from vae_jax.models import Params, Variables
 from vae_jax.runtime import devices, distributed, staging, storage, transfer
-from vae_jax.training import checkpoint, init_from_data
+from vae_jax.training import (
+  checkpoint,
+  init_from,
+  init_from_data,
+  saved_config,
+  stored_state,
+)
 from vae_jax.training import experiment as experiment_lib
 from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
@@ -26,38 +30,75 @@ from vae_jax.training.state import TrainState
 _TRANSIENT = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
+class Start(NamedTuple):
+  """How a run starts."""
+
+  state: TrainState  # a host copy
+  resumed: bool
+  origin: dict[str, Any]  # `init_from` of the record, in the first process
+
+
 def restore_or_init(
   experiment: Experiment, workdir: str, source: datasets.Source
-) -> tuple[TrainState, bool]:
+) -> Start:
   """Restores the newest readable checkpoint, or makes the initial state.
 
   Process 0 does so, and the others receive its bits: storage is asked once
   however many processes there are. Initial variables may depend on the images
-  of `source`. Returns a host copy of the state, and whether it was restored.
+  of `source`, or on another run.
   """
   like = _abstract(experiment)
-  restored = None
+  restored, origin = None, {}
   if devices.is_lead():
-    restored = restore(workdir, like, repair=True)
-    state = restored or jax.tree.map(np.asarray, _initial(experiment, source))
+    state = restored = restore(workdir, like, repair=True)
+    if restored is None:
+      state, origin = _initial(experiment, source)
+    if state.ema_model_state is None and like.ema_model_state is not None:
+      # Not kept by the release that saved it; the next save estimates it.
+      state = state.replace(ema_model_state=state.model_state)
   else:
     state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
   resumed = distributed.from_lead("the checkpoint", restored is not None)
-  return distributed.broadcast(state), resumed
+  return Start(distributed.broadcast(state), resumed, origin)
 
 
 def _abstract(experiment: Experiment) -> TrainState:
   return jax.eval_shape(lambda: state_lib.init_state(experiment))
 
 
-def _initial(experiment: Experiment, source: datasets.Source) -> TrainState:
+def _initial(
+  experiment: Experiment, source: datasets.Source
+) -> tuple[TrainState, dict[str, Any]]:
+  """Returns the initial state, and `Start.origin`."""
   state, config = state_lib.init_state(experiment), experiment.config
-  if not init_from_data.is_needed(config):
-    return state
-  variables = {"params": state.params, **state.model_state}
-  vae = experiment.vae_eval
-  variables = init_from_data.apply(config, vae, variables, source)
-  return state_lib.state_of(experiment, variables)
+  variables, origin = {"params": state.params, **state.model_state}, {}
+  if init_from_data.is_needed(config):
+    vae = experiment.vae_eval
+    variables = init_from_data.apply(config, vae, variables, source)
+  if config.init_from:
+    variables, origin = _from_other_run(config, variables)
+  if origin or init_from_data.is_needed(config):
+    state = state_lib.state_of(experiment, variables)
+  return jax.tree.map(np.asarray, state), origin
+
+
+def _from_other_run(
+  config: ConfigDict, variables: Variables
+) -> tuple[Variables, dict[str, Any]]:
+  """Returns variables with those of the run that `config.init_from` names, and
+  `Start.origin`."""
+  other = experiment_lib.build(load_config(config.init_from))
+  state = load_state(config.init_from, experiment=other, weights=True)
+  theirs = state_lib.eval_variables(other.config, state)
+  merged = init_from.merge(config, variables, theirs)
+  origin = {
+    "workdir": str(storage.path(config.init_from)),
+    "step": int(state.step),
+    "parts": init_from.parts(config) if config.init_from_parts else "all",
+    "averaged": state_lib.has_averages(state),
+  }
+  logging.info("The first weights are those of %s.", origin)
+  return merged, {"init_from": origin}
 
 
 def restore(
@@ -66,12 +107,14 @@ def restore(
   *,
   best: bool = False,
   repair: bool = False,
+  weights: bool = False,
 ) -> TrainState | None:
   """Returns the newest (or best) readable state; None without checkpoints.
 
   Orbax's manager is not used, because one broken file would stop it; `repair`
   renames unreadable checkpoints, which the manager of a run that goes on could
-  not open. Of the state `like` only shapes and types are read.
+  not open; `weights` leaves the optimizer's state out, as None. Of the state
+  `like` only shapes and types are read.
 
   Raises:
     ConfigError: there are checkpoints, but none can be read.
@@ -94,7 +137,7 @@ def restore(
     # An error while it is copied is no damage of the checkpoint.
     with staging.local(folder / str(step)) as copy:
       try:
-        state = _read(copy, abstract)
+        state = stored_state.read(copy, abstract, weights=weights)
         _check_shapes(folder / str(step), state, abstract)
         break
       except ConfigError:
@@ -108,7 +151,7 @@ def restore(
     raise ConfigError(
       f"None of the checkpoints in {folder} can be read (steps "
       f"{', '.join(map(str, sorted(damages)))}); start over with another "
-      "--workdir."
+      f"--workdir, or from its weights with --config.init_from={workdir}."
     )
   if damages:
     logging.warning("Using the one of step %d instead.", int(state.step))
@@ -130,20 +173,6 @@ def _score(folder: storage.Path) -> float | None:
   with storage.using(path):
     text = path.read_text() if path.exists() else None
   return None if text is None else json.loads(text)[checkpoint.SCORE]
-
-
-def _read(folder: pathlib.Path, abstract: TrainState) -> TrainState:
-  """Returns the state of a local checkpoint, and compares its checksum."""
-  options = checkpoint.this_process()
-  with ocp.StandardCheckpointer(multiprocessing_options=options) as reader:
-    restored = reader.restore(folder / "state", abstract)
-  state = jax.tree.map(np.asarray, restored)
-  # Checkpoints of an earlier release have none.
-  if (folder / "checksum").exists():
-    stored = json.loads((folder / "checksum" / "metadata").read_text())
-    if checkpoint.checksum(state) != stored["crc32"]:
-      raise ValueError("its content is not what was saved")
-  return state
 
 
 def _check_shapes(
@@ -183,15 +212,14 @@ def _set_aside(folder: storage.Path) -> None:
 
 def load_config(workdir: storage.PathLike) -> ConfigDict:
   """Returns the resolved config of a run; a ConfigError if there is none."""
-  path = storage.path(workdir) / "config.json"
   with storage.reaching("--workdir", workdir):
-    text = path.read_bytes() if path.exists() else None
-  if text is None:
+    config = saved_config.read(workdir)
+  if config is None:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
       f"--mode=train, or name another folder with --workdir."
     )
-  return config_lib.from_json(text, str(path))
+  return config
 
 
 def load_state(
@@ -199,16 +227,18 @@ def load_state(
   *,
   best: bool = False,
   experiment: Experiment | None = None,
+  weights: bool = False,
 ) -> TrainState:
   """Returns a host copy of a run's newest (or best) checkpoint.
 
-  The `experiment` is built from the run's config if it is None.
+  The `experiment` is built from the run's config if it is None; `weights`
+  leaves the optimizer's state out, as None.
 
   Raises:
     ConfigError: there is no run, or none of its checkpoints can be read.
   """
   experiment = experiment or experiment_lib.build(load_config(workdir))
-  state = restore(workdir, _abstract(experiment), best=best)
+  state = restore(workdir, _abstract(experiment), best=best, weights=weights)
   if state is None:
     raise ConfigError(
       f"{workdir} has no readable checkpoint yet; train with --mode=train."
@@ -220,5 +250,5 @@ def load_params(workdir: storage.PathLike, *, best: bool = False) -> Params:
   """Returns the weights of a run's newest (or best) checkpoint for use, numpy
   arrays: averaged ones where the run averages them."""
   experiment = experiment_lib.build(load_config(workdir))
-  state = load_state(workdir, best=best, experiment=experiment)
+  state = load_state(workdir, best=best, experiment=experiment, weights=True)
   return state_lib.eval_params(experiment.config, state)

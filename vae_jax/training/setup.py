@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,9 @@ from vae_jax.training import (
   build,
   contracts,
   flops,
+  init_from,
   init_from_data,
+  longer,
   memory,
   provenance,
   weight_decay,
@@ -114,6 +117,7 @@ def resolve(config: ConfigDict, splits: datasets.Splits) -> ConfigDict:
 def check(experiment: Experiment) -> None:
   """Checks all parts against their contracts; computes and compiles nothing."""
   train = experiment.splits.train
+  init_from.parts(experiment.config)
   init_from_data.check(experiment.config, experiment.vae_eval, train)
   variables = contracts.check(experiment, train.label_shape)
   memory.check_sizes(experiment.config, variables["params"])
@@ -127,6 +131,7 @@ def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
     ConfigError: the processes differ, or the workdir cannot be had.
   """
   config, splits = experiment.config, experiment.splits
+  refusal = functools.partial(longer.refusal, experiment)
   facts = distributed.config_facts(config)
   facts |= distributed.data_facts("the training images", splits.train)
   facts |= distributed.data_facts("the validation images", splits.validation)
@@ -136,7 +141,7 @@ def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
     distributed.lead_first(
       lambda: (
         parallel.is_lead()
-        and stack.enter_context(workdir_lib.claim(workdir, config))
+        and stack.enter_context(workdir_lib.claim(workdir, config, refusal))
       ),
       "claiming the workdir",
     )

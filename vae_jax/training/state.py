@@ -35,6 +35,10 @@ class TrainState:
   ema_params: Params | None  # before `optim.debias_ema`; None if off
   skipped: Int32[Array, ""]  # steps so far
   skipped_in_row: Int32[Array, ""]
+  # That of averaged weights, see `running_statistics`; None where weights are
+  # not averaged, or nothing has running statistics. The train step has no use
+  # for it, so that only copies on the host hold it.
+  ema_model_state: Variables | None = None
 
 
 def init_state(experiment: Experiment) -> TrainState:
@@ -50,6 +54,7 @@ def state_of(experiment: Experiment, variables: Variables) -> TrainState:
   model_state = dict(variables)
   params = model_state.pop("params")
   averaged = experiment.config.optim.ema_decay > 0
+  running = averaged and bool(model_state.get("batch_stats"))
   zero = jnp.zeros((), jnp.int32)
   return TrainState(
     step=zero,
@@ -59,19 +64,28 @@ def state_of(experiment: Experiment, variables: Variables) -> TrainState:
     ema_params=jax.tree.map(jnp.zeros_like, params) if averaged else None,
     skipped=zero,
     skipped_in_row=zero,
+    ema_model_state=model_state if running else None,
   )
+
+
+def has_averages(state: TrainState) -> bool:
+  """Returns whether averaged weights are evaluated, of a host copy of the
+  state: the config asks for them, and there was a step."""
+  return state.ema_params is not None and int(state.step) > int(state.skipped)
 
 
 def eval_params(config: ConfigDict, state: TrainState) -> Params:
   """Returns the weights to evaluate of a host copy of the state: averaged ones
   where the config asks for them."""
-  count = int(state.step) - int(state.skipped)
-  if state.ema_params is None or count == 0:
+  if not has_averages(state):
     return state.params
+  count = int(state.step) - int(state.skipped)
   return optim.debias_ema(state.ema_params, config.optim.ema_decay, count)
 
 
 def eval_variables(config: ConfigDict, state: TrainState) -> Variables:
-  """Returns the variables to evaluate: weights as `eval_params`, and model
-  state."""
-  return {"params": eval_params(config, state), **state.model_state}
+  """Returns the variables to evaluate: weights as `eval_params`, and the model
+  state that belongs to them."""
+  own = has_averages(state) and state.ema_model_state is not None
+  model_state = state.ema_model_state if own else state.model_state
+  return {"params": eval_params(config, state), **model_state}

@@ -1,0 +1,212 @@
+"""Running statistics of averaged weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from tests.support.tiny import assert_trees_equal, tiny_config
+from vae_jax.data import pipeline
+from vae_jax.evaluate import bound
+from vae_jax.latents import trained_model
+from vae_jax.runtime import devices
+from vae_jax.train import train
+from vae_jax.training import batch as batch_lib
+from vae_jax.training import (
+  checkpoint,
+  loop,
+  restore,
+  running_statistics,
+  setup,
+  step,
+)
+from vae_jax.training import state as state_lib
+from vae_jax.training import writer as writer_lib
+
+
+def _config(faces_dir, **settings):
+  defaults = {
+    "model__likelihood__name": "gaussian_optimal",
+    "optim__ema_decay": 0.95,
+    "optim__learning_rate": 0.01,
+    "train__num_steps": 40,
+    "train__steps_per_call": 20,
+  }
+  return tiny_config(faces_dir, **defaults | settings)
+
+
+def _estimator(run):
+  return running_statistics.Estimator(run, loop.plan(run), run.source("train"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, faces_dir):
+  """Returns the workdir, the experiment and the state of an averaged run."""
+  folder, config = tmp_path_factory.mktemp("averaged"), _config(faces_dir)
+  state = train(config, str(folder))
+  return folder, setup.prepare(config), state
+
+
+def test_variance_is_the_mean_squared_error_of_the_next_batches(trained):
+  _, run, state = trained
+  variables = state_lib.eval_variables(run.config, state)
+
+  def errors(data, position, seed):
+    data = jax.tree.map(lambda v: v[0, 0], data)
+    batch, key = batch_lib.train_batch(
+      run.config, data, jnp.int32(0), step=position, seed=seed
+    )
+    arguments = (run.objective, run.vae_train, variables, batch)
+    terms, _ = step.forward(*arguments, dropout_key=key)
+    return terms["squared_error"]
+
+  mapped, seed = devices.pmap(errors), devices.replicate(np.uint32(0))
+  found = []
+  for first in range(40, 40 + running_statistics.STEPS):
+    data = pipeline.train_data(
+      run.source("train"),
+      first,
+      1,
+      seed=0,
+      batch_size=16,
+      micro_batches=1,
+      steps_per_call=1,
+    )
+    position = devices.replicate(np.int32(first))
+    found.append(np.asarray(mapped(devices.shard(data), position, seed)))
+  own = state.ema_model_state["batch_stats"]["likelihood"]
+  assert own["weight"] == pytest.approx(1, rel=1e-5)
+  assert own["variance"] == pytest.approx(np.mean(found) / 256, rel=1e-5)
+  raw = state.model_state["batch_stats"]["likelihood"]
+  assert raw["weight"] == pytest.approx(1 - 0.99**40, rel=1e-5)
+
+
+def test_estimate_is_the_same_on_any_devices_and_in_any_dispatches(
+  trained, faces_dir, use_devices
+):
+  _, run, state = trained
+  assert_trees_equal(_estimator(run).update(state), state)
+  use_devices(2)
+  other = setup.prepare(_config(faces_dir, train__steps_per_call=7))
+  again = _estimator(other).update(state)
+  for a, b in zip(*map(jax.tree.leaves, (again, state)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def _bounds(run, state, *others):
+  """Returns neg_elbo of averaged weights with each state's own statistics."""
+  eval_step, held_out = step.make_eval_step(run), run.source("validation")
+  return [
+    bound.mean_terms(
+      eval_step,
+      devices.replicate(state_lib.eval_variables(run.config, s)),
+      held_out,
+      batch_size=16,
+      step=int(s.step),
+      seed=0,
+    )["neg_elbo"]
+    for s in (state, *others)
+  ]
+
+
+class NormEncoder(nn.Module):
+  """A layer with batch norm."""
+
+  train: bool = False
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, image):
+    x = nn.Dense(8)(image.reshape(image.shape[0], -1))
+    norm = nn.BatchNorm(not self.train, axis_name=self.axis_name, momentum=0.9)
+    return nn.tanh(norm(x))
+
+
+BATCH_NORM = {
+  "model__likelihood__name": "bernoulli",
+  "model__encoder__name": f"{__name__}.NormEncoder",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, BATCH_NORM], ids=["normal", "batch"])
+def test_averaged_weights_have_the_bound_of_their_own_statistics(
+  settings, faces_dir, tmp_path, monkeypatch
+):
+  c = _config(faces_dir, **settings)
+  if settings:
+    del c.model.encoder.args.hidden
+  state, run = train(c, str(tmp_path)), setup.prepare(c)
+  monkeypatch.setattr(running_statistics, "STEPS", 200)
+  best = _estimator(run).update(state)
+  raw = state.replace(ema_model_state=state.model_state)
+  ours, own, before = _bounds(run, state, best, raw)
+  assert abs(ours - own) < 0.01 * abs(own)
+  assert abs(ours - own) < abs(before - own)
+  # That of the last validation, by which checkpoints are ranked.
+  row = writer_lib.read_rows(tmp_path)[-1]
+  assert row["neg_elbo"] == pytest.approx(ours, rel=1e-6)
+
+
+def test_statistics_are_kept_in_the_checkpoint(trained):
+  folder, run, state = trained
+  assert_trees_equal(restore.load_state(folder), state)
+  variables = trained_model.open_run(run.config, folder).variables
+  own = state.ema_model_state["batch_stats"]
+  assert_trees_equal(variables["batch_stats"], own)
+
+
+def test_statistics_that_an_earlier_release_did_not_keep_are_estimated(
+  trained, tmp_path, caplog
+):
+  _, run, state = trained
+  store = checkpoint.Checkpoints(tmp_path)
+  store.save(state.replace(ema_model_state=None), run.config, score=None)
+  store.close()
+  opened = trained_model.open_run(run.config, tmp_path, splits=run.splits)
+  assert_trees_equal(
+    opened.variables["batch_stats"], state.ema_model_state["batch_stats"]
+  )
+  run.config.train.batch_size = 12
+  opened = trained_model.open_run(run.config, tmp_path, splits=run.splits)
+  run.config.train.batch_size = 16
+  raw = state.model_state["batch_stats"]
+  assert_trees_equal(opened.variables["batch_stats"], raw)
+  assert "config.train.batch_size is 12" in caplog.text
+
+
+def test_other_checkpoints_keep_their_structure(reference):
+  folder, state = reference
+  assert state.ema_model_state is None
+  path = folder / "checkpoints/20/state/_METADATA"
+  tree = json.loads(path.read_text())["tree_metadata"]
+  assert {name.split("'")[1] for name in tree} == {
+    *("step", "params", "model_state", "opt_state", "ema_params"),
+    *("skipped", "skipped_in_row"),
+  }
+
+
+def test_before_the_first_good_step_nothing_is_averaged(trained):
+  _, run, _ = trained
+  state = jax.tree.map(np.asarray, state_lib.init_state(run))
+  state = state.replace(step=np.int32(3), skipped=np.int32(3))
+  after = _estimator(run).update(state)
+  assert_trees_equal(after.ema_model_state, state.model_state)
+
+
+def test_what_is_no_average_keeps_its_value():
+  raw = {
+    "count": np.int32(7),
+    "mean": np.float32([2.0, 3.0]),
+    "constant": np.float32(5),
+  }
+  means = {
+    k: running_statistics._average(np.asarray(v), np.float32(0.5), m)
+    for (k, v), m in zip(
+      raw.items(), np.float32([[0.9], [0.9], [1.0]]), strict=True
+    )
+  }
+  assert means["count"] == 7 and means["constant"] == 5
+  np.testing.assert_allclose(means["mean"], 5, rtol=1e-5)
