@@ -62,7 +62,7 @@ def run(
   if images is None:
     source = model.experiment.source(split)
     codes, deviations, labels = model.coded(source, "encoding")
-    titles = code_table.image_names(model, split)
+    titles = model.experiment.splits.names(split)
   else:
     selection, split = arguments.images(model, images, ""), "images"
     labels, titles = selection.label, selection.name
