@@ -19,9 +19,12 @@ from vae_jax.data import (
   transform,
 )
 from vae_jax.data.source import (
+  ALL,
+  PURPOSES,
   Examples,
   First,
   Indices,
+  Joined,
   Source,
   Splits,
   check_labels,
@@ -29,8 +32,8 @@ from vae_jax.data.source import (
 )
 
 __all__ = [
-  "Examples", "First", "Indices", "Source", "Splits", "check_labels",
-  "read_labels",
+  "ALL", "PURPOSES", "Examples", "First", "Indices", "Joined", "Source",
+  "Splits", "check_labels", "read_labels",
 ]  # fmt: skip
 DataError = errors.DataError
 _Range = tuple[str, int, int]  # File, first record, end.

@@ -135,14 +135,32 @@ def chosen(
 
 
 def of_samples(
-  config: ConfigDict, source: datasets.Source | None, count: int
+  experiment: Experiment,
+  count: int,
+  given: Any = None,
+  *,
+  source: datasets.Source | None = None,
 ) -> Labels | None:
-  """Returns the labels of samples of a conditional model, None for others.
+  """Returns the labels of `count` samples; None for a model that reads none.
 
-  They are the classes in turn, or the attributes of the split's first images.
+  Args:
+    experiment: of the model.
+    count: number of samples.
+    given: see `labels`; None = the classes in turn, or the attributes of the
+      first images of a split.
+    source: that split; None = validation.
+
+  Raises:
+    ConfigError: see `labels`; or the model reads none, and one is given.
   """
-  if config.model.condition == "none":
+  config = experiment.config
+  if not is_conditional(config):
+    if given is not None:
+      raise unconditional("label", given)
     return None
+  if given is not None:
+    return labels(experiment, given, count, of="samples")
   if config.model.condition == "label":
     return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  source = source or experiment.source("validation")
   return source.fetch(np.arange(count) % len(source))["label"]

@@ -79,6 +79,24 @@ def images(given: Any, shape: Shape) -> tuple[UInt8[np.ndarray, "n ..."], bool]:
   return np.round(255 * array.astype(np.float32)).astype(np.uint8), single
 
 
+def pair(
+  a: Any, b: Any, shape: Shape
+) -> tuple[UInt8[np.ndarray, "n ..."], UInt8[np.ndarray, "n ..."], bool]:
+  """Returns two arguments of as many images each; see `images`.
+
+  Raises:
+    ConfigError: see `images`; or they are not as many.
+  """
+  (first, one), (last, other) = images(a, shape), images(b, shape)
+  if (one, len(first)) != (other, len(last)):
+    many = [
+      "one image" if single else f"{len(image)} images"
+      for image, single in ((first, one), (last, other))
+    ]
+    raise ConfigError(f"a is {many[0]} and b {many[1]}; they must be alike.")
+  return first, last, one
+
+
 def codes(given: Any, dim: int) -> tuple[Float32[np.ndarray, "n d"], bool]:
   """Returns codes as float32 [n dim], and whether one was given, not many.
 

@@ -16,7 +16,7 @@ import os
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer, UInt8
+from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
@@ -90,12 +90,7 @@ class TrainedModel(Coder):
     returns; see `apply.deviation`."""
     image, single = self._input(images)
     index = np.arange(len(image), dtype=np.int32)
-    seed = self.config.eval.seed
-    values = self.in_chunks(
-      lambda *args: apply.encode_deviation(self.vae, *args, seed)[0],
-      (image, index),
-      label,
-    )
+    values = self.spreads(image, index, label)
     return values[0] if single else values
 
   def decode(self, z: Any, label: Any = None) -> UInt8[np.ndarray, "*n h w c"]:
@@ -139,26 +134,10 @@ class TrainedModel(Coder):
     index = np.arange(count, dtype=np.int32)
     return self.draws(
       index,
-      self.sample_labels(count, label),
+      conditions.of_samples(self.experiment, count, label),
       temperature=temperature,
       seed=given.seed(seed),
     )
-
-  def sample_labels(
-    self, count: int, label: Any = None
-  ) -> Integer[np.ndarray, "n ..."] | None:
-    """Returns the labels of `count` samples, None for unconditional models;
-    see `sample`."""
-    if not conditions.is_conditional(self.config):
-      if label is not None:
-        raise conditions.unconditional("label", label)
-      return None
-    if label is not None:
-      return conditions.labels(self.experiment, label, count, of="samples")
-    source = None
-    if self.config.model.condition == "attributes":
-      source = self.experiment.source("validation")
-    return conditions.of_samples(self.config, source, count)
 
   def log_prob(
     self,
@@ -229,29 +208,22 @@ class TrainedModel(Coder):
         f"kind is {kind!r}; it must be one of {', '.join(interpolation.KINDS)}."
       )
     count = given.count("steps", steps, 2)
-    pair = (
-      label if isinstance(label, tuple) and len(label) == 2 else (label,) * 2
-    )
-    ends, labels, lengths = [], [], []
-    for images, own in zip((a, b), pair, strict=True):
-      image, single = self._input(images)
-      lengths.append(-1 if single else len(image))
-      labels.append(conditions.labels(self.experiment, own, len(image)))
-      ends.append(self.encode(image, label=labels[-1]))
-    if lengths[0] != lengths[1]:
-      many = ["one image" if k < 0 else f"{k} images" for k in lengths]
-      raise ConfigError(f"a is {many[0]} and b {many[1]}; they must be alike.")
+    first, last, single = given.pair(a, b, self.image_shape)
+    own = label if isinstance(label, tuple) and len(label) == 2 else [label] * 2
+    labels = [conditions.labels(self.experiment, v, len(first)) for v in own]
+    ends = [
+      self.encode(image, label=v)
+      for image, v in zip((first, last), labels, strict=True)
+    ]
     t = np.linspace(0, 1, count)
-    path = interpolation.KINDS[kind]
-    codes = [path(*both, t) for both in zip(*ends, strict=True)]
+    codes = interpolation.between(*ends, t, kind)
     nearer = None
     if labels[0] is not None:
-      nearer = np.stack([labels[int(v > 0.5)] for v in t], axis=1)
+      nearer = interpolation.nearer(*labels, t)
       nearer = nearer.reshape(-1, *labels[0].shape[1:])
-    shape = (len(ends[0]), count, *self.image_shape)
-    flat = np.array(codes, np.float32).reshape(-1, ends[0].shape[1])
-    decoded = self.decoded(flat, nearer).reshape(shape)
-    return decoded[0] if lengths[0] < 0 else decoded
+    decoded = self.decoded(codes.reshape(-1, codes.shape[-1]), nearer)
+    decoded = decoded.reshape(*codes.shape[:2], *self.image_shape)
+    return decoded[0] if single else decoded
 
   def direction(
     self, name: str, kind: str = "balanced"

@@ -1,6 +1,6 @@
 """Codes as a CSV table: one row per image."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -9,18 +9,20 @@ from vae_jax.runtime import storage
 
 
 def label_columns(
-  labels: np.ndarray | None, names: tuple[str, ...]
+  labels: np.ndarray | None, names: tuple[str, ...], taken: Collection[str]
 ) -> dict[str, np.ndarray]:
   """Returns columns of labels: the class by name, or one for each attribute.
 
-  A class that a data set withholds (-1) has no name.
+  A class that a data set withholds (-1) has no name. An attribute with a name
+  of `taken`, the other columns, gets the prefix "label.".
   """
   if labels is None:
     return {}
   if labels.ndim == 1:
     words = [names[i] if 0 <= i < len(names) else "" for i in labels]
     return {"label": np.array(words)}
-  return dict(zip(names, labels.T, strict=True))
+  heads = [f"label.{name}" if name in taken else name for name in names]
+  return dict(zip(heads, labels.T, strict=True))
 
 
 def write(
@@ -35,18 +37,14 @@ def write(
   """
   labels = arrays.get("labels")
   known = names_of(model, labels)
-  columns = {"name": arrays["names"], **label_columns(labels, known)}
-  for head, name in (("z", "codes"), ("s", "deviations")):
-    columns |= {f"{head}{i}": v for i, v in enumerate(arrays[name].T)}
-  storage.write_table(path, columns)
-
-
-def image_names(model: TrainedModel, split: str) -> tuple[str, ...]:
-  """Returns the names of a split's images: paths of files, or positions."""
-  # Not of the cache, which has none.
-  source = getattr(model.experiment.splits, split)
-  names = getattr(source, "names", None)
-  return names or tuple(f"{split} {i}" for i in range(len(source)))
+  numbers = {
+    f"{head}{i}": values
+    for head, name in (("z", "codes"), ("s", "deviations"))
+    for i, values in enumerate(arrays[name].T)
+  }
+  columns = {"name": arrays["names"]}
+  columns |= label_columns(labels, known, {*columns, *numbers})
+  storage.write_table(path, columns | numbers)
 
 
 def names_of(model: TrainedModel, labels: np.ndarray | None) -> tuple[str, ...]:
