@@ -21,7 +21,8 @@ def test_samples_are_draws_of_the_seed(model, tmp_path):
   picture = summaries.samples(model, model.experiment.source("test"), path)
   images = model.draws(np.arange(100, dtype=np.int32))
   assert images.shape == (100, 16, 16, 1) and images.dtype == np.uint8
-  assert_array_equal(picture, figures.image_grid(images))
+  title = "draws from the prior, temperature 1"
+  assert_array_equal(picture, figures.image_grid(images, title=title))
   assert path.exists()
   index = np.arange(10, dtype=np.int32)
   ten = np.asarray(apply.sample(model.vae, model.variables, index, 0, 1.0))

@@ -45,7 +45,7 @@ def image_grid(
     images, columns, -(-len(images) // columns)
   )
   grid = tiles.tile(images, columns, scale)
-  return png.save(tiles.titled(grid, title), path)
+  return png.save(tiles.titled(grid, title) if title else grid, path)
 
 
 def reconstruction_grid(

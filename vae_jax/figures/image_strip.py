@@ -96,7 +96,8 @@ def image_strip(
   for top, label in zip(tops, row_labels, strict=bool(row_labels)):
     place = margin - _SPACE, top + h // 2
     draw.text(place, label, 0, label_font, anchor="rm")
-  return png.save(tiles.titled(png.to_array(image), title), path)
+  strip = png.to_array(image)
+  return png.save(tiles.titled(strip, title) if title else strip, path)
 
 
 def _headings(

@@ -87,15 +87,11 @@ def pad(
 def titled(
   picture: UInt8[np.ndarray, "h w c"], title: str
 ) -> UInt8[np.ndarray, "h2 w2 c"]:
-  """Returns a picture below a line of text, wider where the text is; "" = the
-  picture itself."""
-  if not title:
-    return picture
+  """Returns a picture below a line of text, wider where the text is."""
   font = ImageFont.load_default(FONT_SIZE)
-  missing = text_width(font, title) + 4 * GAP - picture.shape[1]
-  picture = pad(picture, above=FONT_SIZE + 6 * GAP, right=max(0, missing))
-  image = png.to_image(picture)
-  ImageDraw.Draw(image).text((2 * GAP, 3 * GAP), title, 0, font, anchor="lt")
+  right = max(0, text_width(font, title) - picture.shape[1])
+  image = png.to_image(pad(picture, above=FONT_SIZE * 3 // 2, right=right))
+  ImageDraw.Draw(image).text((2, 0), title, 0, font)
   return png.to_array(image)
 
 

@@ -15,6 +15,7 @@ References:
 """
 
 import dataclasses
+import functools
 from typing import Any, TypeVar
 
 import jax
@@ -22,19 +23,14 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float32, Integer
 from ml_collections import ConfigDict
-from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
-from vae_jax.latents import (
-  apply,
-  conditions,
-  density_file,
-  flow,
-  gaussian_mixture,
-)
+from vae_jax.data.source import Subset
+from vae_jax.latents import conditions, density_file, flow, gaussian_mixture
 from vae_jax.latents.coder import Coder
 from vae_jax.latents.opened import CHUNK
 from vae_jax.models import fitted_prior
+from vae_jax.objectives import elbo
 
 PRIOR = "prior"
 _KINDS = {"gaussian_mixture": gaussian_mixture, "flow": flow}
@@ -45,7 +41,6 @@ _WITHOUT_PRIOR = (
   "rae",
 )
 _MOST = 100_000  # Codes.
-_FETCHED = 512  # Images read at a time.
 
 M = TypeVar("M", bound=Coder)
 
@@ -75,16 +70,17 @@ def choose(config: ConfigDict, name: str | None) -> str:
   return name
 
 
-def describe(name: str) -> str:
-  """Returns what draws are from, for the title of a picture."""
-  words = {PRIOR: "the prior", "gaussian_mixture": "a Gaussian mixture"}
-  return words.get(name, f"a {name}") + ("" if name == PRIOR else " of codes")
+def title(name: str, temperature: float | int) -> str:
+  """Returns what draws are from, for a picture of them."""
+  source = "the prior" if name == PRIOR else f"{name} fitted to the codes"
+  return f"draws from {source}, temperature {temperature:g}"
 
 
 def applied(
   model: M, name: str, *, again: bool = False, may_fit: bool = True
 ) -> M:
-  """Returns a model with a density in the place of its prior.
+  """Returns a model with a density in the place of its prior, and with the
+  objective `elbo`, whose rate is log q(z | x) - log p(z) at the draw.
 
   The density is read from the run's folder `density/`, or fitted to the run's
   training images and kept there.
@@ -120,8 +116,13 @@ def _with(model: M, name: str, arrays: dict[str, Any]) -> M:
   prior = fitted_prior.FittedPrior(
     _KINDS[name].build, own.config.model.condition == "label"
   )
+  # The loss of the training was of the trained prior.
+  objective = functools.partial(elbo.elbo, kl="sampled")
+  if own.config.model.posterior.name == "deterministic":
+    objective = own.objective  # Of points, which have no rate.
   experiment = dataclasses.replace(
     own,
+    objective=objective,
     vae_eval=own.vae_eval.clone(latent_prior=prior),
     # A data set that is open, or its images in memory.
     open_splits=lambda: own.splits,
@@ -134,10 +135,6 @@ def _fit(model: Coder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
   """Returns the arrays of a density, those of classes stacked, and a report."""
   kind, seed = _KINDS[name], model.config.seed
   codes, labels = _draws(model)
-  if len(codes) < 2:
-    raise ConfigError(
-      f"There are {len(codes)} training images; a density needs at least 2."
-    )
   dim = codes.shape[1]
   known, groups, of_all = ("",), [codes], []
   if model.config.model.condition == "label":
@@ -173,35 +170,22 @@ def _fit(model: Coder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _draws(
   model: Coder,
 ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
-  """Returns a draw from the posterior of each training image, and the labels.
-
-  Draw i depends on `config.seed` and i alone, with the bits of one device: the
-  density is the same on any number of them.
-  """
+  """Returns draws from the posteriors of training images, and their labels."""
   source = model.experiment.source("train")
-  # A page decodes one at a time.
-  model = dataclasses.replace(model, chunk=CHUNK)
   count = min(_MOST, len(source))
-  chosen = np.arange(count) * len(source) // count
-  parts, labels = [], []
-  with tqdm.tqdm(total=count, unit="img", desc="encoding") as progress:
-    for begin in range(0, count, _FETCHED):
-      index = chosen[begin : begin + _FETCHED].astype(np.int32)
-      data = source.fetch(index)
-      label = data.get("label")
-      image = model.as_input(data["image"], index)
-      codes = model.in_chunks(
-        lambda *args: apply.encode_draw(model.vae, *args, model.config.seed)[0],
-        (image, index),
-        label,
-      )
-      parts.append(codes)
-      labels.append(label)
-      progress.update(len(index))
-  codes = np.concatenate(parts)
+  if count < 2:
+    raise ConfigError(
+      f"There are {count} training images; a density needs at least 2."
+    )
+  spaced = Subset(source, np.arange(count) * len(source) // count)
+  # A page's model decodes one at a time.
+  model = dataclasses.replace(model, chunk=CHUNK)
+  codes, labels = model.posterior_draws(
+    spaced, seed=model.config.seed, bar="encoding"
+  )
   if not np.isfinite(codes).all():
     raise ConfigError(
-      "The codes of the training images are not all finite; a density of them "
-      "cannot be fitted."
+      "The codes of the training images are not all finite, so that they have "
+      "no density."
     )
-  return codes, None if labels[0] is None else np.concatenate(labels)
+  return codes, labels
