@@ -84,7 +84,7 @@ def test_affine_density_is_that_of_a_normal():
   mean, scale = arrays["mean"][0], arrays["scale_tril"][0]
   base = distributions.StandardNormal(3)
   density = distributions.Affine(base, mean, scale)
-  z = np.float32(np.random.default_rng(1).normal(size=(20, 3)))
+  z = jnp.float32(np.random.default_rng(1).normal(size=(20, 3)))
   assert_allclose(density.log_prob(z), _scipy(arrays, z), rtol=1e-5)
   e = base.sample(KEYS[:5])
   expected = np.asarray(e) @ np.asarray(scale).T * 2 + np.asarray(mean)

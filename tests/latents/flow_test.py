@@ -1,6 +1,7 @@
 """The flow that is fitted to codes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -25,7 +26,7 @@ def fitted():
 
 
 def _mean(kind, arrays, codes):
-  values = jax.jit(kind.build(arrays).log_prob)(codes)
+  values = jax.jit(kind.build(arrays).log_prob)(jnp.asarray(codes))
   return np.mean(np.asarray(values, np.float64))
 
 
@@ -52,12 +53,17 @@ def test_best_weights_are_kept(fitted):
   assert patience == flow._PATIENCE or report["epochs"] == flow._EPOCHS
 
 
+@jax.jit
+def _log_prob(arrays, codes):
+  return flow.build(arrays).log_prob(codes)
+
+
 def test_density_integrates_to_one(fitted):
   _, (arrays, _) = fitted
   x = np.linspace(-6, 6, 241, dtype=np.float32)
   y = np.linspace(-8, 24, 641, dtype=np.float32)
   grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-  values = np.exp(np.asarray(flow.build(arrays).log_prob(grid), np.float64))
+  values = np.exp(np.asarray(_log_prob(arrays, grid), np.float64))
   assert values.sum() * 0.05 * 0.05 == pytest.approx(1, abs=5e-3)
 
 

@@ -13,7 +13,6 @@ import vae_jax
 from vae_jax import modes
 from vae_jax.config import ConfigError
 from vae_jax.modes import evaluate
-from vae_jax.modes.explore import editor as editor_lib
 
 NAME = "gaussian_mixture"
 
@@ -58,30 +57,29 @@ def test_paths_go_between_draws(fitted):
     call("interpolate", fitted, images="data:test:0-1", density=NAME)
 
 
-def test_page_draws_from_the_density(fitted):
-  model = fitted[2]
-  editor = editor_lib.open_editor(model, ranked=8, density=NAME)
-  point = editor.random(7, 1.0)
-  assert_array_equal(point.picture, editor.decode(point.code))
-  drawn = model.sample(1, seed=7, density=NAME)[0]
-  assert_allclose(point.picture.astype(int), drawn, atol=1)
-
-
 def numbers(fitted, **flags):
   config = fitted[0].copy_and_resolve_references()
   config.eval.importance_samples = 4
   return evaluate.evaluate(config, fitted[1], **flags)
 
 
-def test_prior_is_what_is_evaluated_without_the_flag(fitted):
-  plain = numbers(fitted)
+@pytest.fixture(scope="module")
+def plain(fitted):
+  return numbers(fitted)
+
+
+@pytest.fixture(scope="module")
+def result(fitted):
+  return numbers(fitted, density=NAME)
+
+
+def test_prior_is_what_is_evaluated_without_the_flag(fitted, plain):
   assert plain["density"] == "prior"
   assert numbers(fitted, density="prior") == plain
 
 
-def test_bound_has_the_density_in_place_of_the_prior(fitted):
+def test_bound_has_the_density_in_place_of_the_prior(fitted, plain, result):
   _, folder, model = fitted
-  plain, result = numbers(fitted), numbers(fitted, density=NAME)
   written = pathlib.Path(folder) / "eval" / NAME / "test.json"
   assert json.loads(written.read_text()) == result
   assert result["density"] == NAME
@@ -114,12 +112,11 @@ def _log_mixture(folder, z):
   return scipy.special.logsumexp(each, axis=0)
 
 
-def test_devices_change_no_number(fitted, use_devices):
-  many = numbers(fitted, density=NAME)
+def test_devices_change_no_number(fitted, result, use_devices):
   use_devices(1)
   one = numbers(fitted, density=NAME)
   for name in ("neg_elbo", "rate", "nll", "marginal_kl"):
-    assert one[name] == pytest.approx(many[name], rel=1e-5)
+    assert one[name] == pytest.approx(result[name], rel=1e-5)
 
 
 def test_samples_of_fidelity_are_from_the_density(fitted):

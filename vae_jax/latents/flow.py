@@ -88,6 +88,7 @@ def fit(
 
 def build(arrays: dict[str, Any]) -> distributions.Affine:
   """Returns the density of arrays, as `fit` returns them."""
+  arrays = jax.tree.map(jnp.asarray, arrays)
   dim, weights = arrays["mean"].shape[0], []
   while (name := _NAME.format(len(weights))) in arrays:
     weights.append({"params": arrays[name]})

@@ -10,6 +10,7 @@ References:
 import warnings
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 from jaxtyping import Float, Float32
@@ -25,7 +26,7 @@ _CODES = 2  # Per component and dimension, at least.
 FLOOR = 1e-6
 _TOLERANCE = 1e-3  # Nats per code that an iteration must gain.
 _MAX_ITERATIONS = 500
-_AT_A_TIME = 5  # Iterations between two moves of the progress bar.
+_AT_A_TIME = 10  # Iterations between two moves of the progress bar.
 
 
 def components(count: int, dim: int) -> int:
@@ -69,12 +70,12 @@ def fit(
   )
   standard = (codes - center) / scale
   bounds: list[float] = []
-  # One thread, because the order of sums over threads is left to chance.
+  # Because k-means adds the sums of its threads in the order of their ends.
   with (
     tqdm.tqdm(
       total=_MAX_ITERATIONS, unit="step", desc=bar, disable=not bar
     ) as progress,
-    threadpoolctl.threadpool_limits(1),
+    threadpoolctl.threadpool_limits(1, user_api="openmp"),
     warnings.catch_warnings(),
   ):
     # Because each of these short fits ends before it has converged.
@@ -103,7 +104,9 @@ def fit(
 
 def build(arrays: dict[str, Any]) -> distributions.FullNormalMixture:
   """Returns the density of arrays, as `fit` returns them."""
-  return distributions.FullNormalMixture(**arrays)
+  return distributions.FullNormalMixture(
+    **{name: jnp.asarray(values) for name, values in arrays.items()}
+  )
 
 
 def _moments(
