@@ -172,7 +172,7 @@ def test_path_decodes_the_codes_between_two_images(model, images):
     (np.zeros(SHAPE, np.int64), "int64.*must be uint8 from 0 to 255"),
     (np.full(SHAPE, 255.0), "a value 255; .* from 0 to 1.*astype"),
     (np.full(SHAPE, -0.1), "a value -0.1"),
-    (np.full(SHAPE, np.nan), "a value nan"),
+    (np.full(SHAPE, np.nan), "a value nan; real numbers must be from 0 to 1.$"),
     ("cat.png", "The images are <U7 "),
     ([[0, 1], [2]], "The images are no array of numbers: .*inhomogeneous"),
   ],
@@ -193,6 +193,7 @@ def test_images_are_checked(model, given, message):
       r"\[4\]; they must be real numbers \[3\]",
     ),
     (lambda m: m.decode([0, np.nan, 0]), "nan or infinity"),
+    (lambda m: m.decode([0, 1e39, 0]), "nan or infinity"),
     (
       lambda m: m.sample(-1),
       "n is -1; it must be a whole number of at least 0",

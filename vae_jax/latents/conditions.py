@@ -116,7 +116,13 @@ def chosen(
     ConfigError: there is no such class or attribute.
   """
   config = experiment.config
-  known = names(experiment)
+  try:
+    known = names(experiment)
+  except errors.DataError as error:
+    raise ConfigError(
+      f"The label is {given!r}, a name that the data set explains (an index may "
+      f"also be an integer in Python): {error}"
+    ) from error
   if config.model.condition == "label":
     if str(given) in known:
       return np.array(known.index(str(given)), np.int32)

@@ -74,9 +74,12 @@ def images(given: Any, shape: Shape) -> tuple[UInt8[np.ndarray, "n ..."], bool]:
   wrong = np.argwhere(~((array >= 0) & (array <= 1)))
   if len(wrong):
     at = tuple(map(int, wrong[0]))
+    hint = ""
+    if array.min() >= 0 and 1 < array.max() <= 255:
+      hint = " (for levels from 0 to 255: images.astype(np.uint8))"
     raise ConfigError(
       f"The images are {array.dtype} with a value {array[at]:g}; real numbers "
-      "must be from 0 to 1 (for levels from 0 to 255: images.astype(np.uint8))."
+      f"must be from 0 to 1{hint}."
     )
   return np.round(255 * array.astype(np.float32)).astype(np.uint8), single
 
@@ -116,9 +119,10 @@ def codes(given: Any, dim: int) -> tuple[Float32[np.ndarray, "n d"], bool]:
       f"The codes are {array.dtype} {list(array.shape)}; they must be real "
       f"numbers [{dim}] or [n, {dim}], as config.model.latent_dim says."
     )
+  with np.errstate(over="ignore"):
+    array = array.astype(np.float32)
   if not np.isfinite(array).all():
     raise ConfigError("The codes hold nan or infinity; they must be finite.")
-  array = array.astype(np.float32)
   return (array[None] if single else array), single
 
 
