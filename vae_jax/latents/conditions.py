@@ -120,8 +120,8 @@ def chosen(
     known = names(experiment)
   except errors.DataError as error:
     raise ConfigError(
-      f"The label is {given!r}, a name that the data set explains (an index may "
-      f"also be an integer in Python): {error}"
+      f"The label is {given!r}, which is looked up among the names of the data "
+      f"set: {error}"
     ) from error
   if config.model.condition == "label":
     if str(given) in known:
