@@ -63,6 +63,8 @@ def test_real_numbers_are_the_levels_they_round_to(model, images):
   for dtype in (np.float32, np.float64):
     assert_array_equal(model.encode(images.astype(dtype) / 255), codes)
   half = np.full((1, *SHAPE), 0.5)
+  narrow = jnp.asarray(half, jnp.bfloat16)
+  assert_array_equal(model.encode(narrow), model.encode(half))
   assert_array_equal(
     model.encode(half), model.encode(np.full((1, *SHAPE), 128, np.uint8))
   )
@@ -86,6 +88,7 @@ def test_any_number_is_one_compiled_shape(model, images):
   codes = model.encode(many)
   assert_array_equal(codes[65:], model.encode(images))
   assert apply.encode._cache_size() == before
+  assert repr(model) == f"TrainedModel({str(model.workdir)!r}, step=20)"
   none = images[:0]
   assert model.encode(none).shape == (0, 3)
   assert model.reconstruct(none).shape == (0, *SHAPE)
@@ -169,8 +172,9 @@ def test_path_decodes_the_codes_between_two_images(model, images):
     (np.zeros(SHAPE, np.int64), "int64.*must be uint8 from 0 to 255"),
     (np.full(SHAPE, 255.0), "a value 255; .* from 0 to 1.*astype"),
     (np.full(SHAPE, -0.1), "a value -0.1"),
-    (np.full(SHAPE, np.nan), "a value nan"),
+    (np.full(SHAPE, np.nan), "a value nan; real numbers must be from 0 to 1.$"),
     ("cat.png", "The images are <U7 "),
+    ([[0, 1], [2]], "The images are no array of numbers: .*inhomogeneous"),
   ],
 )
 def test_images_are_checked(model, given, message):
@@ -189,12 +193,14 @@ def test_images_are_checked(model, given, message):
       r"\[4\]; they must be real numbers \[3\]",
     ),
     (lambda m: m.decode([0, np.nan, 0]), "nan or infinity"),
+    (lambda m: m.decode([0, 1e39, 0]), "nan or infinity"),
     (
       lambda m: m.sample(-1),
       "n is -1; it must be a whole number of at least 0",
     ),
     (lambda m: m.sample(2.5), "n is 2.5"),
     (lambda m: m.sample(1, temperature=-1), "temperature is -1"),
+    (lambda m: m.sample(1, temperature="1"), "temperature is '1'; .* finite"),
     (lambda m: m.sample(1, seed=2**32), "seed is 4294967296; .* below"),
     (lambda m: m.sample(1, label=0), "trained without labels"),
     (lambda m: m.log_prob(np.zeros(SHAPE), samples=0), "samples is 0; .* 1"),
@@ -221,6 +227,10 @@ def test_checkpoint_is_latest_or_best(reference):
   ):
     vae_jax.load(reference[0], checkpoint="newest")
   assert vae_jax.load(reference[0], "best").config.eval.checkpoint == "best"
+  with pytest.raises(ConfigError, match="chunk is 0; .* at least 1"):
+    vae_jax.load(reference[0], chunk=0)
+  with pytest.raises(ConfigError, match="workdir is 3; it must be a path"):
+    vae_jax.load(3)
 
 
 def test_direction_is_the_one_that_edits_use(model):
@@ -242,7 +252,8 @@ def test_label_is_a_name_an_index_or_one_for_each(faces_dir, tmp_path):
   z = np.float32([[1, 0, -1], [0, 2, 0], [1, 1, 1]])
   ones = model.decode(z, np.ones(3, np.int32))
   assert not np.array_equal(ones, model.decode(z, np.zeros(3, np.int32)))
-  for label in (1, "1", np.int64(1), [1, 1, 1], *(names or ("1",))[1:]):
+  named = (names or ("0", "1"))[1]
+  for label in (1, "1", np.int64(1), [1, 1, 1], named, [named] * 3):
     assert_array_equal(model.decode(z, label), ones)
   assert_array_equal(model.decode(z[0], 1), ones[0])
   seven = model.sample(4, label=1)

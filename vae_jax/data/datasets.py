@@ -108,7 +108,7 @@ def _open(data: config_dict.ConfigDict, given: arrays.Data | None) -> Splits:
   if data.name.startswith(arrays.IN_PYTHON):
     raise DataError(
       f"the data of this run, {data.name}, were given in Python; give them "
-      "again as vae_jax.train(config, workdir, data=...)"
+      "again, as data=... of vae_jax.train or vae_jax.load"
     )
   return _open_tfds(data)
 

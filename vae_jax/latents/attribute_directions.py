@@ -12,7 +12,12 @@ from jaxtyping import Float32, Integer
 from vae_jax import figures, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
-from vae_jax.latents import directions, nonlinear_directions, per_example
+from vae_jax.latents import (
+  conditions,
+  directions,
+  nonlinear_directions,
+  per_example,
+)
 from vae_jax.latents.opened import Opened
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
@@ -32,13 +37,13 @@ class Encoded(NamedTuple):
     mean: posterior means.
     draw: one of each posterior.
     label: None without labels.
-    names: of classes or attributes; None without.
+    names: of classes or attributes; () without.
   """
 
   mean: Float32[np.ndarray, "n d"]
   draw: Float32[np.ndarray, "n d"]
   label: Integer[np.ndarray, "n ..."] | None
-  names: tuple[str, ...] | None
+  names: tuple[str, ...]
 
 
 def encode(model: Opened, split: str) -> Encoded:
@@ -56,12 +61,9 @@ def encode(model: Opened, split: str) -> Encoded:
     model.experiment, code, model.replicated, source, bar="encoding"
   )
   means, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
-  return Encoded(
-    mean=means,
-    draw=draws,
-    label=labels if labelled else None,
-    names=model.experiment.splits.label_names,
-  )
+  label = labels if labelled else None
+  names = conditions.names_of(model.experiment, label)
+  return Encoded(means, draws, label, names)
 
 
 def fingerprint(model: Opened) -> str:
@@ -100,7 +102,7 @@ def directions_of(
       "is no direction to find."
     )
   codes, draws, labels, names = encode(model, _SPLIT)
-  if labels is None or names is None:
+  if labels is None:
     raise ConfigError(
       f"{model.config.data.name} has no attributes and no classes; see "
       "config.data.label."

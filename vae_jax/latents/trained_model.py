@@ -45,8 +45,6 @@ from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
-_CHECKPOINTS = ("latest", "best")
-
 
 class TrainedModel(Coder):
   """A run's checkpoint, ready to encode and decode.
@@ -73,10 +71,10 @@ class TrainedModel(Coder):
       label: see the class.
     """
     image, single = self._input(images)
-    index = np.arange(len(image), dtype=np.int32)
+    index, seed = np.arange(len(image), dtype=np.int32), given.seed(seed)
     if sample:
       codes = self.in_chunks(
-        lambda *args: apply.encode_draw(self.vae, *args, given.seed(seed))[0],
+        lambda *args: apply.encode_draw(self.vae, *args, seed)[0],
         (image, index),
         label,
       )
@@ -111,7 +109,7 @@ class TrainedModel(Coder):
   def sample(
     self,
     n: Any,
-    temperature: float | int = 1.0,
+    temperature: Any = 1.0,
     seed: int = 0,
     label: Any = None,
     density: str | None = None,
@@ -125,23 +123,21 @@ class TrainedModel(Coder):
       temperature: factor on the standard deviation of the prior, or of the
         density's components.
       seed: of the draws.
+      label: see the class; None = the classes in turn, or the attributes of
+        the first validation images.
       density: prior, gaussian_mixture or flow; see `latents.density`, which
         fits it when it is first asked for. None = prior, or gaussian_mixture
         for an autoencoder.
-      label: see the class; None = the classes in turn, or the attributes of
-        the first validation images.
     """
     count = given.count("n", n)
-    if not (np.isscalar(temperature) and 0 <= temperature < np.inf):
-      raise ConfigError(
-        f"temperature is {temperature!r}; it must be a finite number of at "
-        "least 0."
-      )
     index = np.arange(count, dtype=np.int32)
     name = density_lib.choose(self.config, density)
     labels = conditions.of_samples(self.experiment, count, label)
     return density_lib.applied(self, name).draws(
-      index, labels, temperature=temperature, seed=given.seed(seed)
+      index,
+      labels,
+      temperature=given.temperature(temperature),
+      seed=given.seed(seed),
     )
 
   def log_prob(
@@ -208,10 +204,7 @@ class TrainedModel(Coder):
     Returns:
       [steps h w c] for one pair of images, [n steps h w c] for n.
     """
-    if kind not in interpolation.KINDS:
-      raise ConfigError(
-        f"kind is {kind!r}; it must be one of {', '.join(interpolation.KINDS)}."
-      )
+    kind = given.choice("kind", kind, interpolation.KINDS)
     count = given.count("steps", steps, 2)
     first, last, single = given.pair(a, b, self.image_shape)
     own = label if isinstance(label, tuple) and len(label) == 2 else [label] * 2
@@ -243,7 +236,7 @@ class TrainedModel(Coder):
       kind: mean, balanced or probe; see `directions`.
     """
     linear, _ = attribute_directions.directions_of(self)
-    return linear.vector(name, kind)
+    return linear.vector(str(name), kind)
 
   def _input(self, images: Any) -> tuple[UInt8[np.ndarray, "n h w c"], bool]:
     """Returns images as the model's input, and whether one was given."""
@@ -267,6 +260,7 @@ def load(
   checkpoint: str = "latest",
   *,
   chunk: int = CHUNK,
+  data: Any = None,
 ) -> TrainedModel:
   """Opens the latest checkpoint of a run, or that with the best validation.
 
@@ -274,18 +268,21 @@ def load(
     workdir: folder or address of the run.
     checkpoint: "latest" or "best".
     chunk: images encoded or decoded at a time.
+    data: images and labels that `vae_jax.train` was given, which `direction`
+      reads; None = the data set that the run's config names.
 
   Raises:
-    ConfigError: there is no run, or no checkpoint that can be read.
+    ConfigError: there is no run, no checkpoint that can be read, or the data
+      are none.
   """
-  if checkpoint not in _CHECKPOINTS:
-    raise ConfigError(
-      f"checkpoint is {checkpoint!r}; it must be one of "
-      f"{', '.join(_CHECKPOINTS)}."
-    )
+  if not isinstance(workdir, str | os.PathLike):
+    raise ConfigError(f"workdir is {workdir!r}; it must be a path.")
+  checkpoint = given.choice("checkpoint", checkpoint, ("latest", "best"))
+  chunk = given.count("chunk", chunk, 1)
   config = restore.load_config(workdir)
   config.eval.checkpoint = checkpoint
-  return open_run(config, workdir, chunk=chunk)
+  splits = None if data is None else datasets.open_splits(config.data, data)
+  return open_run(config, workdir, chunk=chunk, splits=splits)
 
 
 def open_run(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from vae_jax.latents import conditions
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.runtime import storage
 
@@ -36,7 +37,7 @@ def write(
     arrays: names [n], codes [n d], deviations [n d] and perhaps labels.
   """
   labels = arrays.get("labels")
-  known = names_of(model, labels)
+  known = conditions.names_of(model.experiment, labels)
   numbers = {
     f"{head}{i}": values
     for head, name in (("z", "codes"), ("s", "deviations"))
@@ -45,12 +46,3 @@ def write(
   columns = {"name": arrays["names"]}
   columns |= label_columns(labels, known, {*columns, *numbers})
   storage.write_table(path, columns | numbers)
-
-
-def names_of(model: TrainedModel, labels: np.ndarray | None) -> tuple[str, ...]:
-  """Returns the names of classes or attributes; numbers if they have none."""
-  if labels is None:
-    return ()
-  count = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
-  names = model.experiment.splits.label_names
-  return tuple(names or map(str, range(count)))

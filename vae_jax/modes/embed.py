@@ -12,7 +12,7 @@ from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
 from vae_jax.figures import projector
-from vae_jax.latents import given, trained_model
+from vae_jax.latents import conditions, given, trained_model
 from vae_jax.modes import arguments, code_table
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
@@ -68,7 +68,7 @@ def run(
     labels, titles = selection.label, selection.name
     source = given.InMemory(selection.image, labels)
     codes, deviations, _ = model.coded(source)
-  names = code_table.names_of(model, labels)
+  names = conditions.names_of(model.experiment, labels)
   points, shares = pca(codes)
   first, second = (f"component, {v:.1%} of the variance" for v in shares)
   axes = {

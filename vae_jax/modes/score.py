@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
-from vae_jax.latents import given, scores, trained_model
+from vae_jax.latents import conditions, given, scores, trained_model
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import arguments, code_table, evaluate_table, other_data
 from vae_jax.runtime import storage
@@ -51,7 +51,7 @@ def run(
   condition = arguments.condition(config, label, attribute)
   model = trained_model.open_run(config, workdir)
   chosen = _choose(model, images, condition)
-  known = code_table.names_of(model, chosen.labels)
+  known = conditions.names_of(model.experiment, chosen.labels)
   # Before the images are scored, which takes long.
   is_normal = _is_normal(model, chosen.labels, known, normal)
   samples = config.eval.importance_samples
