@@ -138,8 +138,10 @@ def _fit(model: Coder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
   dim = codes.shape[1]
   known, groups, of_all = ("",), [codes], []
   if model.config.model.condition == "label":
-    known = conditions.names(model.experiment)
-    groups = [codes[labels == y] for y in range(len(known))]
+    classes = range(model.vae.num_labels)
+    named = dict(enumerate(conditions.names(model.experiment)))
+    known = tuple(named.get(y, str(y)) for y in classes)
+    groups = [codes[labels == y] for y in classes]
     # Too few codes say nothing of a class.
     of_all = [y for y, own in enumerate(groups) if len(own) < 2 * dim]
     for y in of_all:
