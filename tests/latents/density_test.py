@@ -64,6 +64,9 @@ def test_one_normal_of_a_linear_autoencoder_is_the_data_in_latent_space(
   assert_allclose(arrays["mean"][0], center, rtol=1e-4, atol=1e-6)
   exact = kernel.T @ np.cov(pixels.T, bias=True) @ kernel
   assert_allclose(covariance_of(arrays)[0], exact, rtol=1e-3, atol=1e-9)
+  # It is what an autoencoder draws from.
+  expected = model.sample(3, density="gaussian_mixture")
+  assert_array_equal(model.sample(3), expected)
 
 
 def test_bound_of_the_linear_model_moves_to_its_closed_form():
