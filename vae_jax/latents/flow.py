@@ -32,6 +32,7 @@ _HELD_OUT = 10  # One code in so many is not trained on.
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 1e-3
 _CLIP = 10.0  # Norm of the gradient, nats per weight.
+_AVERAGED = 200  # Steps that averaged weights look back, about.
 _NAME = "coupling_{}"
 
 
@@ -100,34 +101,41 @@ def build(arrays: dict[str, Any]) -> distributions.Affine:
 
 @functools.lru_cache(maxsize=1)
 def _functions(dim: int) -> tuple[Callable[..., Any], ...]:
-  """Returns compiled functions: the first state (weights, optimizer), a step,
-  and the log density of codes."""
+  """Returns compiled functions: the first state (averaged weights, weights,
+  optimizer), a step, and the log density of codes."""
   layers = flow_nets.couplings(dim, _LAYERS, _HIDDEN)
   optimizer = optax.chain(
     optax.clip_by_global_norm(_CLIP),
     optax.adamw(_LEARNING_RATE, weight_decay=_WEIGHT_DECAY),
   )
 
-  def start(key: jax.Array) -> tuple[Any, Any]:
+  def start(key: jax.Array) -> tuple[Any, Any, Any]:
     weights = {
       _NAME.format(i): network.init(
         jax.random.fold_in(key, i), jnp.zeros((1, kept))
       )["params"]
       for i, (network, kept) in enumerate(layers)
     }
-    return weights, optimizer.init(weights)
+    return weights, weights, optimizer.init(weights)
 
   def log_prob(weights: Any, frame: Any, codes: Float[Array, "b d"]) -> Any:
     return build({**frame, **weights}).log_prob(codes)
 
   def step(
-    weights: Any, moments: Any, frame: Any, codes: Float[Array, "b d"]
-  ) -> tuple[Any, Any]:
+    average: Any,
+    weights: Any,
+    moments: Any,
+    frame: Any,
+    codes: Float[Array, "b d"],
+  ) -> tuple[Any, Any, Any]:
     loss = lambda w: -log_prob(w, frame, codes).mean()  # noqa: E731
     updates, moments = optimizer.update(
       jax.grad(loss)(weights), moments, weights
     )
-    return optax.apply_updates(weights, updates), moments
+    weights = optax.apply_updates(weights, updates)
+    # Likelier held-out codes, and draws with truer moments, than of the last.
+    average = optax.incremental_update(weights, average, 1 / _AVERAGED)
+    return average, weights, moments
 
   return tuple(map(jax.jit, (start, step, log_prob)))
 

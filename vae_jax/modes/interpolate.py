@@ -83,10 +83,12 @@ def run(
   arrays = {"originals": originals, "images": decoded, "codes": codes, "t": t}
   storage.write_arrays(path.with_suffix(".npz"), **arrays)
   pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
-  original = "draw" if title else "original"
+  # Draws are the ends of their paths.
+  beside = 0 if density else 1
+  original = ["original"] * beside
   figures.image_strip(
     [
-      np.concatenate([pair[:1], row, pair[1:]])
+      np.concatenate([pair[:beside], row, pair[2 - beside :]])
       for pair, rows in zip(originals, decoded, strict=True)
       for row in rows
     ],
@@ -95,10 +97,10 @@ def run(
       for first, last in pairs
       for kind in interpolation.KINDS
     ],
-    [original, *(f"{v:.3g}" for v in t), original],
+    [*original, *(f"{v:.3g}" for v in t), *original],
     path,
-    leading=1,
-    trailing=1,
+    leading=beside,
+    trailing=beside,
     groups=[len(interpolation.KINDS)] * len(a),
     title=title,
   )
