@@ -153,6 +153,10 @@ def normed(tmp_path_factory, smooth):
     smooth,
     model__likelihood__name="gaussian",
     model__encoder__name=f"{__name__}.NormEncoder",
+    optim__ema_decay=0.95,
+    optim__learning_rate=0.1,
+    optim__schedule__name="constant",
+    train__num_steps=50,
   )
   del config.model.encoder.args.hidden
   config.model.likelihood.args.sigma = 0.1
