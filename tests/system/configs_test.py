@@ -57,10 +57,7 @@ _SLOW += ["lecture_mnist_autoencoder"]
 
 @pytest.mark.parametrize(
   "name",
-  [
-    pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else [])
-    for name in CONFIGS
-  ],
+  [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in CONFIGS],
 )
 def test_config_trains_two_steps(name, faces_dir, tmp_path):
   config = _shrink(load(name).get_config(), faces_dir)
