@@ -18,6 +18,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 _MAKER = "VAE_JAX_TESTS_SCRATCH" not in os.environ
 _SCRATCH = os.environ.setdefault("VAE_JAX_TESTS_SCRATCH", tempfile.mkdtemp())
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_SCRATCH, "compiled")
+# Compiling takes most of the time of these tests: half of it, to slower code.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Nothing goes to the home of who runs the tests.
 os.environ["VAE_JAX_CACHE_DIR"] = os.path.join(_SCRATCH, "caches")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

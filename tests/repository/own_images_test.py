@@ -48,7 +48,6 @@ def test_commands_of_the_page_work(folder):
   # One device.
   flags = re.sub(r"\S*device_count=\d+", "", environment["XLA_FLAGS"])
   environment["XLA_FLAGS"] = flags.strip()
-  environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # Compiles sooner.
   for command in commands:
     words = [sys.executable, "-u", *shlex.split(command)[1:]]
     if "--config=" in command:
