@@ -52,7 +52,7 @@ def _config(data_dir, *kinds):
     c.model[kind].name = f"my_parts.{PARTS[kind]}"
     c.model[kind].args = {}
   c.objective.name = "my_parts.my_loss"
-  c.objective.args = {"power": 1.1}
+  c.objective.args = {}
   return c
 
 
