@@ -51,7 +51,7 @@ def words_of(command):
 
 def test_commands_of_the_page_work(folder):
   commands = re.findall(r"^ {4}(python -m .*)$", PAGE, re.M)
-  assert len(commands) == 5
+  assert len(commands) == 6
   environment = {**os.environ, "PYTHONPATH": str(readme_test.ROOT)}
   # One device.
   flags = re.sub(r"\S*device_count=\d+", "", environment["XLA_FLAGS"])

@@ -16,7 +16,10 @@ from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
 from vae_jax.training import contracts, restore
 
-README = programs.ROOT / "vae_jax" / "models" / "README.md"
+READMES = [
+  programs.ROOT / "vae_jax" / package / "README.md"
+  for package in ("models", "objectives")
+]
 PARTS = {
   "encoder": "MyEncoder",
   "decoder": "MyDecoder",
@@ -28,21 +31,15 @@ PARTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def my_parts(tmp_path_factory):
-  """Writes the README's parts to a module on the path."""
+  """Writes the READMEs' parts to a module on the path."""
   folder = tmp_path_factory.mktemp("own")
-  blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+  text = "".join(readme.read_text() for readme in READMES)
+  blocks = re.findall(r"```python\n(.*?)```", text, re.S)
   for block in blocks:
     for part in block.split("\n\n\n"):
       lines = [x for x in part.splitlines() if x and "import" not in x]
       assert len(lines) <= 12
-  loss = (
-    "from vae_jax.objectives import Terms, one_draw\n\n\n"
-    "def my_loss(vae, batch):\n"
-    "  d = one_draw(vae, batch)\n"
-    "  loss = d.distortion + d.rate\n"
-    "  return Terms(loss, d.distortion, d.rate, d.extras)\n"
-  )
-  (folder / "my_parts.py").write_text("\n\n".join([*blocks, loss]))
+  (folder / "my_parts.py").write_text("\n\n".join(blocks))
   with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(folder)
     yield
@@ -54,6 +51,7 @@ def _config(data_dir, *kinds):
     c.model[kind].name = f"my_parts.{PARTS[kind]}"
     c.model[kind].args = {}
   c.objective.name = "my_parts.my_loss"
+  c.objective.args = {}
   return c
 
 

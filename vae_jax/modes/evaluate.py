@@ -68,7 +68,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     **metrics.finite(_bound(model, source)),
     "split": split,
     "data": model.experiment.splits.name,
-    "data_split": model.experiment.splits.split_strings[split],
+    "data_split": model.experiment.splits.words(split),
     **({"trained_on": trained_on} if trained_on else {}),
     "step": model.step,
     "checkpoint": config.eval.checkpoint,
@@ -213,8 +213,7 @@ def _disentanglement(
 
   split = model.config.eval.split
   factors = ground_truth.read(
-    preparation.builder(model.config.data),
-    model.experiment.splits.split_strings[split],
+    preparation.builder(model.config.data), model.experiment.splits.words(split)
   )
 
   def code(vae: models.Vae, batch: Batch) -> jax.Array:
