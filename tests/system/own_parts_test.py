@@ -2,12 +2,12 @@
 
 import functools
 import os
-import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from tests.support import programs
 from tests.support.tiny import curve, tiny_config, tiny_experiment
 from tests.system import cli_test
 from vae_jax.config import ConfigError
@@ -16,9 +16,8 @@ from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
 from vae_jax.training import contracts, restore
 
-ROOT = pathlib.Path(__file__).parents[2]
 READMES = [
-  ROOT / "vae_jax" / package / "README.md"
+  programs.ROOT / "vae_jax" / package / "README.md"
   for package in ("models", "objectives")
 ]
 PARTS = {
@@ -52,7 +51,7 @@ def _config(data_dir, *kinds):
     c.model[kind].name = f"my_parts.{PARTS[kind]}"
     c.model[kind].args = {}
   c.objective.name = "my_parts.my_loss"
-  c.objective.args = {"power": 1.1}
+  c.objective.args = {}
   return c
 
 
@@ -107,12 +106,9 @@ def test_the_command_line_names_the_line_and_shows_all_on_request(
   faces_dir, tmp_path
 ):
   (tmp_path / "wrong.py").write_text(WRONG)
-  (tmp_path / "tiny.py").write_text(
-    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
-    f"  return tiny_config({str(faces_dir)!r})\n"
-  )
+  programs.tiny_file(tmp_path / "tiny.py", faces_dir)
   words = ["--config=tiny.py", "--config.objective.name=wrong.loss"]
-  path = f"{ROOT}{os.pathsep}{tmp_path}"
+  path = f"{programs.ROOT}{os.pathsep}{tmp_path}"
   run = functools.partial(cli_test.run, cwd=tmp_path, PYTHONPATH=path)
   done = run(*words, code=2)
   assert done.stderr.startswith(

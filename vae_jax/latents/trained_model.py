@@ -224,7 +224,7 @@ class TrainedModel(Coder):
     return decoded[0] if single else decoded
 
   def direction(
-    self, name: str, kind: str = "balanced"
+    self, name: Any, kind: str = "balanced"
   ) -> Float[np.ndarray, " d"]:
     """Returns the vector that adds an attribute to a code: z + 2 * direction.
 
@@ -232,7 +232,7 @@ class TrainedModel(Coder):
     and kept there.
 
     Args:
-      name: of the attribute or class.
+      name: of the attribute or class; classes without names have numbers.
       kind: mean, balanced or probe; see `directions`.
     """
     linear, _ = attribute_directions.directions_of(self)
@@ -256,7 +256,7 @@ class TrainedModel(Coder):
 
 
 def load(
-  workdir: str | os.PathLike[str],
+  workdir: Any,
   checkpoint: str = "latest",
   *,
   chunk: int = CHUNK,

@@ -16,13 +16,7 @@ from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
-from vae_jax.evaluate import (
-  bound,
-  diagnostics,
-  disentanglement,
-  features,
-  fidelity,
-)
+from vae_jax.evaluate import bound, diagnostics, features, fidelity
 from vae_jax.latents import density as density_lib
 from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
@@ -253,6 +247,9 @@ def _latents(
 def _disentanglement(
   model: TrainedModel, source: datasets.Source, folder: Folder
 ) -> dict[str, Any]:
+  # It imports scikit-learn, which takes as long as all else together.
+  from vae_jax.evaluate import disentanglement
+
   split = model.config.eval.split
   factors = ground_truth.read(
     preparation.builder(model.config.data), model.experiment.splits.words(split)
