@@ -81,8 +81,9 @@ def test_bound_of_the_linear_model_moves_to_its_closed_form():
   state = fitted_prior.variables(arrays)
   run = linear.jit(lambda p, s: linear.run(elbo.elbo, vae, p, batch, **s))
   terms = run(params, state)
-  before = linear.run(elbo.elbo, linear.VAE, params, batch)
-  assert_allclose(terms.distortion, before.distortion, rtol=1e-5)
+  run = linear.jit(lambda p: linear.run(elbo.elbo, linear.VAE, p, batch))
+  # Sums of terms of order 1, which may be 0.
+  assert_allclose(terms.distortion, run(params).distortion, 1e-5, 2e-6)
 
   mean, log_variance = linear.code_of(params, images)
   m, s = np.float64(arrays["mean"][0]), covariance_of(arrays)[0]

@@ -32,7 +32,7 @@ _HELD_OUT = 10  # One code in so many is not trained on.
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 1e-3
 _CLIP = 10.0  # Norm of the gradient, nats per weight.
-_AVERAGED = 200  # Steps that averaged weights look back, about.
+_AVERAGED = 3  # Epochs that averaged weights look back, about.
 _NAME = "coupling_{}"
 
 
@@ -65,6 +65,7 @@ def fit(
   normal, _ = gaussian_mixture.fit(rest, seed=seed, components=1)
   frame = {"mean": normal["mean"][0], "scale_tril": normal["scale_tril"][0]}
   size = min(_BATCH, len(rest))
+  rate = np.float32(1 / (_AVERAGED * (len(rest) // size)))
   start, step, log_prob = _functions(dim)
   state = start(jax.random.key(seed))
   best, scores = state[0], [_mean(log_prob, state[0], frame, held_out)]
@@ -75,7 +76,7 @@ def fit(
       order = rng.permutation(len(rest))
       for begin in range(0, len(rest) - size + 1, size):
         batch = rest[order[begin : begin + size]]
-        state = step(*state, frame, batch)
+        state = step(*state, frame, batch, rate)
       scores.append(_mean(log_prob, state[0], frame, held_out))
       if scores[-1] == max(scores):
         best = state[0]
@@ -127,6 +128,7 @@ def _functions(dim: int) -> tuple[Callable[..., Any], ...]:
     moments: Any,
     frame: Any,
     codes: Float[Array, "b d"],
+    rate: Any,
   ) -> tuple[Any, Any, Any]:
     loss = lambda w: -log_prob(w, frame, codes).mean()  # noqa: E731
     updates, moments = optimizer.update(
@@ -134,7 +136,7 @@ def _functions(dim: int) -> tuple[Callable[..., Any], ...]:
     )
     weights = optax.apply_updates(weights, updates)
     # Likelier held-out codes, and draws with truer moments, than of the last.
-    average = optax.incremental_update(weights, average, 1 / _AVERAGED)
+    average = optax.incremental_update(weights, average, rate)
     return average, weights, moments
 
   return tuple(map(jax.jit, (start, step, log_prob)))
