@@ -72,7 +72,7 @@ def test_one_normal_of_a_linear_autoencoder_is_the_data_in_latent_space(
 def test_bound_of_the_linear_model_moves_to_its_closed_form():
   """The rate becomes KL(q || N(m, S)), and the distortion stays."""
   params, _ = linear.exact_model()
-  images = np.tile(linear.images_of(8), (2500, 1, 1, 1))
+  images = np.tile(linear.images_of(8), (1000, 1, 1, 1))
   batch = linear.batch_of(images)
   codes = linear.draw_of(params, batch)
   arrays, _ = gaussian_mixture.fit(codes, seed=0, components=1)
@@ -81,9 +81,8 @@ def test_bound_of_the_linear_model_moves_to_its_closed_form():
   state = fitted_prior.variables(arrays)
   run = linear.jit(lambda p, s: linear.run(elbo.elbo, vae, p, batch, **s))
   terms = run(params, state)
-  run = linear.jit(lambda p: linear.run(elbo.elbo, linear.VAE, p, batch))
-  # Sums of terms of order 1, which may be 0.
-  assert_allclose(terms.distortion, run(params).distortion, 1e-5, 2e-6)
+  by_hand = linear.distortion_of(params, codes, images)
+  assert_allclose(terms.distortion, by_hand, rtol=1e-4, atol=1e-4)
 
   mean, log_variance = linear.code_of(params, images)
   m, s = np.float64(arrays["mean"][0]), covariance_of(arrays)[0]
@@ -211,20 +210,16 @@ def test_conditional_model_has_a_density_for_each_class(make):
   for code, y in zip(drawn, label, strict=True):
     assert np.abs(arrays["mean"][y] - code).max(-1).min() < 1e-5
     assert np.abs(arrays["mean"][1 - y] - code).max(-1).min() > 1e-4
+  _check_images(fitted)
 
 
-def test_each_image_has_the_density_of_its_class(make):
+def _check_images(fitted):
   """Where the density of one class moves away, only its images lose."""
-  model = make(
-    model__condition="label", data__label="attributes/Smiling",
-    data__num_labels=2, model__latent_dim=2,
-  )  # fmt: skip
-  fitted = density.applied(model, "gaussian_mixture")
-  data = model.experiment.source("test").fetch(np.arange(8))
+  data = fitted.experiment.source("test").fetch(np.arange(8))
   image, label = data["image"], data["label"]
   arrays = dict(arrays_of(fitted))
-  arrays["mean"] = arrays["mean"] + np.float32([[[0]], [[100]]])
-  state = {**model.variables, **fitted_prior.variables(arrays)}
+  arrays["mean"] = arrays["mean"] + np.float32([[[0]], [[100]], [[0]]])
+  state = {**fitted.variables, **fitted_prior.variables(arrays)}
   moved = dataclasses.replace(fitted, variables=state)
   for terms in (
     lambda model: model.score(image, label=label)["rate"],
