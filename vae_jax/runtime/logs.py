@@ -24,6 +24,12 @@ def in_notebook() -> bool:
   return "ipykernel" in sys.modules
 
 
+def is_live() -> bool:
+  """Returns whether a line on stderr can be redrawn: on a terminal, and in a
+  notebook."""
+  return sys.stderr.isatty() or in_notebook()
+
+
 def show_in_session() -> None:
   """Shows messages in a notebook or at Python's prompt, as the program does."""
   if in_notebook() or hasattr(sys, "ps1"):
