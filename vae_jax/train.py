@@ -4,17 +4,14 @@ import collections
 import contextlib
 import functools
 import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax.data import arrays, datasets, pipeline
-from vae_jax.evaluate import bound, summaries
-from vae_jax.latents import trained_model
+from vae_jax.data import arrays, pipeline
+from vae_jax.evaluate import validation
 from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
 from vae_jax.training import (
   contracts,
@@ -28,7 +25,6 @@ from vae_jax.training import (
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
-from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
 
@@ -69,6 +65,7 @@ def train(
       lambda: (run.source("train"), run.source("validation")), "decoding images"
     )
     loop = loop_lib.plan(run)
+    validate = validation.Validation(run, held_out)
 
     # State: the newest checkpoint, or the initial variables.
     with memory.explain_oom(run.config):
@@ -80,7 +77,7 @@ def train(
     patience = early_stopping.Patience(run.config, workdir, start)
     if start >= loop.num_steps or patience.is_over():
       logging.info("This run is finished: %d steps.", start)
-      _finish(run, workdir, host_state, held_out)
+      validate.finish(host_state, workdir)
       return host_state
 
     # Programs.
@@ -94,9 +91,7 @@ def train(
         costs,
       )
     statistics = running_statistics.Estimator(run, loop, source)
-    validate = functools.partial(
-      _validate, run, step_lib.make_eval_step(run), held_out
-    )
+    validate.prepare(host_state, costs)
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
@@ -106,9 +101,13 @@ def train(
       if begun.resumed:
         logging.info("Resuming at step %d of %d.", start, loop.num_steps)
         # A signal may have come instead of the validation at this step.
-        if loop.validation_due(start) and not store.has_validation(start):
+        if loop.validation_due(start) and not store_lib.has_validation(
+          workdir, start
+        ):
           patience.add(start, validate(host_state, store))
-      log = progress.StepLog(run.config, loop, store.writer, host_state)
+      log = progress.StepLog(
+        run.config, loop, store.writer, host_state, store.last_step
+      )
       in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
       batches = pipeline.prefetch(
@@ -139,7 +138,8 @@ def train(
             logging.info("The first %d steps are done.", count)
           step = record.step = first + count
 
-          # 2. Read results that are due.
+          # 2. Read results that are due, and errors of other threads.
+          store.check()
           pause = loop.validation_due(step) or loop.checkpoint_due(step)
           while len(in_flight) >= (
             1 if pause or stopping else loop_lib.RUN_AHEAD
@@ -151,66 +151,28 @@ def train(
           log.progress.update(step)
           stopping &= step < loop.num_steps
 
-          # 3. Validate and save.
+          # 3. Save, then validate, which may fail.
           if pause or stopping:
             log.flush(step)
             with log.stopwatch.paused():
-              host_state, score = statistics.read(state), None
-              if loop.validation_due(step) and not stopping:
-                score = validate(host_state, store)
-                patience.add(step, score)
+              host_state = statistics.read(state)
               # Checkpoints of a diverging run must not evict good ones.
-              ended = stopping or patience.is_over()
-              if ended or not host_state.skipped_in_row:
-                store.save(host_state, score)
+              if stopping or not host_state.skipped_in_row:
+                store.save(host_state)
               if stopping:
                 store.wait()
                 raise preemption.Interrupted(
                   f"Stopped at step {step} of {loop.num_steps} and saved it; "
                   "the same command resumes there."
                 )
+              if loop.validation_due(step):
+                patience.add(step, validate(host_state, store))
             if patience.is_over():
+              store.save(host_state)
               logging.info("%s", patience.describe())
               break
           watchdog.progress(f"fetching data after step {step}")
       costs.add(log.stopwatch)
       store.wait()
-    _finish(run, workdir, host_state, held_out)
+    validate.finish(host_state, workdir)
     return host_state
-
-
-def _validate(
-  run: Experiment,
-  eval_step: Callable[..., Any],
-  held_out: datasets.Source,
-  state: TrainState,
-  store: store_lib.Store,
-) -> float | None:
-  """Writes a validation row and pictures; returns the score that ranks
-  checkpoints, None if it is not finite."""
-  model = trained_model.of_state(run, store.folder, state)
-  row = bound.mean_terms(
-    eval_step,
-    devices.replicate(model.variables),
-    held_out,
-    batch_size=run.config.eval.batch_size,
-    step=model.step,
-    seed=run.config.eval.seed,
-  )
-  epoch = model.step / run.steps_per_epoch
-  store.writer.row(model.step, "validation", {**row, "epoch": epoch})
-  if devices.is_lead():
-    watchdog.progress("drawing")
-    summaries.validation(model, held_out, store.writer)
-  return early_stopping.score(row)
-
-
-def _finish(
-  run: Experiment, workdir: str, state: TrainState, held_out: datasets.Source
-) -> None:
-  """Draws the final pictures, and logs the last validation."""
-  if not devices.is_lead():
-    return
-  summaries.at_the_end(trained_model.of_state(run, workdir, state), held_out)
-  progress.log_last_validation(workdir)
-  logging.info("Results are in %s", workdir)

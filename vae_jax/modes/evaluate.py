@@ -27,7 +27,7 @@ from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import evaluate_table, other_data
 from vae_jax.runtime import devices, distributed, storage
-from vae_jax.training import memory, metrics, setup, step
+from vae_jax.training import batch_statistics, memory, metrics, setup, step
 
 NEEDS = "run"
 SHARED = True
@@ -44,7 +44,7 @@ _CONTEXT = ("step", "checkpoint", "seed", "data", "data_split", "batch_size")
 
 def run(config: ConfigDict, workdir: str) -> str:
   """Evaluates a run; returns the results as a table."""
-  with memory.explain_oom(config):
+  with memory.explain_oom(config, evaluating=True):
     return evaluate_table.table(evaluate(config, workdir))
 
 
@@ -176,6 +176,9 @@ def _bound(model: TrainedModel, source: datasets.Source) -> dict[str, Any]:
     batch_size=model.config.eval.batch_size,
     step=model.step,
     seed=model.config.eval.seed,
+    independent=lambda: (
+      not batch_statistics.has(model.experiment, model.variables, source)
+    ),
     progress=True,
   )
   return {**means, **bound.bits(model.experiment, means)}
