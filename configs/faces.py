@@ -3,8 +3,8 @@
 Command:   python -m vae_jax.main --config=configs/faces.py
 Hardware:  2 CPU cores.
 Time:      9 minutes, one of them to draw the data set
-Expect:    test neg_elbo -11,447 nats, a density (rate 163), squared error
-           18.5, by --mode=evaluate; recognizable faces in figures/samples.png;
+Expect:    test neg_elbo -11,448 nats, a density (rate 163), squared error
+           18.4, by --mode=evaluate; recognizable faces in figures/samples.png;
            a direction of smiles, by --mode=edit --attribute=Smiling
 
 `configs/faces.py:compact` has a third of the latents and wider noise: its codes

@@ -11,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.data import arrays, pipeline
-from vae_jax.evaluate import validation
+from vae_jax.evaluate import validation as validation_lib
 from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
 from vae_jax.training import (
   contracts,
@@ -65,19 +65,21 @@ def train(
       lambda: (run.source("train"), run.source("validation")), "decoding images"
     )
     loop = loop_lib.plan(run)
-    validate = validation.Validation(run, held_out)
+    validation = validation_lib.Validation(run, held_out, workdir)
 
     # State: the newest checkpoint, or the initial variables.
     with memory.explain_oom(run.config):
       begun = restore.restore_or_init(run, workdir, source)
-      host_state = begun.state
+      host_state = running_statistics.complete(run, begun.state)
       state = devices.replicate(host_state.replace(ema_model_state=None))
     start = step = int(host_state.step)
     record.began(start, **begun.origin)
     patience = early_stopping.Patience(run.config, workdir, start)
     if start >= loop.num_steps or patience.is_over():
       logging.info("This run is finished: %d steps.", start)
-      validate.finish(host_state, workdir)
+      if patience.is_over():
+        logging.info("%s", patience.describe())
+      validation.finish(host_state)
       return host_state
 
     # Programs.
@@ -91,7 +93,7 @@ def train(
         costs,
       )
     statistics = running_statistics.Estimator(run, loop, source)
-    validate.prepare(host_state, costs)
+    validation.prepare(host_state, costs)
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
@@ -104,7 +106,7 @@ def train(
         if loop.validation_due(start) and not store_lib.has_validation(
           workdir, start
         ):
-          patience.add(start, validate(host_state, store))
+          patience.add(start, validation.score(host_state, store))
       log = progress.StepLog(
         run.config, loop, store.writer, host_state, store.last_step
       )
@@ -166,7 +168,7 @@ def train(
                   "the same command resumes there."
                 )
               if loop.validation_due(step):
-                patience.add(step, validate(host_state, store))
+                patience.add(step, validation.score(host_state, store))
             if patience.is_over():
               store.save(host_state)
               logging.info("%s", patience.describe())
@@ -174,5 +176,5 @@ def train(
           watchdog.progress(f"fetching data after step {step}")
       costs.add(log.stopwatch)
       store.wait()
-    validate.finish(host_state, workdir)
+    validation.finish(host_state)
     return host_state

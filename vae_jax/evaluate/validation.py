@@ -13,7 +13,7 @@ from absl import logging
 from vae_jax.data import datasets, pipeline
 from vae_jax.evaluate import bound, summaries
 from vae_jax.latents import trained_model
-from vae_jax.runtime import devices, distributed, storage, watchdog
+from vae_jax.runtime import devices, distributed, watchdog
 from vae_jax.training import (
   batch_statistics,
   memory,
@@ -32,10 +32,17 @@ _BATCHES = 2
 
 
 class Validation:
-  """Validates a run; all processes call it."""
+  """Validates the states of a run on its held-out split.
 
-  def __init__(self, experiment: Experiment, held_out: datasets.Source):
+  All processes must call its functions.
+  """
+
+  def __init__(
+    self, experiment: Experiment, held_out: datasets.Source, workdir: str
+  ):
+    """`held_out` is the validation split."""
     self._experiment, self._held_out = experiment, held_out
+    self._workdir = workdir
     self._step = step_lib.make_eval_step(experiment)
     self._compiled: dict[int, Any] = {}  # by images on a device
     self._batch_size = devices.round_up(experiment.config.eval.batch_size)
@@ -93,11 +100,14 @@ class Validation:
       self._compiled[local] = self._step.lower(*arguments).compile()
     return self._compiled[local](*arguments)
 
-  def __call__(self, state: TrainState, store: store_lib.Store) -> float | None:
-    """Writes a validation row of a host copy of the state, and pictures;
-    returns the score that ranks checkpoints, None if it is not finite."""
+  def score(self, state: TrainState, store: store_lib.Store) -> float | None:
+    """Writes a row and pictures of a host copy of the state.
+
+    Returns:
+      What ranks checkpoints, see `validations.score`.
+    """
     run, config = self._experiment, self._experiment.config
-    model = trained_model.of_state(run, store.folder, state)
+    model = trained_model.of_state(run, self._workdir, state)
     with store.kept(model.step), memory.explain_oom(config, evaluating=True):
       row = bound.mean_terms(
         self._run,
@@ -117,19 +127,19 @@ class Validation:
         summaries.validation(model, self._held_out, store.writer)
     return score
 
-  def finish(self, state: TrainState, workdir: storage.PathLike) -> None:
+  def finish(self, state: TrainState) -> None:
     """Draws the final pictures, and logs the last validation.
 
     It validates first if the run ended after its last checkpoint, but before
     the validation of that.
     """
     step, config = int(state.step), self._experiment.config
-    if not store_lib.has_validation(workdir, step):
-      with store_lib.Store(workdir, config, step=step) as store:
-        self(state, store)
+    if not store_lib.has_validation(self._workdir, step):
+      with store_lib.Store(self._workdir, config, step=step) as store:
+        self.score(state, store)
     if not devices.is_lead():
       return
-    model = trained_model.of_state(self._experiment, workdir, state)
+    model = trained_model.of_state(self._experiment, self._workdir, state)
     summaries.at_the_end(model, self._held_out)
-    progress.log_last_validation(workdir)
-    logging.info("Results are in %s", workdir)
+    progress.log_last_validation(self._workdir)
+    logging.info("Results are in %s", self._workdir)
