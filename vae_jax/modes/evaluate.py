@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.config import ConfigError, reason
+from vae_jax.config import ConfigError, exits, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
@@ -94,6 +94,8 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     except Exception as error:
       if jax.process_count() > 1:
         raise  # The others may be computing this part.
+      if exits.exit_code(error) == exits.EXIT_STORAGE:
+        raise  # Nothing else can be written either.
       # Out of memory, or a defect: do not lose hours of other parts.
       logging.exception("No %s", name)
       not_made[name] = f"{type(error).__name__}: {reason(error)}"

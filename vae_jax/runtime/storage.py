@@ -193,7 +193,7 @@ def writing(address: PathLike) -> Iterator[None]:
     # NumPy writes less than it should, and has no number for it.
     error.errno = error.errno or errno.ENOSPC
     error.strerror = error.strerror or os.strerror(error.errno)
-    error.filename, error.filename2 = os.fspath(address), None
+    error.filename = os.fspath(address)
     raise
 
 

@@ -6,7 +6,11 @@ checksum is there because the storage format does not detect all damage.
 """
 
 import contextlib
+import errno
 import json
+import os
+import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +23,9 @@ from vae_jax.config import reason
 from vae_jax.runtime import staging, storage
 from vae_jax.training import stored_state, validations
 from vae_jax.training.state import TrainState
+
+# A disk with fewer free bytes is full, when a write has failed.
+_FULL = 10_000_000
 
 
 class Unsaved(Exception):
@@ -46,6 +53,13 @@ def scores(workdir: storage.PathLike) -> validations.Scores:
         value = json.loads(path.read_text())["score"]
         found[int(folder.name)] = None if value is None else float(value)
   return found
+
+
+def _free(folder: pathlib.Path) -> int:
+  try:
+    return shutil.disk_usage(folder).free
+  except OSError:
+    return _FULL
 
 
 class _Best:
@@ -173,6 +187,15 @@ class Checkpoints:
         stack.callback(self._mirror.close)
       self._manager.close()
 
+  def _why(self, error: Exception) -> str:
+    """Returns why a checkpoint could not be written."""
+    here = self._mirror.folder if self._mirror else self._folder
+    # TensorStore's message names one of many arrays, at length.
+    if "RESOURCE_EXHAUSTED" in str(error) and _free(here) < _FULL:
+      full = os.strerror(errno.ENOSPC)
+      return f"{full}, in {here}" if self._mirror else full
+    return reason(error)
+
   @contextlib.contextmanager
   def _or_unsaved(self) -> Iterator[None]:
     try:
@@ -180,7 +203,7 @@ class Checkpoints:
     except Exception as error:  # Orbax's errors have no common base.
       text = (
         f"The checkpoint of step {self._saving} cannot be written to "
-        f"{self._folder} ({reason(error)})."
+        f"{self._folder} ({self._why(error)})."
       )
       before = [s for s in self._manager.all_steps() if s != self._saving]
       if before:
