@@ -182,9 +182,7 @@ class Coder(Opened):
     `bar` names the progress bar; "" = no bar.
     """
     codes, labels = [], []
-    with tqdm.tqdm(
-      total=len(source), unit="img", desc=bar, disable=not bar
-    ) as progress:
+    with bars.Bar(len(source), bar, "images", shown=bool(bar)) as progress:
       for index, image, label in self._inputs(source):
         draws = self.in_chunks(
           lambda *args: apply.encode_draw(self.vae, *args, seed)[0],
