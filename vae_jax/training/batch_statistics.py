@@ -7,7 +7,7 @@ trace holds a collective.
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax.extend import core
 
 from vae_jax.data import datasets, pipeline
@@ -33,7 +33,7 @@ def has(
   """
 
   def terms(variables: Variables, data: Any) -> Any:
-    batch = batch_lib.eval_batch(experiment.config, data, np.uint32(0))
+    batch = batch_lib.eval_batch(experiment.config, data, jnp.uint32(0))
     return step_lib.forward(
       experiment.objective, experiment.vae_eval, variables, batch
     )[0]

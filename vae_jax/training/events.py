@@ -44,8 +44,12 @@ class Events:
     if not storage.is_remote(folder):
       self._file = storage.Appending(self._path)
     session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._write(file_version=_VERSION)
-    self._write(step=purge_step, session_log=session)
+    try:
+      self._write(file_version=_VERSION)
+      self._write(step=purge_step, session_log=session)
+    except OSError:
+      self.close()
+      raise
 
   def _name(self) -> storage.Path:
     # The time has seconds only; another start's file would have the same name.
