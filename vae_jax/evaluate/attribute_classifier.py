@@ -21,7 +21,8 @@ from vae_jax.runtime import storage
 
 _FEATURES = 256
 _MAX_SIDE = 64  # Larger images are halved until they fit, pixels.
-_CHUNK = 256  # Images per call of the network.
+_CHUNK = 256  # Images per call of the network at most,
+_FEWEST = 16  # and at least.
 _META = "said"  # Name of the JSON text in the file.
 
 
@@ -76,8 +77,9 @@ class AttributeClassifier:
     chunks = []
     for begin in range(0, len(image), _CHUNK):
       chunk = image[begin : begin + _CHUNK]
-      # Padded, because each shape is compiled anew.
-      padded = coder.padded(chunk, _CHUNK)
+      # Padded to a power of 2, because each shape is compiled anew.
+      size = max(_FEWEST, 1 << (len(chunk) - 1).bit_length())
+      padded = coder.padded(chunk, size)
       values = _apply(network, self.params, padded)
       chunks.append([np.asarray(v)[: len(chunk)] for v in values])
     features, outputs = map(np.concatenate, zip(*chunks, strict=True))
