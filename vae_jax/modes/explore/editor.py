@@ -27,6 +27,7 @@ from vae_jax.latents import (
 )
 from vae_jax.modes import arguments
 from vae_jax.modes.explore import maps, vector_file
+from vae_jax.modes.explore import ranges as ranges_lib
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
 
@@ -69,6 +70,7 @@ class Editor:
       else of the codes.
     standard_prior: Whether the prior is N(0, I).
     map: The plane to click on.
+    ranges: How far sliders of attributes go; None = to `ranges.STRENGTH`.
   """
 
   model: trained_model.TrainedModel
@@ -80,6 +82,7 @@ class Editor:
   scale: Float32[np.ndarray, " d"]
   standard_prior: bool
   map: maps.Plane | maps.Cloud
+  ranges: ranges_lib.Ranges | None = None
 
   @property
   def noun(self) -> str:
@@ -301,6 +304,7 @@ def open_editor(
     scale,
     standard_prior,
     plane,
+    ranges_lib.of_model(model, names),
   )
   start = editor.pick(0)
   editor.random(0, 1.0, start.label)
