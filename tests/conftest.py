@@ -18,10 +18,19 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 _MAKER = "VAE_JAX_TESTS_SCRATCH" not in os.environ
 _SCRATCH = os.environ.setdefault("VAE_JAX_TESTS_SCRATCH", tempfile.mkdtemp())
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_SCRATCH, "compiled")
+# Compiling takes most of the time of these tests: half of it, to slower code.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Nothing goes to the home of who runs the tests.
 os.environ["VAE_JAX_CACHE_DIR"] = os.path.join(_SCRATCH, "caches")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+
+# Files of minutes begin first, so that no worker is left alone with one.
+_LONG = (
+  *("soak_kills", "soak_stops", "pod_faults", "pod", "configs", "measure"),
+  *("combinations", "train", "resume", "own_images", "editor", "every_loss"),
+)
 
 
 def pytest_unconfigure():
@@ -55,13 +64,19 @@ def use_devices(monkeypatch):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, faces_dir):
-  """Returns the workdir and the state of the plain tiny run."""
+  """Returns a workdir and the state of the plain tiny run."""
+  from tests.support import once
   from tests.support.tiny import tiny_config
   from vae_jax.train import train
+  from vae_jax.training import restore
 
+  made = once.folder(
+    "reference", lambda folder: train(tiny_config(faces_dir), str(folder))
+  )
+  # Tests of this worker may write to it.
   folder = tmp_path_factory.mktemp("reference")
-  state = train(tiny_config(faces_dir), str(folder))
-  return folder, state
+  shutil.copytree(made, folder, dirs_exist_ok=True)
+  return folder, restore.load_state(folder)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +107,10 @@ def offline(monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
-  """Ignores the sessions of stores' clients, which close when collected."""
+  """Orders the files, and ignores the sessions of stores' clients, which close
+  when collected."""
+  place = {f"{name}_test": i for i, name in enumerate(_LONG)}
+  items.sort(key=lambda item: place.get(item.path.stem, len(place)))
   categories = "ResourceWarning", "pytest.PytestUnraisableExceptionWarning"
   ignored = [pytest.mark.filterwarnings(f"ignore::{c}") for c in categories]
   for item in items:

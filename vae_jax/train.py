@@ -4,17 +4,14 @@ import collections
 import contextlib
 import functools
 import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax.data import arrays, datasets, pipeline
-from vae_jax.evaluate import bound, summaries
-from vae_jax.latents import trained_model
+from vae_jax.data import arrays, pipeline
+from vae_jax.evaluate import validation as validation_lib
 from vae_jax.runtime import devices, distributed, logs, preemption, watchdog
 from vae_jax.training import (
   contracts,
@@ -28,7 +25,6 @@ from vae_jax.training import (
 from vae_jax.training import loop as loop_lib
 from vae_jax.training import step as step_lib
 from vae_jax.training import store as store_lib
-from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
 
@@ -69,18 +65,21 @@ def train(
       lambda: (run.source("train"), run.source("validation")), "decoding images"
     )
     loop = loop_lib.plan(run)
+    validation = validation_lib.Validation(run, held_out, workdir)
 
     # State: the newest checkpoint, or the initial variables.
     with memory.explain_oom(run.config):
       begun = restore.restore_or_init(run, workdir, source)
-      host_state = begun.state
+      host_state = running_statistics.complete(run, begun.state)
       state = devices.replicate(host_state.replace(ema_model_state=None))
     start = step = int(host_state.step)
     record.began(start, **begun.origin)
     patience = early_stopping.Patience(run.config, workdir, start)
     if start >= loop.num_steps or patience.is_over():
       logging.info("This run is finished: %d steps.", start)
-      _finish(run, workdir, host_state, held_out)
+      if patience.is_over():
+        logging.info("%s", patience.describe())
+      validation.finish(host_state)
       return host_state
 
     # Programs.
@@ -94,9 +93,6 @@ def train(
         costs,
       )
     statistics = running_statistics.Estimator(run, loop, source)
-    validate = functools.partial(
-      _validate, run, step_lib.make_eval_step(run), held_out
-    )
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
@@ -107,7 +103,7 @@ def train(
         logging.info("Resuming at step %d of %d.", start, loop.num_steps)
         # A signal may have come instead of the validation at this step.
         if loop.validation_due(start) and not store.has_validation(start):
-          patience.add(start, validate(host_state, store))
+          patience.add(start, validation.score(host_state, store))
       log = progress.StepLog(run.config, loop, store.writer, host_state)
       in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
@@ -157,7 +153,7 @@ def train(
             with log.stopwatch.paused():
               host_state, score = statistics.read(state), None
               if loop.validation_due(step) and not stopping:
-                score = validate(host_state, store)
+                score = validation.score(host_state, store)
                 patience.add(step, score)
               # Checkpoints of a diverging run must not evict good ones.
               ended = stopping or patience.is_over()
@@ -175,42 +171,5 @@ def train(
           watchdog.progress(f"fetching data after step {step}")
       costs.add(log.stopwatch)
       store.wait()
-    _finish(run, workdir, host_state, held_out)
+    validation.finish(host_state)
     return host_state
-
-
-def _validate(
-  run: Experiment,
-  eval_step: Callable[..., Any],
-  held_out: datasets.Source,
-  state: TrainState,
-  store: store_lib.Store,
-) -> float | None:
-  """Writes a validation row and pictures; returns the score that ranks
-  checkpoints, None if it is not finite."""
-  model = trained_model.of_state(run, store.folder, state)
-  row = bound.mean_terms(
-    eval_step,
-    devices.replicate(model.variables),
-    held_out,
-    batch_size=run.config.eval.batch_size,
-    step=model.step,
-    seed=run.config.eval.seed,
-  )
-  epoch = model.step / run.steps_per_epoch
-  store.writer.row(model.step, "validation", {**row, "epoch": epoch})
-  if devices.is_lead():
-    watchdog.progress("drawing")
-    summaries.validation(model, held_out, store.writer)
-  return early_stopping.score(row)
-
-
-def _finish(
-  run: Experiment, workdir: str, state: TrainState, held_out: datasets.Source
-) -> None:
-  """Draws the final pictures, and logs the last validation."""
-  if not devices.is_lead():
-    return
-  summaries.at_the_end(trained_model.of_state(run, workdir, state), held_out)
-  progress.log_last_validation(workdir)
-  logging.info("Results are in %s", workdir)

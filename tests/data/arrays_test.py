@@ -250,3 +250,24 @@ def test_labels_outside_their_range_are_refused_by_position():
     late.fetch(np.array([16, 17]))
   assert_array_equal(datasets.read_labels(train), label)
   assert isinstance(train, arrays.ArraySource)
+
+
+def test_all_splits_are_joined_in_turn():
+  image = numbered(COUNT, (8, 6, 1))
+  splits = given({"image": image, "label": np.arange(COUNT) % 5})
+  parts = [getattr(splits, name) for name in PURPOSES]
+  joined = datasets.Joined(parts)
+  assert len(joined) == COUNT and joined.label_shape == ()
+  order = np.random.default_rng(0).permutation(COUNT)
+  found = joined.fetch(order)
+  one_by_one = [tfds.content(part) for part in parts]
+  for key in ("image", "label"):
+    whole = np.concatenate([part[key] for part in one_by_one])
+    assert_array_equal(found[key], whole[order])
+    assert found[key].dtype == whole.dtype
+  # Named by their positions in the array.
+  names = splits.names("all")
+  first = np.concatenate([p["image"][:, 0, 0, 0] for p in one_by_one])
+  assert names == tuple(f"image {i}" for i in first)
+  assert splits.names("test") == names[-len(splits.test) :]
+  assert splits.words("all") == "train+validation+test"

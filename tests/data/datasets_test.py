@@ -204,6 +204,7 @@ def faces(tmp_path_factory):
   return root
 
 
+_SMILE = ("not Smiling", "Smiling"), lambda i: i % 3 == 0
 _BITS = ("Bald", "Smiling", "Young"), lambda i: [i % 2 == 0, i % 3 == 0, i < 5]
 
 
@@ -211,12 +212,7 @@ _BITS = ("Bald", "Smiling", "Young"), lambda i: [i % 2 == 0, i % 3 == 0, i < 5]
   "path, names, values, dtype",
   [
     ("", *_BITS, np.uint8),
-    (
-      "attributes/Smiling",
-      ("not Smiling", "Smiling"),
-      lambda i: i % 3 == 0,
-      np.int32,
-    ),
+    ("attributes/Smiling", *_SMILE, np.int32),
     ("age", None, lambda i: i, np.int32),
     ("landmarks", ("eye_x", "eye_y"), lambda i: [i, i + 100], np.int32),
   ],
@@ -231,14 +227,14 @@ def test_label_path_selects_a_feature(faces, path, names, values, dtype):
   assert batch["label"].dtype == dtype
 
 
+_MEAN = "did you mean 'attributes/"
+
+
 @pytest.mark.parametrize(
   "path, messages",
   [
-    (
-      "attributes/Smilin",
-      ["did you mean 'attributes/Smiling'", "landmarks/eye_x"],
-    ),
-    ("Yuong", ["did you mean 'attributes/Young'"]),
+    ("attributes/Smilin", [f"{_MEAN}Smiling'", "landmarks/eye_x"]),
+    ("Yuong", [f"{_MEAN}Young'"]),
     ("weight", ["'weight' is not a feature"]),
   ],
 )

@@ -30,13 +30,7 @@ def sprites(tmp_path_factory):
   }
   for name, count in {"shape": 3, "scale": 2, "color": 1}.items():
     features[f"label_{name}"] = tfds.features.ClassLabel(num_classes=count)
-  columns = (
-    "image",
-    "label_shape",
-    "label_scale",
-    "label_color",
-    "value_scale",
-  )
+  columns = "image label_shape label_scale label_color value_scale".split()
   examples = [
     dict(zip(columns, (png(image), i % 3, i // 6, 0, i / 6), strict=True))
     for i, image in enumerate(pictures(12))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.support.smiling_model import directions_of
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits as edits
 from vae_jax.evaluate.attribute_classifier import (
@@ -13,7 +14,7 @@ from vae_jax.evaluate.attribute_classifier import (
   Predictions,
 )
 from vae_jax.evaluate.attribute_edits import StripPredictions, Target
-from vae_jax.latents import directions, nonlinear_directions, trained_model
+from vae_jax.latents import nonlinear_directions, trained_model
 
 RNG = np.random.RandomState(0)
 STRENGTHS = np.array([-1.0, 0.0, 1.0])
@@ -45,17 +46,7 @@ def classifier(low=-0.5, high=0.5):
 def paths():
   vectors = np.zeros((3, 2, 2), np.float32)
   vectors[0] = [[1.0, -2.0], [0.0, 1.0]]
-  linear = directions.Directions(
-    names=("Smiling", "Bald"),
-    vectors=vectors,
-    pixels=np.zeros((2, 1, 2, 1)),
-    positives=np.array([3, 5]),
-    total=8,
-    correlation=np.eye(2),
-    accuracy=np.ones(2),
-    split="train",
-    step=0,
-  )
+  linear = directions_of(("Smiling", "Bald"), vectors, [3, 5], 8)
   codes, labels = np.float32(RNG.randn(60, 2)), RNG.randint(0, 2, (60, 2))
   return linear, nonlinear_directions.fit(
     codes, np.zeros(2, np.float32), labels, linear.names, step=0

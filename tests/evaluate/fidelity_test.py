@@ -21,14 +21,10 @@ def _evaluate(size, samples=SAMPLES, function=_pixels):
   def batches(images):
     return (images[i : i + size] for i in range(0, len(images), size))
 
-  return fidelity.evaluate_fidelity(
-    features.Extractor("pixels", function),
-    batches(REFERENCE),
-    batches(samples),
-    batches(REFERENCE),
-    seed=3,
-    reference_split="test of toys",
-  )
+  extract = features.Extractor("pixels", function)
+  images = map(batches, (REFERENCE, samples, REFERENCE))
+  about = {"seed": 3, "reference_split": "test of toys"}
+  return fidelity.evaluate_fidelity(extract, *images, **about)
 
 
 def test_result_holds_the_distances_and_their_context():

@@ -20,14 +20,8 @@ def images(count):
 
 def estimate(codes, labels, names=NAMES, pictures=None):
   pictures = images(len(codes)) if pictures is None else pictures
-  return directions.estimate(
-    codes.astype(np.float32),
-    labels,
-    names,
-    images=np.array_split(pictures, 3),
-    split="train",
-    step=7,
-  )
+  about = {"images": np.array_split(pictures, 3), "split": "train", "step": 7}
+  return directions.estimate(codes.astype(np.float32), labels, names, **about)
 
 
 def correlated_labels(count):

@@ -58,19 +58,13 @@ def test_paths_begin_and_end_exactly(path, d):
     assert_allclose(codes, backwards, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-  "a, b",
-  [
-    (code(0, 0), code(3, 4)),
-    (code(3, 4), code(0, 0)),
-    (code(0, 0), code(0, 0)),
-    (code(3, 4), code(3, 4)),
-    (code(1, 2), code(2, 4)),
-    (code(1, 1), code(1, 1 + 1e-7)),
-    (code(1, 2), code(-1, -2)),
-  ],
-)
-def test_spherical_path_without_an_arc_is_linear(a, b):
+ENDS = [(0, 0, 3, 4), (3, 4, 0, 0), (0, 0, 0, 0), (3, 4, 3, 4), (1, 2, 2, 4)]
+ENDS += [(1, 1, 1, 1 + 1e-7), (1, 2, -1, -2)]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_spherical_path_without_an_arc_is_linear(ends):
+  a, b = code(*ends[:2]), code(*ends[2:])
   codes = interpolation.spherical(a, b, T)
   assert_array_equal(codes, interpolation.linear(a, b, T))
 

@@ -1,5 +1,6 @@
 """A run opened for use."""
 
+import dataclasses
 import re
 import shutil
 
@@ -61,15 +62,18 @@ def test_first_codes_are_those_of_the_first_images(model):
   assert len(codes) == len(source)
 
 
-def test_sample_labels_follow_the_condition(model):
+def test_labels_of_samples_follow_the_condition(model):
   config = model.config.copy_and_resolve_references()
+  run = dataclasses.replace(model.experiment, config=config)
   source = model.experiment.source("test")
-  assert conditions.of_samples(config, None, 4) is None
+  assert conditions.of_samples(run, 4) is None
+  with pytest.raises(ConfigError, match="label is 1, .* without labels"):
+    conditions.of_samples(run, 4, 1)
   config.model.condition, config.data.num_labels = "label", 3
-  labels = conditions.of_samples(config, None, 5)
-  assert labels.tolist() == [0, 1, 2, 0, 1]
+  assert conditions.of_samples(run, 5).tolist() == [0, 1, 2, 0, 1]
+  assert conditions.of_samples(run, 2, "2").tolist() == [2, 2]
   config.model.condition = "attributes"
-  labels = conditions.of_samples(config, source, len(source) + 1)
+  labels = conditions.of_samples(run, len(source) + 1, source=source)
   assert_array_equal(labels[0], labels[-1])
 
 

@@ -1,18 +1,14 @@
 """`--mode=compare`: the table, its notes and its pictures."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
+from tests.support import programs
 from vae_jax import config as config_lib
 from vae_jax.modes import compare, compare_table
 from vae_jax.runtime import storage
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _validation(step, beta=1.0):
@@ -237,19 +233,13 @@ def test_table_omits_values_that_are_not_finite(tmp_path, compared):
 def test_command_compares_or_refuses(tmp_path, words, message):
   a = _make(tmp_path / "a")
   words = [w.format(a=a, out=tmp_path / "out") for w in words]
-  done = subprocess.run(
-    [sys.executable, "-m", "vae_jax.main", "--mode=compare", *words],
-    cwd=tmp_path,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-  )
+  words = ["-m", "vae_jax.main", "--mode=compare", *words]
+  done = programs.python(*words, cwd=tmp_path, code=2 if message else 0)
   assert "Traceback" not in done.stderr
   if message:
-    assert done.returncode == 2 and message in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
   else:
-    assert done.returncode == 0, done.stderr
     assert "neg_elbo" in done.stdout
     assert (tmp_path / "out" / "rate_distortion.png").exists()

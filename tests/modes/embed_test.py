@@ -67,13 +67,13 @@ def test_files_hold_codes_labels_and_images(run, no_umap):
   model = trained_model.open_run(*run)
   source = model.experiment.source("test")
   data = source.fetch(np.arange(len(source)))
-  assert_allclose(arrays["codes"], model.encode(data["image"]), atol=1e-5)
+  # The bits of Python.
+  assert_array_equal(arrays["codes"], model.encode(data["image"]))
+  assert_array_equal(arrays["deviations"], model.deviations(data["image"]))
   assert_array_equal(arrays["labels"], data["label"])
   assert_array_equal(arrays["index"], np.arange(len(source)))
   assert arrays["label_names"][arrays["labels"].shape[1] - 1]
   assert arrays["pca"].shape == (len(source), 2)
-  few = data["image"][:5]
-  assert_allclose(arrays["deviations"][:5], model.deviations(few), rtol=1e-4)
   assert arrays["names"][4] == "test 4"
   table = (folder / "test.csv").read_text().splitlines()
   assert (

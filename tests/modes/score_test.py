@@ -8,9 +8,13 @@ import pathlib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn import metrics
 
 import vae_jax
+from tests.support import pictures
 from vae_jax.config import ConfigError
+from vae_jax.data import datasets
 from vae_jax.latents import scores
 from vae_jax.modes import evaluate, score
 from vae_jax.training import restore
@@ -28,19 +32,28 @@ def rows_of(path):
   return list(csv.DictReader(io.StringIO(pathlib.Path(path).read_text())))
 
 
+def table_of(text):
+  """Returns the printed values by name."""
+  words = [line.split() for line in text.splitlines()]
+  return {w[0]: w[1] for w in words if len(w) > 1}
+
+
 def test_means_of_columns_are_the_printed_ones(run):
   config, workdir = changed(run, eval__importance_samples=4)
   text = score.run(config, workdir)
   path = text.splitlines()[-1]
   rows, arrays = rows_of(path), np.load(path.replace(".csv", ".npz"))
   result = evaluate.evaluate(config, workdir)
+  printed = table_of(text)
   assert len(rows) == result["num_examples"] == 32
-  columns = "loss distortion rate neg_elbo nll".split()
-  for name in columns:
+  names = {"loss", "distortion", "rate", "neg_elbo", "squared_error", "nll"}
+  assert names <= printed.keys() & rows[0].keys()
+  for name in names:
     values = np.array([float(row[name]) for row in rows])
     assert_array_equal(values.astype(arrays[name].dtype), arrays[name])
-    assert_allclose(values.mean(), result[name], rtol=1e-6, atol=1e-4)
-    assert f"{values.mean():.4f}" in text
+    assert_allclose(float(printed[name]), values.mean(), rtol=0, atol=1e-4)
+    if name in result:  # All but the squared error of a Bernoulli likelihood.
+      assert_allclose(result[name], values.mean(), rtol=0, atol=1e-4)
   assert rows[3]["name"] == "test 3" and rows[3]["index"] == "3"
   model = vae_jax.load(workdir)
   source = model.experiment.source("test")
@@ -70,35 +83,103 @@ def test_python_has_the_same_bits(run):
 def test_labels_tell_normal_images_from_others(run):
   text = score.run(*run, normal="Smiling")
   arrays = np.load(text.splitlines()[-1].replace(".csv", ".npz"))
-  normal = arrays["normal"].astype(bool)
   smiling = arrays["label_names"].tolist().index("Smiling")
-  assert_array_equal(normal, arrays["labels"][:, smiling] == 1)
-  # By all pairs.
-  loss = arrays["loss"]
-  higher = loss[~normal][:, None] - loss[normal][None]
-  expected = ((higher > 0) + 0.5 * (higher == 0)).mean()
-  line = next(v for v in text.splitlines() if "auroc.loss" in v)
-  assert_allclose(float(line.split()[-1]), expected, atol=1e-4)
+  assert_array_equal(arrays["normal"], arrays["labels"][:, smiling] == 1)
+  expected = metrics.roc_auc_score(1 - arrays["normal"], arrays["loss"])
+  printed = table_of(text)
+  assert_allclose(float(printed["auroc.loss"]), expected, atol=1e-4)
+  assert int(printed["num_normal"]) == arrays["normal"].sum()
 
 
-def test_auroc_counts_pairs():
-  values = np.float32([1, 2, 2, 3])
-  positive = np.array([False, True, False, True])
-  assert scores.auroc(values, positive) == (1 + 0.5 + 1 + 1) / 4
-  assert scores.auroc(values, np.ones(4, bool)) is None
+def test_auroc_is_that_of_scikit_learn():
+  rng = np.random.default_rng(0)
+  # With ties, and the second higher on average.
+  negative, positive = rng.integers(0, 20, 90), rng.integers(3, 25, 40)
+  expected = metrics.roc_auc_score(
+    np.repeat([0, 1], [90, 40]), np.concatenate([negative, positive])
+  )
+  ours = scores.auroc(np.float32(positive), np.float32(negative))
+  assert_allclose(ours, expected, rtol=1e-12)
+  assert scores.auroc(np.float32([2, 3]), np.float32([1, 2])) == 3.5 / 4
+  assert scores.auroc(np.ones(4), np.ones(0)) is None
+  assert scores.auroc(np.ones(4), np.array([0, np.nan])) is None
 
 
-def test_files_are_named(run, tmp_path):
-  from PIL import Image
-
+def test_files_are_named(run, tmp_path, monkeypatch):
   model = vae_jax.load(run[1])
   image = model.experiment.source("test").fetch(np.arange(2))["image"]
   Image.fromarray(image[1, ..., 0]).save(tmp_path / "my face.png")
-  text = score.run(*run, images=f"data:test:0 | {tmp_path}/my face.png")
+  images = f"data:test:0 | {tmp_path}/my face.png"
+  text = score.run(*run, images=images)
   rows = rows_of(text.splitlines()[-1])
   assert [row["name"] for row in rows] == ["test 0", "my face.png"]
   terms = model.score(image)
-  assert_array_equal(np.float32([r["loss"] for r in rows]), terms["loss"])
+  losses = np.float32([r["loss"] for r in rows])
+  assert_array_equal(losses, terms["loss"])
+  # Where the data set is not at hand.
+  monkeypatch.setattr(datasets, "open_splits", None)
+  (row,) = rows_of(score.run(*run, images=images[14:]).splitlines()[-1])
+  assert_allclose(float(row["loss"]), terms["loss"][1], rtol=0.1)
+
+
+def test_folder_of_normal_and_other_pictures(run, tmp_path):
+  """Every picture by its path, with the AUROC of its class."""
+  image = pictures.noise(20, 16, 16)
+  image[::2] //= 3
+  names = [f"{'good' if i % 2 else 'torn'}/{i:02} ü.png" for i in range(20)]
+  pictures.write(tmp_path / "mine", image, names)
+  settings = {"data__resize": 0, "data__grayscale": False}
+  config, workdir = changed(
+    run, data__name=f"folder:{tmp_path}/mine", eval__split="all", **settings
+  )
+  text = score.run(config, workdir)
+  rows = {row["name"]: row for row in rows_of(text.splitlines()[-1])}
+  assert sorted(rows) == sorted(names)
+  losses = np.array([float(rows[name]["loss"]) for name in names])
+  # The draw of z depends on the position.
+  index = np.array([int(rows[name]["index"]) for name in names])
+  terms = vae_jax.load(workdir).score(image[np.argsort(index)])
+  assert_array_equal(np.float32(losses), terms["loss"][index])
+  assert {row["label"] for row in rows.values()} == {"good", "torn"}
+  torn = np.arange(20) % 2 == 0
+  printed = table_of(text)
+  expected = metrics.roc_auc_score(torn, losses)
+  assert_allclose(float(printed["auroc.loss"]), expected, atol=1e-4)
+  assert printed["num_normal"] == "10" and printed["num_examples"] == "20"
+  result = evaluate.evaluate(config, workdir)
+  assert_allclose(result["loss"], losses.mean(), rtol=0, atol=1e-4)
+  assert result["data_split"] == "train+validation+test"
+
+
+def test_arrays_are_compared_with_the_images_of_the_run(run, tmp_path):
+  image = pictures.noise(20, 16, 16)
+  np.savez(tmp_path / "mine.npz", image=image)
+  settings = {"data__resize": 0, "data__grayscale": False, "eval__seed": 5}
+  config, workdir = changed(
+    run, data__name=f"arrays:{tmp_path}/mine.npz", **settings
+  )
+  text = score.run(config, workdir)
+  assert "score these first, by this command without --config.data" in text
+  assert "auroc" not in table_of(text) and "auroc.loss" not in text
+  # By their positions in the file.
+  path = text.splitlines()[-1]
+  names = [row["name"] for row in rows_of(path)]
+  rows = [int(name.removeprefix("image ")) for name in names]
+  terms = vae_jax.load(workdir).score(image[rows], seed=5)
+  other = np.load(path.replace(".csv", ".npz"))
+  assert_array_equal(other["loss"], terms["loss"])
+
+  own = score.run(*changed(run, eval__seed=5)).splitlines()[-1]
+  ours = np.load(own.replace(".csv", ".npz"))
+  text = score.run(config, workdir)
+  assert f"against those in {own.replace('.csv', '.npz')}" in text
+  for name in ("loss", "squared_error"):
+    expected = metrics.roc_auc_score(
+      np.repeat([0, 1], [len(ours[name]), len(rows)]),
+      np.concatenate([ours[name], other[name]]),
+    )
+    printed = float(table_of(text)[f"auroc.{name}"])
+    assert_allclose(printed, expected, atol=1e-4)
 
 
 def test_other_data_are_scored_in_a_folder_of_their_own(run):

@@ -40,16 +40,10 @@ def test_one_draw_holds_what_a_loss_needs(exact, kl):
   def objective(vae, batch):
     draw = objectives.one_draw(vae, batch, kl=kl)
     (z,), (prior,) = draw.z, draw.prior.groups
-    return objectives.Terms(
-      loss=draw.likelihood.log_prob(batch.image),
-      distortion=draw.distortion,
-      rate=draw.rate,
-      extras={
-        "log_q": draw.log_q - draw.posterior.log_prob((z,)),
-        "sampled": draw.log_q - prior.log_prob(z),
-        **draw.extras,
-      },
-    )
+    loss = draw.likelihood.log_prob(batch.image)
+    extras = {"log_q": draw.log_q - draw.posterior.log_prob((z,))}
+    extras |= {"sampled": draw.log_q - prior.log_prob(z), **draw.extras}
+    return objectives.Terms(loss, draw.distortion, draw.rate, extras)
 
   terms = linear.values_of(objective, params, batch)
   plain = linear.values_of(elbo, params, batch)

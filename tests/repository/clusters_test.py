@@ -162,16 +162,10 @@ def test_sky_passes_the_flags_to_every_machine(tmp_path):
   assert recovery["max_restarts_on_errors"] == 0
   (tmp_path / "venv").mkdir()
   fakes.executable(tmp_path / "venv" / "bin" / "python", fakes.PYTHON)
-  fakes.run(
-    *("bash", "-c", task["run"]),
-    code=76,
-    HOME=str(tmp_path),
-    PLAN="76",
-    FLAGS=shlex.join(fakes.FLAGS),
-    SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2",
-    SKYPILOT_NUM_NODES="2",
-    SKYPILOT_NODE_RANK="1",
-  )
+  node = dict(NODE_IPS="10.0.0.1\n10.0.0.2", NUM_NODES="2", NODE_RANK="1")
+  node = {f"SKYPILOT_{name}": value for name, value in node.items()}
+  node |= dict(HOME=str(tmp_path), PLAN="76", FLAGS=shlex.join(fakes.FLAGS))
+  fakes.run("bash", "-c", task["run"], code=76, **node)
   assert fakes.words(tmp_path / "words") == [
     *("-m", "vae_jax.main", "--coordinator=10.0.0.1:8476"),
     *("--num_processes=2", "--process_id=1"),

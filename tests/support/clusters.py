@@ -17,15 +17,9 @@ FLAGS = [
   '--config.data.name=a "b"  $HOME `c` \\d *',
   "--config.optim.args.empty=",
 ]
-SETTINGS = {
-  "PROJECT": "my-project",
-  "ZONE": "us-central2-b",
-  "NAME": "pod",
-  "BUCKET": "gs://my-bucket",
-  "ACCELERATOR": "v4-32",
-  "RUNTIME": "tpu-ubuntu2204-base",
-  "POLL_SECONDS": "0.05",
-}
+SETTINGS = dict(PROJECT="my-project", ZONE="us-central2-b", NAME="pod")
+SETTINGS |= dict(BUCKET="gs://my-bucket", ACCELERATOR="v4-32")
+SETTINGS |= dict(RUNTIME="tpu-ubuntu2204-base", POLL_SECONDS="0.05")
 
 # The `python` of these machines appends its arguments to a file, and ends with
 # the codes in PLAN, or in PLAN_1 on worker 1, one for each run.

@@ -39,17 +39,11 @@ def arguments(
 ):
   """Returns arguments of `subprocess` that start the tiny job with faults."""
   folder.mkdir(parents=True, exist_ok=True)
-  config = tiny_file(
-    folder / "tiny.py",
-    faces,
-    data__cache="host",
-    data__cache_dir=str(folder / "cache"),
-    train__num_steps=steps,
-    train__validate_every_steps=20,
-    checkpoint__every_steps=10,
-    watch__heartbeat_seconds=3.0,
-    train__compilation_cache_dir="",
-  )
+  settings = dict(data__cache="host", data__cache_dir=str(folder / "cache"))
+  settings |= dict(train__num_steps=steps, train__validate_every_steps=20)
+  settings |= dict(checkpoint__every_steps=10, watch__heartbeat_seconds=3.0)
+  settings |= dict(train__compilation_cache_dir="")
+  config = tiny_file(folder / "tiny.py", faces, **settings)
   (folder / "plan.json").write_text(json.dumps(list(plan)))
   own = [
     f"--processes={layout[0]}",

@@ -44,6 +44,13 @@ def mouth():
   return change > 8
 
 
+def directions_of(names, vectors, positives, total):
+  """Returns directions [kinds 2 d] of two attributes."""
+  pixels, correlation = np.zeros((2, 1, 1, 1)), np.eye(2)
+  about = np.array(positives), total, correlation, np.array([0.9, 0.8])
+  return directions.Directions(names, vectors, pixels, *about, "train", 0)
+
+
 def smiling_model(data_dir, folder):
   """Returns the model and writes its directions to `folder`."""
   config = tiny_config(
@@ -78,35 +85,16 @@ def smiling_model(data_dir, folder):
   step = np.zeros((3, 2, _LATENTS), np.float32)
   step[:, 0, 0] = np.linalg.norm(smile) / scale
   step[:, 1, 1] = 1, 2, 3
-  directions.save(
-    directions.Directions(
-      names=("Bald", "Smiling"),
-      vectors=step[:, ::-1].copy(),
-      pixels=np.zeros((2, 1, 1, 1)),
-      positives=np.array([3, 30]),
-      total=64,
-      correlation=np.eye(2),
-      accuracy=np.array([0.9, 0.8]),
-      split="train",
-      step=0,
-    ),
-    folder / "attributes" / "directions.npz",
-  )
+  names, attributes = ("Bald", "Smiling"), folder / "attributes"
+  linear = directions_of(names, step[:, ::-1].copy(), [3, 30], 64)
+  directions.save(linear, attributes / "directions.npz")
   codes = np.random.RandomState(0).randn(4000, _LATENTS).astype(np.float32)
-  nonlinear_directions.save(
-    nonlinear_directions.fit(
-      codes,
-      np.full(_LATENTS, 0.1, np.float32),
-      (codes[:, 1::-1] > 0.5).astype(np.int32),
-      ("Bald", "Smiling"),
-      step=0,
-    ),
-    folder / "attributes" / "curves.npz",
-  )
-  storage.write_json(
-    folder / "attributes" / "made_from.json",
-    {"made_from": attribute_directions.fingerprint(model)},
-  )
+  labels = (codes[:, 1::-1] > 0.5).astype(np.int32)
+  deviation = np.full(_LATENTS, 0.1, np.float32)
+  curves = nonlinear_directions.fit(codes, deviation, labels, names, step=0)
+  nonlinear_directions.save(curves, attributes / "curves.npz")
+  made_from = {"made_from": attribute_directions.fingerprint(model)}
+  storage.write_json(attributes / "made_from.json", made_from)
   return model
 
 

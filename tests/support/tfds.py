@@ -16,22 +16,11 @@ COLORS = ("red", "green", "blue")
 
 
 def config(root, name="tiny", **changes):
-  return config_dict.ConfigDict(
-    {
-      "name": name,
-      "dir": str(root),
-      "manual_dir": "",
-      "train_split": "",
-      "validation_split": "",
-      "test_split": "",
-      "label": "",
-      "num_threads": 2,
-      "unreadable": "stop",
-      "digest": "",
-      **dataclasses.asdict(transform.Transform()),
-      **changes,
-    }
-  )
+  empty = ("manual_dir", "train_split", "validation_split", "test_split")
+  settings = dict.fromkeys((*empty, "label", "digest"), "")
+  settings |= {"name": name, "dir": str(root), "num_threads": 2}
+  settings |= {"unreadable": "stop"} | dataclasses.asdict(transform.Transform())
+  return config_dict.ConfigDict(settings | changes)
 
 
 def png(image):

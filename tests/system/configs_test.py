@@ -32,17 +32,11 @@ def _shrink(config, faces_dir):
   height, _, channels = config.data.image_shape
   for key in ("train_split", "validation_split", "test_split", "label"):
     config.data[key] = ""
-  config.data.name = "synthetic_faces/tiny"
-  config.data.dir = str(faces_dir)
-  config.data.crop = 0
-  config.data.resize = height
-  config.data.grayscale = channels == 1
-  config.data.cache = "none"
-  config.train.num_epochs = 0.0
-  config.train.num_steps = 2
+  small = dict(name="synthetic_faces/tiny", dir=str(faces_dir), cache="none")
+  config.data.update(small, crop=0, resize=height, grayscale=channels == 1)
+  short = dict(num_epochs=0.0, num_steps=2, steps_per_call=2)
+  config.train.update(short, compilation_cache_dir="none")
   config.train.batch_size = 8 * config.train.accumulate
-  config.train.steps_per_call = 2
-  config.train.compilation_cache_dir = "none"
   config.eval.batch_size = 16
   for node in (config.model.encoder, config.model.decoder):
     if node.name in ("conv", "resnet"):
@@ -57,10 +51,7 @@ _SLOW += ["lecture_mnist_autoencoder"]
 
 @pytest.mark.parametrize(
   "name",
-  [
-    pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else [])
-    for name in CONFIGS
-  ],
+  [pytest.param(n, marks=[pytest.mark.slow] * (n in _SLOW)) for n in CONFIGS],
 )
 def test_config_trains_two_steps(name, faces_dir, tmp_path):
   config = _shrink(load(name).get_config(), faces_dir)
@@ -146,13 +137,9 @@ def test_every_setting_is_read(faces_dir, tmp_path, monkeypatch):
       read.add(path)
     return value
 
-  config = tiny_config(
-    faces_dir,
-    optim__ema_decay=0.5,
-    data__cache="host",
-    train__num_steps=0,
-    train__num_epochs=1.0,
-  )
+  settings = dict(optim__ema_decay=0.5, data__cache="host")
+  settings |= dict(train__num_steps=0, train__num_epochs=1.0)
+  config = tiny_config(faces_dir, **settings)
   leaves = set(config_lib.flatten(config_lib.default()))
 
   def unrecorded(function):

@@ -2,12 +2,12 @@
 
 import functools
 import os
-import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from tests.support import programs
 from tests.support.tiny import curve, tiny_config, tiny_experiment
 from tests.system import cli_test
 from vae_jax.config import ConfigError
@@ -16,8 +16,10 @@ from vae_jax.modes import evaluate, export, sample
 from vae_jax.train import train
 from vae_jax.training import contracts, restore
 
-ROOT = pathlib.Path(__file__).parents[2]
-README = ROOT / "vae_jax" / "models" / "README.md"
+READMES = [
+  programs.ROOT / "vae_jax" / package / "README.md"
+  for package in ("models", "objectives")
+]
 PARTS = {
   "encoder": "MyEncoder",
   "decoder": "MyDecoder",
@@ -29,21 +31,15 @@ PARTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def my_parts(tmp_path_factory):
-  """Writes the README's parts to a module on the path."""
+  """Writes the READMEs' parts to a module on the path."""
   folder = tmp_path_factory.mktemp("own")
-  blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+  text = "".join(readme.read_text() for readme in READMES)
+  blocks = re.findall(r"```python\n(.*?)```", text, re.S)
   for block in blocks:
     for part in block.split("\n\n\n"):
       lines = [x for x in part.splitlines() if x and "import" not in x]
       assert len(lines) <= 12
-  loss = (
-    "from vae_jax.objectives import Terms, one_draw\n\n\n"
-    "def my_loss(vae, batch):\n"
-    "  d = one_draw(vae, batch)\n"
-    "  loss = d.distortion + d.rate\n"
-    "  return Terms(loss, d.distortion, d.rate, d.extras)\n"
-  )
-  (folder / "my_parts.py").write_text("\n\n".join([*blocks, loss]))
+  (folder / "my_parts.py").write_text("\n\n".join(blocks))
   with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(folder)
     yield
@@ -55,6 +51,7 @@ def _config(data_dir, *kinds):
     c.model[kind].name = f"my_parts.{PARTS[kind]}"
     c.model[kind].args = {}
   c.objective.name = "my_parts.my_loss"
+  c.objective.args = {}
   return c
 
 
@@ -109,12 +106,9 @@ def test_the_command_line_names_the_line_and_shows_all_on_request(
   faces_dir, tmp_path
 ):
   (tmp_path / "wrong.py").write_text(WRONG)
-  (tmp_path / "tiny.py").write_text(
-    "from tests.support.tiny import tiny_config\n\n\ndef get_config():\n"
-    f"  return tiny_config({str(faces_dir)!r})\n"
-  )
+  programs.tiny_file(tmp_path / "tiny.py", faces_dir)
   words = ["--config=tiny.py", "--config.objective.name=wrong.loss"]
-  path = f"{ROOT}{os.pathsep}{tmp_path}"
+  path = f"{programs.ROOT}{os.pathsep}{tmp_path}"
   run = functools.partial(cli_test.run, cwd=tmp_path, PYTHONPATH=path)
   done = run(*words, code=2)
   assert done.stderr.startswith(

@@ -17,6 +17,14 @@ def test_import_loads_no_jax():
   assert vae_jax.__version__ == importlib.metadata.version("vae_jax")
 
 
+def test_start_of_a_run_waits_for_no_library_that_it_does_not_need():
+  modules = "vae_jax.train, vae_jax.modes.evaluate"
+  code = f"import sys, {modules}; print(*sys.modules)"
+  loaded = set(programs.python("-c", code).stdout.split())
+  assert "jax" in loaded
+  assert not loaded & {"matplotlib", "pandas", "scipy.stats", "sklearn"}
+
+
 def test_public_names_are_functions_whatever_is_imported_first():
   import vae_jax.train
 

@@ -91,17 +91,11 @@ def test_mirror_raises_the_error_of_its_copy(address):
 
 
 def _config(data, cache_dir):
-  return tiny_config(
-    data,
-    data__cache="host",
-    data__cache_dir=str(cache_dir),
-    train__num_steps=24,
-    train__steps_per_call=2,
-    train__validate_every_steps=12,
-    train__log_every_steps=5,
-    checkpoint__every_steps=4,
-    eval__latents=False,
-  )
+  settings = dict(data__cache="host", data__cache_dir=str(cache_dir))
+  settings |= dict(train__num_steps=24, train__steps_per_call=2)
+  settings |= dict(train__validate_every_steps=12, train__log_every_steps=5)
+  settings |= dict(checkpoint__every_steps=4, eval__latents=False)
+  return tiny_config(data, **settings)
 
 
 # Killed after the rows of step 12, but before its checkpoint.

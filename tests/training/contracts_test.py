@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.support import tiny, wrong_parts
+from tests.support import tiny, wrong_losses, wrong_modules
 from vae_jax import config as config_lib
 from vae_jax import distributions, objectives
 from vae_jax.config import ConfigError
@@ -124,17 +124,21 @@ def as_users_run():
   jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def _module(field):
+  return wrong_losses if field == "objective" else wrong_modules
+
+
 def _config(field, name, **settings):
   c = tiny.tiny_config("", **settings)
   c.model.encoder.args.hidden = c.model.decoder.args.hidden = (4,)
-  config_lib.update(c, f"{field}.name", f"{wrong_parts.__name__}.{name}")
+  config_lib.update(c, f"{field}.name", f"{_module(field).__name__}.{name}")
   config_lib.update(c, f"{field}.args", {})
   return c
 
 
-def _marked(name):
+def _marked(module, name):
   """Returns the marked line of a wrong part, or of the class behind it."""
-  lines, first = inspect.getsourcelines(wrong_parts)
+  lines, first = inspect.getsourcelines(module)
   text = "".join(lines)
   behind = re.search(rf"^{name} = \w+\((?:lambda.*: )?(_\w+)", text, re.M)
   for which in filter(None, (name, behind and behind.group(1))):
@@ -157,11 +161,12 @@ def test_a_wrong_part_is_named(field, name):
     contracts.check(run)
   text = str(caught.value)
   assert "\n" not in text and text.endswith(".")
-  assert f"wrong_parts.{name}" in text and f"config.{field}." in text
+  module = _module(field)
+  assert f"{module.__name__}.{name}" in text and f"config.{field}." in text
   for words in WRONG[field][name]:
     assert words in text
-  line = _marked(name)
-  assert (f"tests/support/wrong_parts.py, line {line}" in text) == bool(line)
+  line, file = _marked(module, name), module.__name__.replace(".", "/")
+  assert (f"{file}.py, line {line}" in text) == bool(line)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +175,13 @@ def test_a_wrong_part_is_named(field, name):
     (
       "has_an_unfilled_critic",
       r"^config.objective.auxiliary.args.width has no value, which _Critic "
-      r"\(.*wrong_parts.py, line \d+\) needs",
+      r"\(.*wrong_losses.py, line \d+\) needs",
     ),
     (
       "has_a_failing_critic",
       r"^config.objective.name is '.*failing_critic', whose network is "
       r"_FailingCritic \(.*line \d+\), which fails while it is initialized, at "
-      r".*wrong_parts.py, line \d+: AttributeError: .*; it reads latents.",
+      r".*wrong_losses.py, line \d+: AttributeError: .*; it reads latents.",
     ),
   ],
 )
@@ -220,7 +225,7 @@ def test_a_step_without_a_gradient_names_own_parts():
   text = str(caught.value)
   assert text.startswith("A training step has no gradient")
   assert "while_loop" in text and "use jax.lax.scan" in text
-  assert "config.objective.name is 'tests.support.wrong_parts.searches'" in text
+  assert f"config.objective.name is '{wrong_losses.__name__}.searches'" in text
 
 
 def test_an_error_of_the_package_stays_one():
@@ -231,7 +236,7 @@ def test_an_error_of_the_package_stays_one():
 
 def test_optional_methods_have_defaults():
   key = jax.random.split(jax.random.key(0), 4)
-  own = wrong_parts._Prior(2)
+  own = wrong_modules._Prior(2)
   completed = defaults.prior(own)
   z = own.sample(key)
   np.testing.assert_array_equal(completed.sample(key, temperature=0.5), z / 2)
@@ -247,18 +252,19 @@ def test_optional_methods_have_defaults():
     defaults.prior(moved).sample(key, 0.5), z / 2 + 3, rtol=1e-6
   )
 
-  own = wrong_parts._Posterior(mean=z)
+  own = wrong_modules._Posterior(mean=z)
   completed = defaults.posterior(own)
   draw, log_q = completed.sample_and_log_prob(key)
   np.testing.assert_array_equal(log_q, own.log_prob(draw))
   assert not completed.has_kl(normal)
   with pytest.raises(ConfigError, match="no closed form of KL._Posterior"):
     completed.kl(normal)
-  assert defaults.posterior(wrong_parts._KlPerDimension(mean=z)).has_kl(normal)
+  own = wrong_modules._KlPerDimension(mean=z)
+  assert defaults.posterior(own).has_kl(normal)
   point = distributions.Deterministic(z)
   assert defaults.posterior(point) is point
 
   image = jnp.full((4, 2, 2, 1), 255, jnp.uint8)
-  own = wrong_parts._Pixels(jnp.full((4, 2, 2, 1), 0.5))
+  own = wrong_modules._Pixels(jnp.full((4, 2, 2, 1), 0.5))
   metrics = defaults.likelihood(own).metrics(image)
   np.testing.assert_array_equal(metrics["squared_error"], np.ones(4))

@@ -1,5 +1,8 @@
 """First weights from another run."""
 
+import re
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ NEEDY = f"{needy_loss.__module__}.{needy_loss.__name__}"
 
 def _first(config, folder):
   run = setup.prepare(config)
+  restore.check_origin(run, folder)
   return restore.restore_or_init(run, str(folder), run.source("train"))
 
 
@@ -34,7 +38,9 @@ def test_weights_are_copied_and_all_else_is_new(reference, faces_dir, tmp_path):
   assert begun.origin == {"init_from": origin | {"averaged": False}}
 
 
-def test_record_says_where_weights_came_from(reference, faces_dir, tmp_path):
+def test_record_says_where_weights_came_from(
+  reference, faces_dir, tmp_path, monkeypatch
+):
   folder, state = reference
   config = tiny_config(
     faces_dir,
@@ -56,6 +62,11 @@ def test_record_says_where_weights_came_from(reference, faces_dir, tmp_path):
   (entry,) = provenance.read(str(tmp_path))
   assert entry["init_from"]["parts"] == ["encoder", "decoder"]
   assert entry["init_from"]["workdir"] == str(folder)
+  # A run that resumes has no use for them, wherever they are now.
+  monkeypatch.setattr(restore, "_origin", None)
+  begun = _first(config, tmp_path)
+  assert begun.resumed and not begun.origin
+  assert_trees_equal(begun.state, after)
 
 
 def test_averaged_weights_are_taken_with_their_statistics():
@@ -91,13 +102,44 @@ def test_averaged_weights_are_taken_with_their_statistics():
     ({"init_from_parts": "prior"}, "the prior has no weights"),
     ({"init_from_parts": "encoder,head"}, "it must be names of encoder, poste"),
     ({"init_from": ""}, "config.init_from names no run"),
-    ({"init_from": "/nowhere"}, "There is no run in /nowhere"),
+    (
+      {"init_from": "/nowhere"},
+      "^config.init_from is '/nowhere', which cannot be used: There is no run",
+    ),
   ],
 )
 def test_what_does_not_fit_is_named(
-  settings, sentence, reference, faces_dir, tmp_path
+  settings, sentence, reference, faces_dir, tmp_path, monkeypatch
 ):
+  # Before images are decoded and weights are read.
+  monkeypatch.setattr(restore, "restore_or_init", None)
   parts = "encoder" if "init_from" in settings else ""
   given = {"init_from": str(reference[0]), "init_from_parts": parts}
   with pytest.raises(ConfigError, match=sentence):
     _first(tiny_config(faces_dir, **given | settings), tmp_path)
+
+
+@pytest.mark.parametrize(
+  "damaged, sentence",
+  [
+    ("config.json", r"config.json \(written by vae_jax .*\) is cut short or d"),
+    ("checkpoints/20/*/*", "None of the checkpoints in .* can be read"),
+    ("checkpoints/20", "has no readable checkpoint yet; train with"),
+  ],
+)
+def test_damaged_run_is_named(
+  damaged, sentence, reference, faces_dir, tmp_path
+):
+  there = tmp_path / "there"
+  shutil.copytree(reference[0], there)
+  for path in there.glob(damaged):
+    if path.is_dir():
+      shutil.rmtree(path)
+    else:
+      path.write_bytes(path.read_bytes()[:10])
+  config = tiny_config(faces_dir, init_from=str(there))
+  with pytest.raises(ConfigError) as raised:
+    _first(config, tmp_path / "here")
+  used = f"config.init_from is '{there}', which cannot be used: .*"
+  assert re.match(used + sentence, str(raised.value))
+  assert "--config.init_from=" not in str(raised.value)

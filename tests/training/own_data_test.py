@@ -51,6 +51,13 @@ def test_a_run_on_an_array_from_python_opens_and_resumes(run):
   assert model.decode(codes).shape == model.sample(40).shape
   with pytest.raises(ConfigError, match="given in Python; give them again"):
     model.experiment.splits.train.fetch(np.arange(1))
+  labelled = vae_jax.load(folder, data={"image": IMAGE, "label": LABEL})
+  train = labelled.experiment.splits.train
+  code = labelled.encode(tfds.content(train)["image"])
+  with_it, without = (code[(train.labels == 1) == on] for on in (True, False))
+  found = labelled.direction(1, kind="mean")
+  expected = with_it.mean(axis=0) - without.mean(axis=0)
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
   # Finished, with the same data; other data are another run.
   again = vae_jax.train(config(), folder, data={"image": IMAGE})
   assert_trees_equal(state, again)

@@ -46,6 +46,14 @@ WRITTEN = r"config.json \(written by vae_jax 0.1.0, commit 04bd97b\)"
       "sets model.encoder to 3, which it cannot be",
     ),
     (lambda c: c.update(optim=None), "sets optim to None"),
+    (
+      lambda c: c["data"].update(resize="small"),
+      "is not the config of a run: config.data.resize is 'small'; it must be",
+    ),
+    (
+      lambda c: c.clear(),
+      "is not the config of a run: config.train.num_steps is 0 and",
+    ),
   ],
 )
 def test_settings_of_other_releases_are_named(change, sentence, run):

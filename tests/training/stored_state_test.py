@@ -1,6 +1,8 @@
 """Checkpoints open without the optimizer's state."""
 
+import ast
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -38,6 +40,22 @@ def test_weights_open_whatever_the_optimizer_was(run, reference):
   assert_trees_equal(model.variables["params"], reference[1].params)
   with pytest.raises(ConfigError, match=f"--config.init_from={run}"):
     restore.load_state(run)
+
+
+def test_only_resuming_reads_the_state_of_an_optimizer():
+  resumes, opens = set(), set()
+  for path in pathlib.Path(restore.__file__).parents[1].rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if not isinstance(node, ast.Call):
+        continue
+      name = ast.unparse(node.func).rpartition(".")[2]
+      if name == "restore_or_init":
+        resumes.add(path.stem)
+      elif name == "load_state":
+        keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        assert keywords.get("weights") == "True", path
+        opens.add(path.stem)
+  assert resumes == {"train"} and "trained_model" in opens
 
 
 def test_finished_run_without_rows_still_opens(reference, faces_dir, tmp_path):

@@ -17,7 +17,7 @@ _CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "model.init": ("flax", "glorot", "torch"),
   "model.output_bias": ("init", "data"),
-  "eval.split": ("train", "validation", "test"),
+  "eval.split": ("train", "validation", "test", "all"),
   "eval.checkpoint": ("latest", "best"),
 }
 # Settings by their smallest allowed value.

@@ -125,7 +125,7 @@ def default() -> ConfigDict:
 
   c.eval = ConfigDict()
   c.eval.checkpoint = "latest"  # latest | best, by validation neg_elbo
-  c.eval.split = "test"  # train | validation | test
+  c.eval.split = "test"  # train | validation | test | all of them
   c.eval.batch_size = 512  # images; only batch statistics depend on it
   c.eval.seed = 0  # of sampling in evaluation; independent of `seed`
   c.eval.importance_samples = 0  # draws per image of the NLL; 0 = no NLL

@@ -19,9 +19,12 @@ from vae_jax.data import (
   transform,
 )
 from vae_jax.data.source import (
+  ALL,
+  PURPOSES,
   Examples,
   First,
   Indices,
+  Joined,
   Source,
   Splits,
   check_labels,
@@ -29,8 +32,8 @@ from vae_jax.data.source import (
 )
 
 __all__ = [
-  "Examples", "First", "Indices", "Source", "Splits", "check_labels",
-  "read_labels",
+  "ALL", "PURPOSES", "Examples", "First", "Indices", "Joined", "Source",
+  "Splits", "check_labels", "read_labels",
 ]  # fmt: skip
 DataError = errors.DataError
 _Range = tuple[str, int, int]  # File, first record, end.
@@ -105,7 +108,7 @@ def _open(data: config_dict.ConfigDict, given: arrays.Data | None) -> Splits:
   if data.name.startswith(arrays.IN_PYTHON):
     raise DataError(
       f"the data of this run, {data.name}, were given in Python; give them "
-      "again as vae_jax.train(config, workdir, data=...)"
+      "again, as data=... of vae_jax.train or vae_jax.load"
     )
   return _open_tfds(data)
 

@@ -16,6 +16,7 @@ from vae_jax.data.transform import Transform
 
 _READ = 1000  # Examples read at a time for their labels alone.
 PURPOSES = ("train", "validation", "test")
+ALL = "all"  # The three, one after the other.
 Indices = Integer[np.ndarray, " n"]  # Positions in a split.
 Examples = dict[str, Integer[np.ndarray, "n ..."]]
 
@@ -141,6 +142,12 @@ class Subset:
   def __len__(self) -> int:
     return len(self._rows)
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """A name for each example: the source's, or the position there."""
+    names = getattr(self._source, "names", None)
+    return tuple(names[i] if names else f"image {i}" for i in self._rows)
+
   def fetch(self, indices: Indices) -> Examples:
     """Reads examples; see `Source.fetch`."""
     return self._source.fetch(self._rows[indices])
@@ -153,6 +160,32 @@ class First(Subset):
     count = min(count, len(source))
     super().__init__(source, np.arange(count))
     self.fingerprint = {**source.fingerprint, "first": count}
+
+
+class Joined:
+  """The examples of several sources alike, one after the other."""
+
+  def __init__(self, parts: Sequence[Source]):
+    self._parts = parts
+    self._starts = np.cumsum([0, *map(len, parts)])
+    self.image_shape = parts[0].image_shape
+    self.label_shape = parts[0].label_shape
+    self.fingerprint = {"joined": [part.fingerprint for part in parts]}
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  def fetch(self, indices: Indices) -> Examples:
+    """Reads examples; see `Source.fetch`."""
+    owner = np.searchsorted(self._starts, indices, "right") - 1
+    batch: Examples = {}
+    for k in np.unique(owner):
+      rows = np.flatnonzero(owner == k)
+      found = self._parts[k].fetch(indices[rows] - self._starts[k])
+      for name, values in found.items():
+        shape = len(indices), *values.shape[1:]
+        batch.setdefault(name, np.empty(shape, values.dtype))[rows] = values
+    return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +221,21 @@ class Splits:
   range: tuple[float | int, ...] = ()
   digest: str = ""
   lines: tuple[str, ...] = ()
+
+  def words(self, split: str) -> str:
+    """Returns the data set's split that a source, or "all", is."""
+    return self.split_strings.get(split) or "+".join(
+      self.split_strings[purpose] for purpose in PURPOSES
+    )
+
+  def names(self, split: str) -> tuple[str, ...]:
+    """Returns a name for each image: the path of its file, or its position."""
+    found: list[str] = []
+    for part in PURPOSES if split == ALL else (split,):
+      source = getattr(self, part)
+      names = getattr(source, "names", None)
+      found += names or [f"{part} {i}" for i in range(len(source))]
+    return tuple(found)
 
 
 def digest(parts: Mapping[str, Source]) -> str:

@@ -32,7 +32,7 @@ def samples(
   """Draws 10 x 10 decoded draws from the prior, one class per column if there
   are ten classes."""
   index = np.arange(_SAMPLE_ROWS**2, dtype=np.int32)
-  label = conditions.of_samples(model.config, source, len(index))
+  label = conditions.of_samples(model.experiment, len(index), source=source)
   images = model.draws(index, label)
   return figures.image_grid(images, path, columns=_SAMPLE_ROWS)
 

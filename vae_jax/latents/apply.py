@@ -62,7 +62,8 @@ def deviation(posterior: distributions.Groups, key: Key[Array, " b"]) -> Codes:
   """Returns the standard deviation of each latent, 0 for a point.
 
   They are exp(log_variance / 2) of normal posteriors, and estimates from 256
-  draws, within some 5%, of others; only these read the keys.
+  draws, within some 5% where these are about normal, of others; only these
+  read the keys.
   """
 
   def of_group(group: Any) -> Float[Array, "b _"]:

@@ -13,7 +13,12 @@ from jaxtyping import Float32, Integer
 from vae_jax import figures, models
 from vae_jax.config import ConfigError
 from vae_jax.data.batch import Batch
-from vae_jax.latents import apply, directions, nonlinear_directions, per_example
+from vae_jax.latents import (
+  conditions,
+  directions,
+  nonlinear_directions,
+  per_example,
+)
 from vae_jax.latents.opened import Opened
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
@@ -31,20 +36,18 @@ class Encoded(NamedTuple):
 
   Attributes:
     mean: posterior means.
-    deviation: of the posteriors, see `apply.deviation`; None unless asked for.
     draw: one of each posterior.
     label: None without labels.
-    names: of classes or attributes; None without.
+    names: of classes or attributes; () without.
   """
 
   mean: Float32[np.ndarray, "n d"]
-  deviation: Float32[np.ndarray, "n d"] | None
   draw: Float32[np.ndarray, "n d"]
   label: Integer[np.ndarray, "n ..."] | None
-  names: tuple[str, ...] | None
+  names: tuple[str, ...]
 
 
-def encode(model: Opened, split: str, *, deviations: bool = False) -> Encoded:
+def encode(model: Opened, split: str) -> Encoded:
   """Encodes each image of a split once."""
   source = model.experiment.source(split)
   labelled = source.label_shape is not None
@@ -53,25 +56,15 @@ def encode(model: Opened, split: str, *, deviations: bool = False) -> Encoded:
     posterior = vae.encode(batch.image)
     means = jnp.concatenate(posterior.mean, axis=-1)
     draws = jnp.concatenate(posterior.sample(batch.key), axis=-1)
-    spread = means[:, :0]
-    if deviations:
-      groups = apply.deviation(posterior, batch.key)
-      spread = jnp.concatenate(groups, axis=-1)
-    return means, spread, draws, batch.label if labelled else means[:, :0]
+    return means, draws, batch.label if labelled else means[:, :0]
 
   rows = per_example.rows(
     model.experiment, code, model.replicated, source, bar="encoding"
   )
-  means, spread, draws, labels = (
-    np.concatenate(v) for v in zip(*rows, strict=True)
-  )
-  return Encoded(
-    mean=means,
-    deviation=spread if deviations else None,
-    draw=draws,
-    label=labels if labelled else None,
-    names=model.experiment.splits.label_names,
-  )
+  means, draws, labels = (np.concatenate(v) for v in zip(*rows, strict=True))
+  label = labels if labelled else None
+  names = conditions.names_of(model.experiment, label)
+  return Encoded(means, draws, label, names)
 
 
 def fingerprint(model: Opened) -> str:
@@ -113,8 +106,8 @@ def directions_of(
       "that receives the labels does not need them in its codes, so that there "
       "is no direction to find."
     )
-  codes, _, draws, labels, names = encode(model, _SPLIT)
-  if labels is None or names is None:
+  codes, draws, labels, names = encode(model, _SPLIT)
+  if labels is None:
     raise ConfigError(
       f"{model.config.data.name} has no attributes and no classes; see "
       "config.data.label."

@@ -4,18 +4,19 @@ Everything is computed in chunks of one size, so that each function is compiled
 once and a code decodes to the same bits at every position of an array.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
+from tqdm import auto as tqdm
 
 from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import apply, conditions
 from vae_jax.latents.opened import Opened
 
-_FETCHED = 500  # Images read from a source at a time.
+_FETCHED = 512  # Images read from a source at a time.
 
 
 class Coder(Opened):
@@ -41,6 +42,21 @@ class Coder(Opened):
     """Returns the posterior means of images, as `as_input` returns them."""
     return self.in_chunks(
       lambda *args: apply.encode(self.vae, *args)[0], (image,), label
+    )
+
+  def spreads(
+    self,
+    image: UInt8[np.ndarray, "n h w c"],
+    index: Int32[np.ndarray, " n"],
+    label: Any,
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns the standard deviations of the posteriors of such images at
+    their positions; see `apply.deviation`."""
+    seed = self.config.eval.seed
+    return self.in_chunks(
+      lambda *args: apply.encode_deviation(self.vae, *args, seed)[0],
+      (image, index),
+      label,
     )
 
   def decoded(
@@ -112,15 +128,54 @@ class Coder(Opened):
     """Returns the codes of a split's first images, at most `count`, and their
     labels; None where the split has none."""
     codes, labels = [], []
-    total = min(count, len(source))
-    for begin in range(0, total, _FETCHED):
-      index = np.arange(begin, min(begin + _FETCHED, total), dtype=np.int32)
+    for _, image, label in self._inputs(datasets.First(source, count)):
+      codes.append(self.means(image, label))
+      labels.append(label)
+    return np.concatenate(codes), _joined(labels)
+
+  def coded(
+    self, source: datasets.Source, bar: str = ""
+  ) -> tuple[
+    Float32[np.ndarray, "n d"],
+    Float32[np.ndarray, "n d"],
+    Integer[np.ndarray, "n ..."] | None,
+  ]:
+    """Returns means and deviations of all images of a source, and their labels.
+
+    Their bits are those of `encode` and `deviations` in Python, on one device.
+
+    Args:
+      source: the images.
+      bar: name of the progress bar; "" = no bar.
+    """
+    means, spreads, labels = [], [], []
+    with tqdm.tqdm(
+      total=len(source), unit="img", desc=bar, disable=not bar
+    ) as progress:
+      for index, image, label in self._inputs(source):
+        means.append(self.means(image, label))
+        spreads.append(self.spreads(image, index, label))
+        labels.append(label)
+        progress.update(len(image))
+    return np.concatenate(means), np.concatenate(spreads), _joined(labels)
+
+  def _inputs(
+    self, source: datasets.Source
+  ) -> Iterator[
+    tuple[np.ndarray, UInt8[np.ndarray, "n h w c"], np.ndarray | None]
+  ]:
+    """Yields positions, images as the model's input, and labels of a source."""
+    for begin in range(0, len(source), _FETCHED):
+      index = np.arange(begin, min(begin + _FETCHED, len(source)))
+      index = index.astype(np.int32)
       data = source.fetch(index)
-      labels.append(data.get("label"))
-      image = self.as_input(data["image"], index)
-      codes.append(self.means(image, labels[-1]))
-    known = labels[0] is not None
-    return np.concatenate(codes), np.concatenate(labels) if known else None
+      yield index, self.as_input(data["image"], index), data.get("label")
+
+
+def _joined(
+  labels: list[Integer[np.ndarray, "n ..."] | None],
+) -> Integer[np.ndarray, "n ..."] | None:
+  return None if labels[0] is None else np.concatenate(labels)
 
 
 def padded(

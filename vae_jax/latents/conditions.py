@@ -30,6 +30,15 @@ def names(experiment: Experiment) -> tuple[str, ...]:
   return known or tuple(map(str, range(experiment.config.data.num_labels)))
 
 
+def names_of(experiment: Experiment, label: Labels | None) -> tuple[str, ...]:
+  """Returns the names of the classes or attributes of a split's labels; numbers
+  if they have none, and () without labels."""
+  if label is None:
+    return ()
+  count = int(label.max()) + 1 if label.ndim == 1 else label.shape[1]
+  return experiment.splits.label_names or tuple(map(str, range(count)))
+
+
 def unconditional(what: str, value: Any) -> ConfigError:
   """Returns the error of a label for a model that reads none."""
   return ConfigError(
@@ -46,8 +55,8 @@ def labels(
 
   Args:
     experiment: of the model.
-    given: one label of one's choice for all, or an array [n] of class ids or
-      [n a] of attributes.
+    given: one label of one's choice for all, or an array [n] of classes by
+      index or name, or [n a] of attributes.
     count: n.
     of: what has the labels, for messages.
 
@@ -72,6 +81,8 @@ def labels(
       f"{last}, or one for all by name."
     )
   array = np.asarray(given)
+  if array.dtype.kind == "U" and array.ndim == 1 and condition == "label":
+    array = np.array([chosen(experiment, name) for name in array.tolist()])
   if array.dtype.kind in "iub" and array.shape == shape[1:]:
     array = np.broadcast_to(array, shape)
   if array.dtype.kind not in "iub" or array.shape != shape:
@@ -105,7 +116,13 @@ def chosen(
     ConfigError: there is no such class or attribute.
   """
   config = experiment.config
-  known = names(experiment)
+  try:
+    known = names(experiment)
+  except errors.DataError as error:
+    raise ConfigError(
+      f"The label is {given!r}, which is looked up among the names of the data "
+      f"set: {error}"
+    ) from error
   if config.model.condition == "label":
     if str(given) in known:
       return np.array(known.index(str(given)), np.int32)
@@ -135,14 +152,32 @@ def chosen(
 
 
 def of_samples(
-  config: ConfigDict, source: datasets.Source | None, count: int
+  experiment: Experiment,
+  count: int,
+  given: Any = None,
+  *,
+  source: datasets.Source | None = None,
 ) -> Labels | None:
-  """Returns the labels of samples of a conditional model, None for others.
+  """Returns the labels of `count` samples; None for a model that reads none.
 
-  They are the classes in turn, or the attributes of the split's first images.
+  Args:
+    experiment: of the model.
+    count: number of samples.
+    given: see `labels`; None = the classes in turn, or the attributes of the
+      first images of a split.
+    source: that split; None = validation.
+
+  Raises:
+    ConfigError: see `labels`; or the model reads none, and one is given.
   """
-  if config.model.condition == "none":
+  config = experiment.config
+  if not is_conditional(config):
+    if given is not None:
+      raise unconditional("label", given)
     return None
+  if given is not None:
+    return labels(experiment, given, count, of="samples")
   if config.model.condition == "label":
     return (np.arange(count) % config.data.num_labels).astype(np.int32)
+  source = source or experiment.source("validation")
   return source.fetch(np.arange(count) % len(source))["label"]

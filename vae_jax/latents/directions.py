@@ -26,7 +26,6 @@ from concurrent import futures
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
-from sklearn import linear_model, preprocessing
 
 from vae_jax.config import ConfigError
 from vae_jax.runtime import storage
@@ -209,6 +208,9 @@ def _probes(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the directions of logistic regressions, [a d], and their balanced
   accuracies, [a]."""
+  # Half of the time that a run needs to start would go to this import.
+  from sklearn import linear_model, preprocessing
+
   scaler = preprocessing.StandardScaler().fit(codes)
   scaled = scaler.transform(codes)
 

@@ -1,11 +1,13 @@
 """Checks images and codes that a caller in Python gives."""
 
+from collections.abc import Collection
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets
 
 Shape = tuple[int, int, int]
@@ -43,7 +45,7 @@ def images(given: Any, shape: Shape) -> tuple[UInt8[np.ndarray, "n ..."], bool]:
   Raises:
     ConfigError: shape, type or a value is another.
   """
-  array = np.asarray(given)
+  array = _array("images", given)
   kind = f"The images are {array.dtype} {list(array.shape)}"
   wanted = f"[{', '.join(map(str, shape))}]"
   single = array.shape in (shape, shape[: 2 if shape[2] == 1 else 3])
@@ -72,11 +74,32 @@ def images(given: Any, shape: Shape) -> tuple[UInt8[np.ndarray, "n ..."], bool]:
   wrong = np.argwhere(~((array >= 0) & (array <= 1)))
   if len(wrong):
     at = tuple(map(int, wrong[0]))
+    hint = ""
+    if array.min() >= 0 and 1 < array.max() <= 255:
+      hint = " (for levels from 0 to 255: images.astype(np.uint8))"
     raise ConfigError(
       f"The images are {array.dtype} with a value {array[at]:g}; real numbers "
-      "must be from 0 to 1 (for levels from 0 to 255: images.astype(np.uint8))."
+      f"must be from 0 to 1{hint}."
     )
   return np.round(255 * array.astype(np.float32)).astype(np.uint8), single
+
+
+def pair(
+  a: Any, b: Any, shape: Shape
+) -> tuple[UInt8[np.ndarray, "n ..."], UInt8[np.ndarray, "n ..."], bool]:
+  """Returns two arguments of as many images each; see `images`.
+
+  Raises:
+    ConfigError: see `images`; or they are not as many.
+  """
+  (first, one), (last, other) = images(a, shape), images(b, shape)
+  if (one, len(first)) != (other, len(last)):
+    many = [
+      "one image" if single else f"{len(image)} images"
+      for image, single in ((first, one), (last, other))
+    ]
+    raise ConfigError(f"a is {many[0]} and b {many[1]}; they must be alike.")
+  return first, last, one
 
 
 def codes(given: Any, dim: int) -> tuple[Float32[np.ndarray, "n d"], bool]:
@@ -85,7 +108,7 @@ def codes(given: Any, dim: int) -> tuple[Float32[np.ndarray, "n d"], bool]:
   Raises:
     ConfigError: they are no finite real numbers [dim] or [n dim].
   """
-  array = np.asarray(given)
+  array = _array("codes", given)
   single = array.ndim == 1
   if (
     array.dtype.kind not in "fiu"
@@ -96,10 +119,44 @@ def codes(given: Any, dim: int) -> tuple[Float32[np.ndarray, "n d"], bool]:
       f"The codes are {array.dtype} {list(array.shape)}; they must be real "
       f"numbers [{dim}] or [n, {dim}], as config.model.latent_dim says."
     )
+  with np.errstate(over="ignore"):
+    array = array.astype(np.float32)
   if not np.isfinite(array).all():
     raise ConfigError("The codes hold nan or infinity; they must be finite.")
-  array = array.astype(np.float32)
   return (array[None] if single else array), single
+
+
+def _array(what: str, given: Any) -> np.ndarray:
+  """Returns an array of NumPy, JAX or nested lists."""
+  try:
+    array = np.asarray(given)
+  except (TypeError, ValueError) as error:
+    raise ConfigError(
+      f"The {what} are no array of numbers: {reason(error)}."
+    ) from error
+  # NumPy does not know bfloat16 as a real number.
+  if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
+    return array.astype(np.float32)
+  return array
+
+
+def temperature(value: Any) -> float | int:
+  """Returns a temperature, or raises a ConfigError."""
+  real = isinstance(value, float | int | np.floating | np.integer)
+  if isinstance(value, bool) or not (real and 0 <= value < np.inf):
+    raise ConfigError(
+      f"temperature is {value!r}; it must be a finite number of at least 0."
+    )
+  return value
+
+
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+  """Returns one of the allowed words, or raises a ConfigError."""
+  if not isinstance(value, str) or value not in allowed:
+    raise ConfigError(
+      f"{name} is {value!r}; it must be one of {', '.join(allowed)}."
+    )
+  return value
 
 
 def count(name: str, value: Any, least: int = 0) -> int:

@@ -4,7 +4,7 @@ A path returns the code a exactly at t = 0, and b at t = 1.
 """
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Integer
 
 # Sine of the angle between two codes below which they span no plane.
 _SMALL_SINE = 1e-6
@@ -48,6 +48,28 @@ def spherical(
   t = t.astype(np.float64)
   first, last = np.sin((1 - t) * angle), np.sin(t * angle)
   return _weighted(a, b, first / np.sin(angle), last / np.sin(angle))
+
+
+def between(
+  a: Float[np.ndarray, "n d"],
+  b: Float[np.ndarray, "n d"],
+  t: Float[np.ndarray, " k"],
+  kind: str,
+) -> Float32[np.ndarray, "n k d"]:
+  """Returns the codes of a kind of path from each a to its b."""
+  codes = np.empty((len(a), len(t), a.shape[1]), np.float32)
+  for row, one, other in zip(codes, a, b, strict=True):
+    row[:] = KINDS[kind](one, other, t)
+  return codes
+
+
+def nearer(
+  a: Integer[np.ndarray, "n ..."],
+  b: Integer[np.ndarray, "n ..."],
+  t: Float[np.ndarray, " k"],
+) -> Integer[np.ndarray, "n k ..."]:
+  """Returns the label of the nearer end at each t, of a at 1/2."""
+  return np.stack([a, b], axis=1)[:, (t > 0.5).astype(int)]
 
 
 def _weighted(

@@ -13,7 +13,7 @@ from vae_jax.training.experiment import Experiment
 CHUNK = 64  # Images encoded or decoded at a time.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Opened:
   """A run's checkpoint."""
 
@@ -22,6 +22,9 @@ class Opened:
   step: int  # optimizer steps of the checkpoint
   variables: Any  # its parameters and model state
   chunk: int = CHUNK
+
+  def __repr__(self) -> str:
+    return f"{type(self).__name__}({str(self.workdir)!r}, step={self.step})"
 
   @property
   def config(self) -> ConfigDict:

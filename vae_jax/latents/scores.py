@@ -85,19 +85,23 @@ def _terms(
   return run
 
 
-def auroc(score: Float[np.ndarray, " n"], positive: np.ndarray) -> float | None:
+def auroc(
+  positive: Float[np.ndarray, " n"], negative: Float[np.ndarray, " m"]
+) -> float | None:
   """Returns the probability that a positive has the higher score than a
-  negative, ties counted half; None if there are only the ones or the others.
+  negative, ties counted half; None if there are only the ones or the others,
+  or a score is nan.
 
   It is the area under the curve of true against false positives.
 
   References:
     Hanley and McNeil, Radiology 143(1), 1982.
   """
-  ones, zeros = score[positive], score[~positive]
-  if not len(ones) or not len(zeros):
+  if not len(positive) or not len(negative):
     return None
-  ordered = np.sort(zeros)
-  below = np.searchsorted(ordered, ones, "left")
-  not_above = np.searchsorted(ordered, ones, "right")
-  return float((below + not_above).mean() / (2 * len(zeros)))
+  if np.isnan(positive).any() or np.isnan(negative).any():
+    return None
+  ordered = np.sort(negative)
+  below = np.searchsorted(ordered, positive, "left")
+  not_above = np.searchsorted(ordered, positive, "right")
+  return float((below + not_above).mean() / (2 * len(negative)))

@@ -16,7 +16,7 @@ import os
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer, UInt8
+from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
@@ -44,8 +44,6 @@ from vae_jax.training import state as state_lib
 from vae_jax.training.experiment import Experiment
 from vae_jax.training.state import TrainState
 
-_CHECKPOINTS = ("latest", "best")
-
 
 class TrainedModel(Coder):
   """A run's checkpoint, ready to encode and decode.
@@ -72,10 +70,10 @@ class TrainedModel(Coder):
       label: see the class.
     """
     image, single = self._input(images)
-    index = np.arange(len(image), dtype=np.int32)
+    index, seed = np.arange(len(image), dtype=np.int32), given.seed(seed)
     if sample:
       codes = self.in_chunks(
-        lambda *args: apply.encode_draw(self.vae, *args, given.seed(seed))[0],
+        lambda *args: apply.encode_draw(self.vae, *args, seed)[0],
         (image, index),
         label,
       )
@@ -90,12 +88,7 @@ class TrainedModel(Coder):
     returns; see `apply.deviation`."""
     image, single = self._input(images)
     index = np.arange(len(image), dtype=np.int32)
-    seed = self.config.eval.seed
-    values = self.in_chunks(
-      lambda *args: apply.encode_deviation(self.vae, *args, seed)[0],
-      (image, index),
-      label,
-    )
+    values = self.spreads(image, index, label)
     return values[0] if single else values
 
   def decode(self, z: Any, label: Any = None) -> UInt8[np.ndarray, "*n h w c"]:
@@ -113,11 +106,7 @@ class TrainedModel(Coder):
     return decoded[0] if single else decoded
 
   def sample(
-    self,
-    n: Any,
-    temperature: float | int = 1.0,
-    seed: int = 0,
-    label: Any = None,
+    self, n: Any, temperature: Any = 1.0, seed: int = 0, label: Any = None
   ) -> UInt8[np.ndarray, "*n h w c"]:
     """Returns n decoded draws from the prior.
 
@@ -131,34 +120,13 @@ class TrainedModel(Coder):
         the first validation images.
     """
     count = given.count("n", n)
-    if not (np.isscalar(temperature) and 0 <= temperature < np.inf):
-      raise ConfigError(
-        f"temperature is {temperature!r}; it must be a finite number of at "
-        "least 0."
-      )
     index = np.arange(count, dtype=np.int32)
     return self.draws(
       index,
-      self.sample_labels(count, label),
-      temperature=temperature,
+      conditions.of_samples(self.experiment, count, label),
+      temperature=given.temperature(temperature),
       seed=given.seed(seed),
     )
-
-  def sample_labels(
-    self, count: int, label: Any = None
-  ) -> Integer[np.ndarray, "n ..."] | None:
-    """Returns the labels of `count` samples, None for unconditional models;
-    see `sample`."""
-    if not conditions.is_conditional(self.config):
-      if label is not None:
-        raise conditions.unconditional("label", label)
-      return None
-    if label is not None:
-      return conditions.labels(self.experiment, label, count, of="samples")
-    source = None
-    if self.config.model.condition == "attributes":
-      source = self.experiment.source("validation")
-    return conditions.of_samples(self.config, source, count)
 
   def log_prob(
     self,
@@ -224,37 +192,27 @@ class TrainedModel(Coder):
     Returns:
       [steps h w c] for one pair of images, [n steps h w c] for n.
     """
-    if kind not in interpolation.KINDS:
-      raise ConfigError(
-        f"kind is {kind!r}; it must be one of {', '.join(interpolation.KINDS)}."
-      )
+    kind = given.choice("kind", kind, interpolation.KINDS)
     count = given.count("steps", steps, 2)
-    pair = (
-      label if isinstance(label, tuple) and len(label) == 2 else (label,) * 2
-    )
-    ends, labels, lengths = [], [], []
-    for images, own in zip((a, b), pair, strict=True):
-      image, single = self._input(images)
-      lengths.append(-1 if single else len(image))
-      labels.append(conditions.labels(self.experiment, own, len(image)))
-      ends.append(self.encode(image, label=labels[-1]))
-    if lengths[0] != lengths[1]:
-      many = ["one image" if k < 0 else f"{k} images" for k in lengths]
-      raise ConfigError(f"a is {many[0]} and b {many[1]}; they must be alike.")
+    first, last, single = given.pair(a, b, self.image_shape)
+    own = label if isinstance(label, tuple) and len(label) == 2 else [label] * 2
+    labels = [conditions.labels(self.experiment, v, len(first)) for v in own]
+    ends = [
+      self.encode(image, label=v)
+      for image, v in zip((first, last), labels, strict=True)
+    ]
     t = np.linspace(0, 1, count)
-    path = interpolation.KINDS[kind]
-    codes = [path(*both, t) for both in zip(*ends, strict=True)]
+    codes = interpolation.between(*ends, t, kind)
     nearer = None
     if labels[0] is not None:
-      nearer = np.stack([labels[int(v > 0.5)] for v in t], axis=1)
+      nearer = interpolation.nearer(*labels, t)
       nearer = nearer.reshape(-1, *labels[0].shape[1:])
-    shape = (len(ends[0]), count, *self.image_shape)
-    flat = np.array(codes, np.float32).reshape(-1, ends[0].shape[1])
-    decoded = self.decoded(flat, nearer).reshape(shape)
-    return decoded[0] if lengths[0] < 0 else decoded
+    decoded = self.decoded(codes.reshape(-1, codes.shape[-1]), nearer)
+    decoded = decoded.reshape(*codes.shape[:2], *self.image_shape)
+    return decoded[0] if single else decoded
 
   def direction(
-    self, name: str, kind: str = "balanced"
+    self, name: Any, kind: str = "balanced"
   ) -> Float[np.ndarray, " d"]:
     """Returns the vector that adds an attribute to a code: z + 2 * direction.
 
@@ -262,11 +220,11 @@ class TrainedModel(Coder):
     and kept there.
 
     Args:
-      name: of the attribute or class.
+      name: of the attribute or class; classes without names have numbers.
       kind: mean, balanced or probe; see `directions`.
     """
     linear, _ = attribute_directions.directions_of(self)
-    return linear.vector(name, kind)
+    return linear.vector(str(name), kind)
 
   def _input(self, images: Any) -> tuple[UInt8[np.ndarray, "n h w c"], bool]:
     """Returns images as the model's input, and whether one was given."""
@@ -286,10 +244,11 @@ class TrainedModel(Coder):
 
 
 def load(
-  workdir: str | os.PathLike[str],
+  workdir: Any,
   checkpoint: str = "latest",
   *,
   chunk: int = CHUNK,
+  data: Any = None,
 ) -> TrainedModel:
   """Opens the latest checkpoint of a run, or that with the best validation.
 
@@ -297,18 +256,21 @@ def load(
     workdir: folder or address of the run.
     checkpoint: "latest" or "best".
     chunk: images encoded or decoded at a time.
+    data: images and labels that `vae_jax.train` was given, which `direction`
+      reads; None = the data set that the run's config names.
 
   Raises:
-    ConfigError: there is no run, or no checkpoint that can be read.
+    ConfigError: there is no run, no checkpoint that can be read, or the data
+      are none.
   """
-  if checkpoint not in _CHECKPOINTS:
-    raise ConfigError(
-      f"checkpoint is {checkpoint!r}; it must be one of "
-      f"{', '.join(_CHECKPOINTS)}."
-    )
+  if not isinstance(workdir, str | os.PathLike):
+    raise ConfigError(f"workdir is {workdir!r}; it must be a path.")
+  checkpoint = given.choice("checkpoint", checkpoint, ("latest", "best"))
+  chunk = given.count("chunk", chunk, 1)
   config = restore.load_config(workdir)
   config.eval.checkpoint = checkpoint
-  return open_run(config, workdir, chunk=chunk)
+  splits = None if data is None else datasets.open_splits(config.data, data)
+  return open_run(config, workdir, chunk=chunk, splits=splits)
 
 
 def open_run(

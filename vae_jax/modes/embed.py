@@ -12,8 +12,7 @@ from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets, errors
 from vae_jax.figures import projector
-from vae_jax.latents import attribute_directions, given, trained_model
-from vae_jax.latents.trained_model import TrainedModel
+from vae_jax.latents import conditions, given, trained_model
 from vae_jax.modes import arguments, code_table
 from vae_jax.runtime import storage
 from vae_jax.training.experiment import Experiment
@@ -61,16 +60,15 @@ def run(
   # Checked before the images are encoded, which takes long.
   chosen = _attribute(model.experiment, attribute)
   if images is None:
-    encoded = attribute_directions.encode(model, split, deviations=True)
     source = model.experiment.source(split)
-    titles = code_table.image_names(model, split)
+    codes, deviations, labels = model.coded(source, "encoding")
+    titles = model.experiment.splits.names(split)
   else:
-    selection = arguments.images(model, images, "")
-    encoded, split = _encode(model, selection), "images"
-    source = given.InMemory(selection.image, selection.label)
-    titles = selection.name
-  codes, labels = encoded.mean, encoded.label
-  names = code_table.names_of(model, labels)
+    selection, split = arguments.images(model, images, ""), "images"
+    labels, titles = selection.label, selection.name
+    source = given.InMemory(selection.image, labels)
+    codes, deviations, _ = model.coded(source)
+  names = conditions.names_of(model.experiment, labels)
   points, shares = pca(codes)
   first, second = (f"component, {v:.1%} of the variance" for v in shares)
   axes = {
@@ -82,7 +80,7 @@ def run(
     planes["umap"] = umap(codes[:_MAX_UMAP])
   except ConfigError as error:
     lines.append(str(error))
-  arrays = {"codes": codes, "deviations": encoded.deviation}
+  arrays = {"codes": codes, "deviations": deviations}
   arrays |= {"names": np.array(titles), "index": np.arange(len(codes))}
   arrays |= {"explained_variance": shares, **planes}
   if labels is not None:
@@ -221,20 +219,6 @@ def _by_attribute(
   labels: Labels, names: Sequence[str], a: int, title: str
 ) -> figures.Coloring:
   return figures.Coloring(title, labels[:, a], (f"not {names[a]}", names[a]))
-
-
-def _encode(
-  model: TrainedModel, selection: arguments.Selection
-) -> attribute_directions.Encoded:
-  """Encodes chosen images."""
-  image, label = selection.image, selection.label
-  return attribute_directions.Encoded(
-    mean=model.encode(image, label=label),
-    deviation=model.deviations(image, label),
-    draw=model.encode(image, sample=True, label=label),
-    label=label,
-    names=model.experiment.splits.label_names,
-  )
 
 
 def _project(

@@ -16,13 +16,7 @@ from vae_jax.config import ConfigError, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
-from vae_jax.evaluate import (
-  bound,
-  diagnostics,
-  disentanglement,
-  features,
-  fidelity,
-)
+from vae_jax.evaluate import bound, diagnostics, features, fidelity
 from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import evaluate_table, other_data
@@ -74,7 +68,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     **metrics.finite(_bound(model, source)),
     "split": split,
     "data": model.experiment.splits.name,
-    "data_split": model.experiment.splits.split_strings[split],
+    "data_split": model.experiment.splits.words(split),
     **({"trained_on": trained_on} if trained_on else {}),
     "step": model.step,
     "checkpoint": config.eval.checkpoint,
@@ -214,10 +208,12 @@ def _latents(
 def _disentanglement(
   model: TrainedModel, source: datasets.Source, folder: Folder
 ) -> dict[str, Any]:
+  # It imports scikit-learn, which takes as long as all else together.
+  from vae_jax.evaluate import disentanglement
+
   split = model.config.eval.split
   factors = ground_truth.read(
-    preparation.builder(model.config.data),
-    model.experiment.splits.split_strings[split],
+    preparation.builder(model.config.data), model.experiment.splits.words(split)
   )
 
   def code(vae: models.Vae, batch: Batch) -> jax.Array:

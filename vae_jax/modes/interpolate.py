@@ -39,15 +39,14 @@ def run(
     )
   t = np.linspace(0, 1, steps)
   ends = model.encode(chosen.image, label=chosen.label)
-  ends = ends.reshape(-1, 2, ends.shape[-1])
-  codes = np.stack(
-    [[path(a, b, t) for path in interpolation.KINDS.values()] for a, b in ends]
-  )
+  a, b = ends[::2], ends[1::2]
+  kinds = interpolation.KINDS
+  codes = np.stack([interpolation.between(a, b, t, k) for k in kinds], axis=1)
   label = None
   if chosen.label is not None:
-    pair = np.arange(len(ends))[:, None, None]
-    nearer = np.broadcast_to(2 * pair + (t > 0.5), codes.shape[:-1])
-    label = chosen.label[nearer.ravel()]
+    label = interpolation.nearer(chosen.label[::2], chosen.label[1::2], t)
+    label = np.stack([label] * len(kinds), axis=1)
+    label = label.reshape(-1, *chosen.label.shape[1:])
   flat = model.decode(codes.reshape(-1, codes.shape[-1]), label)
   decoded = flat.reshape(*codes.shape[:-1], *flat.shape[1:])
   originals = chosen.image.reshape(-1, 2, *flat.shape[1:])
@@ -57,8 +56,8 @@ def run(
   pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
   figures.image_strip(
     [
-      np.concatenate([ends[:1], row, ends[1:]])
-      for ends, rows in zip(originals, decoded, strict=True)
+      np.concatenate([pair[:1], row, pair[1:]])
+      for pair, rows in zip(originals, decoded, strict=True)
       for row in rows
     ],
     [
@@ -70,6 +69,6 @@ def run(
     path,
     leading=1,
     trailing=1,
-    groups=[len(interpolation.KINDS)] * len(ends),
+    groups=[len(interpolation.KINDS)] * len(a),
   )
   return str(path)

@@ -32,5 +32,5 @@ def folder(model: Opened, name: str) -> storage.Path:
   if not trained_on(model):
     return path
   splits = model.experiment.splits
-  words = f"{splits.name} {splits.split_strings[model.config.eval.split]}"
+  words = f"{splits.name} {splits.words(model.config.eval.split)}"
   return path / re.sub(r"[^\w.+-]+", "_", words)

@@ -50,7 +50,7 @@ def run(
   if chosen is not None:
     # Attributes that are not named are absent, as in Python.
     chosen = conditions.chosen(model.experiment, chosen)
-  labels = model.sample_labels(count, chosen)
+  labels = conditions.of_samples(model.experiment, count, chosen)
   images = model.sample(count, temperature, config.sample.seed, labels)
   arrays = {"images": images} | ({} if labels is None else {"labels": labels})
   folder = model.workdir / "figures"

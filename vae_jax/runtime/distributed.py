@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 from absl import logging
+from jax import lax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -33,6 +34,17 @@ class Process(NamedTuple):
 
   def __str__(self) -> str:
     return f"process {self.index} ({self.host}, pid {self.pid})"
+
+
+def connect() -> None:
+  """Connects the devices of all processes; all must call it, at the start.
+
+  On CPUs the first collective of some devices waits 30 s for the others (Gloo's
+  limit), a later one 30 min. Were it that of the first training step, a process
+  that compiles 30 s longer than another one would end the job.
+  """
+  ones = devices.replicate(np.int32(1))
+  jax.block_until_ready(devices.pmap(lambda v: lax.psum(v, devices.AXIS))(ones))
 
 
 @functools.cache

@@ -75,6 +75,7 @@ def start(
     config.watch.stall_seconds, f"Process {index}", delay=_REPORT_DELAY
   )
   _check_devices()
+  distributed.connect()
   distributed.agree(
     "the start",
     {

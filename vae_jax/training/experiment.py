@@ -58,12 +58,14 @@ class Experiment:
     return splits
 
   def source(self, split: str) -> datasets.Source:
-    """Returns the `train`, `validation` or `test` split, decoded and cached
-    as the config asks.
+    """Returns the `train`, `validation` or `test` split, or `all` of them one
+    after the other, decoded and cached as the config asks.
 
     Raises:
       DataError: a label is none of a conditional model's classes.
     """
+    if split == datasets.ALL:
+      return datasets.Joined([self.source(p) for p in datasets.PURPOSES])
     data, splits = self.config.data, self.splits
     source = cache.open_source(getattr(splits, split), data)
     if self.config.model.condition != "label":

@@ -49,17 +49,29 @@ def parts(config: ConfigDict) -> list[str]:
 
 
 def merge(config: ConfigDict, ours: Variables, theirs: Variables) -> Variables:
-  """Returns our variables with those of their parts that the config names.
+  """Returns our variables with those of their parts that the config names; see
+  `fitting`."""
+  flat = flatten(ours)
+  copied = {
+    path: np.asarray(value, flat[path].dtype)
+    for path, value in fitting(config, ours, theirs).items()
+  }
+  return traverse_util.unflatten_dict(flat | copied)
+
+
+def fitting(config: ConfigDict, ours: Variables, theirs: Variables) -> _Flat:
+  """Returns their variables, arrays or shapes, of the parts that the config
+  names.
 
   A network of the objective's own, `auxiliary`, that one run alone has is left
   as it is, unless it is named.
 
   Raises:
-    ConfigError: names or shapes of variables differ.
+    ConfigError: names or shapes differ from those of our variables.
   """
   chosen = {_PARTS[name] for name in parts(config)}
   here, there = (
-    {k: v for k, v in flatten(tree).items() if k[1:] and k[1] in chosen}
+    {k: v for k, v in flatten(tree).items() if _is_of(k, v, chosen)}
     for tree in (ours, theirs)
   )
   if not config.init_from_parts and (_has_own(here) != _has_own(there)):
@@ -81,13 +93,17 @@ def merge(config: ConfigDict, ours: Variables, theirs: Variables) -> Variables:
       f"{f'; and {more} more' if more > 0 else ''}. config.init_from_parts "
       "takes those of some parts alone, such as encoder,decoder."
     )
-  copied = {k: np.asarray(v, here[k].dtype) for k, v in there.items()}
-  return traverse_util.unflatten_dict(flatten(ours) | copied)
+  return there
 
 
 def flatten(variables: Variables) -> _Flat:
   """Returns arrays, and empty collections, by their path."""
   return traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+
+
+def _is_of(path: tuple[str, ...], value: Any, chosen: set[str]) -> bool:
+  is_array = value is not traverse_util.empty_node
+  return is_array and path[1:] != () and path[1] in chosen
 
 
 def _has_own(flat: _Flat) -> bool:

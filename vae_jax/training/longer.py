@@ -32,7 +32,7 @@ def refusal(experiment: Experiment, stored: ConfigDict) -> str:
   compared = np.unique(np.linspace(0, before - 1, _COMPARED).astype(np.int32))
   compared = jnp.asarray(compared)
   rates = [
-    np.asarray(jax.vmap(optim.learning_rate(config, n))(compared))
+    np.asarray(jax.vmap(optim.learning_rate(config, n, highest=1.0))(compared))
     for n in (before, steps)
   ]
   if np.array_equal(*rates):

@@ -1,8 +1,10 @@
 """Reads runs: their config, state and weights, without pickle."""
 
+import contextlib
 import errno
 import json
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +47,8 @@ def restore_or_init(
 
   Process 0 does so, and the others receive its bits: storage is asked once
   however many processes there are. Initial variables may depend on the images
-  of `source`, or on another run.
+  of `source`, or on another run. A checkpoint of an earlier release may lack
+  `ema_model_state`.
   """
   like = _abstract(experiment)
   restored, origin = None, {}
@@ -53,13 +56,30 @@ def restore_or_init(
     state = restored = restore(workdir, like, repair=True)
     if restored is None:
       state, origin = _initial(experiment, source)
-    if state.ema_model_state is None and like.ema_model_state is not None:
-      # Not kept by the release that saved it; the next save estimates it.
-      state = state.replace(ema_model_state=state.model_state)
   else:
     state = jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), like)
-  resumed = distributed.from_lead("the checkpoint", restored is not None)
-  return Start(distributed.broadcast(state), resumed, origin)
+  found = {
+    "resumed": restored is not None,
+    "lacks": state.ema_model_state is None,
+  }
+  found = distributed.from_lead("the checkpoint", found)
+  if found["lacks"]:
+    state = state.replace(ema_model_state=None)
+  return Start(distributed.broadcast(state), found["resumed"], origin)
+
+
+def check_origin(experiment: Experiment, workdir: storage.PathLike) -> None:
+  """Checks that a run which starts in a workdir can have the weights of
+  `config.init_from`; reads no weights.
+
+  Raises:
+    ConfigError: there is no such run, or it is another model.
+  """
+  config = experiment.config
+  if config.init_from and not steps(workdir):
+    with _opening(config):
+      other = _origin(config)
+    init_from.fitting(config, *map(_variables, (experiment, other)))
 
 
 def _abstract(experiment: Experiment) -> TrainState:
@@ -87,8 +107,9 @@ def _from_other_run(
 ) -> tuple[Variables, dict[str, Any]]:
   """Returns variables with those of the run that `config.init_from` names, and
   `Start.origin`."""
-  other = experiment_lib.build(load_config(config.init_from))
-  state = load_state(config.init_from, experiment=other, weights=True)
+  with _opening(config):
+    other = _origin(config)
+    state = load_state(config.init_from, experiment=other, weights=True)
   theirs = state_lib.eval_variables(other.config, state)
   merged = init_from.merge(config, variables, theirs)
   origin = {
@@ -99,6 +120,27 @@ def _from_other_run(
   }
   logging.info("The first weights are those of %s.", origin)
   return merged, {"init_from": origin}
+
+
+def _origin(config: ConfigDict) -> Experiment:
+  return experiment_lib.build(load_config(config.init_from, "config.init_from"))
+
+
+@contextlib.contextmanager
+def _opening(config: ConfigDict) -> Iterator[None]:
+  """Names `config.init_from` in the errors of the block."""
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(
+      f"config.init_from is {config.init_from!r}, which cannot be used: {error}"
+    ) from error
+
+
+def _variables(experiment: Experiment) -> Variables:
+  """Returns shapes and types of all variables."""
+  state = _abstract(experiment)
+  return {"params": state.params, **state.model_state}
 
 
 def restore(
@@ -148,10 +190,12 @@ def restore(
     what = f"The checkpoint of step {step} in {folder}"
     logging.warning("%s cannot be read (%s).", what, damage)
   if damages and state is None:
+    # What has just failed is no advice.
+    origin = f", or from its weights with --config.init_from={workdir}"
     raise ConfigError(
       f"None of the checkpoints in {folder} can be read (steps "
       f"{', '.join(map(str, sorted(damages)))}); start over with another "
-      f"--workdir, or from its weights with --config.init_from={workdir}."
+      f"--workdir{'' if weights else origin}."
     )
   if damages:
     logging.warning("Using the one of step %d instead.", int(state.step))
@@ -210,14 +254,17 @@ def _set_aside(folder: storage.Path) -> None:
   logging.warning("The unreadable checkpoint is now %s.", aside)
 
 
-def load_config(workdir: storage.PathLike) -> ConfigDict:
-  """Returns the resolved config of a run; a ConfigError if there is none."""
-  with storage.reaching("--workdir", workdir):
+def load_config(
+  workdir: storage.PathLike, field: str = "--workdir"
+) -> ConfigDict:
+  """Returns the resolved config of the run that a field names; a ConfigError if
+  there is none."""
+  with storage.reaching(field, workdir):
     config = saved_config.read(workdir)
   if config is None:
     raise ConfigError(
       f"There is no run in {workdir} (no config.json); train one with "
-      f"--mode=train, or name another folder with --workdir."
+      f"--mode=train, or name another folder with {field}."
     )
   return config
 

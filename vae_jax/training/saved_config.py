@@ -6,7 +6,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError
+from vae_jax.config import ConfigError, check
 from vae_jax.runtime import storage
 from vae_jax.training import provenance
 
@@ -19,7 +19,7 @@ def read(workdir: storage.PathLike) -> ConfigDict | None:
 
   Raises:
     ConfigError: the file is damaged, or has a setting or a value that this
-      release does not know.
+      release does not know, or with which no run can be.
   """
   path = storage.path(workdir) / "config.json"
   with storage.using(path):
@@ -31,6 +31,12 @@ def read(workdir: storage.PathLike) -> ConfigDict | None:
   except ConfigError:
     # Once more, because only a fault is worth asking who wrote it.
     return config_lib.from_json(text, f"{path}{_written_by(workdir)}")
+  try:
+    check.validate(config)
+  except ConfigError as error:
+    raise ConfigError(
+      f"{path}{_written_by(workdir)} is not the config of a run: {error}"
+    ) from error
   stored = config_lib.flatten(json.loads(text))
   newer = [
     f"{name} = {value!r}"

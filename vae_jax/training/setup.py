@@ -29,6 +29,7 @@ from vae_jax.training import (
   longer,
   memory,
   provenance,
+  restore,
   weight_decay,
 )
 from vae_jax.training import experiment as experiment_lib
@@ -128,7 +129,8 @@ def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
   """Holds a workdir, and yields the record of this start of the run.
 
   Raises:
-    ConfigError: the processes differ, or the workdir cannot be had.
+    ConfigError: the processes differ, the workdir cannot be had, or a new run
+      cannot have the weights that it is to start from.
   """
   config, splits = experiment.config, experiment.splits
   refusal = functools.partial(longer.refusal, experiment)
@@ -137,14 +139,14 @@ def claim(experiment: Experiment, workdir: str) -> Iterator[provenance.Record]:
   facts |= distributed.data_facts("the validation images", splits.validation)
   distributed.agree("the data", facts)
   with contextlib.ExitStack() as stack:
+
+    def claim() -> None:
+      if parallel.is_lead():
+        stack.enter_context(workdir_lib.claim(workdir, config, refusal))
+        restore.check_origin(experiment, workdir)
+
     # All processes end if the first one is refused.
-    distributed.lead_first(
-      lambda: (
-        parallel.is_lead()
-        and stack.enter_context(workdir_lib.claim(workdir, config, refusal))
-      ),
-      "claiming the workdir",
-    )
+    distributed.lead_first(claim, "claiming the workdir")
     yield stack.enter_context(provenance.keep(workdir, config))
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 from launch import measure_latency
 from tests.data.photos_test import png_of_size
 from tests.support.smiling_model import drawn, mouth
+from tests.support.tiny import tiny_config, untrained
 from vae_jax.figures import png
-from vae_jax.modes.explore import markup
+from vae_jax.modes.explore import editor as editor_lib
+from vae_jax.modes.explore import markup, server
 
 pytest.importorskip("gradio", reason="needs the extra [explore]")
 pytest.importorskip("playwright.sync_api", reason="needs Playwright")
@@ -251,3 +253,31 @@ def test_empty_number_box_is_zero_and_far_numbers_are_clamped(visit, faces):
   assert _source(page) == _edited(faces, 0, {"Smiling": 3, "Bald": 1})
   box.blur()
   assert box.input_value() == "3"
+
+
+def test_condition_is_chosen_from_a_menu(open_page, faces_dir, tmp_path):
+  settings = {"model__condition": "label", "data__label": "attributes/Smiling"}
+  model = untrained(tiny_config(faces_dir, **settings), tmp_path)
+  editor = editor_lib.open_editor(model)
+  first, second = editor.conditions
+  with server.background(editor) as address:
+    page = open_page(address)
+    menu = page.get_by_label("Condition: class")
+    start = editor.pick(0)
+    assert menu.input_value() == editor.words(start.label)
+    other = second if menu.input_value() == first else first
+    menu.click()
+    option = page.get_by_role("option", name=other, exact=True)
+    _changed(page, option.click)
+    wanted = editor.relabel(start, other)
+    assert _source(page) == markup.data_uri(wanted.picture)
+    # It stays for random pictures; one of the test set has its own.
+    page.get_by_role("tab", name="Random").click()
+    _changed(page, page.get_by_role("button", name="Random face").click)
+    assert menu.input_value() == other
+    seed = int(page.locator("#reference .none").inner_text().split()[-1])
+    drawn_face = editor.random(seed, 1.0, wanted.label)
+    assert _source(page) == markup.data_uri(drawn_face.picture)
+    page.get_by_role("tab", name="Test set").click()
+    _pick(page, 3)
+    assert menu.input_value() == editor.words(editor.pick(3).label)

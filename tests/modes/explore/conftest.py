@@ -1,5 +1,7 @@
 """The page of a model that can smile, in one browser for all tests."""
 
+import functools
+
 import pytest
 
 from launch import measure_latency
@@ -47,12 +49,13 @@ def browser():
 
 
 @pytest.fixture
-def visit(browser, url):
-  """Opens the page; afterwards, checks that the browser logged no error and
-  that all requests went to the server."""
-  requests, errors, contexts = [], [], []
+def open_page(browser):
+  """Opens the page of an address; afterwards, checks that the browser logged no
+  error and that all requests went to the server."""
+  requests, errors, contexts, addresses = [], [], [], []
 
-  def open_page(**settings):
+  def open_page(url, **settings):
+    addresses.append(url)
     contexts.append(browser.new_context(**settings))
     page = contexts[-1].new_page()
     page.set_default_timeout(15_000)
@@ -69,5 +72,11 @@ def visit(browser, url):
   for context in contexts:
     context.close()
   assert requests and not errors
-  foreign = [a for a in requests if not a.startswith((url + "/", "data:"))]
-  assert not foreign
+  own = (*(f"{address}/" for address in addresses), "data:")
+  assert not [request for request in requests if not request.startswith(own)]
+
+
+@pytest.fixture
+def visit(open_page, url):
+  """Opens the page of `faces`."""
+  return functools.partial(open_page, url)
