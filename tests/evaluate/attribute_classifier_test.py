@@ -84,6 +84,17 @@ def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
   assert set(classifier.accuracy) == {*classifier.names, *FACTORS}
 
 
+def test_squares_of_pixels_are_the_channels_of_one():
+  image = np.arange(2 * 3 * 5 * 2).reshape(2, 3, 5, 2).astype(np.float32)
+  squares = np.asarray(attribute_classifier.squares(image))
+  assert squares.shape == (2, 2, 3, 8)
+  for i, j in ((0, 0), (0, 1)):
+    wanted = image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(2, 8)
+    assert_array_equal(squares[:, i, j], wanted)
+  # The last row and column are doubled.
+  assert_array_equal(squares[:, 1, 2], np.tile(image[:, 2, 4], 4))
+
+
 def test_blur_is_the_binomial_filter():
   image = np.random.RandomState(0).rand(2, 9, 7, 3).astype(np.float32)
   weights = np.array([1, 4, 6, 4, 1]) / 16

@@ -1,73 +1,59 @@
 """How far the sliders of attributes go."""
 
-import dataclasses
+import types
 
 import numpy as np
-import pytest
-from numpy.testing import assert_allclose
 
+from tests.evaluate.attribute_edits_test import Decoder, classifier, paths
 from tests.support.smiling_model import quick_classifier
-from vae_jax.evaluate import attribute_edits, smallest_strength
+from vae_jax.evaluate import attribute_edits
 from vae_jax.evaluate import train_classifier as training
-from vae_jax.evaluate.attribute_classifier import (
-  AttributeClassifier,
-  Predictions,
-)
-from vae_jax.latents import attribute_directions
+from vae_jax.latents import given
 from vae_jax.modes.explore import ranges
 
-
-class Brightness(AttributeClassifier):
-  """A classifier whose factor is the mean gray level."""
-
-  def predict(self, image):
-    level = image.reshape(len(image), -1).mean(axis=1, dtype=np.float32)
-    return Predictions(0 * level[:, None], level[:, None], level[:, None])
+STARTS = np.arange(16) / 2 - 4  # First numbers of the codes.
 
 
-@pytest.fixture(scope="module")
-def model(editor):
-  return dataclasses.replace(editor.model, chunk=16)
+class Linear(Decoder):
+  """A model of two pixels, 10 z + 100, and 16 test pictures."""
 
-
-def test_nine_tenths_of_the_pictures_get_there_within_the_range(model):
-  index = np.arange(16)
-  image = model.experiment.source("test").fetch(index)["image"]
-  codes = model.encode(image)
-  levels = model.decode(codes).reshape(16, -1).mean(axis=1)
-  low, high = np.quantile(levels, (0.4, 0.6))
-  classifier = Brightness(
-    ("Smiling",),
-    False,
-    ("smile",),
-    np.ones((2, 1), np.float32),
-    np.float32([[low], [levels.mean()], [high]]),
-    {},
-    {},
+  experiment = types.SimpleNamespace(
+    source=lambda _: given.InMemory(np.zeros((16, 1, 2, 1), np.uint8), None)
   )
-  made = ranges.measure(model, classifier, ("Smiling",))
+
+  def as_input(self, image, index):
+    return image
+
+  def encode(self, images):
+    return np.float32(np.stack([STARTS, 0 * STARTS], axis=1))
+
+  def decode(self, code):
+    pixels = np.clip(10 * code + 100, 0, 255)
+    return pixels.astype(np.uint8).reshape(-1, 1, 2, 1)
+
+
+def test_nine_tenths_of_the_pictures_get_there_within_the_range(monkeypatch):
+  monkeypatch.setattr(
+    ranges.attribute_directions, "directions_of", lambda _: paths()
+  )
+  made = ranges.measure(
+    object.__new__(Linear), classifier(-0.295, 0.305), ("Smiling",)
+  )
   assert set(made) == set(attribute_edits.KINDS)
-  paths = attribute_directions.directions_of(model)
-  fine = np.linspace(0, smallest_strength.LARGEST, 241)
-  for kind in ("mean", "curved"):
-    for sign, end in zip((-1, 1), made[kind]["Smiling"], strict=True):
-      strips = attribute_edits.latent_strip(
-        model, codes, paths, kind, {"Smiling": 1.0}, sign * fine
-      )
-      values = strips.reshape(16, len(fine), -1).mean(axis=2)
-      there = values > high if sign > 0 else values < low
-      moved = ~there[:, 0] & there.any(axis=1)
-      if not moved.any():
-        assert end == 3
-        continue
-      needed = np.percentile(fine[there[moved].argmax(axis=1)], 90)
-      # Rounded up to 0.05, steps of 0.5 against 0.025.
-      assert_allclose(end, needed, atol=0.15)
+  # The factor is z / 10 and a strength adds 1 to z.
+  for end, s in zip(
+    made["mean"]["Smiling"], (STARTS + 2.95, 3.05 - STARTS), strict=True
+  ):
+    needed = np.percentile(s[(s > 0) & (s <= 6)], 90)
+    assert needed - 1e-5 < end < needed + 0.0501  # Rounded up.
+  # These directions are 0: no picture gets there.
+  assert made["balanced"]["Smiling"] == made["probe"]["Smiling"] == (3, 3)
 
 
 def test_ranges_are_kept_and_no_classifier_is_trained(
-  model, monkeypatch, tmp_path
+  editor, monkeypatch, tmp_path
 ):
+  model = editor.model
   quick_classifier(monkeypatch)
   monkeypatch.setenv("VAE_JAX_CACHE_DIR", str(tmp_path))
   names = "Smiling", "Bangs"

@@ -161,7 +161,7 @@ class Layout:
   def _attribute_sliders(self, names: tuple[str, ...]) -> None:
     end, step = ranges.STRENGTH, 0.05
     if self._editor.ranges is not None:
-      end, step = 100, 1  # Percent.
+      end, step = 100.0, 1.0  # Percent.
     with gr.Column(elem_classes="sliders"):
       for name in names:
         self.attributes[name] = _slider(
