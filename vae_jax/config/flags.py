@@ -61,8 +61,15 @@ _OF_MODES = (
   flags.DEFINE_float(
     "temperature",
     None,
-    "Factor on the prior's standard deviation; overrides "
-    "config.sample.temperature.",
+    "Factor on the standard deviation of the prior, or of the density's "
+    "components; overrides config.sample.temperature.",
+  ),
+  flags.DEFINE_string(
+    "density",
+    None,
+    "Density of the codes to draw from: prior, or one fitted to the codes "
+    "after the training, gaussian_mixture or flow (default prior; of an "
+    "autoencoder gaussian_mixture).",
   ),
   flags.DEFINE_string(
     "images",

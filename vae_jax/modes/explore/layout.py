@@ -120,7 +120,9 @@ class Layout:
           elem_id="vector",
         )
       with gr.Tab("Random"):
-        info = "Factor on the standard deviation of the prior."
+        density = editor.density
+        source = "the prior" if density == "prior" else f"the {density}"
+        info = f"Factor on the standard deviation of {source}."
         self.temperature = _slider("Temperature", 0, 2, 1, 0.05, info)
       with gr.Tab("Mix"):
         with gr.Row():

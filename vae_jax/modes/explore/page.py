@@ -121,7 +121,7 @@ class Page:
   def _draw(
     self, session: Session, temperature: float | int, *, again: bool
   ) -> Point:
-    """Draws from the prior; `again` = with the seed of the present point."""
+    """Draws a point; `again` = with the seed of the present point."""
     seed = session.point.seed if again else None
     if seed is None:
       seed = secrets.randbelow(1_000_000)
