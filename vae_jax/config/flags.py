@@ -110,7 +110,8 @@ _OF_MODES = (
   flags.DEFINE_string(
     "strength",
     None,
-    "Strengths of the edit, as FIRST:LAST:STEP (default -3:3:0.5).",
+    "Strengths of the edit, as FIRST:LAST:STEP (default: what a measured edit "
+    "needs, else -3:3:0.5).",
   ),
   flags.DEFINE_string(
     "direction",

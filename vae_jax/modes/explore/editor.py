@@ -23,6 +23,7 @@ from vae_jax.latents import (
 from vae_jax.latents import density as density_lib
 from vae_jax.modes import arguments
 from vae_jax.modes.explore import maps, vector_file
+from vae_jax.modes.explore import ranges as ranges_lib
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
 
@@ -66,6 +67,7 @@ class Editor:
     standard_prior: Whether the prior is N(0, I).
     map: The plane to click on.
     density: Name of the density that random points are drawn from.
+    ranges: How far sliders of attributes go; None = to `ranges.STRENGTH`.
   """
 
   model: trained_model.TrainedModel
@@ -78,6 +80,7 @@ class Editor:
   standard_prior: bool
   map: maps.Plane | maps.Cloud
   density: str = density_lib.PRIOR
+  ranges: ranges_lib.Ranges | None = None
 
   @property
   def noun(self) -> str:
@@ -295,6 +298,7 @@ def open_editor(
     standard_prior,
     plane,
     density,
+    ranges_lib.of_model(model, names),
   )
   start = editor.pick(0)
   editor.random(0, 1.0, start.label)
