@@ -83,15 +83,14 @@ class Validation:
     """Returns the bytes on each device of a validation with the batch."""
     local = self._batch_size // devices.device_count()
     one = pipeline.eval_data(self._held_out, 0, devices.device_count())
-    data = jax.tree.map(
-      lambda v: jax.ShapeDtypeStruct((local, *v.shape[2:]), v.dtype), one
-    )
-    scalars = np.int32(0), np.uint32(0)
-    shapes = devices.shapes((variables, data, *scalars))
+    data = jax.tree.map(lambda v: np.zeros((local, *v.shape[2:]), v.dtype), one)
+    # Arrays, because with several processes pmap takes no shapes for them.
+    arguments = devices.replicate((variables, data, np.int32(0), np.uint32(0)))
     if local not in self._compiled:
-      self._compiled[local] = self._step.lower(*shapes).compile()
+      self._compiled[local] = self._step.lower(*arguments).compile()
+    held = [memory.held(part) for part in arguments[:2]]
     program = memory.program(self._compiled[local])
-    return memory.held(shapes[0]) + _BATCHES * memory.held(shapes[1]) + program
+    return held[0] + _BATCHES * held[1] + program
 
   def _run(self, *arguments: Any) -> dict[str, Any]:
     """Evaluates a batch."""

@@ -57,7 +57,7 @@ class Events:
     host = socket.gethostname()
     return self._folder / f"events.out.tfevents.{number}.{host}.{unique}"
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, float | int]) -> None:
     """Adds a value to each curve."""
     parts = [summary.scalar(name, value) for name, value in values.items()]
     merged = summary.Summary(value=[v for part in parts for v in part.value])

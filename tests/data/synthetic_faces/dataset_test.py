@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from vae_jax.data.synthetic_faces import dataset, drawing, factors
+from vae_jax.runtime import logs
 
 _ROOT = pathlib.Path(__file__).parents[3]
 
@@ -61,13 +62,14 @@ def _files(builder):
   return [(path.name, path.stat().st_mtime_ns) for path in paths]
 
 
-def test_prepare_prints_one_progress_bar(tmp_path, capfd):
+def test_prepare_prints_one_progress_bar(tmp_path, capfd, monkeypatch):
+  monkeypatch.setattr(logs, "is_live", lambda: True)
   dataset.prepare(tmp_path, "tiny")
   out, err = capfd.readouterr()
   assert out == ""
   lines = [line for line in err.replace("\r", "\n").split("\n") if line.strip()]
   assert lines and all(
-    line.startswith("Drawing synthetic_faces") for line in lines
+    line.startswith("drawing synthetic_faces") for line in lines
   )
   assert "128/128" in lines[-1] and "faces/s" in lines[-1]
 
