@@ -40,6 +40,7 @@ setuptools.setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pillow>=11.2",
+    "safetensors>=0.8",
     "scikit-learn>=1.9",
     "scipy>=1.17",
     "tensorboardX>=2.6.4",
@@ -61,7 +62,7 @@ setuptools.setup(
     # The page of --mode=explore.
     "explore": ["gradio>=6.31", "starlette>=1.10"],
     # jax.export writes its programs with flatbuffers.
-    "export": ["flatbuffers>=25.12", "safetensors>=0.8"],
+    "export": ["flatbuffers>=25.12"],
     # A second picture of --mode=embed.
     "umap": ["umap-learn>=0.5.12"],
     "test": [
@@ -78,7 +79,6 @@ setuptools.setup(
       "kubeflow-trainer-api>=2.3",
       # Drives a browser, which it finds on the machine.
       "playwright>=1.65",
-      "safetensors>=0.8",
       "pytest>=8.3",
       "pytest-xdist>=3.6",
       "pyyaml>=6.0",

@@ -84,12 +84,27 @@ def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
   assert set(classifier.accuracy) == {*classifier.names, *FACTORS}
 
 
+def test_squares_of_pixels_are_the_channels_of_one():
+  image = np.arange(2 * 3 * 5 * 2).reshape(2, 3, 5, 2).astype(np.float32)
+  squares = np.asarray(attribute_classifier.squares(image))
+  assert squares.shape == (2, 2, 3, 8)
+  for i, j in ((0, 0), (0, 1)):
+    wanted = image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(2, 8)
+    assert_array_equal(squares[:, i, j], wanted)
+  # The last row and column are doubled.
+  assert_array_equal(squares[:, 1, 2], np.tile(image[:, 2, 4], 4))
+
+
 def test_blur_is_the_binomial_filter():
   image = np.random.RandomState(0).rand(2, 9, 7, 3).astype(np.float32)
   weights = np.array([1, 4, 6, 4, 1]) / 16
   wanted = ndimage.convolve1d(image, weights, axis=1, mode="nearest")
   wanted = ndimage.convolve1d(wanted, weights, axis=2, mode="nearest")
   assert_allclose(train_classifier.blur(jnp.asarray(image)), wanted, atol=1e-6)
+  for axis in (1, 2, 1, 2):
+    wanted = ndimage.convolve1d(wanted, weights, axis=axis, mode="nearest")
+  thrice = train_classifier.blur(jnp.asarray(image), 3)
+  assert_allclose(thrice, wanted, atol=1e-6)
 
 
 def test_degraded_images_are_between_sharp_and_blurred():
@@ -102,6 +117,22 @@ def test_degraded_images_are_between_sharp_and_blurred():
   assert (spread > 0.9 * sharp.std()).any()
   assert (spread < 0.9 * blurred.std()).any()
   assert len(np.unique(spread.round(4))) > 50
+
+
+def test_noise_of_a_gray_image_has_the_spread_of_the_recipe():
+  gray = jnp.full((400, 9, 9, 3), 51, jnp.uint8)
+  noise = np.asarray(jax.jit(train_classifier.degrade)(gray, jax.random.key(3)))
+  noise = noise - np.float32(0.2)  # Blur leaves it as it is.
+  assert abs(noise.mean()) < 1e-3
+  # Standard deviations are uniform from 0 to the largest.
+  spread = noise.std(axis=(1, 2, 3))
+  largest = train_classifier.RECIPE.noise
+  assert 0.95 * largest < spread.max() < 1.1 * largest
+  assert_allclose(spread.mean(), largest / 2, rtol=0.1)
+  # Neighbors, of which four are from one word, are independent.
+  flat = (noise / spread[:, None, None, None]).reshape(400, -1)
+  for shift in range(1, 6):
+    assert abs((flat[:, shift:] * flat[:, :-shift]).mean()) < 0.02
 
 
 def test_data_without_attributes_is_refused(faces_dir):

@@ -82,6 +82,14 @@ def test_pixel_strip_adds_the_difference_and_clips():
   assert_array_equal(strip[0, :, :, 0, 0], [[0, 241], [10, 250], [30, 255]])
 
 
+def test_target_is_the_drawn_factor_if_there_is_one():
+  known = dataclasses.replace(classifier(), factors=("eye_open",))
+  narrow = Target("Narrow_Eyes", "eye_open", -1)
+  assert edits.target_of(known, "Narrow_Eyes") == narrow
+  for name in ("Bangs", "Smiling"):  # No factor, and an unknown one.
+    assert edits.target_of(known, name) == Target(name)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_thresholds_are_the_quartiles_of_the_factor(sign):
   pixels = classifier(-0.3, 0.7)

@@ -21,6 +21,16 @@ def test_image_grid_places_every_pixel(c, scale):
   np.testing.assert_array_equal(grid, expected)
 
 
+def test_title_is_above_the_grid():
+  images = random_images(5)
+  grid = figures.image_grid(images, columns=3, scale=1)
+  picture = figures.image_grid(images, columns=3, scale=1, title="wider, wider")
+  above = picture.shape[0] - grid.shape[0]
+  np.testing.assert_array_equal(picture[above:, : grid.shape[1]], grid)
+  assert picture[:above, grid.shape[1] :].min() < 50
+  assert (picture[above:, grid.shape[1] :] == 255).all()
+
+
 def test_default_scale_fills_the_width():
   for n, size, columns in (
     (100, 28, 10),

@@ -98,6 +98,7 @@ PLOTTED = {
     _STRENGTHS,
     {"mean": np.tile(_STRENGTHS, (5, 1)), "probe": np.zeros((5, 7))},
     {kind: {"Smiling": 0.5, "Bald": -0.1} for kind in ("mean", "probe")},
+    {"mean": (1.0, 1.5), "probe": (None, 0.5)},
     title="Smiling",
     target_name="curvature of the lips",
     clearly=(-0.3, 0.4),

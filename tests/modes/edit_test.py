@@ -11,10 +11,9 @@ from PIL import Image
 
 from tests.support.smiling_model import quick_classifier
 from vae_jax.config import ConfigError
-from vae_jax.evaluate import attribute_edits, train_classifier
+from vae_jax.evaluate import attribute_edits
 from vae_jax.latents import attribute_directions, trained_model
 from vae_jax.modes import edit
-from vae_jax.training import experiment
 
 
 @pytest.fixture
@@ -55,6 +54,9 @@ def test_strips_follow_directions_and_scores_are_shares(run, quick):
     assert 0 <= score["success"] <= 1 and 0 <= score["monotone"] <= 1
     assert score["identity"] > 0 and kind in text
     assert set(score) >= {"side_effect", "worst", "change"}
+    for way in ("present", "absent"):
+      assert score[way]["images"] <= 32
+      assert set(score[way]) >= {"median", "never", "side_effect", "identity"}
   with Image.open(folder / "Smiling_curves.png") as picture:
     assert picture.width > 1000
   # Three images, five rows each, seven columns.
@@ -68,10 +70,54 @@ def test_second_call_writes_same_bytes(run, quick):
   for _ in range(2):
     shutil.rmtree(folder / "edit", ignore_errors=True)
     shutil.rmtree(folder / "attributes", ignore_errors=True)
-    edited(run, attribute="Bangs", strength="-1:1:1")
+    edited(run, attribute="Bangs", images="data:test:0", examples=16)
     files = [*folder.glob("edit/*"), *folder.glob("attributes/*.npz")]
     made.append({f.name: f.read_bytes() for f in files})
   assert made[0] == made[1] and len(made[0]) == 6
+
+
+def test_strips_span_what_each_kind_of_direction_needs(run, monkeypatch):
+  needs = {"mean": (1.21, 2.0), "curved": (0.4, None), "pixels": (6.0, 0.0)}
+
+  def measured(edit, examples, path):
+    del examples, path
+    ways = "absent", "present"
+    return {
+      "directions": {
+        kind: {w: {"needed": s} for w, s in zip(ways, both, strict=True)}
+        for kind, both in needs.items()
+      }
+    }
+
+  monkeypatch.setattr(edit, "_measure", measured)
+  monkeypatch.setattr(edit.edit_table, "table", str)
+  flags = {"images": "data:test:1", "direction": "mean,curved"}
+  text, arrays = edited(run, attribute="Smiling", **flags)
+  assert "90% of the images" in text.splitlines()[-2]
+  # Rounded up to 0.05; 3 where no image gets there.
+  ends = {"mean": (1.25, 2), "curved": (0.4, 3), "pixels": (6, 0.05)}
+  for kind, (low, high) in ends.items():
+    steps = np.array([0.25, 0.5, 0.75, 1])
+    wanted = [*(-low * steps[::-1]), 0, *(high * steps)]
+    assert_allclose(arrays[f"strength_{kind}"], wanted)
+    assert arrays[kind].shape[1] == 9
+  assert "strength" not in arrays
+  model = trained_model.open_run(*run)
+  linear, _ = attribute_directions.directions_of(model)
+  step = np.float32(-1.25) * linear.vector("Smiling", "mean")
+  assert_array_equal(arrays["mean"][:, 0], model.decode(arrays["code"] + step))
+  # Strengths that are asked for are those of all kinds.
+  text, arrays = edited(run, attribute="Smiling", strength="-1:1:1", **flags)
+  assert_array_equal(arrays["strength"], [-1, 0, 1])
+  assert "The strip" not in text
+
+
+def test_strips_that_are_not_measured_say_so(run):
+  flags = {"images": "data:test:0", "direction": "mean", "examples": 0}
+  for attribute in ("Smiling", "Smiling=2"):
+    text, arrays = edited(run, attribute=attribute, **flags)
+    assert "strengths -3 to 3: the edit is not measured" in text
+    assert_allclose(arrays["strength"], np.arange(-3, 3.1, 0.5))
 
 
 def test_attributes_combine_with_their_weights(run):
@@ -124,10 +170,3 @@ def test_strengths_hold_zero_and_both_ends():
   made = edit.parse_strengths("-3:3:0.1")
   assert len(made) == 61 and made[30] == 0 and made[-1] == 3
   assert_allclose(np.diff(made), 0.1)
-
-
-def test_target_is_the_drawn_factor_if_there_is_one(run, quick):
-  classifier = train_classifier.load_or_train(experiment.build(run[0]))
-  for target in (("Narrow_Eyes", "eye_open", -1), ("Bangs",)):
-    made = edit.target_of(classifier, target[0])
-    assert made == attribute_edits.Target(*target)

@@ -10,8 +10,8 @@ from vae_jax.config import ConfigError, flags
 
 MODES = (
   *("attributes", "benchmark", "compare", "decode", "edit", "embed"),
-  *("evaluate", "explore", "export", "interpolate", "lesson", "manifold"),
-  *("reconstruct", "sample", "train", "traverse"),
+  *("evaluate", "explore", "export", "fit_density", "interpolate", "lesson"),
+  *("manifold", "reconstruct", "sample", "score", "train", "traverse"),
 )
 
 
@@ -46,8 +46,8 @@ def test_flags_of_other_modes_are_refused():
   modes.find("sample").check(["count"])
   with pytest.raises(
     ConfigError,
-    match="--images is for --mode=edit or interpolate or reconstruct or "
-    "traverse, not sample",
+    match="--images is for --mode=edit or embed or interpolate or reconstruct "
+    "or score or traverse, not sample",
   ):
     modes.find("sample").check(["count", "images"])
 

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import traceback
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
 from vae_jax.config.errors import ConfigError, reason
 
@@ -73,10 +73,10 @@ def show(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def say(text: str, stream: Any = None) -> None:
   """Prints a text, of which a reader such as `head` may take a part only.
 
-  `stream` is None for stdout.
+  `stream` is a text file; None = stdout.
   """
   stream = stream or sys.stdout
   try:

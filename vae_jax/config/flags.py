@@ -61,8 +61,15 @@ _OF_MODES = (
   flags.DEFINE_float(
     "temperature",
     None,
-    "Factor on the prior's standard deviation; overrides "
-    "config.sample.temperature.",
+    "Factor on the standard deviation of the prior, or of the density's "
+    "components; overrides config.sample.temperature.",
+  ),
+  flags.DEFINE_string(
+    "density",
+    None,
+    "Density of the codes to draw from: prior, or one fitted to the codes "
+    "after the training, gaussian_mixture or flow (default prior; of an "
+    "autoencoder gaussian_mixture).",
   ),
   flags.DEFINE_string(
     "images",
@@ -103,7 +110,8 @@ _OF_MODES = (
   flags.DEFINE_string(
     "strength",
     None,
-    "Strengths of the edit, as FIRST:LAST:STEP (default -3:3:0.5).",
+    "Strengths of the edit, as FIRST:LAST:STEP (default: what a measured edit "
+    "needs, else -3:3:0.5).",
   ),
   flags.DEFINE_string(
     "direction",

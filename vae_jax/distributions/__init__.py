@@ -13,6 +13,7 @@ from vae_jax.distributions.gaussian import (
   Laplace,
   Normal,
 )
+from vae_jax.distributions.mixture import Affine, FullNormalMixture, PerClass
 from vae_jax.distributions.normal import (
   LOG_2PI,
   Deterministic,
@@ -28,6 +29,7 @@ from vae_jax.distributions.pixels import Dequantized, to_uint8, unit_pixels
 __all__ = [
   "LOG_2PI",
   "MIN_SIGMA",
+  "Affine",
   "Bernoulli",
   "CalibratedNormal",
   "Categorical",
@@ -38,12 +40,14 @@ __all__ = [
   "DiagonalNormal",
   "DiscretizedLogistic",
   "DiscretizedLogisticMixture",
+  "FullNormalMixture",
   "Groups",
   "Laplace",
   "InverseAutoregressive",
   "Latents",
   "Normal",
   "NormalMixture",
+  "PerClass",
   "StandardNormal",
   "to_uint8",
   "total",

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from vae_jax.evaluate.attribute_classifier import AttributeClassifier
+from vae_jax.data.synthetic_faces import factors as face_factors
+from vae_jax.evaluate.attribute_classifier import (
+  AttributeClassifier,
+  Predictions,
+)
 from vae_jax.latents import directions, nonlinear_directions, trained_model
 
 Paths = tuple[directions.Directions, nonlinear_directions.NonlinearDirections]
@@ -88,18 +92,34 @@ def predict(
 ) -> StripPredictions:
   """Applies the classifier to strips; `unedited` is at strength 0."""
   edited = classifier.predict(strips.reshape(-1, *strips.shape[2:]))
+  values = target_values(classifier, edited, target)
   probability, factor, features = (
     v.reshape(*strips.shape[:2], -1)
     for v in (edited.probability, edited.factor, edited.features)
   )
-  if target.factor:
-    column = classifier.factors.index(target.factor)
-    values = target.sign * factor[..., column]
-  else:
-    values = probability[..., classifier.names.index(target.attribute)]
   change = features - classifier.predict(unedited).features[:, None]
   distance = np.sqrt((change**2).sum(axis=-1))
+  values = values.reshape(strips.shape[:2])
   return StripPredictions(values, probability, factor, distance)
+
+
+def target_values(
+  classifier: AttributeClassifier, predictions: Predictions, target: Target
+) -> Float32[np.ndarray, " n"]:
+  """Returns the target's factor, times its sign, or its probability."""
+  if target.factor:
+    column = classifier.factors.index(target.factor)
+    return target.sign * predictions.factor[:, column]
+  column = classifier.names.index(target.attribute)
+  return predictions.probability[:, column]
+
+
+def target_of(classifier: AttributeClassifier, attribute: str) -> Target:
+  """Returns the factor behind a drawn attribute, else the attribute."""
+  factor, sign, _ = face_factors.THRESHOLDS.get(attribute, ("", 1, 0))
+  if factor in classifier.factors:
+    return Target(attribute, factor, sign)
+  return Target(attribute)
 
 
 def thresholds(
@@ -140,34 +160,47 @@ def score(
   success = (values[:, 0] < low) & (values[:, -1] > high)
   decreases = np.diff(values, axis=1) < -_TOLERANCE * (high - low)
   change = predictions.probability[:, -1] - predictions.probability[:, 0]
-  own = classifier.names.index(target.attribute)
-  gain = float(change[:, own].mean())
-  others = np.delete(np.abs(change).mean(axis=0), own)
-  names = [n for n in classifier.names if n != target.attribute]
-  ratio = others / gain if gain > 0 and names else None
   ends, means = predictions.distance[:, [0, -1]], change.mean(axis=0)
+  scale = mean_distance(classifier.predict(unedited).features)
   return {
     "success": float(success.mean()),
     "monotone": float(1 - decreases.any(axis=1).mean()),
-    "side_effect": None if ratio is None else float(ratio.mean()),
-    "worst": {
-      "attribute": names[int(others.argmax())] if names else None,
-      "side_effect": None if ratio is None else float(ratio.max()),
-    },
-    "identity": float(ends.mean() / _mean_distance(classifier, unedited)),
+    **side_effects(classifier, change, target.attribute),
+    "identity": float(ends.mean() / scale),
     "target_at_ends": [float(values[:, 0].mean()), float(values[:, -1].mean())],
     "change": dict(zip(classifier.names, means.tolist(), strict=True)),
   }
 
 
-def _mean_distance(classifier: AttributeClassifier, images: Images) -> float:
-  """Returns the mean feature distance of two different images; 1 if there is
+def side_effects(
+  classifier: AttributeClassifier,
+  change: Float[np.ndarray, "n a"],
+  attribute: str,
+) -> dict[str, Any]:
+  """Returns the scores `side_effect` and `worst` of changes of probabilities,
+  of which the edited attribute's should rise."""
+  own = classifier.names.index(attribute)
+  gain = float(change[:, own].mean())
+  others = np.delete(np.abs(change).mean(axis=0), own)
+  names = [n for n in classifier.names if n != attribute]
+  ratio = others / gain if gain > 0 and names else None
+  return {
+    "side_effect": None if ratio is None else float(ratio.mean()),
+    "worst": {
+      "attribute": names[int(others.argmax())] if names else None,
+      "side_effect": None if ratio is None else float(ratio.max()),
+    },
+  }
+
+
+def mean_distance(features: Float[np.ndarray, "n k"]) -> float:
+  """Returns the mean distance of two different images' features; 1 if there is
   only one image."""
-  features = classifier.predict(images).features.astype(np.float64)
+  features = features.astype(np.float64)
   squares = (features**2).sum(axis=1)
   products = features @ features.T
   squared = np.maximum(squares[:, None] + squares - 2 * products, 0)
-  pairs = len(images) * (len(images) - 1)
+  pairs = len(features) * (len(features) - 1)
   return float(np.sqrt(squared).sum() / pairs) if pairs else 1.0
 
 

@@ -1,11 +1,14 @@
 """Pictures of a run: reconstructions, samples, latents and loss curves."""
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float32, UInt8
 
 from vae_jax import figures
+from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.latents import conditions, quantiles
+from vae_jax.latents import density as density_lib
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.runtime import storage
 from vae_jax.training import writer as writer_lib
@@ -27,14 +30,19 @@ def reconstructions(
 
 
 def samples(
-  model: TrainedModel, source: datasets.Source, path: storage.Path
+  model: TrainedModel,
+  source: datasets.Source,
+  path: storage.Path,
+  *,
+  density: str = density_lib.PRIOR,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """Draws 10 x 10 decoded draws from the prior, one class per column if there
+  """Draws 10 x 10 decoded draws from a density, one class per column if there
   are ten classes."""
   index = np.arange(_SAMPLE_ROWS**2, dtype=np.int32)
   label = conditions.of_samples(model.experiment, len(index), source=source)
-  images = model.draws(index, label)
-  return figures.image_grid(images, path, columns=_SAMPLE_ROWS)
+  images = density_lib.applied(model, density).draws(index, label)
+  title = density_lib.title(density, model.config.sample.temperature)
+  return figures.image_grid(images, path, columns=_SAMPLE_ROWS, title=title)
 
 
 def validation(
@@ -48,8 +56,16 @@ def validation(
 
 
 def at_the_end(model: TrainedModel, source: datasets.Source) -> None:
-  """Draws the loss curves and, for two latents, codes and their manifold."""
+  """Draws the loss curves, for two latents the codes and their manifold, and
+  samples where they are not from the prior."""
   folder = model.workdir / "figures"
+  density = density_lib.choose(model.config, None)
+  if density != density_lib.PRIOR:
+    try:
+      samples(model, source, folder / "samples.png", density=density)
+    except ConfigError as error:
+      # The training itself is complete.
+      logging.warning("Samples are from the prior: %s", error)
   rows = writer_lib.read_rows(model.workdir)
   if rows:
     figures.loss_curves(

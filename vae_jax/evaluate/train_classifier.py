@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 
 import jax
@@ -19,6 +20,7 @@ from vae_jax.distributions.pixels import Images, Pixels
 from vae_jax.evaluate import attribute_classifier
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier, Network
 from vae_jax.runtime import bars, devices, locks
+from vae_jax.training import muon
 from vae_jax.training.experiment import Experiment
 
 
@@ -26,10 +28,10 @@ from vae_jax.training.experiment import Experiment
 class Recipe:
   """How a classifier is trained."""
 
-  images: int = 160_000  # Training images seen, repetitions included, ...
+  images: int = 80_000  # Training images seen, repetitions included, ...
   passes: int = 30  # ... at most so many times each.
   batch_size: int = 128
-  learning_rate: float = 1e-3  # At the first step; it follows a cosine to 0.
+  learning_rate: float = 2e-2  # Muon's, at first; it follows a cosine to 0.
   channels: tuple[int, ...] = Network.channels
   noise: float = 0.03  # Largest standard deviation, of pixels in [0, 1].
 
@@ -40,10 +42,10 @@ class Recipe:
 
 RECIPE = Recipe()
 # Incremented when the same images would give another classifier.
-_VERSION = 1
+_VERSION = 2
 # The name of earlier versions, so that their classifiers are found.
 _FOLDER = "judges"
-_BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
+_BLUR = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def load_or_train(experiment: Experiment) -> AttributeClassifier:
@@ -61,6 +63,19 @@ def load_or_train(experiment: Experiment) -> AttributeClassifier:
       f"{splits.name} has no attributes and no classes, which a classifier of "
       "edits needs; see config.data.label."
     )
+  path = path_of(experiment)
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_suffix(".lock")
+    with locks.file_lock(lock, "training the attribute classifier"):
+      if not path.exists():
+        attribute_classifier.save(_train(config, splits), path)
+  return attribute_classifier.load(path)
+
+
+def path_of(experiment: Experiment) -> pathlib.Path:
+  """Returns where the classifier of a data set is cached, if it is."""
+  splits = experiment.splits
   key = {
     "version": _VERSION,
     "images": RECIPE.seen(len(splits.train)),
@@ -69,14 +84,7 @@ def load_or_train(experiment: Experiment) -> AttributeClassifier:
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
   folder = pathlib.Path(devices.cache_root()) / _FOLDER
-  path = folder / f"{digest.hexdigest()[:16]}.npz"
-  if not path.exists():
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = path.with_suffix(".lock")
-    with locks.file_lock(lock, "training the attribute classifier"):
-      if not path.exists():
-        attribute_classifier.save(_train(config, splits), path)
-  return attribute_classifier.load(path)
+  return folder / f"{digest.hexdigest()[:16]}.npz"
 
 
 def _real_factors(
@@ -97,12 +105,36 @@ def _real_factors(
   return tuple(factors), np.stack(list(factors.values()), axis=1)
 
 
-def blur(x: Pixels) -> Pixels:
-  """Convolves images with the binomial kernel (1, 4, 6, 4, 1) / 16."""
-  _, h, w, _ = x.shape
-  y = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
-  y = sum(_BLUR[i] * y[:, i : i + h] for i in range(5))
-  return sum(_BLUR[i] * y[:, :, i : i + w] for i in range(5))
+def _blur_matrix(size: int, times: int) -> Float[np.ndarray, "n n"]:
+  """Returns the matrix that convolves rows with the kernel, with copies of the
+  pixels at the edges beyond them."""
+  taps = np.arange(size)[:, None] + np.arange(len(_BLUR)) - len(_BLUR) // 2
+  matrix = np.zeros((size, size))
+  np.add.at(matrix, (np.arange(size)[:, None], taps.clip(0, size - 1)), _BLUR)
+  return np.linalg.matrix_power(matrix, times).astype(np.float32)
+
+
+def blur(x: Pixels, times: int = 1) -> Pixels:
+  """Convolves images `times` times with the binomial kernel (1 4 6 4 1) / 16.
+
+  Products of matrices, since repeated sums of shifted images take five times as
+  long on a CPU.
+  """
+  rows, columns = (_blur_matrix(n, times) for n in x.shape[1:3])
+  x = jnp.einsum("ij,bjwc->biwc", rows, x)
+  return jnp.einsum("ij,bhjc->bhic", columns, x)
+
+
+def _noise(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+  """Returns noise of mean 0 and variance 1 with 256 levels, equally likely.
+
+  Four pixels share a random word: normal noise took a tenth of the training.
+  """
+  count = math.prod(shape)
+  words = jax.random.bits(key, (-(-count // 4),), jnp.uint32)
+  levels = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:count]
+  spread = math.sqrt((256**2 - 1) / 12)
+  return (levels.astype(jnp.float32).reshape(shape) - 127.5) / spread
 
 
 def degrade(image: Images, key: Key[Array, ""]) -> Pixels:
@@ -112,15 +144,14 @@ def degrade(image: Images, key: Key[Array, ""]) -> Pixels:
   fail on them.
   """
   x = image / jnp.float32(255)
-  once = blur(x)
-  thrice = blur(blur(once))
+  once, thrice = blur(x), blur(x, 3)
   blur_key, noise_key, amount_key = jax.random.split(key, 3)
   # Squared, so that half of the images stay sharp or nearly so.
   level = 2 * jax.random.uniform(blur_key, (len(x), 1, 1, 1)) ** 2
   low = x + jnp.minimum(level, 1) * (once - x)
   x = low + jnp.maximum(level - 1, 0) * (thrice - once)
   scale = RECIPE.noise * jax.random.uniform(amount_key, (len(x), 1, 1, 1))
-  return x + scale * jax.random.normal(noise_key, x.shape)
+  return x + scale * _noise(noise_key, x.shape)
 
 
 def _train(config: ConfigDict, splits: datasets.Splits) -> AttributeClassifier:
@@ -134,7 +165,7 @@ def _train(config: ConfigDict, splits: datasets.Splits) -> AttributeClassifier:
   batch_size = RECIPE.batch_size
   steps = max(1, RECIPE.seen(len(source)) // batch_size)
   schedule = optax.cosine_decay_schedule(RECIPE.learning_rate, steps)
-  optimizer = optax.adam(schedule)
+  optimizer = muon.muon(schedule)
   example = jnp.zeros((1, *splits.image_shape))
   params = jax.jit(network.init)(jax.random.key(0), example)
 

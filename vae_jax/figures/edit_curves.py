@@ -15,6 +15,7 @@ def edit_curves(
   strengths: Float[np.ndarray, " s"],
   targets: Mapping[str, Float[np.ndarray, "n s"]],
   changes: Mapping[str, Mapping[str, float]],
+  medians: Mapping[str, tuple[float | None, float | None]],
   path: epath.PathLike | None = None,
   *,
   title: str,
@@ -25,13 +26,16 @@ def edit_curves(
   """Draws the target against the strength, and the change of all attributes.
 
   Left, the mean target of the images for each kind of direction, with a band
-  from the 10th to the 90th percentile; right, the change of each attribute's
-  probability from the first strength to the last.
+  from the 10th to the 90th percentile, and on the dotted lines a diamond at
+  the median of the smallest strengths that reach them; right, the change of
+  each attribute's probability from the first strength to the last.
 
   Args:
     strengths: Strengths of the edits.
     targets: Measured target of each image, by kind of direction.
     changes: Mean change of each attribute's probability, by kind.
+    medians: Medians of the smallest strengths that make the attribute clearly
+      absent and clearly present, each >= 0, by kind; None = no mark.
     target_name: With its unit.
     clearly: Targets below and above which the attribute is clearly absent and
       clearly present, as dotted lines.
@@ -47,8 +51,12 @@ def edit_curves(
     left.fill_between(strengths, low, high, color=colors[kind], alpha=0.15)
     style = {"ms": 3.5, "color": colors[kind], "label": kind}
     left.plot(strengths, values.mean(axis=0), "-o", **style)
-  for level in clearly:
+  for i, (level, sign) in enumerate(zip(clearly, (-1, 1), strict=True)):
     left.axhline(level, color="0.4", ls=":", lw=1)
+    for kind, both in medians.items():
+      if both[i] is not None:
+        mark = {"ms": 9, "mec": "black", "color": colors[kind], "zorder": 4}
+        left.plot(sign * both[i], level, "D", **mark)
   left.set(xlabel="strength", ylabel=target_name)
   left.set_title("target, mean and 10% to 90% of the images")
   left.grid(alpha=0.3)

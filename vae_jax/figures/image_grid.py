@@ -20,6 +20,7 @@ def image_grid(
   *,
   columns: int = 10,
   scale: int | None = None,
+  title: str = "",
 ) -> UInt8[np.ndarray, "grid_h grid_w c"]:
   """Draws images row by row, separated by thin white gaps.
 
@@ -32,6 +33,7 @@ def image_grid(
     columns: Images per row; fewer images make one shorter row.
     scale: Pixels per side that each pixel becomes; None brings the longer
       side of the grid close to 1,000 pixels.
+    title: A line of text above, which moves all rows down.
 
   Raises:
     ValueError: If `images` is empty or neither gray nor RGB `uint8`, or if
@@ -42,7 +44,8 @@ def image_grid(
   scale = scale or tiles.fitting_scale(
     images, columns, -(-len(images) // columns)
   )
-  return png.save(tiles.tile(images, columns, scale), path)
+  grid = tiles.tile(images, columns, scale)
+  return png.save(tiles.titled(grid, title) if title else grid, path)
 
 
 def reconstruction_grid(

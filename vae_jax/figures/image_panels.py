@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import ImageDraw, ImageFont
 
 from vae_jax.figures import png, tiles
 
@@ -56,12 +55,8 @@ def _draw(panel: Panel, scale: int) -> UInt8[np.ndarray, "h w 3"]:
   tiles.check(panel.title, panel.images, columns=panel.columns, scale=scale)
   columns = min(panel.columns, len(panel.images))
   grid = tiles.tile(panel.images, columns, scale)
-  font = ImageFont.load_default(tiles.FONT_SIZE)
-  right = max(0, tiles.text_width(font, panel.title) - grid.shape[1])
-  grid = tiles.pad(grid, above=tiles.FONT_SIZE * 3 // 2, right=right)
-  image = png.to_image(grid).convert("RGB")
-  ImageDraw.Draw(image).text((2, 0), panel.title, (0, 0, 0), font)
-  return png.to_array(image)
+  image = png.to_image(tiles.titled(grid, panel.title))
+  return png.to_array(image.convert("RGB"))
 
 
 def _joined(

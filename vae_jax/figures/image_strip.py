@@ -26,6 +26,7 @@ def image_strip(
   trailing: int = 0,
   groups: Sequence[int] | None = None,
   scale: int | None = None,
+  title: str = "",
 ) -> UInt8[np.ndarray, "strip_h strip_w c"]:
   """Draws rows of images, labeled at the left and above the columns.
 
@@ -42,6 +43,7 @@ def image_strip(
       None = one group.
     scale: Pixels per side that each pixel becomes; None brings the columns
       close to 1,400 pixels, or the rows to 2,000 if these would be higher.
+    title: A line of text above all.
 
   Raises:
     ValueError: If there is no row, the rows differ in shape or hold no images,
@@ -94,7 +96,8 @@ def image_strip(
   for top, label in zip(tops, row_labels, strict=bool(row_labels)):
     place = margin - _SPACE, top + h // 2
     draw.text(place, label, 0, label_font, anchor="rm")
-  return png.save(png.to_array(image), path)
+  strip = png.to_array(image)
+  return png.save(tiles.titled(strip, title) if title else strip, path)
 
 
 def _headings(

@@ -2,7 +2,9 @@
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ImageFont
+from PIL import ImageDraw, ImageFont
+
+from vae_jax.figures import png
 
 WHITE = 255
 GAP = 2  # Pixels between neighboring images.
@@ -80,6 +82,17 @@ def pad(
   """Returns a picture with white margins."""
   widths = ((above, below), (left, right), (0, 0))
   return np.pad(picture, widths, constant_values=WHITE)
+
+
+def titled(
+  picture: UInt8[np.ndarray, "h w c"], title: str
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+  """Returns a picture below a line of text, wider where the text is."""
+  font = ImageFont.load_default(FONT_SIZE)
+  right = max(0, text_width(font, title) - picture.shape[1])
+  image = png.to_image(pad(picture, above=FONT_SIZE * 3 // 2, right=right))
+  ImageDraw.Draw(image).text((2, 0), title, 0, font)
+  return png.to_array(image)
 
 
 def text_width(font: ImageFont.FreeTypeFont, *texts: str) -> int:

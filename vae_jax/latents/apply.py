@@ -113,6 +113,21 @@ def sample(
   return pixels.to_uint8(nn.apply(run, vae)(variables))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def draw_codes(
+  vae: models.Vae,
+  variables: Any,
+  index: Int32[Array, " b"] | Int32[np.ndarray, " b"],
+  seed: int | jax.Array,
+  temperature: float | jax.Array,
+) -> Codes:
+  """Returns the codes of the draws of `sample`."""
+  key = _keys(seed, index)
+  return nn.apply(
+    lambda vae: vae.prior().sample(key, temperature=temperature), vae
+  )(variables)
+
+
 @functools.partial(jax.jit, static_argnames=("mode",))
 def as_model_input(
   image: Images, index: Any, seed: int | jax.Array, *, mode: str

@@ -1,6 +1,5 @@
 """Directions of all attributes of a trained model, kept in its workdir."""
 
-import hashlib
 import json
 from typing import NamedTuple
 
@@ -71,11 +70,7 @@ def fingerprint(model: Opened) -> str:
   """Returns a hash of everything that the directions of a model depend on."""
   data = model.config.data
   facts = [_VERSION, model.step, model.config.eval.seed, data.name]
-  facts += [data.train_split, data.label]
-  digest = hashlib.sha256(json.dumps(facts).encode())
-  for leaf in jax.tree.leaves(model.variables):
-    digest.update(np.ascontiguousarray(leaf).tobytes())
-  return digest.hexdigest()
+  return model.digest(*facts, data.train_split, data.label)
 
 
 def directions_of(

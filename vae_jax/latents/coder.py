@@ -93,6 +93,22 @@ class Coder(Opened):
       of="samples",
     )
 
+  def drawn_codes(
+    self,
+    index: Int32[np.ndarray, " n"],
+    label: Any = None,
+    *,
+    temperature: float | int,
+    seed: int,
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns the codes of `draws`."""
+    return self.in_chunks(
+      lambda *args: apply.draw_codes(self.vae, *args, seed, temperature)[0],
+      (index,),
+      label,
+      of="samples",
+    )
+
   def in_chunks(
     self,
     function: Callable[..., Any],
@@ -156,6 +172,27 @@ class Coder(Opened):
         labels.append(label)
         progress.update(len(image))
     return np.concatenate(means), np.concatenate(spreads), _joined(labels)
+
+  def posterior_draws(
+    self, source: datasets.Source, *, seed: int, bar: str = ""
+  ) -> tuple[Float32[np.ndarray, "n d"], Integer[np.ndarray, "n ..."] | None]:
+    """Returns a draw from the posterior of each image of a source, and the
+    labels; draw i depends on the seed and i alone, on any number of devices.
+
+    `bar` names the progress bar; "" = no bar.
+    """
+    codes, labels = [], []
+    with bars.Bar(len(source), bar, "images", shown=bool(bar)) as progress:
+      for index, image, label in self._inputs(source):
+        draws = self.in_chunks(
+          lambda *args: apply.encode_draw(self.vae, *args, seed)[0],
+          (image, index),
+          label,
+        )
+        codes.append(draws)
+        labels.append(label)
+        progress.update(len(image))
+    return np.concatenate(codes), _joined(labels)
 
   def _inputs(
     self, source: datasets.Source

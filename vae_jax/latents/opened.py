@@ -2,8 +2,12 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import models
@@ -45,3 +49,15 @@ class Opened:
   def replicated(self) -> Any:
     """The variables on all devices, for functions that are mapped over them."""
     return devices.replicate(self.variables)
+
+  @functools.cached_property
+  def with_densities(self) -> dict[str, "Opened"]:
+    """This model with fitted densities, by name; see `density.applied`."""
+    return {}
+
+  def digest(self, *facts: Any) -> str:
+    """Returns a hash of the variables, and of facts that JSON can hold."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for leaf in jax.tree.leaves(self.variables):
+      digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -30,6 +30,7 @@ from vae_jax.latents import (
   likelihood,
   scores,
 )
+from vae_jax.latents import density as density_lib
 from vae_jax.latents.coder import Coder
 from vae_jax.latents.opened import CHUNK
 from vae_jax.runtime import storage
@@ -106,24 +107,35 @@ class TrainedModel(Coder):
     return decoded[0] if single else decoded
 
   def sample(
-    self, n: Any, temperature: Any = 1.0, seed: int = 0, label: Any = None
+    self,
+    n: Any,
+    temperature: Any = 1.0,
+    seed: int = 0,
+    label: Any = None,
+    density: str | None = None,
   ) -> UInt8[np.ndarray, "*n h w c"]:
-    """Returns n decoded draws from the prior.
+    """Returns n decoded draws from the prior, or from a fitted density.
 
     Draw i depends on the seed and i alone.
 
     Args:
       n: number of draws.
-      temperature: factor on the prior's standard deviation.
+      temperature: factor on the standard deviation of the prior, or of the
+        density's components.
       seed: of the draws.
       label: see the class; None = the classes in turn, or the attributes of
         the first validation images.
+      density: prior, gaussian_mixture or flow; see `latents.density`, which
+        fits it when it is first asked for. None = prior, or gaussian_mixture
+        for an autoencoder.
     """
     count = given.count("n", n)
     index = np.arange(count, dtype=np.int32)
-    return self.draws(
+    name = density_lib.choose(self.config, density)
+    labels = conditions.of_samples(self.experiment, count, label)
+    return density_lib.applied(self, name).draws(
       index,
-      conditions.of_samples(self.experiment, count, label),
+      labels,
       temperature=given.temperature(temperature),
       seed=given.seed(seed),
     )

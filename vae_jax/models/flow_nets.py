@@ -59,6 +59,19 @@ class Coupling(nn.Module):
     return log_scale, shift
 
 
+def couplings(
+  dim: int, num_layers: int, hidden: tuple[int, ...], initializer: str = "flax"
+) -> list[tuple[Coupling, int]]:
+  """Returns the unbound network of each layer of a `CouplingFlow`, and how many
+  numbers it reads."""
+  first = dim // 2
+  kept = [dim - first if i % 2 else first for i in range(num_layers)]
+  return [
+    (Coupling(dim - k, tuple(hidden), initializer, parent=None), k)
+    for k in kept
+  ]
+
+
 class MaskedDense(nn.Module):
   """y = x (W * mask) + b, of so many features."""
 

@@ -171,12 +171,11 @@ class Flow(nn.Module):
         f"config.model.latent_dim is {self.latent_dim}; the prior flow needs "
         "at least 2, because each half of the latents transforms the other."
       )
-    first = self.latent_dim // 2
     networks, weights = [], []
-    for i in range(self.num_layers):
-      kept = self.latent_dim - first if i % 2 else first
-      sizes = self.latent_dim - kept, tuple(self.hidden)
-      network = flow_nets.Coupling(*sizes, self.initializer, parent=None)
+    layers = flow_nets.couplings(
+      self.latent_dim, self.num_layers, self.hidden, self.initializer
+    )
+    for i, (network, kept) in enumerate(layers):
       name, example = f"coupling_{i}", jnp.zeros((1, kept))
       weights.append(flow_nets.weights_of(self, name, network, example))
       networks.append(network.apply)

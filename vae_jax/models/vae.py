@@ -103,8 +103,12 @@ class Vae(nn.Module):
     return distributions.Dequantized(likelihood, noise)
 
   def prior(self) -> distributions.Groups:
-    """Returns p(z)."""
-    prior = defaults.prior(self.latent_prior(self._posterior))
+    """Returns p(z), or p(z | y) of a prior with `reads_label = True`, which is
+    called with the labels too."""
+    label = {}
+    if getattr(self.latent_prior, "reads_label", False):
+      label["label"] = self.get_variable(_SIDE_INPUTS, "label")
+    prior = defaults.prior(self.latent_prior(self._posterior, **label))
     return distributions.Groups((prior,))
 
   def draw(

@@ -1,6 +1,7 @@
 """Edits images along an attribute and measures it, to <workdir>/edit/."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,17 +9,23 @@ from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.data.synthetic_faces import factors as face_factors
-from vae_jax.evaluate import attribute_edits, train_classifier
-from vae_jax.evaluate.attribute_classifier import AttributeClassifier
+from vae_jax.evaluate import (
+  attribute_edits,
+  smallest_strength,
+  train_classifier,
+)
 from vae_jax.latents import attribute_directions, directions, trained_model
-from vae_jax.modes import arguments
+from vae_jax.modes import arguments, edit_table
 from vae_jax.runtime import storage
 from vae_jax.training import metrics
 
 NEEDS = "run"
 
 _MAX_STRENGTHS = 61  # Columns of a strip.
+_STRENGTHS = "-3:3:0.5"  # Of a strip and of the scores at its ends.
+# Columns of a strip that spans what each kind of direction needs, as shares of
+# it: negative ones make the attribute absent.
+_SHARES = np.linspace(-1, 1, 9)
 
 
 class _Edit(NamedTuple):
@@ -27,7 +34,7 @@ class _Edit(NamedTuple):
   model: trained_model.TrainedModel
   paths: attribute_edits.Paths
   weights: dict[str, float]  # by attribute
-  strengths: np.ndarray  # ascending
+  strengths: np.ndarray  # ascending, of the scores at the ends
   kinds: tuple[str, ...]  # of directions
 
   @property
@@ -44,7 +51,7 @@ def run(
   workdir: str,
   *,
   attribute: str | None = None,
-  strength: str = "-3:3:0.5",
+  strength: str | None = None,
   direction: str = ",".join(attribute_edits.KINDS),
   images: str | None = None,
   examples: int = 200,
@@ -56,9 +63,17 @@ def run(
   attribute without a weight, the scores of a classifier of attributes on
   held-out images as `<attribute>.json` and `<attribute>_curves.png`.
 
+  A measured edit's strips span what is needed unless `strength` is given: from
+  minus the strength that makes the attribute clearly absent to the one that
+  makes it clearly present, the 90th percentile over held-out images, for each
+  kind of direction, see `smallest_strength`. The arrays hold strengths as
+  `strength`, or as `strength_<kind>` if each kind has its own.
+
   Args:
     attribute: see `parse_weights`.
-    strength: see `parse_strengths`.
+    strength: of the strips and of the scores at their ends, see
+      `parse_strengths`; None = scores from -3 to 3, and these strips if the
+      edit is not measured.
     direction: kinds of directions, separated by commas.
     images: see `arguments`; None = the first 4 test images.
     examples: number of test images that the edit is scored on; 0 = no scores.
@@ -68,7 +83,7 @@ def run(
   """
   if attribute is None:
     raise ConfigError("--mode=edit needs an attribute, as --attribute=Smiling.")
-  strengths = parse_strengths(strength)
+  strengths = parse_strengths(strength or _STRENGTHS)
   kinds = tuple(part.strip() for part in direction.split(","))
   for kind in kinds:
     if kind not in attribute_edits.KINDS:
@@ -87,12 +102,18 @@ def run(
   selection = arguments.images(model, images, "data:test:0-3")
   stem = re.sub(r"[^\w.+-]", "_", edit.name)
   path = model.workdir / "edit" / f"{stem}.png"
-  _draw(edit, selection, path)
   for old in (path.with_suffix(".json"), path.with_name(f"{stem}_curves.png")):
     old.unlink(missing_ok=True)
-  if list(weights.values()) != [1.0] or not examples:
-    return str(path)
-  return _measure(edit, examples, path)
+  lines, columns = [], _shared(edit)
+  if list(weights.values()) == [1.0] and examples:
+    result = _measure(edit, examples, path)
+    lines.append(edit_table.table(result))
+    if strength is None:
+      columns = _spanned(result["directions"])
+  if strength is None:
+    lines.append(columns.explained)
+  _draw(edit, selection, columns, path)
+  return "\n".join([*lines, str(path)])
 
 
 def parse_weights(text: str, known: tuple[str, ...]) -> dict[str, float]:
@@ -148,15 +169,59 @@ def parse_strengths(text: str) -> np.ndarray:
   return np.round(first + step * np.arange(count), 9)
 
 
+class _Columns(NamedTuple):
+  """What the columns of a strip are."""
+
+  strengths: dict[str, np.ndarray]  # by kind of direction, of one length
+  headings: list[str]
+  ranges: dict[str, str]  # for the labels of rows; empty if all have the same
+  explained: str  # in one line, where no strengths were asked for
+
+
+def _shared(edit: _Edit) -> _Columns:
+  """Returns the same strengths for all kinds of directions."""
+  first, last = edit.strengths[[0, -1]]
+  return _Columns(
+    dict.fromkeys((*edit.kinds, attribute_edits.PIXELS), edit.strengths),
+    [f"{s:+g}" if s else "0" for s in edit.strengths],
+    {},
+    f"The strip shows strengths {first:g} to {last:g}: the edit is not "
+    "measured, so that what it needs is not known.",
+  )
+
+
+def _spanned(scores: Mapping[str, Mapping[str, Any]]) -> _Columns:
+  """Returns strengths that span what each kind of direction needs."""
+  strengths, ranges = {}, {}
+  for kind, score in scores.items():
+    low, high = (
+      smallest_strength.span(score[way]["needed"])
+      for way in ("absent", "present")
+    )
+    strengths[kind] = np.where(_SHARES < 0, low, high) * _SHARES
+    ranges[kind] = f"{-low:g} to {high:g}"
+  return _Columns(
+    strengths,
+    [f"{share:+.0%}" if share else "0" for share in _SHARES],
+    ranges,
+    "The strip spans the strength that "
+    f"{smallest_strength.PERCENTILE}% of the images that get there need to be "
+    "clearly absent (-100%) and clearly present (+100%).",
+  )
+
+
 def _draw(
-  edit: _Edit, selection: arguments.Selection, path: storage.Path
+  edit: _Edit,
+  selection: arguments.Selection,
+  columns: _Columns,
+  path: storage.Path,
 ) -> None:
   """Writes the strips of all images and kinds of directions."""
   codes = edit.model.encode(selection.image)
   rebuilt = edit.model.decode(codes)
   strips = {
     kind: attribute_edits.latent_strip(
-      edit.model, codes, edit.paths, kind, edit.weights, edit.strengths
+      edit.model, codes, edit.paths, kind, edit.weights, columns.strengths[kind]
     )
     for kind in edit.kinds
   }
@@ -166,11 +231,14 @@ def _draw(
     for name, weight in edit.weights.items()
   )
   strips[attribute_edits.PIXELS] = attribute_edits.pixel_strip(
-    selection.image, difference, edit.strengths
+    selection.image, difference, columns.strengths[attribute_edits.PIXELS]
   )
+  known = {f"strength_{k}": v for k, v in columns.strengths.items()}
+  if not columns.ranges:
+    known = {"strength": edit.strengths}
   storage.write_arrays(
     path.with_suffix(".npz"),
-    strength=edit.strengths,
+    **known,
     original=selection.image,
     reconstruction=rebuilt,
     code=codes,
@@ -180,38 +248,33 @@ def _draw(
   for i, image in enumerate(selection.name):
     for j, (kind, strip) in enumerate(strips.items()):
       rows.append(np.stack([selection.image[i], rebuilt[i], *strip[i]]))
-      labels.append(f"{image}  {kind}" if j == 0 else kind)
+      label = " ".join([kind, columns.ranges.get(kind, "")]).strip()
+      labels.append(f"{image}  {label}" if j == 0 else label)
   figures.image_strip(
     rows,
     labels,
-    ["original", "rebuilt", *(f"{s:+g}" if s else "0" for s in edit.strengths)],
+    ["original", "rebuilt", *columns.headings],
     path,
     leading=2,
     groups=[len(strips)] * len(selection),
   )
 
 
-def target_of(
-  classifier: AttributeClassifier, attribute: str
-) -> attribute_edits.Target:
-  """Returns the factor behind a drawn attribute, else the attribute."""
-  factor, sign, _ = face_factors.THRESHOLDS.get(attribute, ("", 1, 0))
-  if factor in classifier.factors:
-    return attribute_edits.Target(attribute, factor, sign)
-  return attribute_edits.Target(attribute)
-
-
-def _measure(edit: _Edit, examples: int, path: storage.Path) -> str:
-  """Scores the edit on the first images of the test split; returns a table."""
+def _measure(edit: _Edit, examples: int, path: storage.Path) -> dict[str, Any]:
+  """Scores the edit on the first images of the test split."""
   model = edit.model
   classifier = train_classifier.load_or_train(model.experiment)
-  target = target_of(classifier, edit.name)
+  target = attribute_edits.target_of(classifier, edit.name)
   source = model.experiment.source("test")
   index = np.arange(min(examples, len(source)), dtype=np.int32)
   image = model.as_input(source.fetch(index)["image"], index)
   scores, predictions = attribute_edits.measure(
     model, classifier, edit.paths, image, target, edit.strengths, edit.kinds
   )
+  smallest = smallest_strength.measure(
+    model, classifier, edit.paths, image, target, edit.kinds
+  )
+  scores = {kind: {**score, **smallest[kind]} for kind, score in scores.items()}
   low, high = attribute_edits.thresholds(classifier, target)
   measured = f"factor {target.factor}" if target.factor else "probability"
   if target.sign < 0:
@@ -222,6 +285,7 @@ def _measure(edit: _Edit, examples: int, path: storage.Path) -> str:
     "clearly_absent_below": low,
     "clearly_present_above": high,
     "strength": edit.strengths.tolist(),
+    "largest_strength_tried": smallest_strength.LARGEST,
     "images": len(image),
     "data_split": "test",
     "step": model.step,
@@ -233,30 +297,14 @@ def _measure(edit: _Edit, examples: int, path: storage.Path) -> str:
     edit.strengths,
     {kind: p.target for kind, p in predictions.items()},
     {kind: score["change"] for kind, score in scores.items()},
+    {
+      kind: (score["absent"]["median"], score["present"]["median"])
+      for kind, score in scores.items()
+    },
     path.with_name(f"{path.stem}_curves.png"),
     title=f"{edit.name}: {len(image)} images of the test split",
     target_name=f"{measured}, as the classifier predicts it",
     clearly=(low, high),
     attribute=edit.name,
   )
-  return "\n".join([_table(result), str(path)])
-
-
-def _table(result: dict[str, Any]) -> str:
-  lines = [
-    f"{result['attribute']}, measured as {result['target']} on "
-    f"{result['images']} images of the test split, strengths "
-    f"{result['strength'][0]:g} to {result['strength'][-1]:g}",
-    f"{'direction':>10}  success  monotone  side_effect  identity  largest",
-  ]
-  for kind, score in result["directions"].items():
-    worst = score["worst"]
-    mean, largest = (
-      "none" if v is None else f"{v:.3f}"
-      for v in (score["side_effect"], worst["side_effect"])
-    )
-    lines.append(
-      f"{kind:>10}  {score['success']:7.3f}  {score['monotone']:8.3f}  "
-      f"{mean:>11}  {score['identity']:8.3f}  {worst['attribute']} {largest}"
-    )
-  return "\n".join(lines)
+  return result

@@ -17,6 +17,7 @@ from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
 from vae_jax.evaluate import bound, diagnostics, features, fidelity
+from vae_jax.latents import density as density_lib
 from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import evaluate_table, other_data
@@ -36,19 +37,34 @@ Part = Callable[[TrainedModel, datasets.Source, Folder], dict[str, Any]]
 _CONTEXT = ("step", "checkpoint", "seed", "data", "data_split", "batch_size")
 
 
-def run(config: ConfigDict, workdir: str) -> str:
-  """Evaluates a run; returns the results as a table."""
+def run(config: ConfigDict, workdir: str, *, density: str | None = None) -> str:
+  """Evaluates a run; returns the results as a table.
+
+  Args:
+    density: see `evaluate`.
+  """
   with memory.explain_oom(config, evaluating=True):
-    return evaluate_table.table(evaluate(config, workdir))
+    return evaluate_table.table(evaluate(config, workdir, density=density))
 
 
-def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def evaluate(
+  config: ConfigDict, workdir: str, *, density: str | None = None
+) -> dict[str, Any]:
   """Evaluates the checkpoint `config.eval.checkpoint` on `config.eval.split`.
 
   Writes `<workdir>/eval/<split>.json`, for other data than those of the
   training in a folder of its own; "trained_on" then names the latter. Parts
   that an earlier evaluation of the same checkpoint computed with the same
   settings are kept.
+
+  A fitted density in the place of p(z) leaves the model a proper one, whose
+  rate is E[log q(z | x) - log p(z)]: bound, likelihood, latents and samples are
+  then those of that model, in a folder `<density>` of their own. The terms are
+  those of `elbo`, whatever the loss of the training.
+
+  Args:
+    density: see `latents.density`. None = the prior, but samples are from
+      the density that `latents.density.choose` returns.
 
   Returns:
     The content of that file: the means of all terms in nats per image, bits
@@ -59,11 +75,16 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
   Raises:
     ConfigError: there is no run.
   """
+  drawn_from = density_lib.choose(config, density)
+  density = density or density_lib.PRIOR
   model, source = _open(config, workdir)
   trained_on = other_data.trained_on(model)
   folder = other_data.folder(model, "eval") if devices.is_lead() else None
+  base, model = model, _with_density(model, density)
+  if density != density_lib.PRIOR:
+    folder = folder and folder / density
   split = config.eval.split
-  parts, not_made = _parts(model)
+  parts, not_made = _parts(base, drawn_from)
   result = {
     **metrics.finite(_bound(model, source)),
     "split": split,
@@ -77,6 +98,7 @@ def evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     "batch_size": devices.round_up(config.eval.batch_size),
     "objective": config.objective.name,
     "likelihood": config.model.likelihood.name,
+    "density": density,
     "binarization": config.data.binarization,
     "dequantization": config.data.dequantization,
     "weights": "averaged" if config.optim.ema_decay else "last",
@@ -127,7 +149,22 @@ def _open(
   return model, source
 
 
-def _parts(model: TrainedModel) -> tuple[dict[str, Part], dict[str, str]]:
+def _with_density(model: TrainedModel, name: str) -> TrainedModel:
+  """Returns `density.applied`, the same in all processes."""
+  if name == density_lib.PRIOR:
+    return model
+  may_fit = not other_data.trained_on(model)
+  fitted = distributed.lead_first(
+    lambda: density_lib.applied(model, name, may_fit=may_fit),
+    "fitting a density",
+  )
+  distributed.agree("the density", {"its digest": fitted.digest()})
+  return fitted
+
+
+def _parts(
+  model: TrainedModel, density: str
+) -> tuple[dict[str, Part], dict[str, str]]:
   """Returns the parts beyond the bound by name, and the reasons why others
   cannot be computed."""
   config, not_made = model.config.eval, {}
@@ -140,7 +177,9 @@ def _parts(model: TrainedModel) -> tuple[dict[str, Part], dict[str, str]]:
   if config.fidelity:
     try:
       extractor = features.build(config.features, model.image_shape)
-      parts["fidelity"] = functools.partial(_fidelity, extractor=extractor)
+      parts["fidelity"] = functools.partial(
+        _fidelity, extractor=extractor, base=model, density=density
+      )
     except ConfigError as error:
       not_made["fidelity"] = str(error)
   return parts, not_made
@@ -245,8 +284,11 @@ def _fidelity(
   folder: Folder,
   *,
   extractor: features.Extractor,
+  base: TrainedModel,
+  density: str,
 ) -> dict[str, Any]:
   del folder
+  drawn = _with_density(base, density)
   config, variables = model.config, model.replicated
   count = min(config.eval.num_samples, len(source))
 
@@ -263,7 +305,7 @@ def _fidelity(
   scores = fidelity.evaluate_fidelity(
     extractor,
     (source.fetch(chunk)["image"] for chunk in chunks),
-    per_example.samples(model.experiment, variables, count, labels),
+    per_example.samples(drawn.experiment, drawn.replicated, count, labels),
     per_example.rows(
       model.experiment, reconstruct, variables, datasets.First(source, count)
     ),
@@ -275,5 +317,6 @@ def _fidelity(
   sampling = {
     "sample_seed": config.sample.seed,
     "sample_temperature": config.sample.temperature,
+    "density": density,
   }
   return {"fidelity": {**scores, **sampling}}

@@ -19,6 +19,7 @@ import numpy as np
 from flax import traverse_util
 from jax import lax
 from ml_collections import ConfigDict
+from safetensors import numpy as safetensors
 
 from vae_jax import config as config_lib
 from vae_jax import models
@@ -36,7 +37,6 @@ from vae_jax.training import metrics
 NEEDS = "run"
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
-_NEEDED = ("flatbuffers", "safetensors.numpy")
 # Settings that hold paths of this machine.
 _PRIVATE = (
   *("data.dir", "data.manual_dir", "data.cache_dir"),
@@ -71,15 +71,13 @@ def run(config: ConfigDict, workdir: str) -> str:
   Raises:
     ConfigError: a package of the extra is missing, or there is no run.
   """
-  for name in _NEEDED:
-    try:
-      importlib.import_module(name)
-    except ImportError as error:
-      package = name.partition(".")[0]
-      raise ConfigError(
-        f"--mode=export needs the package {package} ({error}): "
-        '`pip install -e ".[export]"`.'
-      ) from error
+  try:
+    importlib.import_module("flatbuffers")
+  except ImportError as error:
+    raise ConfigError(
+      f"--mode=export needs the package flatbuffers ({error}): "
+      '`pip install -e ".[export]"`.'
+    ) from error
   model = trained_model.open_run(config, workdir)
   text = json.dumps(metrics.finite(_card(model)), indent=2, allow_nan=False)
   # All files are complete before the first is written.
@@ -156,8 +154,6 @@ def _no_locations() -> Iterator[None]:
 def weights(model: TrainedModel) -> bytes:
   """Returns parameters, as "decoder/Conv_0/kernel", and the model's state, as
   "batch_stats/...", in the format safetensors."""
-  from safetensors import numpy as safetensors
-
   state = dict(model.variables)
   params = state.pop("params")
   flat = traverse_util.flatten_dict({**params, **state}, sep="/")

@@ -1,19 +1,41 @@
-"""Draws the paths between pairs of images, to <workdir>/figures/."""
+"""Draws the paths between pairs of images or samples, to <workdir>/figures/."""
+
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Integer, UInt8
 from ml_collections import ConfigDict
 
 from vae_jax import figures
 from vae_jax.config import ConfigError
-from vae_jax.latents import interpolation, trained_model
+from vae_jax.latents import conditions, interpolation, trained_model
+from vae_jax.latents import density as density_lib
+from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
 NEEDS = "run"
 
 
+_DRAWS = 8  # Ends that are drawn.
+
+
+class _Ends(NamedTuple):
+  """Where paths begin and end, in turn."""
+
+  code: Float32[np.ndarray, "n d"]
+  image: UInt8[np.ndarray, "n h w c"]
+  label: Integer[np.ndarray, "n ..."] | None
+  name: tuple[str, ...]
+
+
 def run(
-  config: ConfigDict, workdir: str, *, images: str | None = None, steps: int = 9
+  config: ConfigDict,
+  workdir: str,
+  *,
+  images: str | None = None,
+  steps: int = 9,
+  density: str | None = None,
 ) -> str:
   """Decodes paths between pairs of images; returns the path of the picture.
 
@@ -27,19 +49,26 @@ def run(
   Args:
     images: see `arguments`; None = the first 8 test images.
     steps: images along each path.
+    density: see `latents.density`; the paths then go between draws from it, of
+      `config.sample`, whose originals are the decoded draws.
   """
   arguments.check_steps(steps)
+  if density is not None:
+    density_lib.choose(config, density)
+    if images is not None:
+      raise ConfigError(
+        f"--density={density} draws where the paths begin and end, and "
+        f"--images={images} names images to begin and end at; give one of them."
+      )
   model = trained_model.open_run(config, workdir)
-  chosen = arguments.images(model, images, "data:test:0-7")
-  if len(chosen) % 2:
-    raise ConfigError(
-      "--mode=interpolate goes from the first image to the second, from the "
-      f"third to the fourth and so on; --images are {len(chosen)}, and must be "
-      "an even number, as in data:test:0-7."
-    )
+  title = ""
+  if density is None:
+    chosen = _of_images(model, images)
+  else:
+    chosen = _of_draws(model, density)
+    title = density_lib.title(density, config.sample.temperature)
   t = np.linspace(0, 1, steps)
-  ends = model.encode(chosen.image, label=chosen.label)
-  a, b = ends[::2], ends[1::2]
+  a, b = chosen.code[::2], chosen.code[1::2]
   kinds = interpolation.KINDS
   codes = np.stack([interpolation.between(a, b, t, k) for k in kinds], axis=1)
   label = None
@@ -54,9 +83,12 @@ def run(
   arrays = {"originals": originals, "images": decoded, "codes": codes, "t": t}
   storage.write_arrays(path.with_suffix(".npz"), **arrays)
   pairs = zip(chosen.name[::2], chosen.name[1::2], strict=True)
+  # Draws are the ends of their paths.
+  beside = 0 if density else 1
+  original = ["original"] * beside
   figures.image_strip(
     [
-      np.concatenate([pair[:1], row, pair[1:]])
+      np.concatenate([pair[:beside], row, pair[2 - beside :]])
       for pair, rows in zip(originals, decoded, strict=True)
       for row in rows
     ],
@@ -65,10 +97,33 @@ def run(
       for first, last in pairs
       for kind in interpolation.KINDS
     ],
-    ["original", *(f"{v:.3g}" for v in t), "original"],
+    [*original, *(f"{v:.3g}" for v in t), *original],
     path,
-    leading=1,
-    trailing=1,
+    leading=beside,
+    trailing=beside,
     groups=[len(interpolation.KINDS)] * len(a),
+    title=title,
   )
   return str(path)
+
+
+def _of_images(model: TrainedModel, images: str | None) -> _Ends:
+  chosen = arguments.images(model, images, "data:test:0-7")
+  if len(chosen) % 2:
+    raise ConfigError(
+      "--mode=interpolate goes from the first image to the second, from the "
+      f"third to the fourth and so on; --images are {len(chosen)}, and must be "
+      "an even number, as in data:test:0-7."
+    )
+  codes = model.encode(chosen.image, label=chosen.label)
+  return _Ends(codes, chosen.image, chosen.label, chosen.name)
+
+
+def _of_draws(model: TrainedModel, density: str) -> _Ends:
+  index, how = np.arange(_DRAWS, dtype=np.int32), model.config.sample
+  label = conditions.of_samples(model.experiment, _DRAWS)
+  codes = density_lib.applied(model, density).drawn_codes(
+    index, label, temperature=how.temperature, seed=how.seed
+  )
+  names = tuple(f"sample {i}" for i in index)
+  return _Ends(codes, model.decode(codes, label), label, names)

@@ -1,4 +1,4 @@
-"""Draws samples from the prior, decoded, to <workdir>/figures/."""
+"""Draws samples from the prior or a fitted density to <workdir>/figures/."""
 
 import math
 
@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from vae_jax import figures
 from vae_jax.config import ConfigError
 from vae_jax.latents import conditions, trained_model
+from vae_jax.latents import density as density_lib
 from vae_jax.modes import arguments
 from vae_jax.runtime import storage
 
@@ -21,10 +22,11 @@ def run(
   count: int = 100,
   individual: bool = False,
   temperature: float | None = None,
+  density: str | None = None,
   label: str | None = None,
   attribute: str | None = None,
 ) -> str:
-  """Decodes draws from the prior; returns the path of the picture.
+  """Decodes draws; returns the path of the picture.
 
   Writes `figures/samples.png`, or one PNG for each sample to
   `figures/samples/`, and the images to `figures/samples.npz`, with the labels
@@ -32,8 +34,9 @@ def run(
   picture each, or attributes of the first validation images.
 
   Args:
-    temperature: factor on the prior's standard deviation; None =
-      `config.sample.temperature`.
+    temperature: factor on the standard deviation of the prior, or of the
+      density's components; None = `config.sample.temperature`.
+    density: to draw from, see `latents.density.choose`.
     label: see `arguments.condition`, as attribute.
   """
   if count < 1:
@@ -46,21 +49,26 @@ def run(
       "least 0."
     )
   chosen = arguments.condition(config, label, attribute)
+  density = density_lib.choose(config, density)
   model = trained_model.open_run(config, workdir)
   if chosen is not None:
     # Attributes that are not named are absent, as in Python.
     chosen = conditions.chosen(model.experiment, chosen)
   labels = conditions.of_samples(model.experiment, count, chosen)
-  images = model.sample(count, temperature, config.sample.seed, labels)
+  seed = config.sample.seed
+  images = model.sample(count, temperature, seed, labels, density)
   arrays = {"images": images} | ({} if labels is None else {"labels": labels})
   folder = model.workdir / "figures"
   storage.write_arrays(folder / "samples.npz", **arrays)
   if not individual:
     path = folder / "samples.png"
+    title = density_lib.title(density, temperature)
     if config.model.condition == "label" and chosen is None:
-      _draw_classes(images, labels, conditions.names(model.experiment), path)
+      _draw_classes(
+        images, labels, conditions.names(model.experiment), path, title
+      )
     else:
-      figures.image_grid(images, path, columns=10)
+      figures.image_grid(images, path, columns=10, title=title)
     return str(path)
   folder /= "samples"
   for i, image in enumerate(images):
@@ -78,6 +86,7 @@ def _draw_classes(
   labels: np.ndarray,
   names: tuple[str, ...],
   path: storage.Path,
+  title: str,
 ) -> None:
   """Draws one row of images for each class that has some."""
   rows = [images[labels == i] for i in range(len(names))]
@@ -89,4 +98,4 @@ def _draw_classes(
     for row in rows
     if len(row)
   ]
-  figures.image_strip(filled, titles, path=path)
+  figures.image_strip(filled, titles, path=path, title=title)

@@ -40,16 +40,17 @@ class Bar:
       disable=not (shown and logs.is_live()),
     )
 
-  def update(self, count: int) -> None:
-    """Adds to what is done."""
+  def update(self, count: int, note: str = "") -> None:
+    """Adds to what is done; a note, such as a value, stands beside it."""
     self._done += count
+    self._bar.set_postfix_str(note, refresh=False)
     self._bar.update(count)
     now = time.monotonic()
     if self._shown and self._bar.disable and now - self._last >= self._every:
       self._last = now
       whole = "" if self._total is None else f" of {self._total:,}"
       done = f"{self._done:,}{whole} {self._unit}"
-      logging.info("%s: %s", self._doing, done)
+      logging.info("%s: %s", self._doing, ", ".join(filter(None, (done, note))))
 
   def __enter__(self) -> "Bar":
     return self

@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_config, untrained, with_config
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import attribute_edits
 from vae_jax.figures import png
-from vae_jax.latents import directions, nonlinear_directions, quantiles
+from vae_jax.latents import density, directions, nonlinear_directions, quantiles
 from vae_jax.modes.explore import editor as editor_lib
 from vae_jax.modes.explore import maps, vector_file
 
@@ -108,6 +108,20 @@ def test_random_point_is_a_function_of_seed_and_temperature(editor):
   config.sample.seed, config.sample.temperature = 7, 0.5
   model = with_config(editor.model, config)
   assert_array_equal(one.picture, model.draws(np.zeros(1, np.int32))[0])
+
+
+def test_random_point_is_drawn_from_the_density(editor):
+  name = "gaussian_mixture"
+  shown = dataclasses.replace(editor, density=name)
+  point = shown.random(7, 1.0)
+  assert_array_equal(point.picture, editor.decode(point.code))
+  drawn = editor.model.sample(1, seed=7, density=name)
+  assert_allclose(point.picture.astype(int), drawn[0], atol=1)
+  # Without deviation it is the mean of a component.
+  fitted = density.applied(editor.model, name).variables["density"]
+  means = fitted["latent_prior"]["arrays"]["mean"]
+  distance = np.abs(means - shown.random(7, 0.0).code)
+  assert distance.max(-1).min() < 1e-5
 
 
 def test_mixture_goes_from_one_point_to_the_other(editor):

@@ -1,6 +1,7 @@
 """Events and pictures of the page, without a browser."""
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
@@ -46,6 +47,29 @@ def test_redraw_does_not_overwrite_a_later_point(editor):
   slow.meanwhile.append(lambda: shown.replace(session, lambda: session.point))
   assert shown.redraw(session, *values) == gr.skip()
   assert "<img" in shown.redraw(session, *values)
+
+
+def test_sliders_in_percent_are_those_of_the_kind_of_direction(editor):
+  from vae_jax.modes.explore import layout, page
+
+  spans = {"mean": (1.0, 4.0), "curved": (2.0, 1.5)}
+  made = {kind: dict.fromkeys(editor.names, s) for kind, s in spans.items()}
+  known = dataclasses.replace(editor, ranges=made)
+
+  async def build():
+    with gr.Blocks(analytics_enabled=False):
+      return page.Page(known)
+
+  shown = asyncio.run(build())
+  ui = shown._ui
+  ends = {(s.minimum, s.maximum, s.step) for s in ui.attributes.values()}
+  assert ends == {(-100, 100, 1)}
+  session = layout.Session(editor.pick(0))
+  values = [50, *[0] * (len(ui.sliders) - 1)]
+  for kind, strength in (("mean", 2.0), ("curved", 0.75)):
+    code = editor.edit(session.point, kind, {editor.names[0]: strength}, {})
+    picture = markup.data_uri(editor.decode(code))
+    assert picture in shown.redraw(session, kind, *values)
 
 
 def test_pictures_grow_by_whole_multiples():

@@ -11,6 +11,7 @@ def run(
   *,
   host: str = "127.0.0.1",
   port: int | None = None,
+  density: str | None = None,
 ) -> str:
   """Serves the page of a run until Ctrl-C.
 
@@ -20,6 +21,7 @@ def run(
     host: Address to serve at; the default serves this machine alone.
     port: Port to serve at; 0 = any free one, None = the first free one from
       7860.
+    density: That random points are drawn from, see `latents.density.choose`.
 
   Raises:
     ConfigError: Gradio is missing, or the address cannot be listened on.
@@ -28,5 +30,5 @@ def run(
   from vae_jax.modes.explore import server
 
   server.check_installed()
-  server.serve(config, workdir, host, port)
+  server.serve(config, workdir, host, port, density)
   return "The page is closed."

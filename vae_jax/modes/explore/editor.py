@@ -5,16 +5,11 @@ latent space, which is replaced, never altered.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
-from typing import Any
 
-import jax
 import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float, Float32, Integer, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
-from vae_jax import models
 from vae_jax.config import ConfigError
 from vae_jax.data import datasets
 from vae_jax.evaluate import diagnostics
@@ -25,8 +20,10 @@ from vae_jax.latents import (
   nonlinear_directions,
   trained_model,
 )
+from vae_jax.latents import density as density_lib
 from vae_jax.modes import arguments
 from vae_jax.modes.explore import maps, vector_file
+from vae_jax.modes.explore import ranges as ranges_lib
 
 _MAX_STRENGTH = 10.0  # Of a direction or an offset.
 
@@ -69,6 +66,8 @@ class Editor:
       else of the codes.
     standard_prior: Whether the prior is N(0, I).
     map: The plane to click on.
+    density: Name of the density that random points are drawn from.
+    ranges: How far sliders of attributes go; None = to `ranges.STRENGTH`.
   """
 
   model: trained_model.TrainedModel
@@ -80,6 +79,8 @@ class Editor:
   scale: Float32[np.ndarray, " d"]
   standard_prior: bool
   map: maps.Plane | maps.Cloud
+  density: str = density_lib.PRIOR
+  ranges: ranges_lib.Ranges | None = None
 
   @property
   def noun(self) -> str:
@@ -198,16 +199,21 @@ class Editor:
   def random(
     self, seed: int, temperature: float | int, label: _Label | None = None
   ) -> Point:
-    """Returns the draw from the prior of a seed.
+    """Returns the draw from the density of a seed.
 
     Args:
       seed: Of the draw.
-      temperature: Factor on the prior's standard deviation.
+      temperature: Factor on its standard deviation.
       label: For a conditional model.
     """
     temperature = min(abs(_bounded(temperature)), _MAX_STRENGTH)
-    code = _draw(self.model.vae, self.model.variables, seed, temperature)
-    code, name = np.asarray(code, np.float32), f"random {self.noun} {seed}"
+    (code,) = density_lib.applied(self.model, self.density).drawn_codes(
+      np.zeros(1, np.int32),
+      None if label is None else label[None],
+      temperature=temperature,
+      seed=seed,
+    )
+    name = f"random {self.noun} {seed}"
     return Point(name, code, self.decode(code, label), None, label, seed)
 
   def mix(self, a: Point, b: Point, t: float | int) -> Point:
@@ -251,28 +257,18 @@ def _bounded(value: float | int) -> float:
   return float(np.clip(np.nan_to_num(value), -_MAX_STRENGTH, _MAX_STRENGTH))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _draw(
-  vae: models.Vae, variables: Any, seed: Any, temperature: Any
-) -> Float[Array, " d"]:
-  """Returns the code of sample 0 of `apply.sample` with this seed."""
-  key = jax.random.fold_in(jax.random.key(seed), 0)
-
-  def run(vae: models.Vae) -> jax.Array:
-    (code,) = vae.prior().sample(key[None], temperature=temperature)
-    return code[0]
-
-  return nn.apply(run, vae)(variables)
-
-
 def open_editor(
-  model: trained_model.TrainedModel, *, ranked: int = 2000
+  model: trained_model.TrainedModel,
+  *,
+  ranked: int = 2000,
+  density: str = density_lib.PRIOR,
 ) -> Editor:
   """Returns the editor of a model, with its functions compiled.
 
   Args:
     model: Decodes one code at a time: its chunk is 1.
     ranked: Images of the test split that the latents are measured on.
+    density: That random points are drawn from; fitted if it is not there.
   """
   config = model.config
   source = model.experiment.source("test")
@@ -301,6 +297,8 @@ def open_editor(
     scale,
     standard_prior,
     plane,
+    density,
+    ranges_lib.of_model(model, names),
   )
   start = editor.pick(0)
   editor.random(0, 1.0, start.label)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from vae_jax.evaluate import attribute_edits
 from vae_jax.latents import nonlinear_directions
-from vae_jax.modes.explore import markup
+from vae_jax.modes.explore import markup, ranges
 from vae_jax.modes.explore.editor import Editor, Point
 
 _VISIBLE = 8  # Attribute sliders outside the accordion,
@@ -16,7 +16,7 @@ _ALL = 10  # or all of them if there are at most this many, as for ten digits.
 _FEW = 4  # Latent dimensions up to which their accordion is open.
 _LATENTS = 128  # Sliders of latent dimensions at most.
 THUMBNAILS = 16
-_RANGE = 3.0  # Largest value of a slider; the smallest is its negative.
+_RANGE = 3.0  # Largest standard deviation that a latent's slider adds.
 _KINDS = [(kind.capitalize(), kind) for kind in attribute_edits.KINDS]
 _KIND = nonlinear_directions.KIND  # At the start.
 _CARRIED = {
@@ -120,7 +120,9 @@ class Layout:
           elem_id="vector",
         )
       with gr.Tab("Random"):
-        info = "Factor on the standard deviation of the prior."
+        density = editor.density
+        source = "the prior" if density == "prior" else f"the {density}"
+        info = f"Factor on the standard deviation of {source}."
         self.temperature = _slider("Temperature", 0, 2, 1, 0.05, info)
       with gr.Tab("Mix"):
         with gr.Row():
@@ -138,6 +140,7 @@ class Layout:
     seen = _ALL if len(names) <= _ALL else _VISIBLE
     self.attributes, self.latents = {}, {}
     if names:
+      _html(f"<p>{ranges.words(self._editor.ranges)}</p>", "ranges")
       self._attribute_sliders(names[:seen])
       with gr.Row(elem_id="kind"):
         self.kind = gr.Radio(
@@ -158,9 +161,14 @@ class Layout:
     self._latent_sliders()
 
   def _attribute_sliders(self, names: tuple[str, ...]) -> None:
+    end, step = ranges.STRENGTH, 0.05
+    if self._editor.ranges is not None:
+      end, step = 100.0, 1.0  # Percent.
     with gr.Column(elem_classes="sliders"):
       for name in names:
-        self.attributes[name] = _slider(name.replace("_", " "))
+        self.attributes[name] = _slider(
+          name.replace("_", " "), -end, end, 0, step
+        )
 
   def _latent_sliders(self) -> None:
     ranking = self._editor.ranking

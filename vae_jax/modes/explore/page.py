@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from vae_jax.config import ConfigError
-from vae_jax.modes.explore import layout, markup
+from vae_jax.modes.explore import layout, markup, ranges
 from vae_jax.modes.explore.editor import Editor, Point
 from vae_jax.modes.explore.layout import Session
 
@@ -48,7 +48,10 @@ class Page:
 
   def _edited(self, session: Session, kind: str, *values: float | int) -> Point:
     point, ui = session.point, self._ui
-    strengths = dict(zip(ui.attributes, values, strict=False))
+    strengths = {
+      name: ranges.strength(self._editor.ranges, kind, name, value)
+      for name, value in zip(ui.attributes, values, strict=False)
+    }
     offsets = values[len(strengths) :]
     offsets = dict(zip(ui.latents, offsets, strict=True))
     code = self._editor.edit(point, kind, strengths, offsets)
@@ -118,7 +121,7 @@ class Page:
   def _draw(
     self, session: Session, temperature: float | int, *, again: bool
   ) -> Point:
-    """Draws from the prior; `again` = with the seed of the present point."""
+    """Draws a point; `again` = with the seed of the present point."""
     seed = session.point.seed if again else None
     if seed is None:
       seed = secrets.randbelow(1_000_000)

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from vae_jax.config import ConfigError
 from vae_jax.data import photos
 from vae_jax.figures import png
+from vae_jax.latents import density as density_lib
 from vae_jax.latents import trained_model
 from vae_jax.modes.explore import editor, markup, vector_file
 
@@ -227,13 +228,19 @@ def check_installed() -> None:
 
 
 def serve(
-  config: ConfigDict, workdir: str, host: str, port: int | None
+  config: ConfigDict,
+  workdir: str,
+  host: str,
+  port: int | None,
+  density: str | None,
 ) -> None:
   """Serves the page of a run until Ctrl-C; see `explore.run`."""
   # Before the model is opened, which takes longer than to find a wrong port.
   with listen(host, port) as bound, _temporary_uploads():
     model = trained_model.open_run(config, workdir, chunk=1)
-    app = application(editor.open_editor(model), allowed_hosts(host))
+    chosen = density_lib.choose(config, density)
+    shown = editor.open_editor(model, density=chosen)
+    app = application(shown, allowed_hosts(host))
     running = _server(app)
     logging.info("Explore %s at %s; Ctrl-C ends it.", workdir, url(bound))
     # uvicorn raises it again after its shutdown.
