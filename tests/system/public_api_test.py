@@ -48,6 +48,16 @@ def test_trained_model_is_loaded_in_one_line(reference):
   assert model.encode(image).shape == (2, 3)
 
 
+def test_a_session_shows_messages_and_a_short_state(reference):
+  code = (
+    "import sys; sys.ps1 = '> '; from absl import logging; "
+    "from vae_jax.runtime import logs; logs.show_in_session(); "
+    "logging.warning('hello')"
+  )
+  assert programs.python("-c", code).stderr == "hello\n"
+  assert repr(reference[1]) == f"TrainState(step=20, {8630:,} parameters)"
+
+
 def test_load_refuses_a_folder_without_a_run(tmp_path):
   with pytest.raises(ConfigError, match=str(tmp_path)):
     vae_jax.load(tmp_path)

@@ -19,6 +19,8 @@ def configure() -> None:
   handler.setFormatter(std_logging.Formatter("%(message)s"))
   handler.addFilter(_is_worth_reading)
   sys.unraisablehook = _show_unraisable
+  # A session parses no flags, and absl has no other way to leave this line out.
+  logging._warn_preinit_stderr = False
 
 
 def in_notebook() -> bool:

@@ -40,6 +40,11 @@ class TrainState:
   # for it, so that only copies on the host hold it.
   ema_model_state: Variables | None = None
 
+  def __repr__(self) -> str:
+    # A notebook shows what the last line of a cell returns.
+    count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+    return f"TrainState(step={self.step}, {count:,} parameters)"
+
 
 def init_state(experiment: Experiment) -> TrainState:
   """Returns the state before the first step, a function of config.seed."""
