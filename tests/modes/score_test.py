@@ -188,7 +188,7 @@ def test_other_data_are_scored_in_a_folder_of_their_own(run):
   assert path.parent.parent == pathlib.Path(workdir) / "score"
   result = evaluate.evaluate(config, workdir)
   assert result["trained_on"] == run[0].data.name
-  (file,) = pathlib.Path(workdir).glob("eval/*/test.json")
+  file = pathlib.Path(workdir) / "eval" / path.parent.name / "test.json"
   assert json.loads(file.read_text())["data_split"] == "validation"
   values = [float(row["loss"]) for row in rows_of(path)]
   assert_allclose(np.mean(values), result["loss"], rtol=1e-6, atol=1e-4)

@@ -24,6 +24,7 @@ from vae_jax.training import (
   running_statistics,
   setup,
   step,
+  validations,
 )
 from vae_jax.training import state as state_lib
 from vae_jax.training import writer as writer_lib
@@ -185,8 +186,8 @@ def test_checkpoints_are_ranked_by_that_bound(trained):
   assert list(rows) == [100, 200]
   (ours,) = _bounds(run, state)
   assert rows[200]["neg_elbo"] == pytest.approx(ours, rel=1e-6)
-  path = folder / "checkpoints/200/metrics/metrics"
-  assert json.loads(path.read_text()) == {"score": rows[200]["neg_elbo"]}
+  ranked = {step: row["neg_elbo"] for step, row in rows.items()}
+  assert validations.scores(folder) == ranked
 
 
 def test_evaluation_is_that_of_the_last_validation(trained):

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 from jaxtyping import Float, Float32
-from sklearn import exceptions, mixture
 
 from vae_jax import distributions
 from vae_jax.runtime import bars
@@ -58,6 +57,9 @@ def fit(
     The report has `components`, `iterations`, and `log_likelihood`, nats per
     code at the start of each iteration.
   """
+  # Half of the time that a run needs to start would go to this import.
+  from sklearn import exceptions, mixture
+
   center, scale = _moments(codes)
   model = mixture.GaussianMixture(
     components,
