@@ -19,6 +19,12 @@ if TYPE_CHECKING:
   from vae_jax.train import train
   from vae_jax.training.build import parameter_count
 
+if sys.platform not in ("linux", "darwin"):
+  raise ImportError(
+    f"vae_jax runs on Linux and macOS, not on {sys.platform}; on Windows "
+    "install it in WSL, the Windows Subsystem for Linux."
+  )
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "parameter_count", "train"]
 

@@ -57,7 +57,7 @@ def _run() -> None:
   workdir = flags.workdir(mode.prefix)
   config = _config(mode, workdir)
   if config is None:
-    print(mode.run(None, workdir, values))
+    exits.say(mode.run(None, workdir, values))
     return
   check.validate(config)
   # Imported here so that --help and a misspelt flag answer at once.
@@ -84,7 +84,7 @@ def _run() -> None:
     with own_code.explained():
       text = mode.run(config, workdir, values)
     if text and devices.is_lead():
-      print(text)
+      exits.say(text)
     job.finish()
   except (Exception, KeyboardInterrupt) as error:
     exits.show(error)
@@ -103,7 +103,7 @@ def _config(mode: modes.Mode, workdir: str) -> ConfigDict | None:
 
   config = restore.load_config(workdir)
   config_lib.override_for_use(
-    config, flags.overrides(), other_data=mode.other_data
+    config, flags.overrides(config), other_data=mode.other_data
   )
   return config
 

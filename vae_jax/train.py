@@ -93,6 +93,7 @@ def train(
         costs,
       )
     statistics = running_statistics.Estimator(run, loop, source)
+    validation.prepare(host_state, costs)
     if devices.is_lead():
       setup.describe(run, loop, workdir, host_state, costs)
 
@@ -102,9 +103,13 @@ def train(
       if begun.resumed:
         logging.info("Resuming at step %d of %d.", start, loop.num_steps)
         # A signal may have come instead of the validation at this step.
-        if loop.validation_due(start) and not store.has_validation(start):
+        if loop.validation_due(start) and not store_lib.has_validation(
+          workdir, start
+        ):
           patience.add(start, validation.score(host_state, store))
-      log = progress.StepLog(run.config, loop, store.writer, host_state)
+      log = progress.StepLog(
+        run.config, loop, store.writer, host_state, store.last_step
+      )
       in_flight: collections.deque[loop_lib.Result] = collections.deque()
       dispatches = loop_lib.Dispatches(loop, start)
       batches = pipeline.prefetch(
@@ -135,7 +140,8 @@ def train(
             logging.info("The first %d steps are done.", count)
           step = record.step = first + count
 
-          # 2. Read results that are due.
+          # 2. Read results that are due, and errors of other threads.
+          store.check()
           pause = loop.validation_due(step) or loop.checkpoint_due(step)
           while len(in_flight) >= (
             1 if pause or stopping else loop_lib.RUN_AHEAD
@@ -147,25 +153,24 @@ def train(
           log.progress.update(step)
           stopping &= step < loop.num_steps
 
-          # 3. Validate and save.
+          # 3. Save, then validate, which may fail.
           if pause or stopping:
             log.flush(step)
             with log.stopwatch.paused():
-              host_state, score = statistics.read(state), None
-              if loop.validation_due(step) and not stopping:
-                score = validation.score(host_state, store)
-                patience.add(step, score)
+              host_state = statistics.read(state)
               # Checkpoints of a diverging run must not evict good ones.
-              ended = stopping or patience.is_over()
-              if ended or not host_state.skipped_in_row:
-                store.save(host_state, score)
+              if stopping or not host_state.skipped_in_row:
+                store.save(host_state)
               if stopping:
                 store.wait()
                 raise preemption.Interrupted(
                   f"Stopped at step {step} of {loop.num_steps} and saved it; "
                   "the same command resumes there."
                 )
+              if loop.validation_due(step):
+                patience.add(step, validation.score(host_state, store))
             if patience.is_over():
+              store.save(host_state)
               logging.info("%s", patience.describe())
               break
           watchdog.progress(f"fetching data after step {step}")

@@ -25,6 +25,7 @@ class _Unsaved(Exception):
     (OSError(errno.ENOSPC, "full"), 74),
     (OSError(errno.ECONNRESET, "gone"), None),
     (_Unsaved(), 74),
+    (MemoryError("Unable to allocate 3 GiB"), 71),
     (IsADirectoryError(errno.EISDIR, "Is a directory", "runs/x"), 2),
     (FileNotFoundError(errno.ENOENT, "gone"), None),
     (RuntimeError("defect"), None),
@@ -46,7 +47,13 @@ def test_help_fits_the_terminal_and_names_the_modes_of_each_flag():
 
 def test_a_wrong_file_is_named():
   error = FileExistsError(errno.EEXIST, "File exists", "runs/x/figures")
-  assert exits.words(error) == "runs/x/figures: File exists."
+  assert (
+    exits.words(error) == "runs/x/figures is a file where a folder belongs."
+  )
+  full = OSError(errno.ENOSPC, "No space left on device", "runs/x/a.csv")
+  sentence = "runs/x/a.csv cannot be written: No space left on device."
+  assert exits.words(full) == sentence
+  assert exits.words(MemoryError()).endswith("little memory (MemoryError).")
   assert exits.words(ConfigError("No.")) == "No."
   assert exits.words(KeyboardInterrupt()) == "Stopped."
 

@@ -97,3 +97,61 @@ def test_accents_are_the_same_in_any_spelling_and_other_encodings_refused(
     assert_array_equal(batch["label"], batch["image"][:, 0, 0, 0])
   (tmp_path / "metadata.csv").write_bytes(text.encode("latin-1"))
   fails(tmp_path, "metadata.csv cannot be read as UTF-8 text")
+
+
+def test_rows_without_a_picture_are_counted_and_named(tmp_path):
+  names = write(tmp_path, numbered(6))
+  lines = [f"{name},{i % 2}" for i, name in enumerate(names)]
+  table(tmp_path, "\n".join(["file_name,label", *lines]))
+  known = opened(tmp_path).lines
+  gone = [f"gone{i:02d}.png,1" for i in range(12)]
+  table(tmp_path, "\n".join(["file_name,label", *gone, *lines]))
+  splits = opened(tmp_path)
+  (line,) = set(splits.lines) - set(known)
+  named = "; ".join(f"gone{i:02d}.png" for i in range(10))
+  assert line == f"12 rows of metadata.csv name no picture: {named}; ..."
+  assert splits.train.label_shape == ()
+  # Both sides of a misspelt name.
+  table(tmp_path, "\n".join(["file_name,label", *lines[1:], "00O.png,1"]))
+  fails(tmp_path, "1 pictures in", "000.png first; 1 rows of", "00O.png")
+
+
+@pytest.mark.parametrize(
+  "place",
+  [
+    lambda root, name: str(root / "in" / name),
+    lambda root, name: f"in\\{name}",
+    lambda root, name: f" ./in//{name} ",
+    lambda root, name: f'"in/{name}"',
+  ],
+  ids=["absolute", "windows", "spaces", "quotes"],
+)
+def test_paths_are_written_in_many_ways(place, tmp_path):
+  names = write(tmp_path / "in", numbered(6))
+  lines = [f"{place(tmp_path, name)}, {i}" for i, name in enumerate(names)]
+  # As Excel saves it.
+  text = "\ufeff" + "\r\n".join([" file_name , label", *lines, ""])
+  (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
+  splits = opened(tmp_path)
+  for batch in contents(splits).values():
+    assert_array_equal(batch["label"], batch["image"][:, 0, 0, 0])
+  assert not any("name no picture" in line for line in splits.lines)
+
+
+@pytest.mark.parametrize(
+  "text, parts",
+  [
+    ("file_name;label\n000.png;1\n", ("no column file_name", "by ';'")),
+    ("file_name,label,label\n000.png,1,2\n", ("two columns 'label'",)),
+    ("file_name,label\n,1\n000.png,1\n", ("line 2", "its file_name is empty")),
+    (
+      "file_name,label\n000.png,1\n./000.png,1\n",
+      ("line 3", "two rows for 000.png"),
+    ),
+    ("", ("no column file_name",)),
+  ],
+)
+def test_a_wrong_table_is_named_with_its_line(text, parts, tmp_path):
+  write(tmp_path, numbered(6))
+  table(tmp_path, text)
+  fails(tmp_path, f"{tmp_path}/metadata.csv", *parts)

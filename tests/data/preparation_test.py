@@ -88,17 +88,21 @@ def test_unknown_folders_are_refused(tmp_path):
 
 
 def test_preparation_without_tensorflow_is_refused_with_commands(tmp_path):
-  message = fails(tmp_path, "mnist")
+  message = fails(tmp_path, "kmnist")
   assert 'pip install -e ".[prepare]"' in message
   assert (
     'python -c "import tensorflow_datasets as tfds; '
-    f"tfds.builder('mnist', data_dir='{tmp_path}', "
+    f"tfds.builder('kmnist', data_dir='{tmp_path}', "
     "file_format='array_record').download_and_prepare()\""
   ) in message
   assert "manual_dir" not in message
-  message = fails(tmp_path, "celeb_a")
-  assert "--config.data.manual_dir" in message
-  assert "list_landmarks_align_celeba.txt" in message
+  for name, file in (
+    ("celeb_a", "list_landmarks_align_celeba.txt"),
+    ("mnist", "t10k-labels-idx1-ubyte.gz"),
+    ("fashion_mnist", "t10k-labels-idx1-ubyte.gz"),
+  ):
+    message = fails(tmp_path, name)
+    assert "--config.data.manual_dir" in message and file in message
 
 
 def test_other_file_formats_are_refused_with_the_conversion(root, tmp_path):
@@ -127,28 +131,28 @@ def test_preparation_with_tensorflow_writes_array_record(tmp_path, monkeypatch):
 
   def prepare(self, download_config):
     calls.append((self.info.full_name, download_config.manual_dir))
-    assert self.data_dir == str(tmp_path / "mnist" / "3.0.1")
+    assert self.data_dir == str(tmp_path / "kmnist" / "3.0.1")
     assert self.info.file_format.value == "array_record"
-    write(tmp_path, {"train": examples(pictures(20))}, name="mnist")
+    write(tmp_path, {"train": examples(pictures(20))}, name="kmnist")
 
-  maker = tfds.builder_cls("mnist")
+  maker = tfds.builder_cls("kmnist")
   monkeypatch.setattr(maker, "download_and_prepare", prepare)
   without_tensorflow(monkeypatch, spec=object())
   for _ in range(2):
-    splits = opened(tmp_path, "mnist", manual_dir="/by/hand")
-    assert splits.name == "mnist:1.0.0"
-  assert calls == [("mnist/3.0.1", "/by/hand")]
+    splits = opened(tmp_path, "kmnist", manual_dir="/by/hand")
+    assert splits.name == "kmnist:1.0.0"
+  assert calls == [("kmnist/3.0.1", "/by/hand")]
 
 
 def test_failed_download_is_reported(tmp_path, monkeypatch):
   def prepare(self, download_config):
     raise RuntimeError("Artifact https://drive,\nhas wrong checksum")
 
-  for name in ("mnist", "celeb_a"):
+  for name in ("kmnist", "celeb_a"):
     maker = tfds.builder_cls(name)
     monkeypatch.setattr(maker, "download_and_prepare", prepare)
   without_tensorflow(monkeypatch, spec=object())
-  message = fails(tmp_path, "mnist")
+  message = fails(tmp_path, "kmnist")
   assert "RuntimeError: Artifact https://drive, has wrong checksum" in message
   assert "manual_dir" not in message
   message = fails(tmp_path, "celeb_a")

@@ -16,6 +16,7 @@ from vae_jax import objectives
 from vae_jax.data import binarize, datasets
 from vae_jax.data.batch import Batch, Stream
 from vae_jax.evaluate import bound
+from vae_jax.latents import given, per_example
 from vae_jax.modes import evaluate, evaluate_table
 from vae_jax.runtime import devices
 from vae_jax.train import train
@@ -80,8 +81,10 @@ def test_result_file_holds_the_context(run):
   assert result["bits_per_dim"] == pytest.approx(bits, rel=1e-6)
   for name in ("seed", "objective", "binarization", "data_split", "step"):
     assert name in result
-  lines = evaluate_table.table(result).splitlines()
+  lines = evaluate_table.table(result | {"active_units": 1}).splitlines()
   assert len(lines) == len(result)
+  words = evaluate_table.table(result | {"active_units": 0})
+  assert "No latent is active" in words and "args.beta" in words
   assert any("neg_elbo" in x and "nats per image" in x for x in lines)
 
 
@@ -109,6 +112,62 @@ def test_mean_terms_is_the_mean_over_single_examples(run, whole):
     image = binarize.binarize(image, index, key[None], mode=c.data.binarization)
     total.append(float(loss(image, index, key[None])))
   assert whole["loss"] == pytest.approx(np.mean(total), rel=1e-5)
+
+
+def _full_above(images):
+  """Returns a step for devices whose memory takes so many images, and the sizes
+  that it was asked for."""
+  asked = []
+
+  def step(variables, data, number, seed):
+    asked.append(data["index"].shape[1] * devices.device_count())
+    if asked[-1] > images:
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB.")
+    sums = {"loss": (data["index"] * data["mask"]).sum(), "count": 0}
+    sums["count"] = data["mask"].sum()
+    return devices.replicate(jax.tree.map(np.float32, jax.device_get(sums)))
+
+  return step, asked
+
+
+def test_batch_is_halved_while_memory_is_too_small(caplog):
+  source = given.InMemory(np.zeros((50, 2, 2, 1), np.uint8), None)
+  options = {"batch_size": 64, "step": 0, "seed": 0}
+  step, asked = _full_above(16)
+  means = bound.mean_terms(
+    step, {}, source, independent=lambda: True, **options
+  )
+  assert asked == [64, 32, 16, 16, 16, 16]
+  assert means == {"loss": 24.5, "num_examples": 50}
+  assert "64 images at a time (config.eval.batch_size): going on with 32" in (
+    caplog.text
+  )
+  # Where numbers depend on the batch, and where it cannot get smaller.
+  for images, independent in ((16, False), (4, True)):
+    step, _ = _full_above(images)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+      bound.mean_terms(
+        step, {}, source, independent=lambda i=independent: i, **options
+      )
+
+
+def _nothing(vae, batch):
+  """Takes the place of a function that is not called."""
+
+
+def test_rows_go_on_with_half_a_batch(monkeypatch):
+  run = tiny_experiment(tiny_config("", eval__batch_size=64), (2, 2, 1))
+  source = given.InMemory(np.zeros((50, 2, 2, 1), np.uint8), None)
+  step, asked = _full_above(24)
+  mapped = lambda *args: step(*args) and args[1]["index"].reshape(1, -1)  # noqa: E731
+  monkeypatch.setattr(per_example, "_mapped", lambda *_: mapped)
+  monkeypatch.setattr(devices, "read_one", lambda v: np.asarray(v)[0])
+  rows = list(per_example.rows(run, _nothing, {}, source))
+  np.testing.assert_array_equal(np.concatenate(rows), np.arange(50))
+  assert asked == [64, 32, 16, 16, 16, 16]
+  step, _ = _full_above(4)
+  with pytest.raises(config_lib.ConfigError, match="eval.batch_size below 64"):
+    list(per_example.rows(run, _nothing, {}, source))
 
 
 @pytest.mark.parametrize(
@@ -152,5 +211,6 @@ def test_autoencoder_has_no_bound(tmp_path, faces_dir):
   result = _evaluate(str(tmp_path))
   assert result["bits_per_dim"] is None
   assert "rate" not in result and "neg_elbo" not in result
+  assert "bits" not in evaluate_table.table(result)
   error = result["distortion"] - 128 * math.log(math.pi)
   assert result["squared_error"] == pytest.approx(error, rel=1e-4)

@@ -104,7 +104,7 @@ def test_posterior_means_of_another_run(tmp_path):
   run = experiment.build(c)
   state = jax.device_get(state_lib.init_state(run))
   writer = checkpoint.Checkpoints(tmp_path)
-  writer.save(state, c, score=None)
+  writer.save(state, c)
   writer.close()
 
   folder = str(tmp_path)

@@ -72,7 +72,7 @@ def test_one_normal_of_a_linear_autoencoder_is_the_data_in_latent_space(
 def test_bound_of_the_linear_model_moves_to_its_closed_form():
   """The rate becomes KL(q || N(m, S)), and the distortion stays."""
   params, _ = linear.exact_model()
-  images = np.tile(linear.images_of(8), (1000, 1, 1, 1))
+  images = np.tile(linear.images_of(8), (2500, 1, 1, 1))
   batch = linear.batch_of(images)
   codes = linear.draw_of(params, batch)
   arrays, _ = gaussian_mixture.fit(codes, seed=0, components=1)

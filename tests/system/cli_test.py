@@ -1,6 +1,7 @@
 """The command line as a person meets it: one sentence, and a code."""
 
 import functools
+import sys
 
 import pytest
 
@@ -20,6 +21,15 @@ def test_help_explains_modes_and_gives_examples():
     assert f"  {mode.name:<12} {mode.summary}\n" in done.stdout
 
 
+def test_a_reader_may_take_a_part(tmp_path):
+  words = (
+    f"{sys.executable} -m vae_jax.main --help | head -1; echo ${{PIPESTATUS}}"
+  )
+  done = programs.run("bash", "-c", words)
+  assert done.stdout == "Trains and evaluates variational autoencoders.\n0\n"
+  assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
   "words, message",
   [
@@ -33,6 +43,7 @@ def test_help_explains_modes_and_gives_examples():
     ),
     (["--config=configs/mnist.py", "--config.sed=1"], "mean config.seed"),
     (["--config=configs/mnist.py", "--config.seed=a"], "config.seed=a"),
+    (["--workdir=x", "--config.seed=1"], "--mode=train needs a config"),
     (["--config=configs/mnist.py", "train"], "'train' is no flag"),
     (["--confg=x"], "Did you mean: config"),
     (["--mode=train", "--workdir=x"], "needs a config"),

@@ -1,6 +1,8 @@
 """The package's public names: `train`, `load`, `parameter_count`."""
 
 import importlib.metadata
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,12 @@ def test_import_loads_no_jax():
   output = programs.python("-c", code).stdout
   assert output.split() == ["False", vae_jax.__version__]
   assert vae_jax.__version__ == importlib.metadata.version("vae_jax")
+
+
+def test_import_elsewhere_says_where_it_runs(monkeypatch):
+  monkeypatch.setattr(sys, "platform", "win32")
+  with pytest.raises(ImportError, match="Linux and macOS, not on win32.* WSL"):
+    runpy.run_path(vae_jax.__file__)
 
 
 def test_start_of_a_run_waits_for_no_library_that_it_does_not_need():

@@ -32,7 +32,7 @@ def test_many_saves_leave_nothing_behind(tmp_path, faces_dir, request):
 
   def save(first, last):
     for step in range(first, last):
-      checkpoints.save(state.replace(step=np.int32(step)), config, score=None)
+      checkpoints.save(state.replace(step=np.int32(step)), config)
     checkpoints.wait()
     gc.collect()
     return {

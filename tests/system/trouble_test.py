@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.support.tiny import assert_trees_equal
+from tests.support.tiny import assert_trees_equal, tiny_config
 from vae_jax import config as config_lib
 from vae_jax.config import exits
 from vae_jax.data import remote
 from vae_jax.figures import png
 from vae_jax.runtime import locks, preemption, storage, transfer
+from vae_jax.train import train
 from vae_jax.training import checkpoint, progress, provenance, restore, store
 from vae_jax.training import workdir as workdir_lib
 from vae_jax.training import writer as writer_lib
@@ -62,7 +63,7 @@ def saved(address):
   """Returns the address of a run with checkpoints of steps 2 and 4."""
   checkpoints = checkpoint.Checkpoints(str(address), keep_latest=2)
   for step in (2, 4):
-    checkpoints.save(_state(step), config_lib.default(), score=float(step))
+    checkpoints.save(_state(step), config_lib.default())
   checkpoints.wait()
   checkpoints.close()
   return str(address)
@@ -72,7 +73,6 @@ def saved(address):
   "part, error",
   [
     *(("4/state/", error) for error in _TRANSIENT),
-    ("4/metrics/", _TRANSIENT[0]),
     ("4/checksum/", _TRANSIENT[0]),
   ],
 )
@@ -81,6 +81,19 @@ def test_failing_store_damages_no_checkpoint(saved, faults, part, error):
   with pytest.raises(storage.Unreachable, match="s3://bucket") as raised:
     restore.restore(saved, _state(0))
   assert raised.value.exit_code == exits.EXIT_STORAGE
+
+
+def test_store_that_fails_in_mid_run_ends_it_within_a_step(
+  address, faces_dir, faults
+):
+  faults.append(("put", "checkpoints/", _TRANSIENT[0]))
+  settings = {"train__num_steps": 5000, "checkpoint__every_steps": 500}
+  there = "step 500 cannot be written to s3://bucket.* reduce your request rate"
+  with pytest.raises(checkpoint.Unsaved, match=there):
+    train(tiny_config(faces_dir, **settings), str(address))
+  # The next save, which would wait for this one, is of step 1000.
+  assert 500 <= writer_lib.read_rows(str(address))[-1]["step"] < 1000
+  assert restore.steps(address) == []
 
 
 def test_full_disk_damages_no_checkpoint(saved, monkeypatch, caplog):

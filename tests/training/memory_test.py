@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests.support import tiny
@@ -112,10 +113,50 @@ def test_run_on_one_device_is_described(
   for words in (
     "devices     1 x cpu (cpu)",
     f"{WEIGHTS:>14,} parameters",
-    f"memory      {memory.size(costs.memory_bytes)} of ",
+    f"memory      {memory.size(costs.memory_bytes)} in training, "
+    f"{memory.size(costs.validation_bytes)} in validation, of ",
   ):
     assert words in caplog.text
   assert costs.memory_bytes > 3 * 4 * WEIGHTS
+  # State, the data of 2 dispatches of 5 steps, the weights to evaluate, and 2
+  # batches of 16 images with index, mask and 26 attributes.
+  held = 3 * 4 * WEIGHTS + 2 * 5 * 16 * (256 + 4 + 26)
+  held += 4 * WEIGHTS + 2 * 16 * (256 + 4 + 1 + 26)
+  # Activations: the outputs of the layers, at least, and the program.
+  assert 16 * 4 * 256 < costs.validation_bytes - held < 10**6
+
+
+def _fits(monkeypatch, least):
+  """Lets a device have memory for batches below 64 images."""
+  real = memory.held
+
+  def held(tree):
+    large = [v for v in jax.tree.leaves(tree) if v.shape[1:2] == (least,)]
+    return real(tree) + (10**15 if large else 0)
+
+  monkeypatch.setattr(memory, "held", held)
+  monkeypatch.setattr(memory, "limit", lambda: 10**12)
+
+
+def test_validation_that_does_not_fit_has_half_its_batch(
+  reference, faces_dir, tmp_path, monkeypatch, caplog
+):
+  # 8 images on each of 8 devices.
+  _fits(monkeypatch, 8)
+  c = tiny_config(faces_dir, eval__batch_size=64)
+  train(c, str(tmp_path))
+  assert "64 images at a time (config.eval.batch_size): going on with 32" in (
+    caplog.text
+  )
+  for split in ("train", "validation"):
+    expected = tiny.curve(reference[0], split)
+    np.testing.assert_allclose(tiny.curve(tmp_path, split), expected, rtol=1e-5)
+  c.objective.name = "beta_tcvae"
+  with pytest.raises(
+    config_lib.ConfigError,
+    match="in a validation and has .* a config.eval.batch_size below 64",
+  ):
+    train(c, str(tmp_path / "coupled"))
 
 
 def test_run_that_does_not_fit_never_starts(faces_dir, tmp_path, monkeypatch):

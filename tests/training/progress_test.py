@@ -129,7 +129,27 @@ def test_consecutive_skipped_steps_stop_the_run(clock):
     "skipped": np.array([1, 1, 0, 0, 0], np.int32),
   }
   result = loop_lib.Result(4, 2, devices.replicate(history), None)
-  with pytest.raises(progress.Diverged, match="step 6 .not finite: loss"):
+  with pytest.raises(
+    progress.Diverged, match="step 6 .not finite: loss"
+  ) as end:
     step_log.add(result)
+  # There is no checkpoint.
+  assert "saved" not in str(end.value) and "learning_rate" in str(end.value)
   step, _, row = writer.rows[-1]
   assert step == 6 and json.dumps(row) and row["skipped"] == 1
+
+
+def test_advice_names_what_skipped_the_steps(clock):
+  config = tiny_config("", train__max_skips_in_row=1, optim__skip_norm=0.5)
+  step_log = progress.StepLog(config, LOOP, Rows(), _state(4), lambda: 3)
+  history = {
+    name: np.ones(5, np.float32) for name in ("loss", "grad_norm", "skipped")
+  }
+  with pytest.raises(progress.Diverged) as end:
+    step_log.add(loop_lib.Result(4, 1, devices.replicate(history), None))
+  assert str(end.value) == (
+    "1 steps in a row were skipped, the last one step 5 (gradient norm 1 above "
+    "config.optim.skip_norm, 0.5); step 3, from before them, is saved. "
+    "config.optim.skip_norm skipped them: a higher one lets such steps pass, "
+    "config.optim.clip_norm takes them shorter."
+  )

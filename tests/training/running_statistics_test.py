@@ -228,7 +228,7 @@ def test_statistics_that_an_earlier_release_did_not_keep_are_estimated(
 ):
   _, run, state = trained
   store = checkpoint.Checkpoints(tmp_path)
-  store.save(state.replace(ema_model_state=None), run.config, score=None)
+  store.save(state.replace(ema_model_state=None), run.config)
   store.close()
   opened = trained_model.open_run(run.config, tmp_path, splits=run.splits)
   assert_trees_equal(

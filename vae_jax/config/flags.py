@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from vae_jax import config as config_lib
-from vae_jax.config import ConfigError, exits, files
+from vae_jax.config import ConfigError, exits, files, run_settings
 
 CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -152,6 +152,8 @@ _OF_ALL = (
   TRACEBACK,
 )
 MODE_FLAGS = tuple(flag.name for flag in _OF_MODES)
+# Settings of a command line without --config, for a trained run.
+_settings: list[str] = []
 
 
 def values() -> dict[str, Any]:
@@ -167,7 +169,7 @@ def values() -> dict[str, Any]:
 def check(mode: str, needs: str) -> None:
   """Raises a ConfigError if --config, --workdir or --seed do not fit a mode
   with its NEEDS, see `vae_jax.modes`."""
-  if needs == "nothing" and CONFIG.value is not None:
+  if needs == "nothing" and (CONFIG.value is not None or _settings):
     raise ConfigError(f"--config is not for --mode={mode}.")
   if needs != "nothing" and CONFIG.value is None:
     if WORKDIR.value is None:
@@ -194,11 +196,14 @@ def workdir(prefix: str) -> str:
   return str(pathlib.Path("runs") / name)
 
 
-def overrides() -> dict[str, Any]:
-  """Returns the settings that the flags override, by dotted path."""
+def overrides(trained: ConfigDict | None = None) -> dict[str, Any]:
+  """Returns the settings that the flags override, by dotted path; without
+  --config their types are those of a `trained` run's config."""
   settings = {}
   if CONFIG.value is not None:
     settings |= config_flags.get_override_values(flags.FLAGS["config"])
+  elif trained is not None:
+    settings |= run_settings.parse(_settings, trained)
   if SEED.value is not None:
     settings |= {"sample.seed": SEED.value, "eval.seed": SEED.value}
   return settings
@@ -224,10 +229,12 @@ def parse(argv: list[str], usage: Callable[[], str]) -> list[str]:
     # JAX reads it when it is imported.
     os.environ["JAX_TRACEBACK_FILTERING"] = "off"
   if {"--help", "-h", "-help"} & set(argv[1:]):
-    print(usage())
+    exits.say(usage())
     sys.exit(0)  # absl's own --help ends with 1, as if it had failed.
   try:
     _check_words(argv)
+    if not _config_path(argv):
+      argv, _settings[:] = run_settings.split(argv)
     rest = flags.FLAGS(argv)
     if len(rest) > 1:
       raise ConfigError(
@@ -260,9 +267,10 @@ def _check_words(argv: list[str]) -> None:
       config_lib.check_path(path.group(1))
   file = _config_path(argv).partition(":")[0]
   settings = [word for word in argv[1:] if word.startswith("--config.")]
-  if settings and not file:
+  if settings and not file and not _named(argv, "workdir"):
     raise ConfigError(
-      f"{settings[0]} needs --config=FILE, such as --config=configs/faces.py."
+      f"{settings[0]} needs --config=FILE, such as --config=configs/faces.py, "
+      "or --workdir of a trained run."
     )
   if file and not pathlib.Path(file).is_file():
     raise ConfigError(f"There is no config file {file}.")
@@ -281,9 +289,14 @@ def _sentence(error: str) -> str:
 
 
 def _config_path(argv: list[str]) -> str:
+  return _named(argv, "config")
+
+
+def _named(argv: list[str], flag: str) -> str:
+  """Returns the value of a flag before it is parsed, "" without it."""
   for i, word in enumerate(argv):
-    if word.startswith("--config="):
+    if word.startswith(f"--{flag}="):
       return word.partition("=")[2]
-    if word == "--config" and i + 1 < len(argv):
+    if word == f"--{flag}" and i + 1 < len(argv):
       return argv[i + 1]
   return ""

@@ -71,13 +71,8 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
     DataError: a file is missing, holds Python objects, or has an array that is
       not as described in `given`.
   """
-  path = pathlib.Path(data.name.removeprefix(PREFIX)).expanduser().absolute()
-  if "://" in data.name or not path.exists():
-    raise errors.DataError(
-      f"--config.data.name={data.name!r}: there is no file {path} on this "
-      "machine"
-    )
-  source.check_splits(data, "arrays named train_image, validation_image, ...")
+  splits = "arrays named train_image, validation_image, ..."
+  path = source.place(data, PREFIX, "file", splits)
   return given(_read(path), data, f"{PREFIX}{path}")
 
 

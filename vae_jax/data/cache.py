@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 from ml_collections import config_dict
-from tqdm import auto as tqdm
 
 from vae_jax.data import datasets, errors
-from vae_jax.runtime import devices, locks, storage, transfer
+from vae_jax.runtime import bars, devices, locks, storage, transfer
 
 # Incremented when the same records would give other bytes, because the decoder,
 # the resize or the layout of the folder has changed.
@@ -229,7 +228,7 @@ def _write(source: datasets.Source, folder: pathlib.Path) -> None:
   # Written, not mapped, because a full disk kills a process that maps.
   with (
     (folder / "image.npy").open("wb") as file,
-    tqdm.tqdm(total=len(source), desc="decoding", unit=" images") as bar,
+    bars.Bar(len(source), "decoding", "images") as bar,
   ):
     header = np.lib.format.header_data_from_array_1_0(
       np.empty((0, *source.image_shape), np.uint8)

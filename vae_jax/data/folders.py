@@ -20,10 +20,9 @@ import numpy as np
 import PIL
 from absl import logging
 from ml_collections import config_dict
-from tqdm import auto as tqdm
 
 from vae_jax.data import errors, labels, photos, records, source, transform
-from vae_jax.runtime import devices, storage
+from vae_jax.runtime import bars, devices, storage
 
 PREFIX = "folder:"
 _ENDS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -111,17 +110,12 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
     DataError: there is no picture, some cannot be read and `data.unreadable` is
       "stop", sizes differ, or labels are missing.
   """
-  root = pathlib.Path(data.name.removeprefix(PREFIX)).expanduser().absolute()
-  if "://" in data.name or not root.is_dir():
-    raise errors.DataError(
-      f"--config.data.name={data.name!r}: there is no folder {root} on this "
-      "machine"
-    )
-  source.check_splits(data, "folders named train, validation and test")
+  splits = "folders named train, validation and test"
+  root = source.place(data, PREFIX, "folder", splits)
   paths, lines = _paths(root)
   files, broken = _readable(root, _inspect(root, paths), data.unreadable)
   how = transform.of_config(data)
-  label = _labels(root, [file.path for file in files], data.label)
+  label, spare = _labels(root, [file.path for file in files], data.label)
   shape, size = _shape(root, files, how)
   opened = {}
   for purpose, rows in _divide(files, root).items():
@@ -130,7 +124,7 @@ def open_splits(data: config_dict.ConfigDict) -> source.Splits:
     opened[purpose] = FolderSource(
       root, part, chosen, how, shape, data.num_threads
     )
-  lines = _table(files, label) + broken + lines
+  lines = _table(files, label) + broken + lines + spare
   lines += [transform.proportions(how, f.shape[:2]) for f in files][:1]
   return source.Splits(
     **opened,
@@ -219,10 +213,14 @@ def _inspect(root: pathlib.Path, paths: list[str]) -> list[_File]:
 
   new = [p for p, key in zip(paths, keys, strict=True) if is_new(p, key)]
   if new:
-    with photos.quiet(), futures.ThreadPoolExecutor() as pool:
-      found = pool.map(look, new)
-      bar = tqdm.tqdm(found, "inspecting", len(new), unit=" images")
-      known |= dict(zip(new, bar, strict=True))
+    with (
+      photos.quiet(),
+      futures.ThreadPoolExecutor() as pool,
+      bars.Bar(len(new), "inspecting", "images") as bar,
+    ):
+      for path, entry in zip(new, pool.map(look, new), strict=True):
+        known[path] = entry
+        bar.update(1)
     known = {
       path: {**known[path], "key": key}
       for path, key in zip(paths, keys, strict=True)
@@ -293,9 +291,10 @@ def _class_folder(path: str) -> str:
 
 def _labels(
   root: pathlib.Path, paths: list[str], wanted: str
-) -> labels.Column | None:
-  """Returns the labels of pictures: a column of `metadata.csv`, or folders."""
-  table = labels.read_metadata(root, paths)
+) -> tuple[labels.Column | None, list[str]]:
+  """Returns the labels of pictures: a column of `metadata.csv`, or folders; and
+  a line about rows of the former."""
+  table, lines = labels.read_metadata(root, paths)
   if wanted and table is None:
     raise errors.DataError(
       f"--config.data.label={wanted!r}, but {root} has no {labels.METADATA}"
@@ -303,11 +302,11 @@ def _labels(
   if table:
     column = labels.select(table, wanted, f"{root}/{labels.METADATA}")
     if column is not None:
-      return column
+      return column, lines
   classes = [_class_folder(path) for path in paths]
   if all(classes) and len(set(classes)) > 1:
-    return labels.classes(classes)
-  return None
+    return labels.classes(classes), lines
+  return None, lines
 
 
 def _shape(

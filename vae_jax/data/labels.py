@@ -13,8 +13,9 @@ from jaxtyping import Integer, Shaped
 from vae_jax.data import errors
 
 METADATA = "metadata.csv"
+_FILE = "file_name"
 _BITS = {"0": 0, "1": 1, "-1": 0, "false": 0, "true": 1, "no": 0, "yes": 1}
-_SHOWN = 10  # Classes that `describe` counts.
+_SHOWN = 10  # Classes, or rows, that a line names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +119,13 @@ def select(
 
 def read_metadata(
   root: pathlib.Path, paths: list[str]
-) -> dict[str, list[str]] | None:
-  """Returns the columns of all `metadata.csv`, in the order of the pictures."""
+) -> tuple[dict[str, list[str]] | None, list[str]]:
+  """Returns the columns of all `metadata.csv`, in the order of the pictures,
+  None without such a file; and a line about rows without a picture.
+
+  Raises:
+    DataError: a file is damaged, or a picture has no row.
+  """
   rows: dict[str, dict[str, str]] = {}
   tables = sorted(root.rglob(METADATA))
   for table in tables:
@@ -130,20 +136,28 @@ def read_metadata(
         f"{table} cannot be read as UTF-8 text with commas ({error})"
       ) from error
   if not tables:
-    return None
+    return None, []
   # Systems differ in how they write an accent.
   keys = [unicodedata.normalize("NFC", path) for path in paths]
+  spare = rows.keys() - keys
+  # Pictures that cannot be read, and other files, have lines elsewhere.
+  spare = sorted(path for path in spare if not (root / path).exists())
+  line = f"{len(spare)} rows of {METADATA} name no picture: " + "; ".join(
+    [*spare[:_SHOWN], *(["..."] if len(spare) > _SHOWN else [])]
+  )
+  lines = [line] if spare else []
   absent = [path for path in keys if path not in rows]
   if absent:
     raise errors.DataError(
       f"{len(absent)} pictures in {root} have no row in {METADATA}, "
-      f"{absent[0]} first"
+      f"{absent[0]} first{''.join(f'; {line}' for line in lines)}"
     )
   names = list(rows[keys[0]])
   for key in keys:
     if list(rows[key]) != names:
       raise errors.DataError(f"the {METADATA} of {key} has other columns")
-  return {name: [rows[key][name] for key in keys] for name in names}
+  columns = {name: [rows[key][name] for key in keys] for name in names}
+  return columns, lines
 
 
 def _read_rows(
@@ -152,19 +166,45 @@ def _read_rows(
   """Adds the rows of a table, by the path of the picture below the root."""
   with table.open(newline="", encoding="utf-8-sig") as file:
     reader = csv.DictReader(file)
-    if "file_name" not in (reader.fieldnames or ()):
-      raise errors.DataError(
-        f"{table} has no column file_name: its first line must name columns, "
-        "of which file_name is the path of a picture below that folder"
-      )
+    names = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = names
+    _check_header(table, names)
     for row in reader:
+      where = f"{table}, line {reader.line_num}"
       if None in row or None in row.values():
         raise errors.DataError(
-          f"{table}, line {reader.line_num}: it does not have "
-          f"{len(reader.fieldnames)} values, one for each column"
+          f"{where}: it does not have {len(names)} values, one for each column"
         )
-      path = os.path.relpath(table.parent / row.pop("file_name"), root)
-      path = unicodedata.normalize("NFC", path)
+      path = _place(table, row.pop(_FILE), root, where)
       if path in rows:
-        raise errors.DataError(f"{table} has two rows for {path}")
+        raise errors.DataError(f"{where}: there are two rows for {path}")
       rows[path] = row
+
+
+def _check_header(table: pathlib.Path, names: list[str]) -> None:
+  if _FILE not in names:
+    other = next((c for c in ";\t|" if c in "".join(names)), None)
+    hint = f"; its columns are separated by {other!r}" if other else ""
+    raise errors.DataError(
+      f"{table} has no column {_FILE}: its first line must name columns, "
+      "separated by commas, of which file_name is the path of a picture below "
+      f"that folder{hint}"
+    )
+  double = [name for name in names if names.count(name) > 1]
+  if double:
+    raise errors.DataError(f"{table} has two columns {double[0]!r}")
+
+
+def _place(
+  table: pathlib.Path, name: str, root: pathlib.Path, where: str
+) -> str:
+  """Returns the path of a picture below the root, from a row's file_name."""
+  if not name.strip():
+    raise errors.DataError(f"{where}: its {_FILE} is empty")
+  # As Windows writes paths, unless that is the name of a file here.
+  if "\\" in name and not (table.parent / name).exists():
+    name = name.replace("\\", "/")
+  if not (table.parent / name).exists():
+    name = name.strip()
+  path = os.path.relpath(table.parent / name, root)
+  return unicodedata.normalize("NFC", path)

@@ -15,8 +15,8 @@ from absl import logging
 from ml_collections import config_dict
 
 from vae_jax.config import reason
-from vae_jax.data import celeba, errors, remote
-from vae_jax.runtime import locks, storage
+from vae_jax.data import celeba, errors, idx, remote
+from vae_jax.runtime import locks, logs, storage
 
 _NAME = re.compile(
   r"(?P<name>[a-z]\w*)(/(?P<config>[\w+.-]+))?"
@@ -166,11 +166,19 @@ def _prepare(
     except ValueError as error:
       raise errors.DataError(reason(error, limit=300)) from error
     return
+  if not logs.is_live():
+    tfds.disable_progress_bar()
+  by_hand = pathlib.Path(data.manual_dir).expanduser()
   if name == "celeb_a" and data.manual_dir:
-    celeba.prepare(pathlib.Path(data.manual_dir).expanduser(), root)
+    celeba.prepare(by_hand, root)
     return
   writer = _tfds_builder(data.name, root, name, config)
-  alternative = f"; or {celeba.INSTRUCTIONS}" if name == "celeb_a" else ""
+  if name in idx.NAMES and data.manual_dir:
+    idx.prepare(name, by_hand, root)
+    return
+  files = {"celeb_a": celeba.INSTRUCTIONS}
+  files |= dict.fromkeys(idx.NAMES, idx.INSTRUCTIONS)
+  alternative = f"; or {files[name]}" if name in files else ""
   if importlib.util.find_spec("tensorflow") is None:
     raise errors.DataError(
       f"{data.name} is not prepared in {root}, and preparing it needs "

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -251,15 +252,35 @@ def same_names() -> dict[str, str]:
   return {purpose: purpose for purpose in PURPOSES}
 
 
-def check_splits(data: config_dict.ConfigDict, instead: str) -> None:
-  """Raises a DataError if a split of TFDS's language is set for other data."""
+def place(
+  data: config_dict.ConfigDict, prefix: str, kind: str, splits: str
+) -> pathlib.Path:
+  """Returns the path in a name such as folder:PATH.
+
+  Args:
+    data: the node `config.data`.
+    prefix: of the name, before the path.
+    kind: "folder"; or "file", which may be a folder of files.
+    splits: what the splits of such data are, for messages.
+
+  Raises:
+    DataError: it is not there, or a split of TFDS's language is set.
+  """
+  path = pathlib.Path(data.name.removeprefix(prefix)).expanduser().absolute()
+  there = path.is_dir() if kind == "folder" else path.exists()
+  if "://" in data.name or not there:
+    raise errors.DataError(
+      f"--config.data.name={data.name!r}: there is no {kind} {path} on this "
+      "machine"
+    )
   for purpose in PURPOSES:
     split = data[f"{purpose}_split"]
     if split not in ("", purpose):
       raise errors.DataError(
         f"--config.data.{purpose}_split={split!r} is for data sets of "
-        f"tensorflow-datasets; the splits of {data.name} are {instead}"
+        f"tensorflow-datasets; the splits of {data.name} are {splits}"
       )
+  return path
 
 
 def divide_by_hash(

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import per_example
 from vae_jax.runtime import devices, watchdog
-from vae_jax.training import metrics
+from vae_jax.training import memory, metrics
 from vae_jax.training.experiment import Experiment
 
 
@@ -22,6 +23,7 @@ def mean_terms(
   batch_size: int,
   step: int,
   seed: int,
+  independent: Callable[[], bool] = lambda: False,
   progress: bool = False,
 ) -> dict[str, float]:
   """Returns the objective's terms averaged over a split, in nats.
@@ -32,19 +34,25 @@ def mean_terms(
     batch_size: images at a time over all devices, rounded up to a multiple of
       their number; only losses with a statistic of the batch depend on it.
     step: number of optimizer steps, for schedules of the objective.
+    independent: returns whether the loss has no statistic of the batch, which
+      is then halved while the devices have too little memory.
 
   Returns:
     {name: mean over examples} and "num_examples".
   """
-  means = metrics.MaskedMeans()
   replicated = devices.replicate((np.int32(step), np.uint32(seed)))
   bar = "evaluate" if progress else ""
-  with watchdog.armed():
-    for data, _ in per_example.batches(source, batch_size, bar):
-      sums = eval_step(variables, data, *replicated)
-      watchdog.progress(watchdog.COMPUTING)
-      means.add(devices.read_one(sums))
-  return means.result()
+  while True:
+    means = metrics.MaskedMeans()
+    try:
+      with watchdog.armed():
+        for data, _ in per_example.batches(source, batch_size, bar):
+          sums = eval_step(variables, data, *replicated)
+          watchdog.progress(watchdog.COMPUTING)
+          means.add(devices.read_one(sums))
+      return means.result()
+    except jax.errors.JaxRuntimeError as error:
+      batch_size = memory.halved(error, batch_size, independent)
 
 
 def bits(experiment: Experiment, means: dict[str, float]) -> dict[str, Any]:

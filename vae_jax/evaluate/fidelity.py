@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import distances
 from vae_jax.evaluate.features import Extractor
 from vae_jax.latents import apply
+from vae_jax.runtime import bars
 
 
 def evaluate_fidelity(
@@ -52,9 +52,7 @@ def evaluate_fidelity(
     "sample": sample_images,
     "reconstruction": reconstruction_images,
   }
-  with tqdm.tqdm(
-    total=num_images, unit="img", desc="fidelity", disable=not progress
-  ) as bar:
+  with bars.Bar(num_images, "fidelity", "images", shown=progress) as bar:
     rows = {k: _extract(features, k, v, bar) for k, v in sets.items()}
   result: dict[str, Any] = {
     "features": features.name,
@@ -79,7 +77,7 @@ def evaluate_fidelity(
 
 
 def _extract(
-  features: Extractor, name: str, images: Iterable[apply.Images], bar: tqdm.tqdm
+  features: Extractor, name: str, images: Iterable[apply.Images], bar: bars.Bar
 ) -> np.ndarray:
   batches = []
   for batch in images:

@@ -13,14 +13,13 @@ import optax
 from absl import logging
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
-from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
 from vae_jax.data import cache, datasets, ground_truth, pipeline, preparation
 from vae_jax.distributions.pixels import Images, Pixels
 from vae_jax.evaluate import attribute_classifier
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier, Network
-from vae_jax.runtime import devices, locks
+from vae_jax.runtime import bars, devices, locks
 from vae_jax.training import muon
 from vae_jax.training.experiment import Experiment
 
@@ -29,11 +28,16 @@ from vae_jax.training.experiment import Experiment
 class Recipe:
   """How a classifier is trained."""
 
-  images: int = 80_000  # Training images seen, repetitions included.
+  images: int = 80_000  # Training images seen, repetitions included, ...
+  passes: int = 30  # ... at most so many times each.
   batch_size: int = 128
   learning_rate: float = 2e-2  # Muon's, at first; it follows a cosine to 0.
   channels: tuple[int, ...] = Network.channels
   noise: float = 0.03  # Largest standard deviation, of pixels in [0, 1].
+
+  def seen(self, count: int) -> int:
+    """Returns the images seen, repetitions included, of `count` images."""
+    return min(self.images, self.passes * count)
 
 
 RECIPE = Recipe()
@@ -74,7 +78,7 @@ def path_of(experiment: Experiment) -> pathlib.Path:
   splits = experiment.splits
   key = {
     "version": _VERSION,
-    "images": RECIPE.images,
+    "images": RECIPE.seen(len(splits.train)),
     "train": splits.train.fingerprint,
     "test": splits.test.fingerprint,
   }
@@ -159,7 +163,7 @@ def _train(config: ConfigDict, splits: datasets.Splits) -> AttributeClassifier:
   standardized = ((true - scale[0]) / scale[1]).astype(np.float32)
   network = Network(len(names) + len(factor_names), RECIPE.channels)
   batch_size = RECIPE.batch_size
-  steps = max(1, RECIPE.images // batch_size)
+  steps = max(1, RECIPE.seen(len(source)) // batch_size)
   schedule = optax.cosine_decay_schedule(RECIPE.learning_rate, steps)
   optimizer = muon.muon(schedule)
   example = jnp.zeros((1, *splits.image_shape))
@@ -191,7 +195,7 @@ def _train(config: ConfigDict, splits: datasets.Splits) -> AttributeClassifier:
   state = params, optimizer.init(params)
   logging.info("Training an attribute classifier for %s, once.", splits.name)
   total = steps * batch_size
-  with tqdm.tqdm(total=total, unit="img", desc="classifier") as bar:
+  with bars.Bar(total, "training the classifier", "images") as bar:
     for count, data in enumerate(pipeline.prefetch(fetch, range(steps))):
       state = step(state, data, count)
       jax.block_until_ready(state)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
-from tqdm import auto as tqdm
 
 from vae_jax import models
 from vae_jax.data import datasets
 from vae_jax.latents import apply, conditions
 from vae_jax.latents.opened import Opened
+from vae_jax.runtime import bars
 
 _FETCHED = 512  # Images read from a source at a time.
 
@@ -165,9 +165,7 @@ class Coder(Opened):
       bar: name of the progress bar; "" = no bar.
     """
     means, spreads, labels = [], [], []
-    with tqdm.tqdm(
-      total=len(source), unit="img", desc=bar, disable=not bar
-    ) as progress:
+    with bars.Bar(len(source), bar, "images", shown=bool(bar)) as progress:
       for index, image, label in self._inputs(source):
         means.append(self.means(image, label))
         spreads.append(self.spreads(image, index, label))
@@ -184,9 +182,7 @@ class Coder(Opened):
     `bar` names the progress bar; "" = no bar.
     """
     codes, labels = [], []
-    with tqdm.tqdm(
-      total=len(source), unit="img", desc=bar, disable=not bar
-    ) as progress:
+    with bars.Bar(len(source), bar, "images", shown=bool(bar)) as progress:
       for index, image, label in self._inputs(source):
         draws = self.in_chunks(
           lambda *args: apply.encode_draw(self.vae, *args, seed)[0],

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Float32
-from tqdm import auto as tqdm
 
 from vae_jax import distributions
 from vae_jax.config import ConfigError
 from vae_jax.latents import gaussian_mixture
 from vae_jax.models import flow_nets
+from vae_jax.runtime import bars
 
 _LAYERS = 8
 _HIDDEN = (128, 128)
@@ -69,9 +69,7 @@ def fit(
   start, step, log_prob = _functions(dim)
   state = start(jax.random.key(seed))
   best, scores = state[0], [_mean(log_prob, state[0], frame, held_out)]
-  with tqdm.tqdm(
-    total=_EPOCHS, unit="epoch", desc=bar, disable=not bar
-  ) as progress:
+  with bars.Bar(_EPOCHS, bar, "epochs", shown=bool(bar)) as progress:
     while len(scores) <= _EPOCHS:
       order = rng.permutation(len(rest))
       for begin in range(0, len(rest) - size + 1, size):
@@ -80,8 +78,7 @@ def fit(
       scores.append(_mean(log_prob, state[0], frame, held_out))
       if scores[-1] == max(scores):
         best = state[0]
-      progress.update()
-      progress.set_postfix(held_out_log_likelihood=f"{max(scores):.3f}")
+      progress.update(1, f"held-out log-likelihood {max(scores):.3f}")
       if len(scores) - 1 - int(np.argmax(scores)) >= _PATIENCE:
         break
   report = {"epochs": len(scores) - 1, "held_out_log_likelihood": scores}

@@ -15,9 +15,9 @@ import numpy as np
 import threadpoolctl
 from jaxtyping import Float, Float32
 from sklearn import exceptions, mixture
-from tqdm import auto as tqdm
 
 from vae_jax import distributions
+from vae_jax.runtime import bars
 
 _MOST = 10  # Components.
 _CODES = 2  # Per component and dimension, at least.
@@ -69,12 +69,11 @@ def fit(
     warm_start=True,
   )
   standard = (codes - center) / scale
+  jacobian = np.log(scale).sum()
   bounds: list[float] = []
   # Because k-means adds the sums of its threads in the order of their ends.
   with (
-    tqdm.tqdm(
-      total=_MAX_ITERATIONS, unit="step", desc=bar, disable=not bar
-    ) as progress,
+    bars.Bar(_MAX_ITERATIONS, bar, "steps", shown=bool(bar)) as progress,
     threadpoolctl.threadpool_limits(1, user_api="openmp"),
     warnings.catch_warnings(),
   ):
@@ -83,11 +82,10 @@ def fit(
     while len(bounds) < _MAX_ITERATIONS:
       model.fit(standard)
       bounds += model.lower_bounds_
-      progress.update(len(model.lower_bounds_))
-      progress.set_postfix(log_likelihood=f"{bounds[-1]:.3f}")
+      note = f"log-likelihood {bounds[-1] - jacobian:.3f}"
+      progress.update(len(model.lower_bounds_), note)
       if model.converged_:
         break
-  jacobian = np.log(scale).sum()
   cholesky = np.linalg.cholesky(model.covariances_)
   arrays = {
     "mean": center + scale * model.means_,

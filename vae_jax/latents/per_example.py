@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from flax import linen as nn
-from tqdm import auto as tqdm
 
 from vae_jax import models
 from vae_jax.data import datasets, pipeline
 from vae_jax.data.batch import Batch
 from vae_jax.latents import apply
-from vae_jax.runtime import devices, watchdog
+from vae_jax.runtime import bars, devices, watchdog
 from vae_jax.training import batch as batch_lib
+from vae_jax.training import memory
 from vae_jax.training.experiment import Experiment
 
 
@@ -26,11 +26,13 @@ def rows(
   bar: str = "",
   step: int = 0,
   seed: int | None = None,
+  independent: Callable[[], bool] = lambda: True,
 ) -> Iterator[models.PyTree]:
   """Yields function(vae, batch) of a split on the host, batch by batch.
 
   The function runs on all devices. Images and keys are those of the evaluated
-  bound: they depend on neither the batch size nor the number of devices.
+  bound: they depend on neither the batch size nor the number of devices. The
+  batch is halved while the devices have too little memory.
 
   Args:
     function: of the bound model and a batch; returns a tree of arrays [b ...].
@@ -40,15 +42,27 @@ def rows(
     bar: name of the progress bar; "" = no bar.
     step: optimizer steps, for schedules inside an objective.
     seed: of binarization and all draws; None = `config.eval.seed`.
+    independent: returns whether the function has no statistic of the batch,
+      which may then be halved.
+
+  Raises:
+    ConfigError: the devices have too little memory.
   """
   config = experiment.config
   mapped = _mapped(experiment, function)
   seed = config.eval.seed if seed is None else seed
   replicated = devices.replicate((np.uint32(seed), np.int32(step)))
-  for data, count in batches(source, config.eval.batch_size, bar):
-    values = devices.read_one(mapped(variables, data, *replicated))
-    # Without the padding, which is at the end.
-    yield jax.tree.map(lambda v, count=count: v[:count], values)
+  batch_size, done = config.eval.batch_size, 0
+  with memory.explain_oom(config, evaluating=True):
+    while done < len(source):
+      try:
+        for data, count in batches(source, batch_size, bar, first=done):
+          values = devices.read_one(mapped(variables, data, *replicated))
+          done += count
+          # Without the padding, which is at the end.
+          yield jax.tree.map(lambda v, count=count: v[:count], values)
+      except jax.errors.JaxRuntimeError as error:
+        batch_size = memory.halved(error, batch_size, independent)
 
 
 @functools.lru_cache(maxsize=4)
@@ -74,21 +88,23 @@ def _mapped(
 
 
 def batches(
-  source: datasets.Source, batch_size: int, bar: str
+  source: datasets.Source, batch_size: int, bar: str, *, first: int = 0
 ) -> Iterator[tuple[dict[str, jax.Array], int]]:
-  """Yields the examples of a split on the devices, and their number.
+  """Yields the examples of a split from the `first` on, on the devices, and
+  their number.
 
   `batch_size` is over all devices, rounded up to a multiple of them; the last
   batch is padded. `bar` names the progress bar; "" = no bar.
   """
   batch_size = devices.round_up(batch_size)
   total = len(source)
-  starts = range(0, total, batch_size)
+  starts = range(first, total, batch_size)
   arrays = pipeline.prefetch(
     lambda start: pipeline.eval_data(source, start, batch_size), starts
   )
   hidden = not (bar and devices.is_lead())
-  with tqdm.tqdm(total=total, unit="img", desc=bar, disable=hidden) as progress:
+  with bars.Bar(total, bar, "images", shown=not hidden) as progress:
+    progress.update(first)
     for start, data in zip(starts, arrays, strict=True):
       count = min(batch_size, total - start)
       yield devices.shard(data), count
@@ -120,12 +136,20 @@ def samples(
     )
 
   mapped = devices.pmap(step)
-  batch_size = devices.round_up(config.eval.batch_size)
-  for start in range(0, count, batch_size):
-    data = {"index": np.arange(start, start + batch_size, dtype=np.int32)}
-    if labels is not None:
-      data["label"] = labels[data["index"] % count]
-    lead = devices.device_count(), -1
-    split = {k: v.reshape(*lead, *v.shape[1:]) for k, v in data.items()}
-    images = devices.read_one(mapped(variables, devices.shard_global(split)))
-    yield images[: count - start]
+  batch_size, done = devices.round_up(config.eval.batch_size), 0
+  lead = devices.device_count(), -1
+  with memory.explain_oom(config, evaluating=True):
+    while done < count:
+      data = {"index": np.arange(done, done + batch_size, dtype=np.int32)}
+      if labels is not None:
+        data["label"] = labels[data["index"] % count]
+      split = {k: v.reshape(*lead, *v.shape[1:]) for k, v in data.items()}
+      try:
+        images = devices.read_one(
+          mapped(variables, devices.shard_global(split))
+        )
+      except jax.errors.JaxRuntimeError as error:
+        batch_size = memory.halved(error, batch_size, lambda: True)
+        continue
+      yield images[: count - done]
+      done += batch_size

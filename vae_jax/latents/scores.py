@@ -13,6 +13,7 @@ from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
 from vae_jax.latents import likelihood, per_example
 from vae_jax.latents.opened import Opened
+from vae_jax.training import batch_statistics
 
 _ERROR = "squared_error"
 _FIRST = ("loss", "distortion", "rate", "neg_elbo", _ERROR)
@@ -52,6 +53,9 @@ def of_images(
     bar="score" if progress else "",
     step=model.step,
     seed=seed,
+    independent=lambda: (
+      not batch_statistics.has(model.experiment, model.variables, source)
+    ),
   )
   parts = list(batches)
   names = [n for n in _FIRST if n in parts[0]]

@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import models
-from vae_jax.config import ConfigError, reason
+from vae_jax.config import ConfigError, exits, reason
 from vae_jax.data import datasets, errors, ground_truth, preparation
 from vae_jax.data.batch import Batch
 from vae_jax.distributions import pixels
@@ -22,7 +22,7 @@ from vae_jax.latents import likelihood, per_example, trained_model
 from vae_jax.latents.trained_model import TrainedModel
 from vae_jax.modes import evaluate_table, other_data
 from vae_jax.runtime import devices, distributed, storage
-from vae_jax.training import memory, metrics, setup, step
+from vae_jax.training import batch_statistics, memory, metrics, setup, step
 
 NEEDS = "run"
 SHARED = True
@@ -43,7 +43,7 @@ def run(config: ConfigDict, workdir: str, *, density: str | None = None) -> str:
   Args:
     density: see `evaluate`.
   """
-  with memory.explain_oom(config):
+  with memory.explain_oom(config, evaluating=True):
     return evaluate_table.table(evaluate(config, workdir, density=density))
 
 
@@ -116,6 +116,8 @@ def evaluate(
     except Exception as error:
       if jax.process_count() > 1:
         raise  # The others may be computing this part.
+      if exits.exit_code(error) == exits.EXIT_STORAGE:
+        raise  # Nothing else can be written either.
       # Out of memory, or a defect: do not lose hours of other parts.
       logging.exception("No %s", name)
       not_made[name] = f"{type(error).__name__}: {reason(error)}"
@@ -209,6 +211,9 @@ def _bound(model: TrainedModel, source: datasets.Source) -> dict[str, Any]:
     batch_size=model.config.eval.batch_size,
     step=model.step,
     seed=model.config.eval.seed,
+    independent=lambda: (
+      not batch_statistics.has(model.experiment, model.variables, source)
+    ),
     progress=True,
   )
   return {**means, **bound.bits(model.experiment, means)}

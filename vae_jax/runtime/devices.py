@@ -150,6 +150,15 @@ def replicate(tree: T) -> T:
   return shard(jax.tree.map(copy, tree))
 
 
+def shapes(tree: Any) -> Any:
+  """Returns the shapes of `replicate(tree)`, of a tree of arrays or shapes."""
+  lead, sharding = (device_count(),), _sharding()
+  return jax.tree.map(
+    lambda v: jax.ShapeDtypeStruct(lead + v.shape, v.dtype, sharding=sharding),
+    tree,
+  )
+
+
 def read_one(tree: T) -> T:
   """Returns a host copy of the first device's part of each leaf."""
   # Copies, because the buffers of a donated state are overwritten.

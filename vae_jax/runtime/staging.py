@@ -101,6 +101,10 @@ class Mirror:
     self.wait()
     self._copying = self._pool.submit(self._copy, saved)
 
+  def is_done(self) -> bool:
+    """Returns whether no copy is under way."""
+    return self._copying is None or self._copying.done()
+
   def wait(self) -> None:
     """Waits for the copy, and raises its error."""
     copying, self._copying = self._copying, None

@@ -170,14 +170,58 @@ def write_bytes(address: PathLike, content: bytes) -> None:
   # Not from `tempfile`, because other users cannot read such files.
   partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
   try:
-    with partial.open("wb") as file:
+    with writing(target), partial.open("wb") as file:
       file.write(content)
       # Otherwise the name may reach the disk before the content.
       flush(file)
-    partial.replace(target)
+    with writing(target):
+      partial.replace(target)
   except BaseException:
     partial.unlink(missing_ok=True)
     raise
+
+
+@contextlib.contextmanager
+def writing(address: PathLike) -> Iterator[None]:
+  """Names a file in the errors of the disk that it is written to.
+
+  Python names none if an open file cannot be written, as on a full disk.
+  """
+  try:
+    yield
+  except OSError as error:
+    # NumPy writes less than it should, and has no number for it.
+    error.errno = error.errno or errno.ENOSPC
+    error.strerror = error.strerror or os.strerror(error.errno)
+    error.filename = os.fspath(address)
+    raise
+
+
+class Appending:
+  """A local file that grows; what is written is there, or an error is."""
+
+  def __init__(self, address: PathLike):
+    """Opens the file, which need not exist, nor its folder."""
+    self._path = pathlib.Path(address)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    # Without a buffer, which would fail again when the file is closed.
+    self._file = self._path.open("ab", buffering=0)
+
+  def write(self, content: bytes) -> None:
+    """Appends the content; raises an OSError that names the file."""
+    with writing(self._path):
+      # The last bytes of a disk are written first, and the error comes next.
+      while content:
+        content = content[self._file.write(content) :]
+
+  def sync(self) -> None:
+    """Waits until the content is on the disk."""
+    with writing(self._path):
+      flush(self._file)
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
 
 
 def flush(file: IO[Any]) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from concurrent import futures
 
 from fsspec import callbacks
-from tqdm import auto as tqdm
 
-from vae_jax.runtime import storage
+from vae_jax.runtime import bars, storage
 
 Listing = dict[str, dict[str, int | str]]
 
@@ -78,12 +77,7 @@ def download(remote: storage.Path, folder: pathlib.Path) -> None:
   try:
     with (
       storage.using(remote),
-      tqdm.tqdm(
-        total=sum(expected.values()),
-        desc=f"copying {remote}",
-        unit="B",
-        unit_scale=True,
-      ) as bar,
+      bars.Bar(sum(expected.values()), f"copying {remote}", "bytes") as bar,
     ):
       received = callbacks.Callback()
       received.relative_update = bar.update

@@ -91,7 +91,8 @@ class Watchdog:
   def _stall(self) -> None:
     reason = (
       f"{self._name} made no progress for {self._seconds:g} s while "
-      f"{self._doing}. A restarted job goes on from its last checkpoint."
+      f"{self._doing}. A restarted job goes on from its last checkpoint, if it "
+      "has one."
     )
     logging.error("%s", reason)
     for function in self.last_words:

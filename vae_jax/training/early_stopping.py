@@ -4,20 +4,10 @@ The decision is a function of the validations so far, which `metrics.jsonl`
 holds: a run that is killed and resumed ends at the same step.
 """
 
-import math
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from vae_jax.runtime import devices, distributed, storage
-from vae_jax.training import writer as writer_lib
-
-
-def score(row: dict[str, Any]) -> float | None:
-  """Returns the number of a validation that ranks checkpoints, lower is
-  better; None if it is not finite."""
-  value = row.get("neg_elbo", row["loss"])
-  return value if value is not None and math.isfinite(value) else None
+from vae_jax.training import validations
 
 
 class Patience:
@@ -26,15 +16,13 @@ class Patience:
   def __init__(self, config: ConfigDict, workdir: storage.PathLike, step: int):
     """Reads the validations up to a step; all processes must call it."""
     self._patience = config.train.patience
-    rows = []
+    found = []
     if self._patience and devices.is_lead():
-      rows = [
-        (row["step"], score(row))
-        for row in writer_lib.read_rows(workdir)
-        if row["split"] == "validation" and row["step"] <= step
-      ]
-    rows = distributed.from_lead("the validations", rows)
-    self._scores: dict[int, float | None] = dict(map(tuple, rows))
+      scores = validations.scores(workdir).items()
+      found = [(at, value) for at, value in scores if at <= step]
+    # JSON has no numbers as keys.
+    found = distributed.from_lead("the validations", found)
+    self._scores: validations.Scores = dict(map(tuple, found))
 
   def add(self, step: int, value: float | None) -> None:
     """Adds the score of a validation."""

@@ -1,17 +1,18 @@
 """Device memory of a training run, against the limit of the device.
 
 State and data are counted from their shapes; activations are the compiler's
-figure for the train step. Validation between dispatches is not counted.
+figures for the train step and the evaluation step.
 """
 
 import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.config import ConfigError
@@ -29,17 +30,22 @@ def required(
   State and data have a leading axis of local devices; the data of so many
   dispatches is held at once. Without the compiled step no activations count.
   """
-  held = _bytes(state) + dispatches * _bytes(data)
+  return held(state) + dispatches * held(data) + program(compiled)
+
+
+def program(compiled: Any) -> int:
+  """Returns the bytes that each device holds to run a compiled program, besides
+  its arguments."""
   stats = compiled.memory_analysis() if compiled is not None else None
   if stats is None:  # Not every backend has one.
-    return held
+    return 0
   # The state is donated: its next value takes the place of the last one.
   fresh = stats.output_size_in_bytes - stats.alias_size_in_bytes
-  program = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
-  return held + program + max(0, fresh)
+  own = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+  return own + max(0, fresh)
 
 
-def _bytes(tree: Any) -> int:
+def held(tree: Any) -> int:
   """Returns the bytes on one device of arrays with a leading device axis."""
   return sum(
     math.prod(v.shape[1:]) * v.dtype.itemsize for v in jax.tree.leaves(tree)
@@ -80,13 +86,15 @@ def host_limit(
   return min(limits)
 
 
-def check(config: ConfigDict, needed: int) -> None:
-  """Raises a ConfigError with advice if a device needs more than its limit."""
+def check(config: ConfigDict, needed: int, *, evaluating: bool = False) -> None:
+  """Raises a ConfigError with advice if a device needs more than its limit, in
+  training or in evaluation."""
   available = limit()
   if available is not None and needed > available:
+    when = " in a validation" if evaluating else ""
     raise ConfigError(
-      f"This run does not fit: each device would hold {size(needed)} and has "
-      f"{size(available)}; {_advice(config)}"
+      f"This run does not fit: each device would hold {size(needed)}{when} and "
+      f"has {size(available)}; {_advice(config, evaluating)}"
     )
 
 
@@ -129,26 +137,80 @@ def check_sizes(config: ConfigDict, params: Any) -> None:
     )
 
 
+def is_oom(error: Exception) -> bool:
+  """Returns whether an error says that a device has too little memory."""
+  first, _, _ = str(error).partition("\n")
+  runtime = isinstance(error, jax.errors.JaxRuntimeError)
+  return runtime and "RESOURCE_EXHAUSTED" in first
+
+
+def half(batch_size: int) -> int | None:
+  """Returns about half of a batch over all devices, a multiple of their number;
+  None if there is no smaller one."""
+  smaller = devices.round_up(batch_size // 2)
+  if not 0 < smaller < batch_size:
+    return None
+  logging.warning(
+    "The devices have too little memory to evaluate %d images at a time "
+    "(config.eval.batch_size): going on with %d, which changes no number.",
+    batch_size,
+    smaller,
+  )
+  return smaller
+
+
+def halved(
+  error: Exception, batch_size: int, independent: Callable[[], bool]
+) -> int:
+  """Returns about half of an evaluation's batch, after an error.
+
+  A process whose devices are full cannot tell the others so, which wait for it
+  within the program: a job of several processes ends.
+
+  Args:
+    error: of the evaluation.
+    batch_size: images over all devices.
+    independent: returns whether no number depends on the batch size.
+
+  Raises:
+    Exception: the error, if it is another one or the batch cannot be halved.
+  """
+  if not is_oom(error) or jax.process_count() > 1 or not independent():
+    raise error
+  smaller = half(batch_size)
+  if smaller is None:
+    raise error
+  return smaller
+
+
 @contextlib.contextmanager
 def explain_oom(
-  config: ConfigDict, needed: int | None = None
+  config: ConfigDict, needed: int | None = None, *, evaluating: bool = False
 ) -> Iterator[None]:
-  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice; `needed` are
-  the bytes that each device holds already, if known."""
+  """Turns JAX's RESOURCE_EXHAUSTED into a ConfigError with advice.
+
+  Args:
+    config: the config.
+    needed: bytes that each device holds already, if known.
+    evaluating: whether the block evaluates; else it trains.
+  """
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    first, _, _ = str(error).partition("\n")
-    if "RESOURCE_EXHAUSTED" not in first:
+    if not is_oom(error):
       raise
     known = f"with {size(needed)} for state and data " if needed else ""
+    why = str(error).partition("\n")[0][:200].rstrip(".")
     raise ConfigError(
       f"This run does not fit: each device has {size(limit())}, which {known}"
-      f"is too little ({first[:200].rstrip('.')}); {_advice(config)}"
+      f"is too little ({why}); {_advice(config, evaluating)}"
     ) from error
 
 
-def _advice(config: ConfigDict) -> str:
+def _advice(config: ConfigDict, evaluating: bool = False) -> str:
+  if evaluating:
+    batch = config.eval.batch_size
+    return f"a config.eval.batch_size below {batch:,} would need less."
   batch, count = config.train.batch_size, config.train.accumulate
   settings = []
   if not config.model.remat:

@@ -1,9 +1,8 @@
 """Rows, speed and progress line of a training run, and its divergence."""
 
 import contextlib
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -11,14 +10,12 @@ from absl import logging
 from ml_collections import ConfigDict
 from tqdm import auto as tqdm
 
-from vae_jax.runtime import devices, logs
+from vae_jax.runtime import bars, devices, logs
 from vae_jax.training import metrics
 from vae_jax.training.loop import Loop, Result
 from vae_jax.training.state import TrainState
 from vae_jax.training.writer import Writer, read_rows
 
-# Seconds between lines where the output is no terminal.
-_LINE_SECONDS = 30.0
 # Shortest time, in seconds, over which a row's images/s is measured.
 _RATE_SECONDS = 1.0
 
@@ -67,14 +64,15 @@ class Stopwatch:
 class Progress:
   """One line: step, epoch, images/s, time left and a value of a run."""
 
-  def __init__(self, loop: Loop, start: int, *, every: float = _LINE_SECONDS):
+  def __init__(
+    self, loop: Loop, start: int, *, every: float = bars.LINE_SECONDS
+  ):
     """Starts at step `start`; without a terminal it logs `every` so many
     seconds."""
     self._loop, self._start, self._every = loop, start, every
     # One process of a job shows it.
     self._shown = devices.is_lead()
-    terminal = sys.stderr.isatty() or logs.in_notebook()
-    self._terminal = terminal and self._shown
+    self._terminal = logs.is_live() and self._shown
     self._bar = tqdm.tqdm(
       total=loop.num_steps * loop.batch_size,
       initial=start * loop.batch_size,
@@ -119,9 +117,16 @@ class StepLog:
   """Turns metrics of steps into rows, and stops a run that diverges."""
 
   def __init__(
-    self, config: ConfigDict, loop: Loop, writer: Writer, state: TrainState
+    self,
+    config: ConfigDict,
+    loop: Loop,
+    writer: Writer,
+    state: TrainState,
+    saved: Callable[[], int | None] = lambda: None,
   ):
-    """Starts at a state, of which only counters are read."""
+    """Starts at a state, of which only counters are read; `saved` returns the
+    step of the last checkpoint, None if there is none."""
+    self._saved = saved
     self.stopwatch = Stopwatch()
     self._start = int(state.step)
     self.progress = Progress(loop, self._start)
@@ -180,22 +185,33 @@ class StepLog:
       self._skipped_in_row = self._skipped_in_row + 1 if skipped else 0
       if self._skipped_in_row < self._config.train.max_skips_in_row:
         continue
-      values = {k: float(v[offset]) for k, v in host.items()}
-      broken = [k for k, v in values.items() if not np.isfinite(v)]
-      cause = (
-        f"not finite: {', '.join(broken)}"
-        if broken
-        else f"gradient norm {values['grad_norm']:.3g} above "
-        f"config.optim.skip_norm, {self._config.optim.skip_norm}"
-      )
       self.flush(first + len(host["skipped"]))
+      values = {k: float(v[offset]) for k, v in host.items()}
+      cause, advice = _cause(self._config.optim, values)
+      saved = self._saved()
+      before = f"; step {saved}, from before them, is saved" if saved else ""
       raise Diverged(
         f"{self._skipped_in_row} steps in a row were skipped, the last one "
-        f"step {first + offset + 1} ({cause}); the last checkpoint is from "
-        "before them. A lower config.optim.learning_rate, "
-        "config.optim.clip_norm or a longer config.optim.warmup_steps may "
-        "help."
+        f"step {first + offset + 1} ({cause}){before}. {advice}"
       )
+
+
+def _cause(optim: ConfigDict, values: dict[str, float]) -> tuple[str, str]:
+  """Returns why a step with these metrics was skipped, and what may help."""
+  broken = [k for k, v in values.items() if not np.isfinite(v)]
+  if broken:
+    return (
+      f"not finite: {', '.join(broken)}",
+      "A lower config.optim.learning_rate, config.optim.clip_norm or a longer "
+      "config.optim.warmup_steps may help.",
+    )
+  limit = optim.skip_norm
+  return (
+    f"gradient norm {values['grad_norm']:.3g} above config.optim.skip_norm, "
+    f"{limit}",
+    "config.optim.skip_norm skipped them: a higher one lets such steps pass, "
+    "config.optim.clip_norm takes them shorter.",
+  )
 
 
 def log_last_validation(workdir: str) -> None:

@@ -25,6 +25,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import config as config_lib
+from vae_jax.config import exits
 from vae_jax.runtime import devices, distributed, preemption, storage, watchdog
 from vae_jax.training import progress
 
@@ -76,9 +77,11 @@ class Record:
       outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
       sentence = str(error) or type(error).__name__
       entry = {"outcome": outcome, "sentence": sentence}
-    self._write(**entry, to_step=self.step, ended=_now())
+    # A disk that is full is named by the error that ends the run.
+    known = error is not None and exits.exit_code(error) == exits.EXIT_STORAGE
+    self._write(known, **entry, to_step=self.step, ended=_now())
 
-  def _write(self, **changes: Any) -> None:
+  def _write(self, quietly: bool = False, **changes: Any) -> None:
     self._entry |= changes
     if not self._writes:
       return
@@ -86,7 +89,8 @@ class Record:
       storage.write_json(self._path, self._entries)
     except Exception as error:  # Clients of object stores have no common base.
       # The run, or the error that ends it, matters more.
-      logging.warning("%s cannot be written (%s).", self._path, error)
+      if not quietly:
+        logging.warning("%s cannot be written (%s).", self._path, error)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -164,18 +163,11 @@ def restore(
   """
   folder = checkpoint.folder_of(workdir)
   abstract = jax.eval_shape(lambda state: state, like)
-  candidates, state = [], None
+  candidates, state = steps(workdir), None
   damages: dict[int, str] = {}
-  for step in steps(workdir):
-    try:
-      candidates.append((step, _score(folder / str(step))))
-    except (OSError, ValueError, KeyError) as error:
-      damages[step] = _damage(error)
   if best:
-    scored = [c for c in candidates if c[1] is not None]
-    # Stable: the newer one of equal scores comes last.
-    candidates = sorted(scored, key=lambda c: -c[1]) or candidates
-  for step, _ in reversed(candidates):
+    candidates = _ranked(workdir, candidates)
+  for step in reversed(candidates):
     # An error while it is copied is no damage of the checkpoint.
     with staging.local(folder / str(step)) as copy:
       try:
@@ -211,12 +203,20 @@ def steps(workdir: storage.PathLike) -> list[int]:
     return sorted(int(p.name) for p in staging.complete(folder))
 
 
-def _score(folder: storage.Path) -> float | None:
-  """Returns the validation result of a checkpoint, None if it has none."""
-  path = folder / "metrics" / "metrics"
-  with storage.using(path):
-    text = path.read_text() if path.exists() else None
-  return None if text is None else json.loads(text)[checkpoint.SCORE]
+def _ranked(workdir: storage.PathLike, steps: list[int]) -> list[int]:
+  """Returns the steps with a validation, the best one last; all of them, in
+  their order, if none has one."""
+  with storage.using(workdir):
+    scores = checkpoint.scores(workdir)
+  scored = [step for step in steps if scores.get(step) is not None]
+  if steps and not scored:
+    logging.warning(
+      "%s has no validation of its checkpoints: the latest one is taken for "
+      "the best.",
+      workdir,
+    )
+  # Stable: the newer one of equal scores comes last.
+  return sorted(scored, key=lambda step: -scores[step]) or steps
 
 
 def _check_shapes(

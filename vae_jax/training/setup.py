@@ -46,7 +46,9 @@ class Costs:
 
   compile_seconds: float = 0.0  # to trace and compile the train step
   flops_per_image: float = 0.0  # forward and backward; see `flops`
-  memory_bytes: int = 0  # that each device holds; see `memory`
+  memory_bytes: int = 0  # that each device holds in training; see `memory`
+  held_bytes: int = 0  # state and data, which it also holds between two steps
+  validation_bytes: int = 0  # that each device holds in a validation
   images: int = 0  # trained on after the first dispatch
   seconds: float = 0.0  # of these, without validation, pictures and saves
   waited: float = 0.0  # part of `seconds` spent waiting for data
@@ -178,6 +180,7 @@ def compile_step(
     compiled = lowered.compile()
     costs.compile_seconds = time.monotonic() - begin
     operations = flops.count(jaxpr.result())
+  costs.held_bytes = memory.required(*arguments[:2], dispatches=pipeline.AHEAD)
   costs.memory_bytes = memory.required(
     *arguments[:2], dispatches=dispatches, compiled=compiled
   )
@@ -206,7 +209,8 @@ def describe(
     f"data        {splits.name}, {config.data.image_shape}: {data}",
     *(f"            {line}" for line in splits.lines),
     *parameter_table(state.params),
-    f"memory      {memory.size(costs.memory_bytes)} of "
+    f"memory      {memory.size(costs.memory_bytes)} in training, "
+    f"{memory.size(costs.validation_bytes)} in validation, of "
     f"{memory.size(memory.limit())} on each device",
     f"objective   {config.objective.name} {config.objective.args.to_dict()}",
     *weight_decay.described(config, state.params),

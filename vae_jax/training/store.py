@@ -1,15 +1,23 @@
 """The rows and checkpoints of a run, which process 0 writes for all."""
 
 import contextlib
+from collections.abc import Iterator
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.config import reason
 from vae_jax.runtime import devices, distributed, storage, watchdog
-from vae_jax.training import checkpoint
+from vae_jax.training import checkpoint, validations
 from vae_jax.training import writer as writer_lib
 from vae_jax.training.state import TrainState
+
+
+def has_validation(workdir: storage.PathLike, step: int) -> bool:
+  """Returns whether there is a validation row of a step; all processes must
+  call it."""
+  has = devices.is_lead() and step in validations.scores(workdir)
+  return distributed.from_lead("the last validation", has)
 
 
 class Store(contextlib.AbstractContextManager):
@@ -36,20 +44,44 @@ class Store(contextlib.AbstractContextManager):
         self.writer = writer_lib.WorkdirWriter(workdir, step=step)
       self._stack = stack.pop_all()
 
-  def has_validation(self, step: int) -> bool:
-    """Returns whether there is a validation row of this step."""
-    rows = writer_lib.read_rows(self.folder) if devices.is_lead() else []
-    steps = [r["step"] for r in rows if r["split"] == "validation"]
-    return distributed.from_lead("the last validation", step in steps)
+  def scored(self, step: int, score: float | None) -> None:
+    """Ranks the checkpoint of a step; see `Checkpoints.scored`."""
+    if self._checkpoints is not None:
+      self._checkpoints.scored(step, score)
 
-  def save(self, state: TrainState, score: float | None) -> None:
+  @contextlib.contextmanager
+  def kept(self, step: int) -> Iterator[None]:
+    """Waits for the checkpoint of a step if the block fails, and says so."""
+    try:
+      yield
+    except Exception:
+      if self._checkpoints is not None:
+        with watchdog.paused("saving"):
+          self._checkpoints.wait()
+        if self._checkpoints.has(step):
+          logging.error(
+            "Step %d is saved; what came after its checkpoint failed.", step
+          )
+      raise
+
+  def last_step(self) -> int | None:
+    """Returns the step of the last checkpoint; None if there is none, or in
+    another process than the first."""
+    return self._checkpoints.last_step() if self._checkpoints else None
+
+  def check(self) -> None:
+    """Raises the error of a save that has failed in the background by now."""
+    if self._checkpoints is not None:
+      self._checkpoints.check()
+
+  def save(self, state: TrainState) -> None:
     """Starts to write a host copy of the state; see `Checkpoints.save`."""
     if self._checkpoints is None:
       return
     with watchdog.paused(f"saving step {int(state.step)}"):
       # Rows first: none may be missing of steps that will not be repeated.
       self.writer.flush()
-      self._checkpoints.save(state, self._config, score=score)
+      self._checkpoints.save(state, self._config)
 
   def wait(self) -> None:
     """Returns, in all processes, when the last checkpoint is on disk."""
@@ -66,4 +98,5 @@ class Store(contextlib.AbstractContextManager):
         if error is None:
           raise
         # The error that ends the block matters more.
-        logging.warning("The last rows cannot be written (%s).", reason(own))
+        if str(own) != str(error):
+          logging.warning("The last rows cannot be written (%s).", reason(own))

@@ -1,20 +1,15 @@
 """Rows of metrics: `metrics.jsonl` and TensorBoard events of a workdir."""
 
 import contextlib
-import io
 import json
-import os
-import uuid
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
-import tensorboardX
 from absl import logging
-from tensorboardX import record_writer
 
 from vae_jax.runtime import storage
-from vae_jax.training import metrics
+from vae_jax.training import events, metrics
 
 
 def read_rows(workdir: storage.PathLike) -> list[dict[str, Any]]:
@@ -48,52 +43,12 @@ class Writer:
     """Flushes, and closes the files."""
 
 
-class EventFiles:
-  """Files of TensorBoard events at an address, for tensorboardX.
-
-  It keeps one file in memory, because an object store cannot append to it, and
-  writes it when `upload` is called, because tensorboardX would lose the errors
-  of a background thread. So `flush` and `close` do nothing.
-  """
-
-  def __init__(self, scheme: str, *, max_bytes: int):
-    """Registers itself for the addresses of a scheme, such as "gs".
-
-    An uploaded file above `max_bytes` is followed by another one.
-    """
-    self._max_bytes = max_bytes
-    self._path, self._content, self._is_uploaded = "", bytearray(), True
-    record_writer.register_writer_factory(scheme, self)
-
-  def flush(self, *folder: str) -> None:
-    """Does nothing."""
-
-  # Object stores have no folders.
-  close = directory_check = flush
-
-  def open(self, path: str) -> "EventFiles":
-    """Starts a file, or continues the one before, whose name it keeps."""
-    is_full = self._is_uploaded and len(self._content) > self._max_bytes
-    if is_full or not self._path:
-      self._path, self._content = path, bytearray()
-    return self
-
-  def write(self, records: bytes) -> None:
-    """Appends records of events."""
-    self._content += records
-    self._is_uploaded = False
-
-  def upload(self) -> None:
-    """Writes the current file."""
-    storage.write_bytes(self._path, bytes(self._content))
-    self._is_uploaded = True
-
-
 class WorkdirWriter(Writer):
   """Writes rows and images to a workdir.
 
   An object store cannot append to a file. There, `flush` replaces both files,
-  and rows after the last flush are lost with the process.
+  and rows after the last flush are lost with the process. In a folder each row
+  is written at once: no thread and no buffer can lose the error of a full disk.
   """
 
   def __init__(
@@ -106,68 +61,57 @@ class WorkdirWriter(Writer):
     """Opens both files.
 
     Rows after `step`, the last one, belong to steps that will be repeated, and
-    are removed. For `max_event_bytes` see `EventFiles`.
+    are removed. For `max_event_bytes` see `events.Events`.
     """
-    self._folder = storage.path(workdir)
-    path = self._folder / "metrics.jsonl"
+    folder = storage.path(workdir)
+    self._path = folder / "metrics.jsonl"
     rows = [r for r in read_rows(workdir) if r["step"] <= step]
-    text = "".join(json.dumps(r) + "\n" for r in rows)
-    storage.write_bytes(path, text.encode())
-    self._events: EventFiles | None = None
-    self._stack = contextlib.ExitStack()
-    self._file: TextIO
-    if storage.is_remote(self._folder):
-      scheme = os.fspath(self._folder).partition(":")[0]
-      self._events = EventFiles(scheme, max_bytes=max_event_bytes)
-      self._file = io.StringIO()
-      self._file.write(text)
-    else:
-      self._file = self._stack.enter_context(path.open("a", buffering=1))
-    self._open_events(purge_step=step + 1)
-
-  def _open_events(self, **options: int) -> None:
-    self._tensorboard = tensorboardX.SummaryWriter(
-      os.fspath(self._folder / "tensorboard"),
-      # The name has the second only; another start's upload would replace it.
-      filename_suffix=f".{uuid.uuid4().hex[:8]}",
-      **options,
-    )
+    self._content = bytearray(_lines(rows))
+    storage.write_bytes(self._path, bytes(self._content))
+    with contextlib.ExitStack() as stack:
+      self._file: storage.Appending | None = None
+      if not storage.is_remote(folder):
+        self._file = storage.Appending(self._path)
+        stack.callback(self._file.close)
+      self._events = events.Events(
+        folder / "tensorboard", purge_step=step + 1, max_bytes=max_event_bytes
+      )
+      stack.callback(self._events.close)
+      self._stack = stack.pop_all()
 
   def row(self, step: int, split: str, values: Mapping[str, Any]) -> None:
     """Writes one row of a split's values; null for values not finite."""
     values = metrics.finite(values)
-    row = {"step": step, "split": split, **values}
-    self._file.write(json.dumps(row, allow_nan=False) + "\n")
-    for name, value in values.items():
-      if value is not None:
-        self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+    line = _lines([{"step": step, "split": split, **values}])
+    if self._file is not None:
+      self._file.write(line)
+    else:
+      self._content += line
+    self._events.scalars(
+      step, {f"{split}/{k}": v for k, v in values.items() if v is not None}
+    )
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
     """Shows an image uint8 [h w c] in TensorBoard."""
-    self._tensorboard.add_image(name, image, step, dataformats="HWC")
+    self._events.image(step, name, image)
 
   def flush(self) -> None:
     """Writes all rows so far to the disk or the object store."""
-    if self._events is None:
-      storage.flush(self._file)
-      return
-    # Its own flush leaves out events that are still in its queue.
-    self._tensorboard.close()
-    try:
-      self._upload()
-    finally:
-      self._open_events()
-
-  def _upload(self) -> None:
-    # Rows first, because events repeat them.
-    storage.write_bytes(
-      self._folder / "metrics.jsonl", self._file.getvalue().encode()
-    )
-    self._events.upload()
+    if self._file is not None:
+      self._file.sync()
+    else:
+      # Rows first, because events repeat them.
+      storage.write_bytes(self._path, bytes(self._content))
+    self._events.flush()
 
   def close(self) -> None:
     """Flushes, and closes the files."""
     with self._stack:
-      self._tensorboard.close()
-      if self._events is not None:
-        self._upload()
+      if self._file is None:
+        self.flush()
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+  return b"".join(
+    json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows
+  )

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from absl import logging
 
 from vae_jax.data.synthetic_faces import drawing
@@ -29,7 +28,7 @@ from vae_jax.data.synthetic_faces.factors import (
   attributes,
   sample_factors,
 )
-from vae_jax.runtime import locks
+from vae_jax.runtime import bars, locks
 
 # The description and the number of examples of each split, by config.
 _CONFIGS = {
@@ -57,7 +56,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
   ]
 
   # Updated by each example, because TFDS has one bar per stage instead.
-  progress: tqdm.tqdm | None = None
+  progress: bars.Bar | None = None
 
   def _info(self) -> tfds.core.DatasetInfo:
     factors = {
@@ -103,7 +102,7 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
         },
       )
       if self.progress is not None:
-        self.progress.update()
+        self.progress.update(1)
 
 
 def prepare(
@@ -136,11 +135,9 @@ def prepare(
     for stale in target.parent.glob(f"incomplete.*_{target.name}"):
       shutil.rmtree(stale)
     if not target.exists():
-      with tqdm.tqdm(
-        total=sum(_CONFIGS[config][1]),
-        desc="Drawing synthetic_faces",
-        unit=" faces",
-      ) as builder.progress:
+      count = sum(_CONFIGS[config][1])
+      with bars.Bar(count, "drawing synthetic_faces", "faces") as bar:
+        builder.progress = bar
         builder.download_and_prepare(file_format="array_record")
       builder.progress = None
   return builder
