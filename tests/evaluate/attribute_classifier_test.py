@@ -86,7 +86,7 @@ def test_classes_share_one_probability(faces_dir, monkeypatch, tmp_path):
 
 def test_squares_of_pixels_are_the_channels_of_one():
   image = np.arange(2 * 3 * 5 * 2).reshape(2, 3, 5, 2).astype(np.float32)
-  squares = np.asarray(attribute_classifier.squares(jnp.array(image)))
+  squares = np.asarray(attribute_classifier.squares(jnp.asarray(image)))
   assert squares.shape == (2, 2, 3, 8)
   for i, j in ((0, 0), (0, 1)):
     wanted = image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(2, 8)

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from tqdm import auto as tqdm
 
 from vae_jax.evaluate import attribute_edits
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.evaluate.attribute_edits import Target
 from vae_jax.latents import coder, nonlinear_directions, trained_model
+from vae_jax.runtime import bars
 
 LARGEST = 6.0  # Largest strength that is tried, in units of the direction.
 STEP = 0.25  # Between strengths that are tried.
@@ -242,7 +242,9 @@ def measure(
   tracks[attribute_edits.PIXELS] = pixel_track(images, difference)
   scores: dict[str, dict[str, dict[str, Any]]] = {k: {} for k in tracks}
   pairs = [(kind, way) for kind in tracks for way in WAYS]
-  for kind, way in tqdm.tqdm(pairs, desc="smallest strengths"):
-    reach = find(classifier, tracks[kind], target, way)
-    scores[kind][way] = score(classifier, tracks[kind], reach, target, way)
+  with bars.Bar(len(pairs), "finding smallest strengths", "ways") as bar:
+    for kind, way in pairs:
+      reach = find(classifier, tracks[kind], target, way)
+      scores[kind][way] = score(classifier, tracks[kind], reach, target, way)
+      bar.update(1)
   return scores

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
-from tqdm import auto as tqdm
 
 from vae_jax.config import ConfigError
 from vae_jax.evaluate import (
@@ -16,7 +15,7 @@ from vae_jax.evaluate import (
 )
 from vae_jax.evaluate.attribute_classifier import AttributeClassifier
 from vae_jax.latents import attribute_directions, opened, trained_model
-from vae_jax.runtime import storage
+from vae_jax.runtime import bars, storage
 
 STRENGTH = 3.0  # Of a slider's ends where it is not known what edits need.
 IMAGES = 16  # Test images that are edited.
@@ -86,17 +85,19 @@ def measure(
     kind: {} for kind in attribute_edits.KINDS
   }
   pairs = [(kind, name) for kind in ranges for name in names]
-  for kind, name in tqdm.tqdm(pairs, desc="ranges of sliders"):
-    track = smallest_strength.latent_track(model, codes, paths, kind, name)
-    target = attribute_edits.target_of(classifier, name)
-    low, high = (
-      smallest_strength.find(classifier, track, target, way, step=_STEP)
-      for way in ("absent", "present")
-    )
-    ranges[kind][name] = (
-      smallest_strength.span(low.needed()),
-      smallest_strength.span(high.needed()),
-    )
+  with bars.Bar(len(pairs), "measuring sliders", "ranges") as bar:
+    for kind, name in pairs:
+      track = smallest_strength.latent_track(model, codes, paths, kind, name)
+      target = attribute_edits.target_of(classifier, name)
+      low, high = (
+        smallest_strength.find(classifier, track, target, way, step=_STEP)
+        for way in ("absent", "present")
+      )
+      ranges[kind][name] = (
+        smallest_strength.span(low.needed()),
+        smallest_strength.span(high.needed()),
+      )
+      bar.update(1)
   return ranges
 
 
