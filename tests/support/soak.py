@@ -9,14 +9,17 @@ STEPS = 200
 
 
 def plan_of(seed, processes, do, rounds):
-  """Returns faults of process 0 and of another one at each place.
+  """Returns faults at each place; their order and moments are random.
 
-  Their order and their moments are random.
+  Of two processes each has its own; of more, whose starts cost more, process 0
+  or another one, in turn.
   """
   random = np.random.RandomState(seed)
   plan = []
   for place in PLACES * rounds:
-    for process in (0, random.randint(1, processes)):
+    both = (0, random.randint(1, processes))
+    chosen = both if processes == 2 else (both[len(plan) % 2],)
+    for process in chosen:
       count = random.randint(2, 6) if place == "step" else 1
       # A signal must arrive before the end of the place.
       delay = 0.0 if do == "TERM" else float(random.uniform(0, 0.2))

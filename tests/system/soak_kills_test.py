@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import jobs, soak
 
-# Faults at each place, in process 0 and in another one.
+# Faults at each place; see `soak.plan_of`.
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 
 

@@ -14,7 +14,7 @@ def test_stopped_at_random_moments_it_ends_in_the_same_bits(
 ):
   plan = soak.plan_of(layout[0] + 1, layout[0], "TERM", rounds=1)
   output, workdir = soak.survive(plan, layout, tmp_path, faces_dir)
-  assert len(jobs.faults(tmp_path)) >= 8
+  assert len(jobs.faults(tmp_path)) >= 0.8 * len(plan)
   assert "Traceback" not in output
   # Each stop adds a row of the steps since the last one.
   steps = [r["steps"] for r in writer_lib.read_rows(workdir) if "steps" in r]
