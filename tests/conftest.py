@@ -28,8 +28,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 # Files of minutes begin first, so that no worker is left alone with one.
 _LONG = (
-  *("soak_kills", "soak_stops", "pod_faults", "pod", "configs", "measure"),
-  *("combinations", "train", "resume", "own_images", "editor", "every_loss"),
+  *("soak_kills", "soak_stops", "soak_saves", "pod_faults", "pod", "configs"),
+  *("measure", "combinations", "train", "resume", "own_images", "editor"),
+  "every_loss",
 )
 
 
